@@ -1,0 +1,145 @@
+//! What can go wrong with a simulated host, and the ConfigMap by which a user of the sandbox breaks hosts.
+
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+
+use anyhow::{Context, bail};
+
+/// Name of the ConfigMap that [`crate::Site::watch_failures`] is usually given.
+pub const FAILURES_CONFIG_MAP: &str = "hostsim-failures";
+
+/// A way in which a simulated host fails until it is healed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The agent process is dead: it reads and writes nothing. The kubelet goes on.
+    /// Healing starts the agent again, which registers and goes on from what it then reads.
+    Silent,
+    /// The installation script ends with an error. Without effect on a host that skips the installation.
+    Install,
+    /// The bootstrap script ends with an error; tried again with growing delay.
+    Bootstrap,
+    /// The kubelet reports the Node as not ready.
+    NodeNotReady,
+    /// Release takes longer than usual by this time.
+    SlowCleanup(Duration),
+    /// Release never ends.
+    HangingCleanup,
+    /// The agent is stopped and its `ByoHost` deleted, as by an administrator who takes the host away.
+    /// Healing starts the agent, which registers the host again.
+    Unregistered,
+}
+
+impl Failure {
+    /// Whether the agent process does not run at all.
+    pub(crate) fn stops_agent(&self) -> bool {
+        matches!(self, Self::Silent | Self::Unregistered)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => f.write_str("silent"),
+            Self::Install => f.write_str("install"),
+            Self::Bootstrap => f.write_str("bootstrap"),
+            Self::NodeNotReady => f.write_str("node-not-ready"),
+            Self::SlowCleanup(extra) => write!(f, "slow-cleanup={}ms", extra.as_millis()),
+            Self::HangingCleanup => f.write_str("hanging-cleanup"),
+            Self::Unregistered => f.write_str("unregistered"),
+        }
+    }
+}
+
+impl FromStr for Failure {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let text = text.trim();
+        Ok(match text {
+            "silent" => Self::Silent,
+            "install" => Self::Install,
+            "bootstrap" => Self::Bootstrap,
+            "node-not-ready" => Self::NodeNotReady,
+            "hanging-cleanup" => Self::HangingCleanup,
+            "unregistered" => Self::Unregistered,
+            _ => match text.split_once('=') {
+                Some(("slow-cleanup", time)) => Self::SlowCleanup(duration(time)?),
+                _ => bail!(
+                    "unknown failure {text:?}; known are silent, install, bootstrap, node-not-ready, \
+                     slow-cleanup=<time, such as 180s>, hanging-cleanup, unregistered"
+                ),
+            },
+        })
+    }
+}
+
+/// Reads a time of one number and one unit: `500ms`, `180s`, `5m`, `1h`.
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().with_context(|| format!("{text:?} is not a time such as 180s"))?;
+    let unit = &text[digits.len()..];
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => bail!("{text:?} has no unit of ms, s, m or h"),
+    };
+    Ok(Duration::from_millis(milliseconds.with_context(|| format!("{text:?} is too long"))?))
+}
+
+/// Reads the data of the failures ConfigMap. Entries that cannot be read are named in the log and left out,
+/// so that one typing error does not heal all other hosts.
+pub(crate) fn read_config_map(data: &BTreeMap<String, String>) -> BTreeMap<String, Failure> {
+    let mut failures = BTreeMap::new();
+    for (host, text) in data {
+        match text.parse() {
+            Ok(failure) => {
+                failures.insert(host.clone(), failure);
+            }
+            Err(error) => tracing::warn!(%host, %error, "failure of a simulated host not understood"),
+        }
+    }
+    failures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_reads_what_it_prints() {
+        for failure in [
+            Failure::Silent,
+            Failure::Install,
+            Failure::Bootstrap,
+            Failure::NodeNotReady,
+            Failure::SlowCleanup(Duration::from_millis(1500)),
+            Failure::HangingCleanup,
+            Failure::Unregistered,
+        ] {
+            assert_eq!(failure.to_string().parse::<Failure>().unwrap(), failure);
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!("slow-cleanup=180s".parse::<Failure>().unwrap(), Failure::SlowCleanup(Duration::from_secs(180)));
+        assert_eq!(" slow-cleanup=5m ".parse::<Failure>().unwrap(), Failure::SlowCleanup(Duration::from_secs(300)));
+        for wrong in [
+            "slow-cleanup",
+            "slow-cleanup=5",
+            "slow-cleanup=s",
+            "slow-cleanup=-5s",
+            "slow-cleanup=99999999999999999999h",
+        ] {
+            assert!(wrong.parse::<Failure>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_typing_error_leaves_the_other_entries() {
+        let data = BTreeMap::from([("a".to_owned(), "silnet".to_owned()), ("b".to_owned(), "silent\n".to_owned())]);
+        assert_eq!(read_config_map(&data), BTreeMap::from([("b".to_owned(), Failure::Silent)]));
+    }
+}

@@ -1,0 +1,86 @@
+//! Release: what the agent does when the annotation `unregistering` is on its host.
+//!
+//! As with the real agent the kubeadm reset and the uninstall script are run only if the host had been installed by
+//! the agent, so a host that skips the installation is released without a reset. On a real one the old kubelet and
+//! static pods then go on running. A simulated host ends its part of the cluster in any case: the next cluster at the
+//! same address would otherwise find the port taken.
+
+use anyhow::{Context, bail};
+use kube::api::DynamicObject;
+
+use testenv::ByohDialect;
+
+use crate::{
+    agent::{Agent, Work},
+    byohost::{ATTACHMENT_ANNOTATIONS, ATTACHMENT_LABELS, BOOTSTRAPPED, ByoHost, INSTALLED, Severity},
+    failure::Failure,
+};
+
+const ABSENT: &str = "K8sNodeAbsent";
+
+impl Agent {
+    /// Cleans the host and clears its object.
+    pub(crate) async fn release(&self, host: &mut DynamicObject) -> anyhow::Result<()> {
+        let time = self.times.cleanup;
+        self.work(|failure| Work {
+            takes: match failure {
+                Some(Failure::SlowCleanup(extra)) => Some(time + *extra),
+                Some(Failure::HangingCleanup) => None,
+                _ => Some(time),
+            },
+            fails: false,
+        })
+        .await?;
+        let installed = host.is_true(INSTALLED);
+        if installed {
+            self.reset(host).await;
+        } else {
+            self.leave_cluster().await;
+        }
+        match self.dialect {
+            ByohDialect::Upstream => {
+                if installed {
+                    if !self.skip_installation && host.spec("uninstallationScript").is_none() {
+                        bail!("UninstallationScript not found in Byohost {}", self.name());
+                    }
+                    host.mark_false(INSTALLED, ABSENT, Severity::Info);
+                }
+                host.set("spec", "uninstallationScript", None);
+            }
+            ByohDialect::Platform9 => {
+                if installed {
+                    host.mark_false(INSTALLED, ABSENT, Severity::Info);
+                }
+                self.uninstall(host).await?;
+            }
+        }
+        host.mark_false(BOOTSTRAPPED, ABSENT, Severity::Info);
+        host.set("spec", "installationSecret", None);
+        host.set("spec", "bootstrapSecret", None);
+        host.set("status", "machineRef", None);
+        for label in ATTACHMENT_LABELS {
+            host.metadata.labels.as_mut().and_then(|labels| labels.remove(label));
+        }
+        for annotation in ATTACHMENT_ANNOTATIONS {
+            host.metadata.annotations.as_mut().and_then(|annotations| annotations.remove(annotation));
+        }
+        tracing::info!(host = self.name(), "simulated host released");
+        Ok(())
+    }
+
+    /// The fork's uninstall script comes from a Secret, whose reference and removal are its manager's business.
+    async fn uninstall(&self, host: &DynamicObject) -> anyhow::Result<()> {
+        if self.skip_installation {
+            return Ok(());
+        }
+        let Some((name, namespace)) = host.secret("uninstallationSecret") else { return Ok(()) };
+        match self.read_secret(&name, &namespace, "uninstall").await {
+            Ok(script) => script.map(drop).with_context(|| format!("uninstall script not found in secret {name}")),
+            Err(error) => {
+                let message = format!("uninstallation secret {name} not found");
+                self.event(host, "Warning", "ReadUninstallationSecretFailed", &message).await;
+                Err(error)
+            }
+        }
+    }
+}

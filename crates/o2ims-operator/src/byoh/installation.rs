@@ -1,0 +1,30 @@
+//! Which BYOH is installed, told by its ByoHost CustomResourceDefinition.
+
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+
+/// Name of the CustomResourceDefinition that tells the dialects apart.
+pub const BYOHOST_CRD: &str = "byohosts.infrastructure.cluster.x-k8s.io";
+
+/// The two BYOHs that people run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// vmware-tanzu's, last release v0.5.0.
+    Upstream,
+    /// platform9's fork.
+    Platform9,
+}
+
+impl Dialect {
+    /// Only the fork keeps the uninstall script in a Secret of its own.
+    pub fn of(crd: &DynamicObject) -> Self {
+        let uninstallation = crd.data["spec"]["versions"].as_array().into_iter().flatten().any(|version| {
+            version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["uninstallationSecret"].is_object()
+        });
+        if uninstallation { Self::Platform9 } else { Self::Upstream }
+    }
+}
+
+/// The kind CustomResourceDefinition.
+pub fn crd_resource() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition"))
+}

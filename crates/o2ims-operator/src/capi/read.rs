@@ -1,0 +1,363 @@
+//! What is read of Cluster API's objects: slim records, so that a watch over thousands of them stays small.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A namespaced kind of which only some fields are kept. It is read, never written back.
+macro_rules! slim {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $group:literal, $plural:literal, $spec:ty, $status:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+        pub struct $name {
+            /// Metadata.
+            pub metadata: kube::core::ObjectMeta,
+            /// What is kept of the spec.
+            #[serde(default)]
+            pub spec: $spec,
+            /// What is kept of the status.
+            #[serde(default)]
+            pub status: $status,
+        }
+
+        impl kube::Resource for $name {
+            type DynamicType = ();
+            type Scope = k8s_openapi::NamespaceResourceScope;
+
+            fn kind((): &()) -> std::borrow::Cow<'_, str> {
+                $kind.into()
+            }
+            fn group((): &()) -> std::borrow::Cow<'_, str> {
+                $group.into()
+            }
+            fn version((): &()) -> std::borrow::Cow<'_, str> {
+                $crate::capi::contract::VERSION.into()
+            }
+            fn plural((): &()) -> std::borrow::Cow<'_, str> {
+                $plural.into()
+            }
+            fn meta(&self) -> &kube::core::ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut kube::core::ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+pub(crate) use slim;
+
+slim!(
+    /// A cluster.
+    Cluster, "Cluster", "cluster.x-k8s.io", "clusters", ClusterSpec, ClusterStatus
+);
+slim!(
+    /// The control plane of a cluster.
+    KubeadmControlPlane, "KubeadmControlPlane", "controlplane.cluster.x-k8s.io", "kubeadmcontrolplanes",
+    ControlPlaneSpec, ControlPlaneStatus
+);
+slim!(
+    /// One worker host.
+    MachineDeployment, "MachineDeployment", "cluster.x-k8s.io", "machinedeployments", DeploymentSpec, ReplicaStatus
+);
+slim!(
+    /// One node to be.
+    Machine, "Machine", "cluster.x-k8s.io", "machines", MachineSpec, MachineStatus
+);
+slim!(
+    /// Manifests for clusters that it selects by label.
+    ClusterResourceSet, "ClusterResourceSet", "addons.cluster.x-k8s.io", "clusterresourcesets", ResourceSetSpec, Nothing
+);
+slim!(
+    /// Only that it exists.
+    ByoCluster, "ByoCluster", "infrastructure.cluster.x-k8s.io", "byoclusters", Nothing, Nothing
+);
+slim!(
+    /// Which hosts a machine may take.
+    ByoMachineTemplate, "ByoMachineTemplate", "infrastructure.cluster.x-k8s.io", "byomachinetemplates", MachineTemplateSpec,
+    Nothing
+);
+slim!(
+    /// Only that it exists.
+    KubeadmConfigTemplate, "KubeadmConfigTemplate", "bootstrap.cluster.x-k8s.io", "kubeadmconfigtemplates", Nothing, Nothing
+);
+slim!(
+    /// Only that it exists.
+    K8sInstallerConfigTemplate, "K8sInstallerConfigTemplate", "infrastructure.cluster.x-k8s.io",
+    "k8sinstallerconfigtemplates", Nothing, Nothing
+);
+
+/// Nothing is kept.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Nothing {}
+
+/// Of a Cluster's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSpec {
+    /// Controllers leave the cluster alone.
+    #[serde(default)]
+    pub paused: bool,
+    /// Where its API answers.
+    pub control_plane_endpoint: Option<ControlPlaneEndpoint>,
+}
+
+/// Where a cluster's API answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ControlPlaneEndpoint {
+    /// Address or name.
+    #[serde(default)]
+    pub host: String,
+    /// TCP port.
+    #[serde(default)]
+    pub port: i32,
+}
+
+/// Of a Cluster's status.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The infrastructure provider is done.
+    #[serde(default)]
+    pub infrastructure_ready: bool,
+    /// Conditions of the newer style, which say what a deletion waits for.
+    #[serde(default)]
+    pub v1beta2: NewerStatus,
+}
+
+/// The newer style of conditions, on objects of API version v1beta1.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct NewerStatus {
+    /// The conditions.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// Of a KubeadmControlPlane's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlaneSpec {
+    /// Asked-for number of masters.
+    pub replicas: Option<i32>,
+    /// Asked-for version.
+    #[serde(default)]
+    pub version: String,
+    /// What its Machines are made from.
+    #[serde(default)]
+    pub machine_template: MachineParts,
+}
+
+/// The templates that a Machine is made from.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineParts {
+    /// Its ByoMachineTemplate.
+    #[serde(default)]
+    pub infrastructure_ref: NameRef,
+    /// Its KubeadmConfigTemplate; a control plane has none.
+    #[serde(default)]
+    pub bootstrap: BootstrapPart,
+}
+
+/// How a Machine becomes a node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BootstrapPart {
+    /// Its KubeadmConfigTemplate.
+    #[serde(default)]
+    pub config_ref: NameRef,
+}
+
+/// Of a ByoMachineTemplate's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct MachineTemplateSpec {
+    /// What is stamped out.
+    #[serde(default)]
+    pub template: Template<InstallerPart>,
+}
+
+/// What is stamped out.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Template<T> {
+    /// Its spec.
+    #[serde(default)]
+    pub spec: T,
+}
+
+/// How Kubernetes gets onto the host of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstallerPart {
+    /// Its K8sInstallerConfigTemplate, if there is one.
+    #[serde(default)]
+    pub installer_ref: NameRef,
+}
+
+/// Of a KubeadmControlPlane's status.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlaneStatus {
+    /// Counters.
+    #[serde(flatten)]
+    pub counts: ReplicaStatus,
+    /// `kubeadm init` has run.
+    #[serde(default)]
+    pub initialized: bool,
+    /// Conditions.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// Counters of machines.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaStatus {
+    /// Generation that the counters speak of.
+    pub observed_generation: Option<i64>,
+    /// Machines.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Machines with a Ready node.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Machines of the asked-for kind.
+    #[serde(default)]
+    pub updated_replicas: i32,
+}
+
+impl ReplicaStatus {
+    /// Every one of `desired` machines is Ready and of the asked-for kind, and the counters are those of `generation`.
+    pub fn complete(&self, desired: usize, generation: Option<i64>) -> bool {
+        self.observed_generation >= generation
+            && [self.replicas, self.ready_replicas, self.updated_replicas]
+                .iter()
+                .all(|count| usize::try_from(*count) == Ok(desired))
+    }
+}
+
+/// Of a MachineDeployment's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentSpec {
+    /// Asked-for number of machines.
+    pub replicas: Option<i32>,
+    /// What its Machines are made from.
+    #[serde(default)]
+    pub template: Template<MachineParts>,
+}
+
+/// Of a Machine's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineSpec {
+    /// Its ByoMachine.
+    #[serde(default)]
+    pub infrastructure_ref: NameRef,
+}
+
+/// Of a Machine's status.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineStatus {
+    /// Its Node, once there is one.
+    pub node_ref: Option<NameRef>,
+    /// What the Node says of itself.
+    #[serde(default)]
+    pub node_info: NodeInfo,
+    /// Conditions.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// Conditions of the newer style, with better messages.
+    #[serde(default)]
+    pub v1beta2: NewerStatus,
+}
+
+/// Of a Node's own description.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeInfo {
+    /// Version of its kubelet.
+    #[serde(default)]
+    pub kubelet_version: String,
+}
+
+/// The name in an object reference.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NameRef {
+    /// Name.
+    #[serde(default)]
+    pub name: String,
+    /// Namespace.
+    #[serde(default)]
+    pub namespace: String,
+}
+
+/// Of a ClusterResourceSet's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceSetSpec {
+    /// Which clusters it is for.
+    #[serde(default)]
+    pub cluster_selector: LabelSelector,
+}
+
+/// The part of a label selector that can be turned into labels.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelSelector {
+    /// Labels and values.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// A condition of either style.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Condition {
+    /// Type.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    #[serde(default)]
+    pub status: String,
+    /// Reason, CamelCase.
+    #[serde(default)]
+    pub reason: String,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+    /// `Error`, `Warning` or `Info`, older style only.
+    #[serde(default)]
+    pub severity: String,
+}
+
+impl Condition {
+    /// The condition of this type, if there is one.
+    pub fn find<'a>(conditions: &'a [Self], type_: &str) -> Option<&'a Self> {
+        conditions.iter().find(|condition| condition.type_ == type_)
+    }
+
+    /// Whether the condition of this type is there and True.
+    pub fn is_true(conditions: &[Self], type_: &str) -> bool {
+        Self::find(conditions, type_).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// `Reason: message`, or what there is of it.
+    pub fn explain(&self) -> String {
+        match (self.reason.is_empty(), self.message.is_empty()) {
+            (false, false) => format!("{}: {}", self.reason, one_line(&self.message)),
+            (false, true) => self.reason.clone(),
+            (true, _) => one_line(&self.message),
+        }
+    }
+}
+
+/// Cluster API's messages are lists of lines.
+fn one_line(message: &str) -> String {
+    message
+        .lines()
+        .map(|line| line.trim().trim_start_matches("* "))
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
+}

@@ -1,0 +1,55 @@
+//! Per worker host a `MachineDeployment` of one Machine: the host that was asked for comes and goes, no other.
+
+use o2ims_types::{names, schema};
+use serde_json::{Value, json};
+
+use super::contract::{CLUSTER_NAME_LABEL, DEPLOYMENT_NAME_LABEL, Kind};
+use super::control_plane::CRI_SOCKET;
+use crate::provisioning_request::validate::Valid;
+
+/// The spec of the KubeadmConfigTemplate that all workers share.
+pub fn config_template_spec(valid: &Valid) -> Value {
+    let mut config = json!({
+        "format": "cloud-config",
+        "joinConfiguration": {"nodeRegistration": {"criSocket": CRI_SOCKET}},
+    });
+    if let Some(over) = &valid.template.spec.kubeadm.workers {
+        schema::overlay(&mut config, over.clone());
+    }
+    json!({"template": {"spec": config}})
+}
+
+/// The MachineDeployment `name` of one worker.
+pub fn machine_deployment(
+    valid: &Valid,
+    uid: &str,
+    name: &str,
+    config_template: &str,
+    machine_template: &str,
+) -> Value {
+    let namespace = &valid.namespace;
+    let selector = json!({CLUSTER_NAME_LABEL: valid.cluster, DEPLOYMENT_NAME_LABEL: name});
+    let mut labels = selector.clone();
+    labels[names::REQUEST_UID_LABEL] = json!(uid);
+    json!({
+        "apiVersion": Kind::MachineDeployment.api_version(),
+        "kind": Kind::MachineDeployment.name(),
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "clusterName": valid.cluster,
+            "replicas": 1,
+            "selector": {"matchLabels": selector},
+            // There is no spare host: the old Machine has to go before the new one can take its place.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "clusterName": valid.cluster,
+                    "version": valid.version,
+                    "bootstrap": {"configRef": Kind::KubeadmConfigTemplate.reference(namespace, config_template)},
+                    "infrastructureRef": Kind::ByoMachineTemplate.reference(namespace, machine_template),
+                }
+            }
+        }
+    })
+}

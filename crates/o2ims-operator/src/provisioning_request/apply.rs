@@ -1,0 +1,174 @@
+//! Carries a plan out, one write after the other, and remembers what the caches have yet to show.
+
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use o2ims_types::{ProvisioningRequest, names};
+use operator_kit::apply::{self, MetadataPatch, Precondition, dynamic_api};
+use operator_kit::outcome::{Class, Error};
+use serde_json::{Value, json};
+
+use super::expect::Write;
+use super::observe::version_of;
+use super::plan::{HostMarks, Manifest, Step};
+use crate::capi::contract::Kind;
+
+/// Carries out `steps` in order, up to the first that fails. What was written is added to `written`.
+///
+/// # Errors
+/// The first failure; its message names the object.
+pub async fn apply(
+    client: &Client,
+    request: &ProvisioningRequest,
+    steps: &[Step],
+    written: &mut Vec<Write>,
+) -> Result<(), Error> {
+    let namespace = request.namespace().unwrap_or_default();
+    for step in steps {
+        match step {
+            Step::AddFinalizer => {
+                let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
+                apply::add_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
+                written.push(Write::Finalizer);
+            }
+            Step::RemoveFinalizer => remove_finalizer(client, request, &namespace).await?,
+            Step::MarkHost(marks) => written.push(mark(client, &namespace, marks).await?),
+            Step::Create(manifest) => {
+                written.push(create(client, request, &namespace, manifest).await?);
+            }
+            Step::Change(manifest, uid) => {
+                written.push(write(client, &namespace, manifest, Precondition::Uid(uid)).await?);
+            }
+            Step::Mark(manifest, uid) => {
+                let metadata = &manifest.object["metadata"];
+                let fields =
+                    json!({"metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]}});
+                written.push(set(client, &namespace, manifest.kind, &manifest.name, uid, fields).await?);
+            }
+            Step::Delete { kind, name, uid } => {
+                let api = dynamic_api(client, &kind.api_resource(), Some(&namespace));
+                apply::delete(&api, name, uid).await.map_err(|error| naming(error, *kind, &namespace, name))?;
+                written.push(Write::Deletion { kind: *kind, name: name.clone(), uid: uid.clone() });
+            }
+            Step::Set { kind, name, uid, spec } => {
+                written.push(set(client, &namespace, *kind, name, uid, json!({"spec": spec})).await?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn naming(error: Error, kind: Kind, namespace: &str, name: &str) -> Error {
+    error.context(format!("{} {namespace}/{name}", kind.name()))
+}
+
+async fn create(
+    client: &Client,
+    request: &ProvisioningRequest,
+    namespace: &str,
+    manifest: &Manifest,
+) -> Result<Write, Error> {
+    match write(client, namespace, manifest, Precondition::MustNotExist).await {
+        // A Cluster is watched whoever made it, so the next look finds it.
+        Err(error) if error.class() == Class::Conflict && manifest.kind != Kind::Cluster => {
+            Err(explained(client, request, namespace, manifest, error).await)
+        }
+        result => result,
+    }
+}
+
+/// An object of somebody else is in no cache, since these hold the operator's own: the conflict would last, and nobody
+/// would be told.
+async fn explained(
+    client: &Client,
+    request: &ProvisioningRequest,
+    namespace: &str,
+    manifest: &Manifest,
+    conflict: Error,
+) -> Error {
+    let (kind, name) = (manifest.kind, &manifest.name);
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    match apply::limited("look at what exists", api.get_metadata_opt(name)).await {
+        Ok(Some(found)) if found.labels().get(names::REQUEST_UID_LABEL) != request.meta().uid.as_ref() => {
+            Error::transient(format!(
+                "{} {namespace}/{name} exists already and is not this request's; remove it, or use another clusterName",
+                kind.name()
+            ))
+        }
+        Ok(_) => conflict,
+        Err(error) => naming(error, kind, namespace, name),
+    }
+}
+
+async fn write(
+    client: &Client,
+    namespace: &str,
+    manifest: &Manifest,
+    precondition: Precondition<'_>,
+) -> Result<Write, Error> {
+    let api = dynamic_api(client, &manifest.kind.api_resource(), Some(namespace));
+    let object = apply::apply(&api, &manifest.object, names::FIELD_MANAGER, precondition)
+        .await
+        .map_err(|error| naming(error, manifest.kind, namespace, &manifest.name))?;
+    Ok(Write::Object { kind: manifest.kind, name: manifest.name.clone(), version: version_of_dynamic(&object) })
+}
+
+fn version_of_dynamic(object: &DynamicObject) -> u64 {
+    object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+async fn mark(client: &Client, namespace: &str, marks: &HostMarks) -> Result<Write, Error> {
+    let api = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
+    let patch = MetadataPatch { labels: marks.labels.clone(), annotations: marks.annotations.clone() };
+    let host = apply::patch_metadata(&api, &marks.host, &marks.resource_version, &patch, names::FIELD_MANAGER)
+        .await
+        .map_err(|error| {
+            let error = naming(error, Kind::ByoHost, namespace, &marks.host);
+            if error.is_refused_by_webhook() {
+                return error.advice("apply deploy/byoh/webhook-exemption.yaml");
+            }
+            error
+        })?;
+    Ok(Write::Host { name: marks.host.clone(), version: version_of(&host) })
+}
+
+async fn set(
+    client: &Client,
+    namespace: &str,
+    kind: Kind,
+    name: &str,
+    uid: &str,
+    mut fields: Value,
+) -> Result<Write, Error> {
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    fields["metadata"]["uid"] = json!(uid);
+    let patch = Patch::Merge(fields);
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let object = apply::limited("set fields", api.patch(name, &params, &patch))
+        .await
+        .map_err(|error| naming(error, kind, namespace, name))?;
+    Ok(Write::Object { kind, name: name.to_owned(), version: version_of_dynamic(&object) })
+}
+
+/// The request is the last thing that knows of its objects, so the API server itself is asked once more whether any is
+/// left; the caches may lag behind a write of a former leader.
+async fn remove_finalizer(client: &Client, request: &ProvisioningRequest, namespace: &str) -> Result<(), Error> {
+    let mine = format!("{}={}", names::REQUEST_UID_LABEL, request.meta().uid.as_deref().unwrap_or_default());
+    for kind in Kind::MADE.into_iter().chain([Kind::ByoHost]) {
+        let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+        let params = ListParams::default().labels(&mine).limit(1);
+        match apply::limited("look for leftovers", async { Ok(api.list_metadata(&params).await) }).await? {
+            Ok(list) if list.items.is_empty() => {}
+            Ok(list) => {
+                let name = list.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
+                return Err(Error::transient(format!("{} {namespace}/{name} is still there", kind.name())));
+            }
+            // The provider is not installed any more. kube does not call this answer "not found".
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(Error::from(error).context(format!("list {}", kind.plural()))),
+        }
+    }
+    let api = Api::<ProvisioningRequest>::namespaced(client.clone(), namespace);
+    apply::remove_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Read your own writes: a request is not reconciled on caches that do not show yet what was written for it. Without
+//! this, one stale look would repeat a write, or take an object that was just made for missing.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use o2ims_types::ProvisioningRequest;
+
+use super::observe::{Observed, version_of};
+use super::plan::has_finalizer;
+use crate::capi::contract::Kind;
+use crate::watches::Watches;
+
+/// A write whose effect the caches have yet to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The finalizer of the request.
+    Finalizer,
+    /// The status of the request, at this resource version.
+    Status(u64),
+    /// An object that was made or changed, at this resource version.
+    Object {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its resource version.
+        version: u64,
+    },
+    /// A host that was marked, at this resource version.
+    Host {
+        /// Its name.
+        name: String,
+        /// Its resource version.
+        version: u64,
+    },
+    /// An object that was deleted.
+    Deletion {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+}
+
+/// Writes by UID of the request.
+#[derive(Debug, Default)]
+pub struct Expectations(Mutex<HashMap<String, Pending>>);
+
+#[derive(Debug)]
+struct Pending {
+    since: Instant,
+    writes: Vec<Write>,
+}
+
+/// How long the caches are waited for. After that the API server's own preconditions have to do.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Expectations {
+    /// Remembers writes for the request.
+    pub fn add(&self, uid: &str, writes: Vec<Write>) {
+        if writes.is_empty() {
+            return;
+        }
+        let mut all = self.lock();
+        let pending =
+            all.entry(uid.to_owned()).or_insert_with(|| Pending { since: Instant::now(), writes: Vec::new() });
+        pending.writes.extend(writes);
+    }
+
+    /// `None` when the caches show every write for the request, or have had their time; otherwise how long to wait for
+    /// them at most.
+    pub fn missing(&self, request: &ProvisioningRequest, observed: &Observed, watches: &Watches) -> Option<Duration> {
+        let mut all = self.lock();
+        let pending = all.get_mut(&observed.uid)?;
+        pending.writes.retain(|write| !shown(write, request, observed, watches));
+        let left = PATIENCE.saturating_sub(pending.since.elapsed());
+        if pending.writes.is_empty() || left.is_zero() {
+            all.remove(&observed.uid);
+            return None;
+        }
+        Some(left)
+    }
+
+    /// The request is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Pending>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shown(write: &Write, request: &ProvisioningRequest, observed: &Observed, watches: &Watches) -> bool {
+    match write {
+        Write::Finalizer => has_finalizer(request),
+        Write::Status(version) => version_of(request) >= *version,
+        Write::Object { kind, name, version } => {
+            observed.made.get(&(*kind, name.clone())).is_some_and(|made| made.version >= *version)
+        }
+        Write::Host { name, version } => {
+            let host = ObjectRef::new(name).within(&request.namespace().unwrap_or_default());
+            // A host that is gone will not show anything.
+            watches.hosts.get(&host).is_none_or(|host| version_of(host.as_ref()) >= *version)
+        }
+        Write::Deletion { kind, name, uid } => {
+            observed.made.get(&(*kind, name.clone())).is_none_or(|made| made.deleting || made.uid != *uid)
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! How far each host of a request is: from its ByoHost and its Machine. Pure.
+
+use kube::ResourceExt as _;
+use o2ims_types::{HostRef, ProvisioningRequest, names};
+
+use super::observe::Observed;
+use super::validate::{AskedHost, Valid};
+use crate::byoh::host::ByoHost;
+use crate::capi::read::{Condition, Machine};
+
+/// One host of the request.
+#[derive(Clone, Debug)]
+pub struct HostView {
+    /// As the request names it.
+    pub asked: AskedHost,
+    /// What it is for.
+    pub role: &'static str,
+    /// This request holds it.
+    pub held: bool,
+    /// The request does not name it any more, but it is not free yet.
+    pub leaving: bool,
+    /// How far it is.
+    pub state: State,
+    /// Why it is not Ready, if that is known.
+    pub message: String,
+}
+
+/// How far a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not held, and not known to be in anybody's hands.
+    Free,
+    /// It is not there, or somebody else has it.
+    Unavailable,
+    /// Held; no machine has been given it yet.
+    Reserved,
+    /// Its agent makes it a node.
+    Bootstrapping,
+    /// It is a node.
+    Joined,
+    /// Its node is Ready at the asked-for version.
+    Ready,
+    /// Its agent reported a failure, or is not there.
+    Failed,
+    /// Its agent removes the node.
+    Cleaning,
+}
+
+impl State {
+    /// As it stands in the status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "Free",
+            Self::Unavailable => "Unavailable",
+            Self::Reserved => "Reserved",
+            Self::Bootstrapping => "Bootstrapping",
+            Self::Joined => "Joined",
+            Self::Ready => "Ready",
+            Self::Failed => "Failed",
+            Self::Cleaning => "Cleaning",
+        }
+    }
+}
+
+impl HostView {
+    /// `host 1 (target-1): …`
+    pub fn sentence(&self) -> String {
+        if self.message.is_empty() {
+            format!("{}: {}", self.asked, self.state.name())
+        } else {
+            format!("{}: {}", self.asked, self.message)
+        }
+    }
+}
+
+/// Every host of the request, masters first.
+pub fn views(request: &ProvisioningRequest, valid: Option<&Valid>, observed: &Observed) -> Vec<HostView> {
+    let version = valid
+        .map(|valid| valid.version.clone())
+        .or_else(|| observed.control_plane.as_ref().map(|object| object.spec.version.clone()))
+        .unwrap_or_default();
+    let mut views: Vec<_> =
+        super::status::asked(request).map(|(host, role)| view(host, role, &version, observed)).collect();
+    let leaving: Vec<_> = observed
+        .held()
+        .filter(|host| !views.iter().any(|view| view.asked.name == host.name_any()))
+        .map(|host| leaving(host))
+        .collect();
+    views.extend(leaving);
+    views
+}
+
+/// A host that the request has given up and that is not free yet.
+fn leaving(host: &ByoHost) -> HostView {
+    let master = host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_CONTROL_PLANE);
+    HostView {
+        asked: AskedHost { id: host.host_id().unwrap_or_default().to_owned(), name: host.name_any() },
+        role: if master { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER },
+        held: true,
+        leaving: true,
+        state: State::Cleaning,
+        message: host.busy().unwrap_or_else(|| "is being released".to_owned()),
+    }
+}
+
+fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Observed) -> HostView {
+    let asked = AskedHost { id: reference.id(), name: reference.name().to_owned() };
+    let host = observed.host(&asked.name);
+    let held = host.is_some_and(|host| observed.holds(host));
+    let (state, message) = match host {
+        None => (State::Unavailable, "is not registered".to_owned()),
+        Some(host) if !held => match host.holder() {
+            Some(_) => (State::Unavailable, format!("is held by ProvisioningRequest {}", host.holder_name())),
+            None => host
+                .busy()
+                .or_else(|| host.dead())
+                .map_or((State::Free, String::new()), |why| (State::Unavailable, why)),
+        },
+        Some(host) => progress(host, role, observed.machine_of(host), version, observed),
+    };
+    HostView { asked, role, held, leaving: false, state, message }
+}
+
+/// How far a host is that the request holds.
+fn progress(
+    host: &ByoHost,
+    role: &str,
+    machine: Option<&Machine>,
+    version: &str,
+    observed: &Observed,
+) -> (State, String) {
+    if host.is_unregistering() {
+        return (State::Cleaning, "is being cleaned by its agent".to_owned());
+    }
+    let Some(machine) = machine else {
+        // A dead agent is told even before its turn comes: nobody else would notice.
+        if let Some(dead) = host.dead() {
+            return (State::Failed, dead);
+        }
+        let own = observed.own_cluster().is_some_and(|cluster| host.is_given_to(&cluster.name_any()));
+        return match host.busy() {
+            Some(_) if own => (State::Bootstrapping, "is being given to its machine".to_owned()),
+            Some(busy) => (State::Reserved, busy),
+            None if role == names::ROLE_WORKER => (State::Reserved, "waits for the control plane".to_owned()),
+            None => (State::Reserved, "waits to be given to a machine".to_owned()),
+        };
+    };
+    if machine.metadata.deletion_timestamp.is_some() {
+        return (State::Cleaning, format!("its Machine {} is being deleted", machine.name_any()));
+    }
+    let Some(node) = &machine.status.node_ref else {
+        if let Some(failure) = host.failure().or_else(|| host.dead()) {
+            return (State::Failed, failure);
+        }
+        let message = if host.bootstrapped() {
+            "its bootstrap script has run; waiting for its node to appear"
+        } else if host.waits_for_installer() {
+            "its agent waits for an installer; with install.method none it has to be started with --skip-installation"
+        } else {
+            "its agent has been given the bootstrap script and has not reported back yet"
+        };
+        return (State::Bootstrapping, message.to_owned());
+    };
+    if node.name != host.name_any() {
+        return (State::Failed, format!("its Machine {} has become node {}", machine.name_any(), node.name));
+    }
+    if !Condition::is_true(&machine.status.conditions, "NodeHealthy") {
+        let newer = Condition::find(&machine.status.v1beta2.conditions, "NodeHealthy")
+            .or_else(|| Condition::find(&machine.status.conditions, "NodeHealthy"));
+        let why = newer.map(Condition::explain).unwrap_or_default();
+        return (State::Joined, format!("its node is not Ready: {why}"));
+    }
+    let running = machine.status.node_info.kubelet_version.split('+').next().unwrap_or_default();
+    let wanted = version.split('+').next().unwrap_or_default();
+    if running != wanted {
+        return (State::Joined, format!("its node runs Kubernetes {running}, asked for {wanted}"));
+    }
+    (State::Ready, String::new())
+}

@@ -1,0 +1,421 @@
+//! What there is that concerns one request, taken from the watched caches. Reads nothing over the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kube::{
+    Resource, ResourceExt as _,
+    runtime::reflector::{ObjectRef, Store},
+};
+use o2ims_types::cluster_template::VirtualIpProvider;
+use o2ims_types::provisioning_request::Hosts;
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, conditions, names};
+use operator_kit::reflect::SyncState;
+use operator_kit::status;
+
+use super::plan::CREATING_ANNOTATION;
+use crate::byoh::host::ByoHost;
+use crate::byoh::installation::Dialect;
+use crate::capi::contract::Kind;
+use crate::capi::read::{Cluster, KubeadmControlPlane, Machine, MachineDeployment};
+use crate::watches::Watches;
+
+/// Everything that the pure steps need to know.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// UID of the request: the mark on everything that is its.
+    pub uid: String,
+    /// Kinds that are not installed, as `kind (project)`.
+    pub missing_providers: Vec<String>,
+    /// Name of the cluster that the request asks for.
+    pub cluster_name: String,
+    /// Hosts that are held by a request that does not exist any more.
+    pub orphans: BTreeSet<String>,
+    /// Which BYOH is installed, if one is.
+    pub dialect: Option<Dialect>,
+    /// The template that the request names.
+    pub template: Option<Arc<ClusterTemplate>>,
+    /// The ClusterResourceSet that the template names.
+    pub resource_set: ResourceSetLookup,
+    /// Another request that has the cluster name or the endpoint.
+    pub rival: Option<Rival>,
+    /// Every ByoHost that the request names or holds, by name.
+    pub hosts: BTreeMap<String, Arc<ByoHost>>,
+    /// ByoHosts whose label `host-id` is one of the request's, by id.
+    pub ids: BTreeMap<String, String>,
+    /// The Cluster of the request's cluster name, whoever made it.
+    pub cluster: Option<Arc<Cluster>>,
+    /// This request made it.
+    pub cluster_is_own: bool,
+    /// The request's KubeadmControlPlane.
+    pub control_plane: Option<Arc<KubeadmControlPlane>>,
+    /// The request's MachineDeployments, by name.
+    pub deployments: BTreeMap<String, Arc<MachineDeployment>>,
+    /// The request's Machines.
+    pub machines: Vec<Arc<Machine>>,
+    /// Every object that the operator made for the request.
+    pub made: BTreeMap<(Kind, String), Made>,
+    /// Templates that one of those refers to.
+    pub referred: BTreeSet<(Kind, String)>,
+}
+
+/// The ClusterResourceSet that the template names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ResourceSetLookup {
+    /// It does not exist.
+    #[default]
+    Missing,
+    /// The labels that it selects clusters by.
+    Labels(BTreeMap<String, String>),
+}
+
+/// Somebody else who has what this request wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Who, for messages.
+    pub request: String,
+    /// What.
+    pub what: String,
+}
+
+/// An object that the operator made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its UID.
+    pub uid: String,
+    /// Its resource version.
+    pub version: u64,
+    /// Hash of what was applied.
+    pub applied_hash: String,
+    /// It is on its way out.
+    pub deleting: bool,
+}
+
+impl Made {
+    fn of<K: Resource>(object: &K) -> Self {
+        Self {
+            uid: object.uid().unwrap_or_default(),
+            version: version_of(object),
+            applied_hash: object.annotations().get(names::APPLIED_HASH_ANNOTATION).cloned().unwrap_or_default(),
+            deleting: object.meta().deletion_timestamp.is_some(),
+        }
+    }
+}
+
+impl Observed {
+    /// The ByoHost of this name in the request's namespace.
+    pub fn host(&self, name: &str) -> Option<&ByoHost> {
+        self.hosts.get(name).map(AsRef::as_ref)
+    }
+
+    /// Name of the ByoHost that carries the label `host-id` with this value.
+    pub fn bearer_of_id(&self, id: &str) -> Option<&str> {
+        self.ids.get(id).map(String::as_str)
+    }
+
+    /// Hosts that the request holds.
+    pub fn held(&self) -> impl Iterator<Item = &Arc<ByoHost>> {
+        self.hosts.values().filter(|host| self.holds(host))
+    }
+
+    /// Whether the request holds the host: by its mark, or, where somebody took that off, by a Machine that runs on it.
+    pub fn holds(&self, host: &ByoHost) -> bool {
+        match host.holder() {
+            Some(holder) => holder == self.uid,
+            None => self.cluster.is_some() && host.is_given_to(&self.cluster_name) && self.machine_of(host).is_some(),
+        }
+    }
+
+    /// The request's Machine that the host was given to.
+    pub fn machine_of(&self, host: &ByoHost) -> Option<&Machine> {
+        let attached = host.status.machine_ref.as_ref()?;
+        self.machines.iter().map(AsRef::as_ref).find(|machine| machine.spec.infrastructure_ref.name == attached.name)
+    }
+
+    /// The Cluster, if this request made it.
+    pub fn own_cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref().filter(|_| self.cluster_is_own)
+    }
+
+    /// The request's cluster is past its creation: what it was made with stays.
+    pub fn is_running(&self) -> bool {
+        self.own_cluster().is_some_and(|cluster| !cluster.annotations().contains_key(CREATING_ANNOTATION))
+    }
+}
+
+/// Whether a Cluster is the request's: by its mark, or, where somebody took that off, by the UID in the request's status.
+fn is_own_cluster(cluster: &Cluster, request: &ProvisioningRequest, uid: &str) -> bool {
+    let recorded = request.status.as_ref().and_then(|status| status.provisioned_resource_set.as_ref());
+    match cluster.labels().get(names::REQUEST_UID_LABEL) {
+        Some(mark) => mark == uid,
+        None => recorded
+            .is_some_and(|set| set.o_cloud_node_cluster_id.is_some() && set.o_cloud_node_cluster_id == cluster.uid()),
+    }
+}
+
+/// The resource version as a number, to tell whether a cache has caught up with a write.
+pub fn version_of<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// Whether the object carries the mark of the request with this UID.
+fn is_of<K: Resource>(object: &K, uid: &str) -> bool {
+    object.labels().get(names::REQUEST_UID_LABEL).is_some_and(|value| value == uid)
+}
+
+/// Takes from the caches what concerns `request`.
+pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
+    let namespace = request.namespace().unwrap_or_default();
+    let uid = request.uid().unwrap_or_default();
+    let template = find_template(watches, request, &namespace);
+    let resource_set = template.as_ref().and_then(|template| template.spec.cni.as_ref()).map_or_else(
+        ResourceSetLookup::default,
+        |cni| {
+            watches
+                .resource_sets
+                .get(&ObjectRef::new(&cni.cluster_resource_set).within(&namespace))
+                .map_or(ResourceSetLookup::Missing, |set| {
+                    ResourceSetLookup::Labels(set.spec.cluster_selector.match_labels.clone())
+                })
+        },
+    );
+    let cluster_name = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
+    let (hosts, ids) = find_hosts(watches, request, &namespace, &uid);
+    let cluster = watches.clusters.get(&ObjectRef::new(&cluster_name).within(&namespace));
+    let cluster_is_own = cluster.as_ref().is_some_and(|cluster| is_own_cluster(cluster, request, &uid));
+    let foreign = cluster.as_deref().filter(|_| !cluster_is_own);
+    let rival = find_rival(watches, request, &namespace, &cluster_name, foreign, template.as_deref());
+    let orphans = find_orphans(watches, &hosts);
+    let deployments: Vec<_> = of_request(&watches.machine_deployments, &namespace, &uid);
+    let control_planes: Vec<_> = of_request(&watches.control_planes, &namespace, &uid);
+
+    let mut made = BTreeMap::new();
+    let mut note = |kind: Kind, name: String, object: Made| made.insert((kind, name), object);
+    if let Some(cluster) = cluster.as_ref().filter(|_| cluster_is_own) {
+        note(Kind::Cluster, cluster.name_any(), Made::of(cluster.as_ref()));
+    }
+    for object in &deployments {
+        note(Kind::MachineDeployment, object.name_any(), Made::of(object.as_ref()));
+    }
+    for object in &control_planes {
+        note(Kind::KubeadmControlPlane, object.name_any(), Made::of(object.as_ref()));
+    }
+    for object in of_request(&watches.byo_clusters, &namespace, &uid) {
+        note(Kind::ByoCluster, object.name_any(), Made::of(object.as_ref()));
+    }
+    let machine_templates = of_request(&watches.machine_templates, &namespace, &uid);
+    for object in &machine_templates {
+        note(Kind::ByoMachineTemplate, object.name_any(), Made::of(object.as_ref()));
+    }
+    for object in of_request(&watches.config_templates, &namespace, &uid) {
+        note(Kind::KubeadmConfigTemplate, object.name_any(), Made::of(object.as_ref()));
+    }
+    for object in of_request(&watches.installer_templates, &namespace, &uid) {
+        note(Kind::K8sInstallerConfigTemplate, object.name_any(), Made::of(object.as_ref()));
+    }
+
+    let parts = control_planes
+        .iter()
+        .map(|object| &object.spec.machine_template)
+        .chain(deployments.iter().map(|object| &object.spec.template.spec));
+    let mut referred: BTreeSet<_> = parts
+        .flat_map(|parts| {
+            [
+                (Kind::ByoMachineTemplate, parts.infrastructure_ref.name.clone()),
+                (Kind::KubeadmConfigTemplate, parts.bootstrap.config_ref.name.clone()),
+            ]
+        })
+        .collect();
+    referred.extend(
+        machine_templates
+            .iter()
+            .map(|object| (Kind::K8sInstallerConfigTemplate, object.spec.template.spec.installer_ref.name.clone())),
+    );
+
+    Observed {
+        missing_providers: watches.missing_providers(),
+        dialect: watches.byohost_crd.state().first().map(|crd| Dialect::of(crd)),
+        template,
+        resource_set,
+        rival,
+        cluster_name,
+        cluster_is_own,
+        orphans,
+        hosts,
+        ids,
+        cluster,
+        control_plane: control_planes.into_iter().next(),
+        deployments: deployments.into_iter().map(|object| (object.name_any(), object)).collect(),
+        machines: of_request(&watches.machines, &namespace, &uid),
+        made,
+        referred,
+        uid,
+    }
+}
+
+fn of_request<K>(store: &Store<K>, namespace: &str, uid: &str) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store
+        .state()
+        .into_iter()
+        .filter(|object| object.meta().namespace.as_deref() == Some(namespace) && is_of(object.as_ref(), uid))
+        .collect()
+}
+
+/// The request's namespace comes first, then the operator's, which serves all namespaces.
+fn find_template(watches: &Watches, request: &ProvisioningRequest, namespace: &str) -> Option<Arc<ClusterTemplate>> {
+    let (name, version) = (&request.spec.template_name, &request.spec.template_version);
+    [namespace, names::OPERATOR_NAMESPACE].into_iter().find_map(|namespace| {
+        watches
+            .templates
+            .get(&ObjectRef::new(&format!("{name}-{version}")).within(namespace))
+            .filter(|template| template.spec.name == *name && template.spec.version == *version)
+    })
+}
+
+type FoundHosts = (BTreeMap<String, Arc<ByoHost>>, BTreeMap<String, String>);
+
+fn find_hosts(watches: &Watches, request: &ProvisioningRequest, namespace: &str, uid: &str) -> FoundHosts {
+    let asked = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all);
+    let (names, ids): (BTreeSet<_>, BTreeSet<_>) = asked.map(|host| (host.name().to_owned(), host.id())).unzip();
+    let mut hosts = BTreeMap::new();
+    let mut bearers = BTreeMap::new();
+    for host in watches.hosts.state() {
+        if host.namespace().as_deref() != Some(namespace) {
+            continue;
+        }
+        let name = host.name_any();
+        if let Some(id) = host.host_id().filter(|id| ids.contains(*id)) {
+            bearers.insert(id.to_owned(), name.clone());
+        }
+        if names.contains(&name) || host.holder() == Some(uid) {
+            hosts.insert(name, host);
+        }
+    }
+    (hosts, bearers)
+}
+
+/// Hosts whose holder is no request that exists.
+fn find_orphans(watches: &Watches, hosts: &BTreeMap<String, Arc<ByoHost>>) -> BTreeSet<String> {
+    let exists = |uid: &str| watches.requests.find(|request| request.metadata.uid.as_deref() == Some(uid)).is_some();
+    hosts.values().filter(|host| host.holder().is_some_and(|uid| !exists(uid))).map(|host| host.name_any()).collect()
+}
+
+/// The Cluster object is the lock on a cluster's name; before there is one, a request that holds hosts goes first, then
+/// the older one. The same holds for an endpoint: two control planes on one address would take it from each other.
+fn find_rival(
+    watches: &Watches,
+    request: &ProvisioningRequest,
+    namespace: &str,
+    cluster_name: &str,
+    foreign: Option<&Cluster>,
+    template: Option<&ClusterTemplate>,
+) -> Option<Rival> {
+    let name = format!("clusterName {cluster_name}");
+    if let Some(cluster) = foreign {
+        let owner = cluster.annotations().get(names::REQUEST_ANNOTATION).map_or_else(
+            || "a Cluster that no ProvisioningRequest made".to_owned(),
+            |owner| format!("ProvisioningRequest {owner}"),
+        );
+        return Some(Rival { request: owner, what: name });
+    }
+    let carried = template.is_none_or(|template| template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip);
+    let asked = request.spec.template_parameters.control_plane_endpoint.as_ref();
+    let shares_name = |other: &ProvisioningRequest| {
+        other.namespace().as_deref() == Some(namespace)
+            && other.spec.template_parameters.cluster_name.as_deref() == Some(cluster_name)
+    };
+    let shares_endpoint = |other: &ProvisioningRequest| {
+        asked.is_some_and(|asked| {
+            endpoints_of(other).any(|(host, port)| same_endpoint(&asked.host, asked.port, &host, port, carried))
+        })
+    };
+    let other = watches
+        .requests
+        .state()
+        .into_iter()
+        .filter(|other| other.uid() != request.uid() && (shares_name(other) || shares_endpoint(other)))
+        .filter(|other| goes_first(other, request))
+        .min_by_key(|other| age(other))?;
+    let what = match asked {
+        Some(asked) if !shares_name(&other) => format!("controlPlaneEndpoint {}:{}", asked.host, asked.port),
+        _ => name,
+    };
+    // Who it is in another namespace is nobody's business.
+    let key = if other.namespace().as_deref() == Some(namespace) {
+        format!("ProvisioningRequest {namespace}/{}", other.name_any())
+    } else {
+        "a ProvisioningRequest of another namespace".to_owned()
+    };
+    Some(Rival { request: key, what })
+}
+
+/// The endpoint that a request asks for, and the one that its cluster has.
+fn endpoints_of(request: &ProvisioningRequest) -> impl Iterator<Item = (String, i32)> {
+    let asked = request.spec.template_parameters.control_plane_endpoint.as_ref();
+    let made = request.status.as_ref().and_then(|status| status.extensions.control_plane_endpoint.as_deref());
+    let made = made.and_then(|made| made.rsplit_once(':'));
+    asked
+        .map(|asked| (asked.host.clone(), asked.port))
+        .into_iter()
+        .chain(made.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))))
+}
+
+/// An address that the masters carry themselves serves one cluster, on whatever port; behind a load balancer the port counts.
+fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, carried: bool) -> bool {
+    match (host.parse::<IpAddr>(), other.parse::<IpAddr>()) {
+        (Ok(address), Ok(other)) => address == other && (carried || port == other_port),
+        _ => host == other && port == other_port,
+    }
+}
+
+/// A request that holds hosts goes before one that does not; then the older one. A request that waits for something else,
+/// or is wrong, holds nobody up.
+fn goes_first(other: &ProvisioningRequest, request: &ProvisioningRequest) -> bool {
+    match (holds_hosts(other), holds_hosts(request)) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => {
+            age(other) < age(request)
+                && (other.metadata.deletion_timestamp.is_none() || holds_hosts(other))
+                && !cannot_go_on(other)
+        }
+    }
+}
+
+fn cannot_go_on(request: &ProvisioningRequest) -> bool {
+    request.status.as_ref().is_some_and(|status| {
+        [conditions::VALIDATED, conditions::HOSTS_RESERVED].iter().any(|type_| {
+            status::find(&status.conditions, type_).is_some_and(|condition| {
+                // What was said of an earlier form of the request does not count.
+                condition.status == "False"
+                    && condition.reason != conditions::reason::IN_PROGRESS
+                    && condition.observed_generation == request.metadata.generation
+            })
+        })
+    })
+}
+
+fn holds_hosts(request: &ProvisioningRequest) -> bool {
+    request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some())
+}
+
+fn age(request: &ProvisioningRequest) -> (Option<k8s_openapi::jiff::Timestamp>, Option<String>) {
+    (request.metadata.creation_timestamp.as_ref().map(|time| time.0), request.uid())
+}
+
+impl Watches {
+    /// What a user has to install, by project.
+    fn missing_providers(&self) -> Vec<String> {
+        self.providers
+            .iter()
+            .filter(|(_, state)| *state.borrow() == SyncState::NotInstalled)
+            .map(|(provider, _)| (*provider).to_owned())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+}

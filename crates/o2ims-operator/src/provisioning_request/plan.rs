@@ -1,0 +1,381 @@
+//! What to do next, as a function of what was asked and what was observed. Pure: the same input gives the same plan, and
+//! a plan that has been carried out leaves an empty one.
+
+use std::collections::BTreeMap;
+
+use kube::{Resource as _, ResourceExt as _};
+use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::{ProvisioningRequest, names};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::observe::Observed;
+use super::validate::{Refusal, Valid};
+use super::{reserve, teardown};
+use crate::byoh::templates::{installer_template_spec, machine_template_spec};
+use crate::capi::contract::{CLUSTER_NAME_LABEL, Kind};
+use crate::capi::{cluster, control_plane, workers};
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Before the first effect outside of the request.
+    AddFinalizer,
+    /// After the last one is undone.
+    RemoveFinalizer,
+    /// Sets (`Some`) or takes off (`None`) labels and annotations of a host, if it is still as it was observed.
+    MarkHost(HostMarks),
+    /// Makes an object; it must not be there.
+    Create(Manifest),
+    /// Changes an object; it must be the one with this UID.
+    Change(Manifest, String),
+    /// Puts the marks of the manifest back on an object that somebody took them off; it must be the one with this UID.
+    Mark(Manifest, String),
+    /// Deletes an object; it must be the one with this UID.
+    Delete {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+    /// Sets fields of an object's spec and leaves the rest as it is; it must be the one with this UID.
+    Set {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// The fields.
+        spec: Value,
+    },
+}
+
+/// Labels and annotations of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostMarks {
+    /// Name of the host.
+    pub host: String,
+    /// The host as it was observed.
+    pub resource_version: String,
+    /// Labels to set or to take off.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Annotations to set or to take off.
+    pub annotations: BTreeMap<String, Option<String>>,
+}
+
+/// An object as it is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The whole of it, marks included.
+    pub object: Value,
+    /// Hash of it without marks.
+    pub hash: String,
+}
+
+/// Annotation on a Cluster that is still being made: it is paused by the operator, not by a user.
+pub const CREATING_ANNOTATION: &str = "o2ims.provisioning.oran.org/creating";
+
+/// The steps that are due now. An empty list means: nothing to do, or wait for what is watched.
+pub fn plan(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, observed: &Observed) -> Vec<Step> {
+    if request.meta().deletion_timestamp.is_some() {
+        return teardown::plan(request, observed);
+    }
+    if !observed.missing_providers.is_empty() {
+        return Vec::new();
+    }
+    match verdict {
+        Ok(_) if !has_finalizer(request) => vec![Step::AddFinalizer],
+        Ok(valid) => provision(request, valid, observed),
+        // Nothing is held for a request that cannot go on; but a cluster that is there is not touched.
+        Err(_) if observed.cluster.is_none() => teardown::without_cluster(observed),
+        Err(_) if observed.own_cluster().is_none() && observed.made.is_empty() => reserve::release_all(observed),
+        Err(_) if observed.is_running() => reserve::release_unused(&request.namespace().unwrap_or_default(), observed),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Whether the operator's finalizer is on the request.
+pub fn has_finalizer(request: &ProvisioningRequest) -> bool {
+    request.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER)
+}
+
+fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) -> Vec<Step> {
+    let claims = reserve::claims(request, valid, observed);
+    if !claims.is_empty() {
+        return claims;
+    }
+    let marks = Marks::of(request, valid, observed);
+    let Some(existing) = observed.own_cluster() else {
+        // A cluster that was deleted behind our back is made again, but not on hosts that still run the old one.
+        let clean = observed.held().all(|host| host.busy().is_none());
+        return if clean { vec![Step::Create(marks.manifest(creating(valid)))] } else { reserve::clean_all(observed) };
+    };
+    if existing.metadata.deletion_timestamp.is_some() {
+        return teardown::unpause(existing).into_iter().collect();
+    }
+    let wanted = children(valid, observed, &marks, &existing.uid().unwrap_or_default());
+    if existing.annotations().contains_key(CREATING_ANNOTATION) {
+        return finish_creation(valid, observed, &marks, &wanted);
+    }
+    if existing.labels().get(names::REQUEST_UID_LABEL).is_none() {
+        return vec![Step::Mark(marks.manifest(cluster::cluster(valid)), existing.uid().unwrap_or_default())];
+    }
+    let wanted = still_needed(&wanted, observed);
+    let mut steps = maintain(valid, observed, &wanted);
+    if steps.is_empty() {
+        steps.extend(prune(valid, observed, &wanted));
+    }
+    steps.extend(reserve::release_unasked(valid, observed));
+    steps
+}
+
+/// While the Cluster is paused by the operator, everything is brought to what it should be; then it is let go.
+fn finish_creation(valid: &Valid, observed: &Observed, marks: &Marks<'_>, wanted: &[Manifest]) -> Vec<Step> {
+    let mut steps: Vec<Step> = wanted.iter().filter_map(|manifest| due(manifest, observed)).collect();
+    // The control plane's template takes every host that is held as a master, so the last unasked one goes first.
+    if steps.is_empty() && !reserve::holds_unasked_master(valid, observed) {
+        steps.extend(due(&marks.manifest(cluster::cluster(valid)), observed));
+    }
+    steps.extend(reserve::release_unasked(valid, observed));
+    steps
+}
+
+/// A running cluster is not rolled because its template, or this operator, would make it differently today: that would be
+/// ten thousand sites at once. Objects that exist stay as they were made; only what is missing is made, and numbers of
+/// machines that somebody changed by hand are set back.
+fn maintain(valid: &Valid, observed: &Observed, wanted: &[Manifest]) -> Vec<Step> {
+    let unclean = unclean_workers(valid, observed);
+    wanted
+        .iter()
+        .filter(|manifest| manifest.kind != Kind::MachineDeployment || !unclean.contains(&manifest.name))
+        .filter_map(|manifest| match observed.made.get(&(manifest.kind, manifest.name.clone())) {
+            // A second control plane cannot be made for a cluster that is initialised: kubeadm would only join.
+            None if manifest.kind == Kind::KubeadmControlPlane => None,
+            None => Some(Step::Create(manifest.clone())),
+            Some(made) => {
+                let spec = drift(manifest, observed)?;
+                (!made.deleting).then(|| Step::Set {
+                    kind: manifest.kind,
+                    name: manifest.name.clone(),
+                    uid: made.uid.clone(),
+                    spec,
+                })
+            }
+        })
+        .collect()
+}
+
+/// Of what would be made today, what the running cluster needs: objects by name, and the templates that are referred to,
+/// by an object that exists or by one that is to be made.
+fn still_needed(wanted: &[Manifest], observed: &Observed) -> Vec<Manifest> {
+    let exists = |manifest: &Manifest| observed.made.contains_key(&(manifest.kind, manifest.name.clone()));
+    let mut referred = observed.referred.clone();
+    // A template for machines comes after the installer's template that it refers to, so the last one is asked first.
+    let mut needed = Vec::new();
+    for pass in [false, true] {
+        for manifest in wanted.iter().filter(|manifest| manifest.kind.is_template() == pass).rev() {
+            let needs = !pass || referred.contains(&(manifest.kind, manifest.name.clone()));
+            if needs && !exists(manifest) {
+                referred.extend(references(&manifest.object));
+            }
+            if needs {
+                needed.push(manifest.clone());
+            }
+        }
+    }
+    needed.reverse();
+    needed
+}
+
+/// The templates that an object refers to.
+fn references(object: &Value) -> Vec<(Kind, String)> {
+    let spec = &object["spec"];
+    let machine = &spec["template"]["spec"];
+    [
+        (Kind::ByoMachineTemplate, &spec["machineTemplate"]["infrastructureRef"]),
+        (Kind::ByoMachineTemplate, &machine["infrastructureRef"]),
+        (Kind::KubeadmConfigTemplate, &machine["bootstrap"]["configRef"]),
+        (Kind::K8sInstallerConfigTemplate, &machine["installerRef"]),
+    ]
+    .into_iter()
+    .filter_map(|(kind, reference)| Some((kind, reference["name"].as_str()?.to_owned())))
+    .collect()
+}
+
+/// MachineDeployments that are not there and whose hosts are not clean yet. BYOH gives a host away again while its agent
+/// still has one write of the cleaning to make; that write then tears the new machine off, for ever.
+fn unclean_workers(valid: &Valid, observed: &Observed) -> Vec<String> {
+    let unclean =
+        valid.workers.iter().filter(|host| observed.host(&host.name).is_some_and(|host| host.busy().is_some()));
+    unclean
+        .map(|host| names::worker(&valid.namespace, &valid.cluster, &host.name))
+        .filter(|name| !observed.deployments.contains_key(name))
+        .collect()
+}
+
+/// The Cluster as it is first made: paused, and marked as such. The field is not sent again when all is there, so that
+/// from then on it is the users' to pause a cluster.
+fn creating(valid: &Valid) -> Value {
+    let mut object = cluster::cluster(valid);
+    object["spec"]["paused"] = json!(true);
+    object["metadata"]["annotations"] = json!({CREATING_ANNOTATION: "true"});
+    object
+}
+
+/// Everything but the Cluster, in the order in which it is applied.
+fn children(valid: &Valid, observed: &Observed, marks: &Marks<'_>, owner: &str) -> Vec<Manifest> {
+    let namespace = &valid.namespace;
+    let stem = names::control_plane(namespace, &valid.cluster);
+    let template = |kind: Kind, stem: &str, spec: Value| marks.template(kind, stem, &spec, owner);
+    let mut all = Vec::new();
+
+    let install = &valid.template.spec.install;
+    let installer = (install.method == InstallMethod::Bundle)
+        .then(|| installer_template_spec(install))
+        .flatten()
+        .map(|spec| template(Kind::K8sInstallerConfigTemplate, &valid.cluster, spec));
+    let installer_name = installer.as_ref().map(|manifest| manifest.name.clone());
+    all.extend(installer);
+
+    all.push(marks.manifest(cluster::byo_cluster(valid)));
+    let spec =
+        machine_template_spec(&observed.uid, namespace, names::ROLE_CONTROL_PLANE, None, installer_name.as_deref());
+    let masters = template(Kind::ByoMachineTemplate, &stem, spec);
+    let control_plane = marks.manifest(control_plane::control_plane(valid, &observed.uid, &masters.name));
+    all.extend([masters, control_plane]);
+
+    if !valid.workers.is_empty() {
+        let config = template(
+            Kind::KubeadmConfigTemplate,
+            &format!("{}-worker", valid.cluster),
+            workers::config_template_spec(valid),
+        );
+        let config_name = config.name.clone();
+        all.push(config);
+        for host in &valid.workers {
+            let name = names::worker(namespace, &valid.cluster, &host.name);
+            let spec = machine_template_spec(
+                &observed.uid,
+                namespace,
+                names::ROLE_WORKER,
+                Some(&host.id),
+                installer_name.as_deref(),
+            );
+            let machines = template(Kind::ByoMachineTemplate, &name, spec);
+            let deployment = workers::machine_deployment(valid, &observed.uid, &name, &config_name, &machines.name);
+            all.extend([machines, marks.manifest(deployment)]);
+        }
+    }
+    all
+}
+
+/// The write that brings an object to what it should be, if it is not that yet.
+fn due(manifest: &Manifest, observed: &Observed) -> Option<Step> {
+    match observed.made.get(&(manifest.kind, manifest.name.clone())) {
+        None => Some(Step::Create(manifest.clone())),
+        Some(made) if made.deleting => None,
+        Some(made) if made.applied_hash != manifest.hash => Some(Step::Change(manifest.clone(), made.uid.clone())),
+        Some(_) => None,
+    }
+}
+
+/// The number of machines, where somebody has changed it by hand.
+fn drift(manifest: &Manifest, observed: &Observed) -> Option<Value> {
+    let replicas = match manifest.kind {
+        Kind::KubeadmControlPlane => observed.control_plane.as_ref()?.spec.replicas,
+        Kind::MachineDeployment => observed.deployments.get(&manifest.name)?.spec.replicas,
+        _ => return None,
+    };
+    let wanted = &manifest.object["spec"]["replicas"];
+    (replicas.map(i64::from) != wanted.as_i64()).then(|| json!({"replicas": wanted}))
+}
+
+/// What was made for an earlier form of the request: MachineDeployments at once, templates when nothing refers to them and
+/// nothing rolls any more.
+fn prune(valid: &Valid, observed: &Observed, wanted: &[Manifest]) -> Vec<Step> {
+    let is_wanted =
+        |kind: &Kind, name: &String| wanted.iter().any(|manifest| manifest.kind == *kind && manifest.name == *name);
+    let settled = observed
+        .control_plane
+        .as_ref()
+        .is_some_and(|object| object.status.counts.complete(valid.masters.len(), object.metadata.generation))
+        && observed.deployments.values().all(|object| object.status.complete(1, object.metadata.generation))
+        // A worker that is going may still need its template.
+        && observed.deployments.keys().all(|name| is_wanted(&Kind::MachineDeployment, name));
+    observed
+        .made
+        .iter()
+        .filter(|((kind, name), made)| {
+            let kept =
+                *kind == Kind::Cluster || is_wanted(kind, name) || observed.referred.contains(&(*kind, name.clone()));
+            !kept && !made.deleting && (*kind == Kind::MachineDeployment || settled)
+        })
+        .map(|((kind, name), made)| Step::Delete { kind: *kind, name: name.clone(), uid: made.uid.clone() })
+        .collect()
+}
+
+/// The marks on everything that is made for a request.
+struct Marks<'a> {
+    valid: &'a Valid,
+    uid: &'a str,
+    request: String,
+}
+
+impl<'a> Marks<'a> {
+    fn of(request: &ProvisioningRequest, valid: &'a Valid, observed: &'a Observed) -> Self {
+        Self { valid, uid: &observed.uid, request: key(request) }
+    }
+
+    /// Puts the marks on an object.
+    fn manifest(&self, mut object: Value) -> Manifest {
+        let hash = hash(&object);
+        let metadata = &mut object["metadata"];
+        metadata["labels"][CLUSTER_NAME_LABEL] = json!(self.valid.cluster);
+        metadata["labels"][names::REQUEST_UID_LABEL] = json!(self.uid);
+        metadata["annotations"][names::REQUEST_ANNOTATION] = json!(self.request);
+        metadata["annotations"][names::APPLIED_HASH_ANNOTATION] = json!(hash);
+        let kind = Kind::MADE.into_iter().find(|kind| object["kind"] == kind.name()).unwrap_or(Kind::Cluster);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        Manifest { kind, name, object, hash }
+    }
+
+    /// An immutable template: named after its content, and collected with the Cluster.
+    fn template(&self, kind: Kind, stem: &str, spec: &Value, owner: &str) -> Manifest {
+        self.manifest(json!({
+            "apiVersion": kind.api_version(),
+            "kind": kind.name(),
+            "metadata": {
+                "name": names::hashed(stem, &hash(spec)),
+                "namespace": self.valid.namespace,
+                "ownerReferences": [{
+                    "apiVersion": Kind::Cluster.api_version(),
+                    "kind": Kind::Cluster.name(),
+                    "name": self.valid.cluster,
+                    "uid": owner,
+                }],
+            },
+            "spec": spec,
+        }))
+    }
+}
+
+/// `namespace/name` of a request.
+pub fn key(request: &ProvisioningRequest) -> String {
+    format!("{}/{}", request.namespace().unwrap_or_default(), request.name_any())
+}
+
+/// Sixteen hex digits of SHA-256 over the JSON, whose keys are sorted.
+fn hash(value: &Value) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(value.to_string()).iter().take(8).fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

@@ -1,0 +1,128 @@
+//! Holding hosts. A claim is a label on the ByoHost, written only if the host is still as it was observed, so that of two
+//! requests for one host exactly one gets it. All hosts or none: validation has seen every one free or held before the
+//! first claim, hosts are claimed in the order of their names, and what is held is let go when the rest cannot be had.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+use o2ims_types::{ProvisioningRequest, names};
+
+use super::observe::Observed;
+use super::plan::{HostMarks, Step, key};
+use super::validate::Valid;
+use crate::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
+
+/// The claims that are still to be made.
+pub fn claims(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) -> Vec<Step> {
+    let mut claims: Vec<HostMarks> = valid
+        .hosts()
+        .filter_map(|(asked, role)| claim(observed.host(&asked.name)?, &asked.id, role, &observed.uid, &key(request)))
+        .collect();
+    claims.sort_by(|a, b| a.host.cmp(&b.host));
+    claims.into_iter().map(Step::MarkHost).collect()
+}
+
+fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Option<HostMarks> {
+    let mut labels = BTreeMap::new();
+    let mut annotations = BTreeMap::new();
+    let mut want = |key: &str, value: &str| {
+        if host.labels().get(key).is_none_or(|current| current != value) {
+            labels.insert(key.to_owned(), Some(value.to_owned()));
+        }
+    };
+    want(names::REQUEST_UID_LABEL, uid);
+    want(names::ROLE_LABEL, role);
+    if host.host_id().is_none() {
+        want(names::HOST_ID_LABEL, id);
+        annotations.insert(names::HOST_ID_SET_ANNOTATION.to_owned(), Some("true".to_owned()));
+    }
+    if host.annotations().get(names::REQUEST_ANNOTATION).is_none_or(|current| current != request) {
+        annotations.insert(names::REQUEST_ANNOTATION.to_owned(), Some(request.to_owned()));
+    }
+    (!labels.is_empty() || !annotations.is_empty()).then(|| marks(host, labels, annotations))
+}
+
+/// Lets go of every held host that is free, when there is no Cluster.
+pub fn release_all(observed: &Observed) -> Vec<Step> {
+    observed.held().filter_map(|host| release(host, observed).or_else(|| clean(host, observed))).collect()
+}
+
+/// Asks for the cleaning that BYOH forgot, of every held host, when there is no Cluster.
+pub fn clean_all(observed: &Observed) -> Vec<Step> {
+    observed.held().filter_map(|host| clean(host, observed)).collect()
+}
+
+/// BYOH finds the host of a machine that is deleted in its cache. Where that lags behind the attachment, it finds none, the
+/// machine goes, and nobody asks the agent to clean the host: it would be lost. With the Cluster gone every machine is,
+/// so this asks.
+fn clean(host: &ByoHost, observed: &Observed) -> Option<Step> {
+    (observed.cluster.is_none() && host.is_kept_by(&observed.cluster_name)).then(|| {
+        let annotations = BTreeMap::from([(UNREGISTERING_ANNOTATION.to_owned(), Some(String::new()))]);
+        Step::MarkHost(marks(host, BTreeMap::new(), annotations))
+    })
+}
+
+/// Lets go of workers that nothing was made for yet: a request that cannot have all the workers that it wants to add holds
+/// none of them.
+pub fn release_unused(namespace: &str, observed: &Observed) -> Vec<Step> {
+    observed
+        .held()
+        .filter(|host| host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_WORKER))
+        .filter(|host| {
+            let deployment = names::worker(namespace, &observed.cluster_name, &host.name_any());
+            !observed.deployments.contains_key(&deployment)
+        })
+        .filter_map(|host| release(host, observed))
+        .collect()
+}
+
+/// Whether a host is held as a master that the request does not name any more.
+pub fn holds_unasked_master(valid: &Valid, observed: &Observed) -> bool {
+    unasked(valid, observed)
+        .any(|host| host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_CONTROL_PLANE))
+}
+
+fn unasked<'a>(valid: &'a Valid, observed: &'a Observed) -> impl Iterator<Item = &'a Arc<ByoHost>> {
+    observed.held().filter(|host| !valid.hosts().any(|(asked, _)| asked.name == host.name_any()))
+}
+
+/// Lets go of held hosts that the request does not name any more, once they are free.
+pub fn release_unasked(valid: &Valid, observed: &Observed) -> Vec<Step> {
+    unasked(valid, observed)
+        .filter(|host| {
+            let deployment = names::worker(&valid.namespace, &valid.cluster, &host.name_any());
+            !observed.deployments.contains_key(&deployment)
+        })
+        .filter_map(|host| release(host, observed))
+        .collect()
+}
+
+/// Takes the marks off a host; `None` while it is not free. BYOH honours no reservation: a host that it gave to another
+/// cluster is that cluster's, and not waited for.
+fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
+    if host.busy().is_some() && !host.is_given_to_other(&observed.cluster_name) {
+        return None;
+    }
+    let mut labels =
+        BTreeMap::from([(names::REQUEST_UID_LABEL.to_owned(), None), (names::ROLE_LABEL.to_owned(), None)]);
+    let mut annotations = BTreeMap::from([(names::REQUEST_ANNOTATION.to_owned(), None)]);
+    if host.annotations().contains_key(names::HOST_ID_SET_ANNOTATION) {
+        labels.insert(names::HOST_ID_LABEL.to_owned(), None);
+        annotations.insert(names::HOST_ID_SET_ANNOTATION.to_owned(), None);
+    }
+    Some(Step::MarkHost(marks(host, labels, annotations)))
+}
+
+fn marks(
+    host: &ByoHost,
+    labels: BTreeMap<String, Option<String>>,
+    annotations: BTreeMap<String, Option<String>>,
+) -> HostMarks {
+    HostMarks {
+        host: host.name_any(),
+        resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
+        labels,
+        annotations,
+    }
+}

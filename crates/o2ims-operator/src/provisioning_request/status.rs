@@ -1,0 +1,503 @@
+//! What a user is told, derived anew each time from what was asked and what was observed. Pure: `now` is a parameter, and
+//! of the old status only ids and the times at which conditions changed are read.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::{Resource as _, ResourceExt as _};
+use o2ims_types::conditions::{self, reason};
+use o2ims_types::provisioning_request::{HostStatus, ProvisionedResourceSet, ProvisioningStatus, StatusExtensions};
+use o2ims_types::{HostRef, ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, names};
+use operator_kit::outcome::Outcome;
+use operator_kit::status::{self, Observation, Truth};
+
+use super::hosts::{HostView, State};
+use super::observe::Observed;
+use super::plan::CREATING_ANNOTATION;
+use super::validate::{Refusal, Valid};
+use crate::capi::read::Condition as CapiCondition;
+
+/// The status to be written, and when to look again without being told.
+#[derive(Clone, Debug)]
+pub struct Assessment {
+    /// The status.
+    pub status: ProvisioningRequestStatus,
+    /// Time until the next deadline, if one is running.
+    pub recheck: Option<Duration>,
+}
+
+impl Assessment {
+    /// The outcome of the reconcile.
+    pub fn outcome(&self) -> Outcome {
+        let message = || self.status.provisioning_status.provisioning_message.clone();
+        match self.status.provisioning_status.provisioning_state {
+            ProvisioningState::Fulfilled => Outcome::Done,
+            ProvisioningState::Progressing | ProvisioningState::Deleting => {
+                Outcome::Progressing { recheck: self.recheck }
+            }
+            ProvisioningState::Pending | ProvisioningState::Failed => match self.recheck {
+                Some(recheck) => Outcome::Progressing { recheck: Some(recheck) },
+                None => Outcome::Blocked { reason: message() },
+            },
+        }
+    }
+}
+
+/// How far one stage is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Done,
+    Refused { reason: &'static str, message: String, terminal: bool },
+    InProgress { message: String },
+    Waiting,
+}
+
+/// Derives the status. `obstacle` is what the last write ran into.
+pub fn assess(
+    request: &ProvisioningRequest,
+    verdict: &Result<Valid, Refusal>,
+    observed: &Observed,
+    obstacle: Option<&str>,
+    now: Timestamp,
+) -> Assessment {
+    let old = request.status.clone().unwrap_or_default();
+    let hosts = super::hosts::views(request, verdict.as_ref().ok(), observed);
+    let mut new = ProvisioningRequestStatus {
+        provisioning_status: ProvisioningStatus::default(),
+        provisioned_resource_set: resources(&old, &hosts, observed),
+        conditions: old.conditions.clone(),
+        observed_generation: request.metadata.generation,
+        extensions: extensions(&old, verdict, observed, &hosts),
+    };
+    let (state, message, recheck) = if request.meta().deletion_timestamp.is_some() {
+        deleting(request, verdict, observed, &hosts, obstacle, &mut new.conditions, now)
+    } else {
+        provisioning(request, verdict, observed, &hosts, obstacle, &mut new.conditions, now)
+    };
+    let before = &old.provisioning_status;
+    let same = before.provisioning_state == state && before.provisioning_message == message && request.status.is_some();
+    new.provisioning_status = ProvisioningStatus {
+        provisioning_state: state,
+        provisioning_message: message,
+        provisioning_update_time: if same {
+            before.provisioning_update_time.clone()
+        } else {
+            Some(Time(whole_seconds(now)))
+        },
+    };
+    Assessment { status: new, recheck }
+}
+
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+type Told = (ProvisioningState, String, Option<Duration>);
+
+fn provisioning(
+    request: &ProvisioningRequest,
+    verdict: &Result<Valid, Refusal>,
+    observed: &Observed,
+    hosts: &[HostView],
+    obstacle: Option<&str>,
+    list: &mut Vec<Condition>,
+    now: Timestamp,
+) -> Told {
+    let exists = observed.own_cluster().is_some();
+    let (leaving, hosts): (Vec<_>, Vec<_>) = hosts.iter().cloned().partition(|host| host.leaving);
+    let hosts = &hosts[..];
+    let reserved = all_held(hosts);
+    let stages = [
+        (conditions::PROVIDERS_AVAILABLE, providers(observed)),
+        (conditions::VALIDATED, validated(verdict)),
+        (conditions::HOSTS_RESERVED, hosts_reserved(verdict, reserved)),
+        (conditions::CONTROL_PLANE_READY, control_plane(observed, hosts)),
+        (conditions::WORKERS_READY, workers(observed, hosts)),
+    ];
+    let timeouts = verdict.as_ref().map(|valid| valid.template.spec.timeouts.clone()).unwrap_or_default();
+    let mut first_open: Option<(&str, Stage, Option<Duration>)> = None;
+    for (type_, stage) in stages {
+        // A stage is judged once the ones before it are done; the last two are what a cluster that exists is judged by.
+        let stage = match (&first_open, stage) {
+            (Some(_), stage) if stage != Stage::Done => Stage::Waiting,
+            (_, stage) => stage,
+        };
+        set(list, type_, &stage, request.metadata.generation, now);
+        if first_open.is_none() && stage != Stage::Done {
+            let limit = match type_ {
+                conditions::CONTROL_PLANE_READY => Some(timeouts.control_plane),
+                conditions::WORKERS_READY => Some(timeouts.workers),
+                _ => None,
+            };
+            let left = limit.map(|limit| left_of(list, type_, std::time::Duration::from(limit), now));
+            first_open = Some((type_, stage, left));
+        }
+    }
+    let outcome = match first_open {
+        None => {
+            let masters = hosts.iter().filter(|host| host.role == names::ROLE_CONTROL_PLANE).count();
+            let workers = hosts.len() - masters;
+            let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+            let mut message = format!("cluster is ready: {}, {}", plural(masters, "master"), plural(workers, "worker"));
+            for host in &leaving {
+                message = format!("{message}; {}", host.sentence());
+            }
+            (ProvisioningState::Fulfilled, message, None)
+        }
+        Some((_, Stage::Refused { message, terminal, .. }, _)) => {
+            // A cluster that is there is not pending: it waits for what it shall become.
+            let told = match (terminal, exists) {
+                (true, _) => ProvisioningState::Failed,
+                (false, true) => ProvisioningState::Progressing,
+                (false, false) => ProvisioningState::Pending,
+            };
+            (told, message, None)
+        }
+        Some((type_, stage, left)) => {
+            let message = match &stage {
+                Stage::InProgress { message } => message.clone(),
+                _ => String::new(),
+            };
+            let message = obstacle.map_or(message, ToOwned::to_owned);
+            match left {
+                Some(left) if left.is_zero() => {
+                    let message =
+                        format!("{} took longer than {}: {message}", describe(type_), limit_text(type_, verdict));
+                    set_reason(list, type_, reason::DEADLINE_EXCEEDED, &message, request.metadata.generation, now);
+                    (ProvisioningState::Failed, message, None)
+                }
+                left => {
+                    let told =
+                        if reserved || exists { ProvisioningState::Progressing } else { ProvisioningState::Pending };
+                    (told, message, left)
+                }
+            }
+        }
+    };
+    let stalled = outcome.0 == ProvisioningState::Failed;
+    summarise(list, outcome.0, stalled, &outcome.1, request.metadata.generation, now);
+    outcome
+}
+
+fn describe(type_: &str) -> &'static str {
+    if type_ == conditions::CONTROL_PLANE_READY { "the control plane" } else { "workers" }
+}
+
+fn limit_text(type_: &str, verdict: &Result<Valid, Refusal>) -> String {
+    let timeouts = verdict.as_ref().map(|valid| valid.template.spec.timeouts.clone()).unwrap_or_default();
+    let limit = if type_ == conditions::CONTROL_PLANE_READY { timeouts.control_plane } else { timeouts.workers };
+    serde_json::to_value(limit).ok().and_then(|text| text.as_str().map(ToOwned::to_owned)).unwrap_or_default()
+}
+
+/// Time that is left of `limit`, counted from when the condition last changed its status.
+fn left_of(list: &[Condition], type_: &str, limit: Duration, now: Timestamp) -> Duration {
+    let since = status::find(list, type_).map_or(now, |condition| condition.last_transition_time.0);
+    left(since, limit, now)
+}
+
+fn left(since: Timestamp, limit: Duration, now: Timestamp) -> Duration {
+    let spent = Duration::from_secs(u64::try_from(now.as_second() - since.as_second()).unwrap_or_default());
+    limit.saturating_sub(spent)
+}
+
+fn set(list: &mut Vec<Condition>, type_: &str, stage: &Stage, generation: Option<i64>, now: Timestamp) {
+    let (truth, reason, message) = match stage {
+        Stage::Done => (Truth::True, reason::SUCCEEDED, String::new()),
+        Stage::Refused { reason, message, .. } => (Truth::False, *reason, message.clone()),
+        Stage::InProgress { message } => (Truth::False, reason::IN_PROGRESS, message.clone()),
+        Stage::Waiting => (Truth::Unknown, reason::WAITING, String::new()),
+    };
+    let new = Observation { type_, status: truth, reason, message, observed_generation: generation };
+    status::set(list, new, whole_seconds(now));
+}
+
+fn set_reason(
+    list: &mut Vec<Condition>,
+    type_: &str,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let new = Observation {
+        type_,
+        status: Truth::False,
+        reason,
+        message: message.to_owned(),
+        observed_generation: generation,
+    };
+    status::set(list, new, whole_seconds(now));
+}
+
+/// `Ready`, `Reconciling` and `Stalled`, as kstatus wants them. Each is set once: a condition that goes forth and back
+/// would get a new time, and the status a new write, each time it is looked at.
+fn summarise(
+    list: &mut Vec<Condition>,
+    state: ProvisioningState,
+    stalled: bool,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let ready_reason = match state {
+        ProvisioningState::Fulfilled => reason::SUCCEEDED,
+        ProvisioningState::Deleting => reason::DELETING,
+        _ => list
+            .iter()
+            .find(|condition| condition.status == "False" && !SUMMARY.contains(&condition.type_.as_str()))
+            .map_or(reason::IN_PROGRESS, |condition| stage_reason(&condition.reason)),
+    };
+    let truth = |holds: bool| if holds { Truth::True } else { Truth::False };
+    let reconciling = !stalled && state != ProvisioningState::Fulfilled;
+    let stalled_reason = if state == ProvisioningState::Deleting { reason::DEADLINE_EXCEEDED } else { ready_reason };
+    for (type_, holds, reason) in [
+        (conditions::READY, state == ProvisioningState::Fulfilled, ready_reason),
+        (conditions::RECONCILING, reconciling, if reconciling { ready_reason } else { reason::IDLE }),
+        (conditions::STALLED, stalled, if stalled { stalled_reason } else { reason::IDLE }),
+    ] {
+        let told = if holds || type_ == conditions::READY { message.to_owned() } else { String::new() };
+        let new = Observation { type_, status: truth(holds), reason, message: told, observed_generation: generation };
+        status::set(list, new, whole_seconds(now));
+    }
+}
+
+const SUMMARY: [&str; 3] = [conditions::READY, conditions::RECONCILING, conditions::STALLED];
+
+/// The constant for a reason that was read back from a condition.
+fn stage_reason(text: &str) -> &'static str {
+    [
+        reason::INVALID,
+        reason::TEMPLATE_UNAVAILABLE,
+        reason::UNSUPPORTED,
+        reason::NAME_TAKEN,
+        reason::HOSTS_UNAVAILABLE,
+        reason::PROVIDER_NOT_INSTALLED,
+        reason::DEADLINE_EXCEEDED,
+    ]
+    .into_iter()
+    .find(|known| *known == text)
+    .unwrap_or(reason::IN_PROGRESS)
+}
+
+fn providers(observed: &Observed) -> Stage {
+    if observed.missing_providers.is_empty() {
+        return Stage::Done;
+    }
+    Stage::Refused {
+        reason: reason::PROVIDER_NOT_INSTALLED,
+        message: format!("{} not installed; this request goes on when it is", observed.missing_providers.join(" and ")),
+        terminal: false,
+    }
+}
+
+fn validated(verdict: &Result<Valid, Refusal>) -> Stage {
+    match verdict {
+        Err(refusal) if !refusal.hosts => {
+            Stage::Refused { reason: refusal.reason, message: refusal.message.clone(), terminal: refusal.terminal }
+        }
+        _ => Stage::Done,
+    }
+}
+
+fn hosts_reserved(verdict: &Result<Valid, Refusal>, reserved: bool) -> Stage {
+    match verdict {
+        Err(refusal) => {
+            Stage::Refused { reason: refusal.reason, message: refusal.message.clone(), terminal: refusal.terminal }
+        }
+        Ok(_) if reserved => Stage::Done,
+        Ok(_) => Stage::InProgress { message: "reserving hosts".to_owned() },
+    }
+}
+
+fn control_plane(observed: &Observed, hosts: &[HostView]) -> Stage {
+    let masters: Vec<_> = hosts.iter().filter(|host| host.role == names::ROLE_CONTROL_PLANE).collect();
+    if let Some(cluster) = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some()) {
+        return Stage::InProgress {
+            message: format!("Cluster {} is being deleted by somebody else", cluster.name_any()),
+        };
+    }
+    if observed.is_running() && observed.control_plane.is_none() {
+        return Stage::InProgress {
+            message: "the KubeadmControlPlane was deleted by somebody; it cannot be made again for this cluster: delete this request and make a new one".to_owned(),
+        };
+    }
+    let (Some(cluster), Some(control_plane)) = (observed.own_cluster(), &observed.control_plane) else {
+        let busy = observed.held().find_map(|host| Some(format!("host {} {}", host.name_any(), host.busy()?)));
+        return Stage::InProgress { message: busy.unwrap_or_else(|| "making the cluster's objects".to_owned()) };
+    };
+    if cluster.spec.paused && !cluster.annotations().contains_key(CREATING_ANNOTATION) {
+        return Stage::InProgress {
+            message: format!(
+                "Cluster {} is paused (spec.paused); it goes on when that is taken away",
+                cluster.name_any()
+            ),
+        };
+    }
+    if let Some(message) = trouble(&masters) {
+        return Stage::InProgress { message };
+    }
+    let complete = control_plane.status.counts.complete(masters.len(), control_plane.metadata.generation);
+    if complete && masters.iter().all(|host| host.state == State::Ready) {
+        return Stage::Done;
+    }
+    let explained = control_plane.status.conditions.iter().find(|condition| {
+        condition.status == "False" && condition.type_ == "CertificatesAvailable" && !condition.explain().is_empty()
+    });
+    if let Some(condition) = explained {
+        return Stage::InProgress {
+            message: format!(
+                "KubeadmControlPlane {}: {}: {}",
+                control_plane.name_any(),
+                condition.type_,
+                condition.explain()
+            ),
+        };
+    }
+    let waiting = masters.iter().find(|host| host.state != State::Ready).map(|host| host.sentence());
+    let message = waiting.unwrap_or_else(|| {
+        format!(
+            "waiting for KubeadmControlPlane {}: {} of {} replicas ready",
+            control_plane.name_any(),
+            control_plane.status.counts.ready_replicas,
+            masters.len()
+        )
+    });
+    Stage::InProgress { message }
+}
+
+fn workers(observed: &Observed, hosts: &[HostView]) -> Stage {
+    let workers: Vec<_> = hosts.iter().filter(|host| host.role == names::ROLE_WORKER).collect();
+    if observed.own_cluster().is_none() {
+        return Stage::Waiting;
+    }
+    if let Some(message) = trouble(&workers) {
+        return Stage::InProgress { message };
+    }
+    if let Some(host) = workers.iter().find(|host| host.state != State::Ready) {
+        return Stage::InProgress { message: host.sentence() };
+    }
+    let incomplete =
+        observed.deployments.values().find(|object| !object.status.complete(1, object.metadata.generation));
+    if let Some(deployment) = incomplete {
+        return Stage::InProgress { message: format!("waiting for MachineDeployment {}", deployment.name_any()) };
+    }
+    if observed.deployments.len() == workers.len() {
+        Stage::Done
+    } else {
+        Stage::InProgress { message: "bringing the number of workers to what was asked for".to_owned() }
+    }
+}
+
+/// The first host with a failure.
+fn trouble(hosts: &[&HostView]) -> Option<String> {
+    hosts.iter().find(|host| host.state == State::Failed).map(|host| host.sentence())
+}
+
+fn deleting(
+    request: &ProvisioningRequest,
+    verdict: &Result<Valid, Refusal>,
+    observed: &Observed,
+    hosts: &[HostView],
+    obstacle: Option<&str>,
+    list: &mut Vec<Condition>,
+    now: Timestamp,
+) -> Told {
+    let message = if let Some(obstacle) = obstacle {
+        obstacle.to_owned()
+    } else if let Some(cluster) = observed.own_cluster() {
+        let waits = CapiCondition::find(&cluster.status.v1beta2.conditions, "Deleting")
+            .filter(|condition| condition.status == "True")
+            .map(|condition| format!(" ({})", condition.explain()))
+            .unwrap_or_default();
+        if cluster.spec.paused && cluster.metadata.deletion_timestamp.is_some() {
+            format!("Cluster {} is paused (spec.paused), so Cluster API does not delete it", cluster.name_any())
+        } else {
+            format!("deleting Cluster {}{waits}", cluster.name_any())
+        }
+    } else if let Some((kind, name)) = observed.made.keys().next() {
+        format!("deleting {} {name}", kind.name())
+    } else {
+        let busy: Vec<_> = hosts
+            .iter()
+            .filter(|host| host.held)
+            .filter_map(|view| Some(format!("{} {}", view.asked, observed.host(&view.asked.name)?.busy()?)))
+            .collect();
+        if busy.is_empty() { "releasing hosts".to_owned() } else { format!("waiting for hosts: {}", busy.join("; ")) }
+    };
+    let limit: Duration = verdict
+        .as_ref()
+        .map(|valid| valid.template.spec.timeouts.deletion)
+        .or_else(|_| observed.template.as_ref().map(|template| template.spec.timeouts.deletion).ok_or(()))
+        .map_or(Duration::from_secs(20 * 60), Into::into);
+    let since = request.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
+    let left = Some(left(since, limit, now)).filter(|left| !left.is_zero());
+    let message =
+        if left.is_some() { message } else { format!("deletion takes longer than {} s: {message}", limit.as_secs()) };
+    summarise(list, ProvisioningState::Deleting, left.is_none(), &message, request.metadata.generation, now);
+    (ProvisioningState::Deleting, message, left)
+}
+
+/// UIDs of what the request holds. They stay until the request is gone, also when an object is gone before it.
+fn resources(
+    old: &ProvisioningRequestStatus,
+    hosts: &[HostView],
+    observed: &Observed,
+) -> Option<ProvisionedResourceSet> {
+    let cluster = observed.own_cluster().and_then(|cluster| cluster.uid());
+    let reserved = all_held(hosts);
+    let before = old.provisioned_resource_set.clone();
+    if !reserved && cluster.is_none() {
+        // Nothing is held any more, unless hosts are on their way out.
+        return before.filter(|_| observed.held().next().is_some());
+    }
+    let hosts = hosts.iter().filter_map(|view| observed.host(&view.asked.name).filter(|_| view.held)?.uid()).collect();
+    Some(ProvisionedResourceSet {
+        o_cloud_node_cluster_id: cluster.or_else(|| before.and_then(|before| before.o_cloud_node_cluster_id)),
+        o_cloud_infrastructure_resource_ids: hosts,
+    })
+}
+
+fn extensions(
+    old: &ProvisioningRequestStatus,
+    verdict: &Result<Valid, Refusal>,
+    observed: &Observed,
+    hosts: &[HostView],
+) -> StatusExtensions {
+    let asked: Vec<_> = hosts.iter().filter(|host| !host.leaving).collect();
+    let ready = asked.iter().filter(|host| host.state == State::Ready).count();
+    let cluster = observed.own_cluster();
+    let valid = verdict.as_ref().ok();
+    StatusExtensions {
+        k8s_version: valid.map(|valid| valid.version.clone()).or_else(|| old.extensions.k8s_version.clone()),
+        ready_nodes: (!asked.is_empty()).then(|| format!("{ready}/{}", asked.len())),
+        control_plane_endpoint: valid
+            .filter(|_| cluster.is_some())
+            .map(|valid| format!("{}:{}", valid.endpoint.host, valid.endpoint.port))
+            .or_else(|| old.extensions.control_plane_endpoint.clone().filter(|_| cluster.is_some())),
+        kubeconfig_secret: cluster.map(|cluster| format!("{}-kubeconfig", cluster.name_any())),
+        hosts: hosts
+            .iter()
+            .map(|view| HostStatus {
+                host_name: view.asked.name.clone(),
+                host_id: view.asked.id.clone(),
+                role: view.role.to_owned(),
+                state: view.state.name().to_owned(),
+                message: view.message.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// Whether the request holds every host that it names.
+fn all_held(hosts: &[HostView]) -> bool {
+    !hosts.is_empty() && hosts.iter().all(|host| host.held)
+}
+
+/// Hosts of a request as it is written, masters first.
+pub fn asked(request: &ProvisioningRequest) -> impl Iterator<Item = (&HostRef, &'static str)> {
+    request.spec.template_parameters.hosts.iter().flat_map(|hosts| {
+        let masters = hosts.masters.iter().map(|host| (host, names::ROLE_CONTROL_PLANE));
+        masters.chain(hosts.workers.iter().map(|host| (host, names::ROLE_WORKER)))
+    })
+}

@@ -1,0 +1,388 @@
+//! Is the request right, and can it be carried out as far as the O-Cloud knows? Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+use o2ims_types::cluster_template::{
+    ClusterTemplateSpec, Install, InstallMethod, Kubeadm, Timeouts, VirtualIp, VirtualIpProvider,
+};
+use o2ims_types::conditions::reason;
+use o2ims_types::provisioning_request::Hosts;
+use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, schema, validation};
+
+use super::observe::{Observed, ResourceSetLookup, Rival};
+use crate::byoh::host::ByoHost;
+use crate::byoh::installation::Dialect;
+
+/// A request that can be carried out: everything is there and of the right form.
+#[derive(Clone, Debug)]
+pub struct Valid {
+    /// Namespace of the request and of everything that is made for it.
+    pub namespace: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Kubernetes version.
+    pub version: String,
+    /// Control-plane hosts, in the order of the request.
+    pub masters: Vec<AskedHost>,
+    /// Worker hosts, in the order of the request.
+    pub workers: Vec<AskedHost>,
+    /// Where the cluster's API answers.
+    pub endpoint: Endpoint,
+    /// Network of the pods.
+    pub pod_cidr: Option<String>,
+    /// Network of the Services.
+    pub service_cidr: Option<String>,
+    /// Labels of the Cluster: the request's, and those that the ClusterResourceSet selects.
+    pub labels: BTreeMap<String, String>,
+    /// The template.
+    pub template: Arc<ClusterTemplate>,
+}
+
+/// Where the cluster's API answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address or name.
+    pub host: String,
+    /// TCP port.
+    pub port: i32,
+    /// It is an address that the masters must carry by themselves.
+    pub virtual_ip: bool,
+}
+
+/// A host as the request names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedHost {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl AskedHost {
+    fn of(host: &HostRef) -> Self {
+        Self { id: host.id(), name: host.name().to_owned() }
+    }
+}
+
+impl std::fmt::Display for AskedHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "host {} ({})", self.id, self.name)
+    }
+}
+
+impl Valid {
+    /// Every host with its role, masters first.
+    pub fn hosts(&self) -> impl Iterator<Item = (&AskedHost, &'static str)> {
+        let masters = self.masters.iter().map(|host| (host, names::ROLE_CONTROL_PLANE));
+        masters.chain(self.workers.iter().map(|host| (host, names::ROLE_WORKER)))
+    }
+}
+
+/// Why a request is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Reason of the condition.
+    pub reason: &'static str,
+    /// What is wrong, with the field or the object, and what helps.
+    pub message: String,
+    /// Only a change of the request itself helps: `failed`. Otherwise somebody else can bring it right: `pending`.
+    pub terminal: bool,
+    /// It is about hosts; everything before them is right.
+    pub hosts: bool,
+}
+
+impl Refusal {
+    fn invalid(message: impl Into<String>) -> Self {
+        Self { reason: reason::INVALID, message: message.into(), terminal: true, hosts: false }
+    }
+
+    fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), terminal: false, hosts: false }
+    }
+
+    fn hosts(messages: &[String]) -> Self {
+        Self { reason: reason::HOSTS_UNAVAILABLE, message: messages.join("; "), terminal: false, hosts: true }
+    }
+}
+
+/// Checks `request` against what is there.
+///
+/// # Errors
+/// A [`Refusal`] that says what to do.
+pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Valid, Refusal> {
+    let namespace = request.namespace().unwrap_or_default();
+    if namespace.len() > names::NAMESPACE_MAX {
+        return Err(Refusal::invalid(format!(
+            "namespace {namespace} is too long: BYOH can make clusters in namespaces of at most {} characters",
+            names::NAMESPACE_MAX
+        )));
+    }
+    let template = template(request, observed)?;
+    let parameters = parameters(request, &template, observed)?;
+    let masters = asked(&parameters, |hosts| &hosts.masters);
+    let workers = asked(&parameters, |hosts| &hosts.workers);
+    let cluster = parameters.cluster_name.clone().unwrap_or_default();
+    let mut labels = parameters.labels.clone().unwrap_or_default();
+    if !observed.is_running() {
+        installation(&template, observed)?;
+        labels.extend(resource_set_labels(&namespace, &template, observed)?);
+    }
+    if let Some(Rival { request, what }) = &observed.rival {
+        return Err(Refusal::waiting(
+            reason::NAME_TAKEN,
+            format!("{what} is taken by {request}; this request goes on when it is gone"),
+        ));
+    }
+    let endpoint = endpoint(&parameters, &template, &masters, observed)?;
+    let valid = Valid {
+        namespace,
+        cluster,
+        version: parameters.k8s_version.clone().unwrap_or_default(),
+        masters,
+        workers,
+        endpoint,
+        pod_cidr: parameters.pod_cidr.clone(),
+        service_cidr: parameters.service_cidr.clone(),
+        labels,
+        template,
+    };
+    available(&valid, &parameters, observed)?;
+    Ok(valid)
+}
+
+fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<ClusterTemplate>, Refusal> {
+    let (name, version) = (&request.spec.template_name, &request.spec.template_version);
+    if let Some(template) = &observed.template {
+        return match misplaced_default(template) {
+            Some(field) if !observed.is_running() => Err(Refusal::waiting(
+                reason::TEMPLATE_UNAVAILABLE,
+                format!(
+                    "ClusterTemplate {}: defaults must not have {field}; every request gives its own",
+                    template.name_any()
+                ),
+            )),
+            _ => Ok(Arc::clone(template)),
+        };
+    }
+    if observed.is_running() && !adds_workers(request, observed) {
+        // What the cluster was made with stands in its objects.
+        return Ok(Arc::new(bare_template(name, version)));
+    }
+    Err(Refusal::waiting(
+        reason::TEMPLATE_UNAVAILABLE,
+        format!(
+            "ClusterTemplate {name}-{version} (spec.name {name}, spec.version {version}) exists neither in namespace {} nor in {}",
+            request.namespace().unwrap_or_default(),
+            names::OPERATOR_NAMESPACE
+        ),
+    ))
+}
+
+/// What tells requests apart, and is read before there is a template.
+fn misplaced_default(template: &ClusterTemplate) -> Option<&'static str> {
+    let defaults = template.spec.defaults.as_ref()?;
+    ["clusterName", "clusterProvisioner", "controlPlaneEndpoint", "hosts"]
+        .into_iter()
+        .find(|field| !defaults[field].is_null())
+}
+
+/// Whether the request names a worker that has no MachineDeployment yet.
+fn adds_workers(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let namespace = request.namespace().unwrap_or_default();
+    request
+        .spec
+        .template_parameters
+        .hosts
+        .iter()
+        .flat_map(|hosts| &hosts.workers)
+        .any(|host| !observed.deployments.contains_key(&names::worker(&namespace, &observed.cluster_name, host.name())))
+}
+
+/// A template that says nothing: its time limits are the defaults.
+fn bare_template(name: &str, version: &str) -> ClusterTemplate {
+    let spec = ClusterTemplateSpec {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        description: String::new(),
+        parameter_schema: None,
+        defaults: None,
+        install: Install::default(),
+        cni: None,
+        virtual_ip: VirtualIp::default(),
+        timeouts: Timeouts::default(),
+        kubeadm: Kubeadm::default(),
+    };
+    ClusterTemplate::new(&format!("{name}-{version}"), spec)
+}
+
+/// The request's parameters with the template's defaults, checked against the template's schema and the fixed rules.
+fn parameters(
+    request: &ProvisioningRequest,
+    template: &ClusterTemplate,
+    observed: &Observed,
+) -> Result<TemplateParameters, Refusal> {
+    let mut given = request.spec.template_parameters.clone();
+    if given.k8s_version.is_none() {
+        // The template's default may have moved on; a cluster that is there has not.
+        given.k8s_version = observed.control_plane.as_ref().map(|object| object.spec.version.clone());
+    }
+    let given = serde_json::to_value(&given)
+        .map_err(|error| Refusal::invalid(format!("templateParameters cannot be read: {error}")))?;
+    let merged = schema::with_defaults(given, template.spec.defaults.as_ref());
+    let mut wrong = Vec::new();
+    if let Some(wanted) = template.spec.parameter_schema.as_ref().filter(|_| !observed.is_running()) {
+        let found = schema::check(&merged, wanted).map_err(|error| {
+            Refusal::waiting(reason::TEMPLATE_UNAVAILABLE, format!("ClusterTemplate {}: {error}", template.name_any()))
+        })?;
+        wrong.extend(found.into_iter().map(|violation| format!("templateParameters: {violation}")));
+    }
+    let mut parameters: TemplateParameters = serde_json::from_value(merged)
+        .map_err(|error| Refusal::invalid(format!("templateParameters with the template's defaults: {error}")))?;
+    if observed.is_running() {
+        // The networks are those of the Cluster; today's defaults may be others.
+        (parameters.pod_cidr, parameters.service_cidr) = (None, None);
+    }
+    wrong.extend(validation::violations(&parameters));
+    if wrong.is_empty() { Ok(parameters) } else { Err(Refusal::invalid(wrong.join("; "))) }
+}
+
+fn asked(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Vec<HostRef>) -> Vec<AskedHost> {
+    parameters.hosts.as_ref().map(|hosts| role(hosts).iter().map(AskedHost::of).collect()).unwrap_or_default()
+}
+
+/// Combinations that are known to break are refused, not tried.
+fn installation(template: &ClusterTemplate, observed: &Observed) -> Result<(), Refusal> {
+    if template.spec.install.method == InstallMethod::Bundle && observed.dialect == Some(Dialect::Upstream) {
+        return Err(Refusal::waiting(
+            reason::UNSUPPORTED,
+            format!(
+                "ClusterTemplate {} uses install.method bundle, which destroys its own bootstrap Secret with upstream BYOH v0.5.0 \
+                 and Cluster API 1.7 or later; use install.method none, or platform9's BYOH",
+                template.name_any()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn resource_set_labels(
+    namespace: &str,
+    template: &ClusterTemplate,
+    observed: &Observed,
+) -> Result<BTreeMap<String, String>, Refusal> {
+    let Some(cni) = &template.spec.cni else { return Ok(BTreeMap::new()) };
+    let name = &cni.cluster_resource_set;
+    match &observed.resource_set {
+        ResourceSetLookup::Labels(labels) if !labels.is_empty() => Ok(labels.clone()),
+        ResourceSetLookup::Labels(_) => Err(Refusal::waiting(
+            reason::TEMPLATE_UNAVAILABLE,
+            format!(
+                "ClusterResourceSet {namespace}/{name} (the CNI of ClusterTemplate {}) selects clusters by no label; give it spec.clusterSelector.matchLabels",
+                template.name_any()
+            ),
+        )),
+        ResourceSetLookup::Missing => Err(Refusal::waiting(
+            reason::TEMPLATE_UNAVAILABLE,
+            format!(
+                "ClusterResourceSet {namespace}/{name} (the CNI of ClusterTemplate {}) does not exist",
+                template.name_any()
+            ),
+        )),
+    }
+}
+
+fn endpoint(
+    parameters: &TemplateParameters,
+    template: &ClusterTemplate,
+    masters: &[AskedHost],
+    observed: &Observed,
+) -> Result<Endpoint, Refusal> {
+    let of_masters: Vec<IpAddr> =
+        masters.iter().filter_map(|host| observed.host(&host.name)).flat_map(ByoHost::addresses).collect();
+    if let Some(asked) = &parameters.control_plane_endpoint {
+        let address = asked.host.parse::<IpAddr>().ok();
+        let own = address.is_some_and(|address| of_masters.contains(&address));
+        if own && masters.len() > 1 {
+            return Err(Refusal::invalid(format!(
+                "controlPlaneEndpoint.host {} is the address of one of {} masters; it must be a virtual address or a load balancer",
+                asked.host,
+                masters.len()
+            )));
+        }
+        let carried = template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip;
+        return Ok(Endpoint {
+            host: asked.host.clone(),
+            port: asked.port,
+            virtual_ip: carried && address.is_some() && !own,
+        });
+    }
+    // The address stands in every node's kubeconfig: a host that reports its addresses in another order, or others, does
+    // not move a cluster that is there.
+    if let Some(made) = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref()) {
+        return Ok(Endpoint { host: made.host.clone(), port: made.port, virtual_ip: false });
+    }
+    // Without a host the availability check speaks; the address is not needed for that.
+    let host = masters
+        .first()
+        .and_then(|master| observed.host(&master.name))
+        .and_then(|host| host.addresses().first().copied());
+    Ok(Endpoint { host: host.map(|address| address.to_string()).unwrap_or_default(), port: 6443, virtual_ip: false })
+}
+
+/// Every host exists, is the one that was meant, is alive, and is free or already held by this request.
+fn available(valid: &Valid, parameters: &TemplateParameters, observed: &Observed) -> Result<(), Refusal> {
+    let refs = parameters.hosts.iter().flat_map(Hosts::all);
+    let mut wrong = Vec::new();
+    for ((asked, _), reference) in valid.hosts().zip(refs) {
+        let problem = match observed.host(&asked.name) {
+            None => Some(format!("is not registered in namespace {}", valid.namespace)),
+            Some(host) => unavailable(asked, reference, host, &valid.namespace, observed),
+        };
+        wrong.extend(problem.map(|problem| format!("{asked} {problem}")));
+    }
+    if wrong.is_empty() && valid.endpoint.host.is_empty() {
+        wrong.push(format!("{} reports no address that could be the control plane's endpoint", valid.masters[0]));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Refusal::hosts(&wrong)) }
+}
+
+fn unavailable(
+    asked: &AskedHost,
+    reference: &HostRef,
+    host: &ByoHost,
+    namespace: &str,
+    observed: &Observed,
+) -> Option<String> {
+    if let Some(id) = host.host_id().filter(|id| *id != asked.id) {
+        return Some(format!("is not that host: ByoHost {namespace}/{} has the label host-id={id}", asked.name));
+    }
+    if host.host_id().is_none()
+        && let Some(other) = observed.bearer_of_id(&asked.id)
+    {
+        return Some(format!("is not that host: host-id={} is the label of ByoHost {other}", asked.id));
+    }
+    if let Some(ip) = &reference.host_ip
+        && !ip.parse::<IpAddr>().is_ok_and(|ip| host.addresses().contains(&ip))
+    {
+        return Some(format!("does not have the address {ip} (hostIp)"));
+    }
+    if observed.holds(host) {
+        return None;
+    }
+    if observed.orphans.contains(&asked.name) {
+        return Some(format!(
+            "is held by ProvisioningRequest {}, which does not exist any more; take the labels {} and {} off ByoHost {namespace}/{}",
+            host.holder_name(),
+            names::REQUEST_UID_LABEL,
+            names::ROLE_LABEL,
+            asked.name
+        ));
+    }
+    if host.holder().is_some() {
+        return Some(format!("is held by ProvisioningRequest {}", host.holder_name()));
+    }
+    host.busy().or_else(|| host.dead())
+}

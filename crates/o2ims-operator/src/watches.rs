@@ -1,0 +1,300 @@
+//! Everything that is watched. Reconciles read from here and nowhere else.
+
+use futures::future::BoxFuture;
+use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt as _, runtime::reflector::ObjectRef};
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
+use operator_kit::metrics::Metrics;
+use operator_kit::reflect::{DeserializeGuard, Reflection, SyncState, Trigger};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::byoh::host::ByoHost;
+use crate::byoh::installation::{BYOHOST_CRD, crd_resource};
+use crate::capi::read::{
+    ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, K8sInstallerConfigTemplate, KubeadmConfigTemplate,
+    KubeadmControlPlane, Machine, MachineDeployment,
+};
+
+/// The caches.
+#[derive(Clone)]
+pub struct Watches {
+    /// Requests, whole.
+    pub requests: Store<ProvisioningRequest>,
+    /// Templates, whole.
+    pub templates: Store<ClusterTemplate>,
+    /// Hosts.
+    pub hosts: Store<ByoHost>,
+    /// Clusters, also those of others.
+    pub clusters: Store<Cluster>,
+    /// Control planes that the operator made.
+    pub control_planes: Store<KubeadmControlPlane>,
+    /// MachineDeployments that the operator made.
+    pub machine_deployments: Store<MachineDeployment>,
+    /// Machines of clusters that the operator made.
+    pub machines: Store<Machine>,
+    /// ByoClusters that the operator made.
+    pub byo_clusters: Store<ByoCluster>,
+    /// ByoMachineTemplates that the operator made.
+    pub machine_templates: Store<ByoMachineTemplate>,
+    /// KubeadmConfigTemplates that the operator made.
+    pub config_templates: Store<KubeadmConfigTemplate>,
+    /// K8sInstallerConfigTemplates that the operator made.
+    pub installer_templates: Store<K8sInstallerConfigTemplate>,
+    /// CNIs that templates can name.
+    pub resource_sets: Store<ClusterResourceSet>,
+    /// BYOH's ByoHost definition, to tell the dialects apart.
+    pub byohost_crd: Store<DynamicObject>,
+    /// Whether each provider's kinds exist, by what a user has to install.
+    pub providers: Vec<(&'static str, watch::Receiver<SyncState>)>,
+}
+
+/// A watch that has to be run, by the name of its kind.
+pub type Task = (&'static str, Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> + Send>);
+
+const CLUSTER_API: &str = "Cluster API";
+const KUBEADM_PROVIDERS: &str = "Cluster API's kubeadm providers";
+const BYOH: &str = "Bring-Your-Own-Host provider (BYOH)";
+
+/// Sets up every watch. Each one triggers the requests that its objects concern.
+///
+/// Returns the caches, the watch of the requests themselves, the other watches to be run, and the state of each.
+pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<ProvisioningRequest>) -> Prepared {
+    let root = Reflection::<ProvisioningRequest>::new(
+        "provisioningrequests",
+        Api::all(client.clone()),
+        watcher::Config::default(),
+        metrics,
+    )
+    .undecodable_advice(
+        "make its spec what the CustomResourceDefinition says, or remove its finalizer \
+         o2ims.provisioning.oran.org/hosts and free its hosts by hand",
+    )
+    .triggers(trigger, |request| vec![ObjectRef::from_obj(request)]);
+    let requests = root.store();
+    // A request that goes away, or changes its mind, may let another one go on.
+    let root = root.triggers(trigger, rivals_of(requests.clone()));
+
+    let mut setup =
+        Setup { client, metrics, trigger, requests: requests.clone(), tasks: Vec::new(), states: Vec::new() };
+    let every = watcher::Config::default();
+    let made = watcher::Config::default().labels(names::REQUEST_UID_LABEL);
+
+    let all = requests.clone();
+    let templates = setup.watch("clustertemplates", every.clone(), move |template: &ClusterTemplate| {
+        let (name, version) = (template.spec.name.clone(), template.spec.version.clone());
+        select(&all, |request| request.spec.template_name == name && request.spec.template_version == version)
+    });
+    let all = requests.clone();
+    // Agents report at short intervals, mostly the same.
+    let hosts = setup.watch_changes("byohosts", every.clone(), move |host: &ByoHost| requests_for_host(&all, host));
+    let all = requests.clone();
+    let clusters = setup.watch("clusters", every.clone(), move |cluster: &Cluster| {
+        let (namespace, name) = (cluster.namespace(), cluster.name_any());
+        select(&all, |request| {
+            request.namespace() == namespace && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
+        })
+    });
+    let all = requests.clone();
+    let resource_sets = setup.watch("clusterresourcesets", every, move |set: &ClusterResourceSet| {
+        let namespace = set.namespace();
+        select(&all, |request| request.namespace() == namespace)
+    });
+    let control_planes = setup.watch("kubeadmcontrolplanes", made.clone(), owner(&requests));
+    let machine_deployments = setup.watch("machinedeployments", made.clone(), owner(&requests));
+    let machines = setup.watch_changes("machines", made.clone(), owner(&requests));
+    let byo_clusters = setup.watch("byoclusters", made.clone(), owner(&requests));
+    let machine_templates = setup.watch("byomachinetemplates", made.clone(), owner(&requests));
+    let config_templates = setup.watch("kubeadmconfigtemplates", made.clone(), owner(&requests));
+    let installer_templates = setup.watch("k8sinstallerconfigtemplates", made, owner(&requests));
+    let byohost_crd = setup.watch_crd(BYOHOST_CRD);
+
+    let state_of = |name: &str| setup.states.iter().find(|(watch, _)| *watch == name).map(|(_, state)| state.clone());
+    let providers = [
+        (CLUSTER_API, "clusters"),
+        (CLUSTER_API, "machinedeployments"),
+        (KUBEADM_PROVIDERS, "kubeadmcontrolplanes"),
+        (KUBEADM_PROVIDERS, "kubeadmconfigtemplates"),
+        (BYOH, "byohosts"),
+        (BYOH, "byomachinetemplates"),
+    ]
+    .into_iter()
+    .filter_map(|(provider, watch)| Some((provider, state_of(watch)?)))
+    .collect();
+    Prepared {
+        watches: Watches {
+            requests,
+            templates,
+            hosts,
+            clusters,
+            control_planes,
+            machine_deployments,
+            machines,
+            byo_clusters,
+            machine_templates,
+            config_templates,
+            installer_templates,
+            resource_sets,
+            byohost_crd,
+            providers,
+        },
+        root,
+        tasks: setup.tasks,
+        states: setup.states,
+    }
+}
+
+/// What [`set_up`] prepares.
+pub struct Prepared {
+    /// The caches.
+    pub watches: Watches,
+    /// The watch of the requests; it has to be run too.
+    pub root: Reflection<ProvisioningRequest>,
+    /// The other watches; each has to be run.
+    pub tasks: Vec<Task>,
+    /// State of each of the other watches, by its name.
+    pub states: Vec<(&'static str, watch::Receiver<SyncState>)>,
+}
+
+struct Setup<'a> {
+    client: &'a Client,
+    metrics: &'a Metrics,
+    trigger: &'a Trigger<ProvisioningRequest>,
+    requests: Store<ProvisioningRequest>,
+    tasks: Vec<Task>,
+    states: Vec<(&'static str, watch::Receiver<SyncState>)>,
+}
+
+impl Setup<'_> {
+    fn watch<K>(
+        &mut self,
+        name: &'static str,
+        config: watcher::Config,
+        concerns: impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static,
+    ) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let reflection = self.reflection(name, config, concerns);
+        self.add(name, reflection)
+    }
+
+    /// As [`Setup::watch`], for what is written often without a change. Only for kinds of which every write of the
+    /// operator itself shows in the record: a reconcile that waits for one must be triggered by it.
+    fn watch_changes<K>(
+        &mut self,
+        name: &'static str,
+        config: watcher::Config,
+        concerns: impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static,
+    ) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + PartialEq + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let reflection = self.reflection(name, config, concerns).only_real_changes();
+        self.add(name, reflection)
+    }
+
+    fn reflection<K>(
+        &self,
+        name: &'static str,
+        config: watcher::Config,
+        concerns: impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static,
+    ) -> Reflection<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let api = Api::<DeserializeGuard<K>>::all(self.client.clone());
+        Reflection::new(name, api, config, self.metrics).triggers(self.trigger, concerns)
+    }
+
+    /// One CustomResourceDefinition, by name. It tells the dialects apart, so it concerns every request.
+    fn watch_crd(&mut self, crd: &str) -> Store<DynamicObject> {
+        let resource: ApiResource = crd_resource();
+        let config = watcher::Config::default().fields(&format!("metadata.name={crd}"));
+        let api = Api::all_with(self.client.clone(), &resource);
+        let all = self.requests.clone();
+        self.add(
+            "customresourcedefinitions",
+            Reflection::new_with("customresourcedefinitions", api, config, self.metrics, resource)
+                .triggers(self.trigger, move |_| select(&all, |_| true)),
+        )
+    }
+
+    fn add<K>(&mut self, name: &'static str, reflection: Reflection<K>) -> Store<K>
+    where
+        K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Eq + std::hash::Hash + Clone + Send + Sync,
+    {
+        // After a list everything may have changed, also by what is not there any more.
+        let (trigger, requests) = (self.trigger.clone(), self.requests.clone());
+        let reflection = reflection.on_relist(move || trigger.touch_all(&requests));
+        let store = reflection.store();
+        self.states.push((name, reflection.state()));
+        self.tasks.push((name, Box::new(move |stop| Box::pin(reflection.run(stop)))));
+        store
+    }
+}
+
+fn select(
+    requests: &Store<ProvisioningRequest>,
+    concerned: impl Fn(&ProvisioningRequest) -> bool,
+) -> Vec<ObjectRef<ProvisioningRequest>> {
+    requests
+        .state()
+        .iter()
+        .filter(|request| concerned(request))
+        .map(|request| ObjectRef::from_obj(request.as_ref()))
+        .collect()
+}
+
+/// The request that an object was made for.
+fn owner<K: Resource>(
+    requests: &Store<ProvisioningRequest>,
+) -> impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static {
+    let requests = requests.clone();
+    move |object| owner_of(&requests, object)
+}
+
+/// The request whose UID is on the object. The label is what everything carries, also what Cluster API makes from the
+/// operator's templates.
+fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) -> Vec<ObjectRef<ProvisioningRequest>> {
+    let Some(uid) = object.labels().get(names::REQUEST_UID_LABEL) else { return Vec::new() };
+    let request = requests.find(|request| request.metadata.uid.as_ref() == Some(uid));
+    request.map(|request| ObjectRef::from_obj(request.as_ref())).into_iter().collect()
+}
+
+/// The request that holds the host, and those that ask for it or for its id.
+fn requests_for_host(requests: &Store<ProvisioningRequest>, host: &ByoHost) -> Vec<ObjectRef<ProvisioningRequest>> {
+    let (namespace, name, id) = (host.namespace(), host.name_any(), host.host_id());
+    let mut concerned = select(requests, |request| {
+        request.namespace() == namespace
+            && request
+                .spec
+                .template_parameters
+                .hosts
+                .iter()
+                .any(|hosts| hosts.all().any(|asked| asked.name() == name || Some(asked.id().as_str()) == id))
+    });
+    concerned.extend(owner_of(requests, host));
+    concerned
+}
+
+/// Requests that want the same cluster name or endpoint.
+fn rivals_of(
+    requests: Store<ProvisioningRequest>,
+) -> impl Fn(&ProvisioningRequest) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static {
+    move |changed| {
+        let wanted = &changed.spec.template_parameters;
+        let namespace = changed.namespace();
+        select(&requests, |other| {
+            let parameters = &other.spec.template_parameters;
+            let same_name = other.namespace() == namespace && parameters.cluster_name == wanted.cluster_name;
+            let same_endpoint = wanted.control_plane_endpoint.is_some()
+                && parameters.control_plane_endpoint == wanted.control_plane_endpoint;
+            (same_name || same_endpoint) && other.uid() != changed.uid()
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! What goes wrong on a host is told by name, fails the request at its deadline, and is forgotten when it is mended.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use hostsim::Failure;
+use o2ims_types::{ProvisioningState as State, conditions};
+use serde_json::json;
+use testenv::ByohDialect;
+
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant};
+
+pub fn scenarios() -> Vec<Scenario> {
+    let during_creation: [(&str, u32, Failure, &str); 5] = [
+        (
+            "silent-master",
+            1,
+            Failure::Silent,
+            "its agent has been given the bootstrap script and has not reported back yet",
+        ),
+        (
+            "silent-worker",
+            2,
+            Failure::Silent,
+            "its agent has been given the bootstrap script and has not reported back yet",
+        ),
+        ("broken-master", 1, Failure::Bootstrap, "bootstrap failed: CloudInitExecutionFailed"),
+        ("broken-worker", 2, Failure::Bootstrap, "bootstrap failed: CloudInitExecutionFailed"),
+        ("notready-worker", 2, Failure::NodeNotReady, "its node is not Ready"),
+    ];
+    let mut all: Vec<_> = during_creation
+        .into_iter()
+        .map(|(name, host, failure, words)| {
+            Scenario::new(&format!("failing_host_{}", name.replace('-', "_")), move |stack| {
+                creation(stack, name, host, failure, words)
+            })
+        })
+        .collect();
+    all.push(Scenario::new("a_host_that_cleans_slowly_keeps_the_request", |stack| {
+        cleanup(stack, "slow", Failure::SlowCleanup(Duration::from_secs(15)))
+    }));
+    all.push(Scenario::new("a_host_that_never_cleans_is_told", |stack| {
+        cleanup(stack, "hanging", Failure::HangingCleanup)
+    }));
+    all.push(
+        Scenario::new("a_host_that_cleans_for_three_minutes_keeps_the_request", |stack| {
+            cleanup(stack, "minutes", Failure::SlowCleanup(Duration::from_secs(180)))
+        })
+        .slow(),
+    );
+    all.push(Scenario::new("an_agent_that_waits_for_an_installer_is_told", wrong_agent));
+    all
+}
+
+async fn creation(stack: Shared, name: &str, broken: u32, failure: Failure, words: &str) -> Outcome {
+    let tenant = Tenant::new(&stack, name, 2).await?;
+    tenant.template("short", json!({"timeouts": {"controlPlane": "20s", "workers": "20s"}})).await?;
+    let host = stack.site.host(&tenant.host(broken)).context("no host")?;
+    // platform9's BYOH notices by itself that an agent is silent.
+    let heartbeat = stack.bed.byoh_dialect() == Some(ByohDialect::Platform9);
+    let words = if failure == Failure::Silent && heartbeat { "is not alive: HeartbeatTimeout" } else { words };
+    if heartbeat {
+        // A host that was never heard of would not be taken at all.
+        tenant.until_connected(broken).await?;
+    }
+    host.fail(failure);
+    let mut request = tenant.request("request", "site", &[1], &[2]);
+    request["spec"]["templateName"] = json!("short");
+    request["spec"]["templateVersion"] = json!("v1");
+    tenant.apply(&request).await?;
+    let told = format!("host {broken} ({}): {words}", tenant.host(broken));
+    // On a busy machine the deadline may pass before the host's turn comes; the reason is told then all the same.
+    let failed = tenant.until("request", State::Failed, &told, CLUSTER).await?;
+    let status = failed.status.context("no status")?;
+    let stage = if broken == 1 { conditions::CONTROL_PLANE_READY } else { conditions::WORKERS_READY };
+    for (type_, value) in [(stage, "False"), (conditions::READY, "False"), (conditions::STALLED, "True")] {
+        let condition = status.conditions.iter().find(|condition| condition.type_ == type_).context("no condition")?;
+        ensure!(
+            condition.status == value && condition.reason == conditions::reason::DEADLINE_EXCEEDED
+                || condition.type_ == conditions::READY,
+            "{condition:?}"
+        );
+    }
+    host.heal();
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+async fn cleanup(stack: Shared, name: &str, failure: Failure) -> Outcome {
+    let tenant = Tenant::new(&stack, &format!("cleanup-{name}"), 2).await?;
+    tenant.template("short", json!({"timeouts": {"deletion": "8s"}})).await?;
+    let hangs = failure == Failure::HangingCleanup;
+    let mut request = tenant.request("request", "site", &[1], &[2]);
+    request["spec"]["templateName"] = json!("short");
+    request["spec"]["templateVersion"] = json!("v1");
+    tenant.apply(&request).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let host = stack.site.host(&tenant.host(2)).context("no host")?;
+    host.fail(failure);
+    tenant.delete("request").await?;
+    let told = format!("host 2 ({}) is being cleaned by its agent", tenant.host(2));
+    tenant.until("request", State::Deleting, &told, CLUSTER).await?;
+    let late = tenant.until("request", State::Deleting, "deletion takes longer than", CLUSTER).await?;
+    let stalled = late.status.context("no status")?.conditions;
+    ensure!(stalled.iter().any(|condition| condition.type_ == conditions::STALLED && condition.status == "True"));
+    if hangs {
+        host.heal();
+    }
+    tenant.until_gone("request", CLUSTER + Duration::from_secs(180)).await?;
+    tenant.assert_hosts_free().await
+}
+
+/// `install.method: none` with an agent that was started without `--skip-installation`.
+async fn wrong_agent(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "wrongagent", 0).await?;
+    let mut host = hostsim::HostSpec::new(tenant.host(1), "1");
+    host.namespace = Some(tenant.namespace.clone());
+    host.skip_installation = false;
+    stack.site.register(host).await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[])).await?;
+    let told = format!("host 1 ({}): its agent waits for an installer", tenant.host(1));
+    tenant.until("request", State::Progressing, &told, CLUSTER).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER + SOON).await?;
+    tenant.assert_hosts_free().await
+}

@@ -1,0 +1,220 @@
+//! From request to cluster and back.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use kube::ResourceExt as _;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::DynamicObject;
+use o2ims_operator::capi::contract::Kind;
+use o2ims_types::{ProvisioningState as State, names};
+use serde_json::json;
+use testenv::ByohDialect;
+
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, States, Tenant, wait};
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("one_master_one_worker_comes_and_goes_without_a_trace", one_and_one),
+        Scenario::new("three_masters_two_workers_behind_a_virtual_address", three_and_two),
+        Scenario::new("workers_come_and_go", workers_come_and_go),
+        Scenario::new("a_cluster_name_belongs_to_one_request", same_name_twice),
+        Scenario::new("an_endpoint_belongs_to_one_request", same_endpoint_twice),
+        Scenario::new("a_request_that_is_deleted_at_once_leaves_nothing", deleted_at_once),
+        Scenario::new("bundles_work_with_platform9_and_are_refused_with_upstream", bundle),
+        Scenario::new("twenty_clusters_on_exactly_their_hosts", twenty_clusters).slow(),
+    ]
+}
+
+async fn one_and_one(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "oneone", 2).await?;
+    let before = tenant.inventory().await?;
+    let states = States::follow(&tenant, "core-request");
+    tenant.apply(&tenant.request("core-request", "core", &[1], &[2])).await?;
+    let request = tenant.until("core-request", State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
+    let status = request.status.context("no status")?;
+    let resources = status.provisioned_resource_set.context("no resources")?;
+    ensure!(resources.o_cloud_node_cluster_id.is_some() && resources.o_cloud_infrastructure_resource_ids.len() == 2);
+
+    let by_host = tenant.nodes_by_host().await?;
+    ensure!(by_host.len() == 2 && by_host.iter().all(|(host, node)| host == node), "{by_host:?}");
+    ensure!(tenant.ready_nodes("core").await? == [tenant.host(1), tenant.host(2)]);
+
+    tenant.delete("core-request").await?;
+    tenant.until("core-request", State::Deleting, "", SOON).await?;
+    tenant.until_gone("core-request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before).await?;
+    let seen = states.seen();
+    ensure!(seen == [State::Pending, State::Progressing, State::Fulfilled, State::Deleting], "{seen:?}");
+    Ok(())
+}
+
+async fn three_and_two(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "threetwo", 5).await?;
+    let before = tenant.inventory().await?;
+    let mut request = tenant.request("ha", "ha", &[1, 2, 3], &[4, 5]);
+    request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": "127.88.0.1", "port": 6443});
+    tenant.apply(&request).await?;
+    tenant.until("ha", State::Fulfilled, "3 masters, 2 workers", 2 * CLUSTER).await?;
+    let by_host = tenant.nodes_by_host().await?;
+    ensure!(by_host.len() == 5 && by_host.iter().all(|(host, node)| host == node), "{by_host:?}");
+    tenant.delete("ha").await?;
+    tenant.until_gone("ha", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before).await
+}
+
+async fn workers_come_and_go(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "scale", 3).await?;
+    tenant.apply(&tenant.request("scale", "scale", &[1], &[2])).await?;
+    tenant.until("scale", State::Fulfilled, "1 worker", CLUSTER).await?;
+    let worker = |name: &str| name.to_owned();
+    let machines = || async {
+        let list = tenant.objects(Kind::MachineDeployment).list(&ListParams::default()).await?;
+        anyhow::Ok(list.items.into_iter().map(|object| (object.metadata.name, object.metadata.uid)).collect::<Vec<_>>())
+    };
+    let first = machines().await?;
+
+    tenant.apply(&tenant.request("scale", "scale", &[1], &[2, 3])).await?;
+    tenant.until("scale", State::Fulfilled, "2 workers", CLUSTER).await?;
+    ensure!(machines().await?.contains(&first[0]), "the worker that was there was replaced");
+    ensure!(tenant.ready_nodes("scale").await?.contains(&worker(&tenant.host(3))));
+
+    tenant.apply(&tenant.request("scale", "scale", &[1], &[3])).await?;
+    tenant.until("scale", State::Fulfilled, "1 worker", CLUSTER).await?;
+    tenant.until_host_free(2).await?;
+    tenant.delete("scale").await?;
+    tenant.until_gone("scale", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+async fn same_name_twice(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "samename", 2).await?;
+    tenant.apply(&tenant.request("first", "twin", &[1], &[])).await?;
+    tenant.until("first", State::Progressing, "", SOON).await?;
+    tenant.apply(&tenant.request("second", "twin", &[2], &[])).await?;
+    tenant
+        .until("second", State::Pending, "clusterName twin is taken by ProvisioningRequest samename/first", SOON)
+        .await?;
+    tenant.until("first", State::Fulfilled, "", CLUSTER).await?;
+    let cluster = tenant.objects(Kind::Cluster).get("twin").await?;
+    // A mark that somebody takes off costs nothing, and comes back.
+    let lost = json!({"metadata": {"labels": {names::REQUEST_UID_LABEL: null}}});
+    tenant.objects(Kind::Cluster).patch("twin", &PatchParams::default(), &Patch::Merge(lost)).await?;
+    let marked = |cluster: Option<&DynamicObject>| {
+        cluster.is_some_and(|cluster| cluster.labels().contains_key(names::REQUEST_UID_LABEL))
+    };
+    wait(tenant.objects(Kind::Cluster), "twin", "the mark to be back", SOON, marked).await?;
+    // Deleting the second one touches nothing of the first's.
+    tenant.delete("second").await?;
+    tenant.until_gone("second", SOON).await?;
+    tenant.until("first", State::Fulfilled, "", SOON).await?;
+    ensure!(tenant.objects(Kind::Cluster).get("twin").await?.metadata.uid == cluster.metadata.uid);
+    // The name is free again when the first one is gone.
+    tenant.apply(&tenant.request("third", "twin", &[2], &[])).await?;
+    tenant.until("third", State::Pending, "is taken by", SOON).await?;
+    tenant.delete("first").await?;
+    tenant.until("third", State::Progressing, "", CLUSTER).await?;
+    tenant.delete("third").await?;
+    tenant.until_gone("third", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+async fn same_endpoint_twice(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "sameend", 6).await?;
+    let request = |name: &str, masters: &[u32]| {
+        let mut request = tenant.request(name, name, masters, &[]);
+        request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": "127.88.0.2"});
+        request
+    };
+    tenant.apply(&request("one", &[1, 2, 3])).await?;
+    tenant.until("one", State::Progressing, "", SOON).await?;
+    tenant.apply(&request("two", &[4, 5, 6])).await?;
+    tenant
+        .until(
+            "two",
+            State::Pending,
+            "controlPlaneEndpoint 127.88.0.2:6443 is taken by ProvisioningRequest sameend/one",
+            SOON,
+        )
+        .await?;
+    tenant.delete("one").await?;
+    tenant.until_gone("one", CLUSTER).await?;
+    tenant.until("two", State::Progressing, "", SOON).await?;
+    tenant.delete("two").await?;
+    tenant.until_gone("two", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+/// Deletes at different moments of the first second.
+async fn deleted_at_once(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "atonce", 12).await?;
+    let before = tenant.inventory().await?;
+    for (number, age) in (1..=6).zip([0, 20, 60, 120, 300, 900]) {
+        let name = format!("r{number}");
+        tenant.apply(&tenant.request(&name, &name, &[number], &[number + 6])).await?;
+        tokio::time::sleep(Duration::from_millis(age)).await;
+        tenant.delete(&name).await?;
+    }
+    for number in 1..=6 {
+        tenant.until_gone(&format!("r{number}"), CLUSTER).await?;
+    }
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before).await
+}
+
+async fn bundle(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "bundle", 0).await?;
+    for number in 1..=2 {
+        let mut host = hostsim::HostSpec::new(tenant.host(number), number.to_string());
+        host.namespace = Some(tenant.namespace.clone());
+        host.skip_installation = false;
+        stack.site.register(host).await?;
+    }
+    let install = json!({"method": "bundle", "bundle": {"repo": "registry.example.org/byoh"}});
+    tenant.template("bundle", json!({"install": install})).await?;
+    let before = tenant.inventory().await?;
+    let mut request = tenant.request("bundled", "bundled", &[1], &[2]);
+    request["spec"]["templateName"] = json!("bundle");
+    request["spec"]["templateVersion"] = json!("v1");
+    tenant.apply(&request).await?;
+    if stack.bed.byoh_dialect() == Some(ByohDialect::Platform9) {
+        tenant.until("bundled", State::Fulfilled, "", CLUSTER).await?;
+    } else {
+        tenant.until("bundled", State::Pending, "destroys its own bootstrap Secret with upstream BYOH", SOON).await?;
+    }
+    tenant.delete("bundled").await?;
+    tenant.until_gone("bundled", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before).await
+}
+
+async fn twenty_clusters(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "twenty", 40).await?;
+    // Every host once, in an order that no pattern of names follows.
+    let mut hosts: Vec<u32> = (1..=40).collect();
+    let mut seed: u32 = 2026;
+    for index in (1..hosts.len()).rev() {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        hosts.swap(index, seed as usize % (index + 1));
+    }
+    for (number, pair) in hosts.chunks(2).enumerate() {
+        let name = format!("c{number}");
+        tenant.apply(&tenant.request(&name, &name, &pair[..1], &pair[1..])).await?;
+    }
+    for (number, pair) in hosts.chunks(2).enumerate() {
+        let name = format!("c{number}");
+        tenant.until(&name, State::Fulfilled, "1 master, 1 worker", 5 * CLUSTER).await?;
+        let mut expected = [tenant.host(pair[0]), tenant.host(pair[1])];
+        expected.sort();
+        ensure!(tenant.ready_nodes(&name).await? == expected, "{name} is not on {expected:?}");
+    }
+    for number in 0..20 {
+        tenant.delete(&format!("c{number}")).await?;
+    }
+    for number in 0..20 {
+        tenant.until_gone(&format!("c{number}"), 2 * CLUSTER).await?;
+    }
+    tenant.assert_hosts_free().await
+}

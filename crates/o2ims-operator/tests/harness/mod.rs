@@ -1,0 +1,481 @@
+//! The shared bed, tenants, and waiting on watches.
+
+// Each test binary uses its part.
+#![allow(dead_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::config::KubeConfigOptions;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Config, Resource, ResourceExt};
+use libtest_mimic::{Arguments, Trial};
+use o2ims_operator::byoh::host::ByoHost;
+use o2ims_operator::capi::read::Condition;
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState};
+use sandbox::{Stack, StackOptions, installation, inventory};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use testenv::Options;
+use tokio::sync::{Mutex, OwnedRwLockMappedWriteGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+/// Result of a scenario.
+pub type Outcome = anyhow::Result<()>;
+type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// One scenario.
+pub struct Scenario {
+    /// What a user sees.
+    pub name: String,
+    /// Only with `--include-ignored`.
+    pub slow: bool,
+    body: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
+}
+
+impl Scenario {
+    /// A scenario that shares the bed with others.
+    pub fn new<F>(name: &str, body: impl FnOnce(Shared) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let run = move |world: Arc<World>| -> Running { Box::pin(async move { body(world.shared().await?).await }) };
+        Self { name: name.to_owned(), slow: false, body: Box::new(run) }
+    }
+
+    /// A scenario that has the bed for itself, because it disturbs or counts what others do.
+    pub fn exclusive<F>(name: &str, body: impl FnOnce(Exclusive) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let run = move |world: Arc<World>| -> Running { Box::pin(async move { body(world.exclusive().await?).await }) };
+        Self { name: name.to_owned(), slow: false, body: Box::new(run) }
+    }
+
+    /// Marks the scenario as slow.
+    pub fn slow(mut self) -> Self {
+        self.slow = true;
+        self
+    }
+
+    /// Runs it.
+    pub async fn run(self, world: Arc<World>) -> Outcome {
+        let result = (self.body)(Arc::clone(&world)).await;
+        match (&result, world.operator_log(30).await) {
+            (Err(error), Some(log)) => Err(anyhow!("{error:#}\n--- last lines of the operator's log:\n{log}")),
+            _ => result,
+        }
+    }
+}
+
+/// Scenarios wait most of the time.
+const SIDE_BY_SIDE: usize = 10;
+
+/// Runs the scenarios as a test binary does, and stops the world.
+pub fn run(scenarios: Vec<Scenario>, world: World) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let world = Arc::new(world);
+    let trials = scenarios
+        .into_iter()
+        .map(|scenario| {
+            let (world, handle) = (Arc::clone(&world), runtime.handle().clone());
+            let slow = scenario.slow;
+            Trial::test(scenario.name.clone(), move || {
+                handle.block_on(scenario.run(world)).map_err(|error| format!("{error:#}").into())
+            })
+            .with_ignored_flag(slow)
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Err(error) = runtime.block_on(world.stop()) {
+        eprintln!("the bed did not stop as it should: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+/// The stack, shared with other scenarios.
+pub type Shared = OwnedRwLockReadGuard<Option<Stack>, Stack>;
+/// The stack, for one scenario alone.
+pub type Exclusive = OwnedRwLockMappedWriteGuard<Option<Stack>, Stack>;
+
+/// The stack, started when the first scenario needs it.
+pub struct World {
+    bed: Options,
+    stack: Arc<RwLock<Option<Stack>>>,
+    starting: Mutex<()>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::with(Options::default())
+    }
+}
+
+impl World {
+    /// A world whose bed has only these parts at first.
+    pub fn with(bed: Options) -> Self {
+        Self { bed, stack: Arc::default(), starting: Mutex::default() }
+    }
+
+    async fn started(&self) -> anyhow::Result<()> {
+        let _one = self.starting.lock().await;
+        if self.stack.read().await.is_none() {
+            let options = StackOptions { bed: self.bed, ..StackOptions::new(env!("CARGO_BIN_EXE_o2ims-operator")) };
+            let stack = Stack::start(options, |line| eprintln!("{line}")).await.context("starting the stack")?;
+            *self.stack.write().await = Some(stack);
+        }
+        Ok(())
+    }
+
+    async fn shared(&self) -> anyhow::Result<Shared> {
+        self.started().await?;
+        OwnedRwLockReadGuard::try_map(Arc::clone(&self.stack).read_owned().await, Option::as_ref)
+            .map_err(|_| anyhow!("no stack"))
+    }
+
+    async fn exclusive(&self) -> anyhow::Result<Exclusive> {
+        self.started().await?;
+        OwnedRwLockWriteGuard::try_map(Arc::clone(&self.stack).write_owned().await, Option::as_mut)
+            .map_err(|_| anyhow!("no stack"))
+    }
+
+    async fn operator_log(&self, lines: usize) -> Option<String> {
+        let stack = tokio::time::timeout(Duration::from_secs(1), self.stack.read()).await.ok()?;
+        Some(stack.as_ref()?.operator.as_ref()?.log_tail(lines))
+    }
+
+    /// Stops the stack, if it was started.
+    pub async fn stop(&self) -> Outcome {
+        let Some(stack) = self.stack.write().await.take() else { return Ok(()) };
+        let entries = stack.bed.audit_log().entries();
+        stack.stop().await?;
+        // Whatever ran on this bed: the rights that are shipped were enough.
+        let refused: BTreeSet<_> = entries?
+            .into_iter()
+            .filter(|entry| entry.user == OPERATOR_USER && entry.code == 403)
+            .map(|entry| format!("{} {}", entry.verb, entry.uri))
+            .collect();
+        ensure!(refused.is_empty(), "refused to the operator: {refused:?}");
+        Ok(())
+    }
+}
+
+/// Who the operator is to the API server.
+pub const OPERATOR_USER: &str = "system:serviceaccount:o2ims-system:o2ims-operator";
+/// How long a whole cluster may take here.
+pub const CLUSTER: Duration = Duration::from_secs(240);
+/// How long the operator may take for what only it has to do.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A namespace with a CNI and hosts.
+pub struct Tenant {
+    /// Its name; host names begin with it too.
+    pub namespace: String,
+    client: Client,
+}
+
+impl Tenant {
+    /// Makes the namespace and registers hosts `<namespace>-1` to `<namespace>-<hosts>` with these ids.
+    pub async fn new(stack: &Stack, namespace: &str, hosts: u32) -> anyhow::Result<Self> {
+        let client = stack.bed.admin();
+        let object = Namespace {
+            metadata: kube::core::ObjectMeta { name: Some(namespace.to_owned()), ..Default::default() },
+            ..Default::default()
+        };
+        Api::all(client.clone()).create(&PostParams::default(), &object).await.context("making the namespace")?;
+        let tenant = Self { namespace: namespace.to_owned(), client };
+        if stack.bed.byoh_dialect().is_some() {
+            tenant.equip(stack, hosts).await?;
+        }
+        Ok(tenant)
+    }
+
+    /// CNI and hosts, which need Cluster API and BYOH.
+    pub async fn equip(&self, stack: &Stack, hosts: u32) -> Outcome {
+        let namespace = &self.namespace;
+        let cni = installation::CNI.replace("namespace: default", &format!("namespace: {namespace}"));
+        stack.bed.apply_yaml(&cni).await?;
+        if hosts > 0 {
+            stack.register(namespace, namespace, 1..=hosts).await?;
+        }
+        Ok(())
+    }
+
+    /// Name of the host with this number.
+    pub fn host(&self, number: u32) -> String {
+        format!("{}-{number}", self.namespace)
+    }
+
+    /// A request as JSON.
+    pub fn request(&self, name: &str, cluster: &str, masters: &[u32], workers: &[u32]) -> Value {
+        let hosts = |numbers: &[u32]| -> Vec<Value> {
+            numbers.iter().map(|number| json!({"hostId": number, "hostName": self.host(*number)})).collect()
+        };
+        json!({
+            "apiVersion": "o2ims.provisioning.oran.org/v1alpha1",
+            "kind": "ProvisioningRequest",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {
+                "templateName": "byoh-workload-cluster",
+                "templateVersion": "v1.0.0",
+                "templateParameters": {
+                    "clusterName": cluster,
+                    "hosts": {"masters": hosts(masters), "workers": hosts(workers)},
+                }
+            }
+        })
+    }
+
+    /// A ClusterTemplate of the tenant's own, as the shared one but for `change`; requests name it by `name`, v1.
+    pub async fn template(&self, name: &str, change: Value) -> Outcome {
+        let mut template: Value = serde_saphyr::from_str(installation::TEMPLATE)?;
+        o2ims_types::schema::overlay(
+            &mut template,
+            json!({
+                "metadata": {"name": format!("{name}-v1"), "namespace": self.namespace},
+                "spec": {"name": name, "version": "v1"}
+            }),
+        );
+        o2ims_types::schema::overlay(&mut template["spec"], change);
+        let api: Api<ClusterTemplate> = Api::namespaced(self.client.clone(), &self.namespace);
+        let name = format!("{name}-v1");
+        api.patch(&name, &PatchParams::apply("user"), &Patch::Apply(&template)).await.context("making the template")?;
+        Ok(())
+    }
+
+    /// Every object of every kind in the namespace, as `Kind namespace/name`.
+    pub async fn inventory(&self) -> anyhow::Result<BTreeSet<String>> {
+        let mark = format!(" {}/", self.namespace);
+        Ok(inventory::objects(&self.client).await?.into_iter().filter(|object| object.contains(&mark)).collect())
+    }
+
+    /// Waits until the namespace holds what it held `before`: the garbage collector has its own pace.
+    pub async fn until_as_before(&self, before: &BTreeSet<String>) -> Outcome {
+        let deadline = tokio::time::Instant::now() + SOON;
+        loop {
+            let now = self.inventory().await?;
+            if now == *before {
+                return Ok(());
+            }
+            let left: Vec<_> = now.symmetric_difference(before).collect();
+            ensure!(tokio::time::Instant::now() < deadline, "left behind, or missing: {left:?}");
+        }
+    }
+
+    /// Requests of the namespace.
+    pub fn requests(&self) -> Api<ProvisioningRequest> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Applies a request, as a user with `kubectl apply --server-side` would.
+    pub async fn apply(&self, request: &Value) -> kube::Result<ProvisioningRequest> {
+        let name = request["metadata"]["name"].as_str().unwrap_or_default();
+        self.requests().patch(name, &PatchParams::apply("user"), &Patch::Apply(request)).await
+    }
+
+    /// Asks for the deletion of a request.
+    pub async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        self.requests().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Waits until the request is in `state` and its message contains `words`.
+    pub async fn until(
+        &self,
+        name: &str,
+        state: ProvisioningState,
+        words: &str,
+        limit: Duration,
+    ) -> anyhow::Result<ProvisioningRequest> {
+        let what = format!("request {name} to be {state} with {words:?}");
+        wait(self.requests(), name, &what, limit, |request: Option<&ProvisioningRequest>| {
+            request.and_then(|request| request.status.as_ref()).is_some_and(|status| {
+                let told = &status.provisioning_status;
+                told.provisioning_state == state && told.provisioning_message.contains(words)
+            })
+        })
+        .await?
+        .ok_or_else(|| anyhow!("request {name} is gone"))
+    }
+
+    /// Waits until there is an Event with this reason about the request.
+    pub async fn until_event(&self, name: &str, reason: &str) -> Outcome {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let about = |event: &Event| {
+            event.reason.as_deref() == Some(reason)
+                && event.regarding.as_ref().is_some_and(|regarding| regarding.name.as_deref() == Some(name))
+        };
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
+        let seen = async {
+            while let Some(event) = events.try_next().await? {
+                if about(&event) {
+                    return Ok(());
+                }
+            }
+            Err(anyhow!("the watch ended"))
+        };
+        tokio::time::timeout(SOON, seen).await.with_context(|| format!("no event {reason} for {name}"))?
+    }
+
+    /// Waits until the request is gone.
+    pub async fn until_gone(&self, name: &str, limit: Duration) -> anyhow::Result<()> {
+        let what = format!("request {name} to be gone");
+        wait(self.requests(), name, &what, limit, |request: Option<&ProvisioningRequest>| request.is_none()).await?;
+        Ok(())
+    }
+
+    /// Objects of one of Cluster API's or BYOH's kinds in the namespace.
+    pub fn objects(&self, kind: o2ims_operator::capi::contract::Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &kind.api_resource())
+    }
+
+    /// Every Machine's Node name by the ByoHost that its ByoMachine is attached to.
+    pub async fn nodes_by_host(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let machines = ApiResource::from_gvk(&GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta1", "Machine"));
+        let machines: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &machines);
+        let hosts = self.objects(o2ims_operator::capi::contract::Kind::ByoHost).list(&ListParams::default()).await?;
+        let mut found = BTreeMap::new();
+        for machine in machines.list(&ListParams::default()).await? {
+            let byo_machine = &machine.data["spec"]["infrastructureRef"]["name"];
+            let host = hosts.iter().find(|host| host.data["status"]["machineRef"]["name"] == *byo_machine);
+            if let (Some(host), Some(node)) = (host, machine.data["status"]["nodeRef"]["name"].as_str()) {
+                found.insert(host.name_any(), node.to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Fails unless every host of the namespace is free and without a mark of the operator.
+    pub async fn assert_hosts_free(&self) -> Outcome {
+        for host in
+            Api::<ByoHost>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await?
+        {
+            if let Some(busy) = host.busy() {
+                bail!("host {} {busy}", host.name_any());
+            }
+            let marks = host.labels().keys().chain(host.annotations().keys()).find(|key| key.contains("o2ims"));
+            if let Some(mark) = marks {
+                bail!("host {} still has {mark}", host.name_any());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until platform9's BYOH has seen the heartbeat of a host's agent.
+    pub async fn until_connected(&self, number: u32) -> Outcome {
+        let hosts = Api::<ByoHost>::namespaced(self.client.clone(), &self.namespace);
+        let name = self.host(number);
+        let connected = |host: Option<&ByoHost>| {
+            host.is_some_and(|host| Condition::is_true(&host.status.conditions, "AgentConnected"))
+        };
+        wait(hosts, &name, &format!("host {name} to be connected"), SOON, connected).await?;
+        Ok(())
+    }
+
+    /// Waits until a host is free and without a mark of the operator.
+    pub async fn until_host_free(&self, number: u32) -> Outcome {
+        let hosts = Api::<ByoHost>::namespaced(self.client.clone(), &self.namespace);
+        let name = self.host(number);
+        let free = |host: Option<&ByoHost>| host.is_some_and(|host| host.busy().is_none() && host.holder().is_none());
+        wait(hosts, &name, &format!("host {name} to be free"), CLUSTER, free).await?;
+        Ok(())
+    }
+
+    /// A client from the kubeconfig Secret of a cluster, as a user would use it.
+    pub async fn workload(&self, cluster: &str) -> anyhow::Result<Client> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let secret = secrets.get(&format!("{cluster}-kubeconfig")).await?;
+        let data = secret.data.and_then(|mut data| data.remove("value")).context("no key value")?;
+        let kubeconfig = kube::config::Kubeconfig::from_yaml(&String::from_utf8(data.0)?)?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(Client::try_from(config)?)
+    }
+
+    /// Names of the Ready Nodes of a cluster, from its kubeconfig Secret.
+    pub async fn ready_nodes(&self, cluster: &str) -> anyhow::Result<Vec<String>> {
+        let nodes = Api::<Node>::all(self.workload(cluster).await?).list(&ListParams::default()).await?;
+        Ok(nodes.items.iter().filter(|node| is_ready(node)).map(ResourceExt::name_any).collect())
+    }
+}
+
+/// The states that a request goes through, each once, in the order in which a watch shows them.
+pub struct States {
+    seen: Arc<std::sync::Mutex<Vec<ProvisioningState>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl States {
+    /// Watches the request, which need not be there yet.
+    pub fn follow(tenant: &Tenant, name: &str) -> Self {
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (list, api, name) = (Arc::clone(&seen), tenant.requests(), name.to_owned());
+        let task = tokio::spawn(async move {
+            let mut events = watcher::watch_object(api, &name).default_backoff().boxed();
+            while let Ok(Some(object)) = events.try_next().await {
+                if let Some(status) = object.and_then(|object| object.status) {
+                    let state = status.provisioning_status.provisioning_state;
+                    let mut list = list.lock().expect("not poisoned");
+                    if list.last() != Some(&state) {
+                        list.push(state);
+                    }
+                }
+            }
+        });
+        Self { seen, task }
+    }
+
+    /// What was seen.
+    pub fn seen(self) -> Vec<ProvisioningState> {
+        self.task.abort();
+        self.seen.lock().expect("not poisoned").clone()
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|list| list.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+}
+
+/// Watches one object until `done` holds for it (`None`: it does not exist). The error shows what was seen last.
+pub async fn wait<K>(
+    api: Api<K>,
+    name: &str,
+    what: &str,
+    limit: Duration,
+    mut done: impl FnMut(Option<&K>) -> bool,
+) -> anyhow::Result<Option<K>>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut last: Option<K> = None;
+    let seen = async {
+        let mut events = watcher::watch_object(api, name).default_backoff().boxed();
+        while let Some(object) = events.try_next().await? {
+            let finished = done(object.as_ref());
+            last = object;
+            if finished {
+                return Ok(());
+            }
+        }
+        Err(anyhow!("the watch ended"))
+    };
+    match tokio::time::timeout(limit, seen).await {
+        Ok(result) => result.map(|()| last),
+        Err(_) => {
+            bail!("waited {} s for {what}; last seen: {last:#?}", limit.as_secs())
+        }
+    }
+}

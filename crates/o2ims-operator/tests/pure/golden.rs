@@ -1,0 +1,119 @@
+//! The exact objects that are made, in the order in which they are applied. `UPDATE_GOLDEN=1` writes the files anew.
+//!
+//! A change in one of them changes running clusters: a different KubeadmControlPlane or template makes Cluster API
+//! replace machines, for which there is no spare host.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use o2ims_operator::byoh::installation::Dialect;
+use o2ims_operator::provisioning_request::plan::{HostMarks, Step};
+use o2ims_types::ProvisioningRequest;
+use serde_json::{Value, json};
+
+use crate::model::{World, from, request};
+
+/// Every write from an empty world to a Cluster that runs.
+fn written(world: &mut World, request: ProvisioningRequest) -> String {
+    world.submit(request);
+    let mut text = String::new();
+    for _ in 0..10 {
+        for step in world.reconcile("one") {
+            let (what, object) = match step {
+                Step::AddFinalizer => ("add the finalizer".to_owned(), None),
+                Step::MarkHost(HostMarks { host, labels, annotations, .. }) => (
+                    format!("mark ByoHost {host}"),
+                    Some(json!({"metadata": {"labels": labels, "annotations": annotations}})),
+                ),
+                Step::Create(manifest) => {
+                    (format!("create {} {}", manifest.kind.name(), manifest.name), Some(manifest.object))
+                }
+                Step::Change(manifest, _) => {
+                    (format!("change {} {}", manifest.kind.name(), manifest.name), Some(manifest.object))
+                }
+                other => panic!("{other:?}"),
+            };
+            let _ = writeln!(text, "--- # {what}");
+            if let Some(object) = object {
+                text.push_str(&serde_saphyr::to_string(&object).unwrap());
+            }
+        }
+    }
+    text
+}
+
+fn compare(name: &str, dialect: Dialect, template: Value, request: ProvisioningRequest) -> String {
+    let text = written(&mut World::new(dialect, template, 5), request);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/pure/golden/{name}.yaml"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    let line = text.lines().zip(stored.lines()).position(|(new, old)| new != old).unwrap_or_default();
+    assert!(
+        stored == text,
+        "{} differs from line {} on:\n- {}\n+ {}\nUPDATE_GOLDEN=1 writes it anew",
+        path.display(),
+        line + 1,
+        stored.lines().nth(line).unwrap_or_default(),
+        text.lines().nth(line).unwrap_or_default()
+    );
+    text
+}
+
+fn three_masters(version: &str) -> ProvisioningRequest {
+    let mut request = request("one", "core", &[1, 2, 3], &[4, 5]);
+    request.spec.template_parameters.k8s_version = Some(version.to_owned());
+    request.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
+    request
+}
+
+#[test]
+fn one_master_one_worker() {
+    let text = compare("one-master-one-worker", Dialect::Upstream, json!({}), request("one", "core", &[1], &[2]));
+    assert!(!text.contains("kube-vip"));
+}
+
+/// The agent renders file contents as a template that knows one variable: any other pair of braces breaks the node.
+#[test]
+fn three_masters_two_workers() {
+    let text = compare("three-masters-v1.33", Dialect::Upstream, json!({}), three_masters("v1.33.1"));
+    assert_eq!((text.matches("{{").count(), text.matches("}}").count()), (1, 1));
+    assert!(text.contains("{{ .DefaultNetworkInterfaceName }}") && !text.contains("super-admin"));
+}
+
+#[test]
+fn three_masters_of_1_32_need_the_super_admin_at_first() {
+    let text = compare("three-masters-v1.32", Dialect::Upstream, json!({}), three_masters("v1.32.2"));
+    assert_eq!(text.matches("super-admin.conf").count(), 1);
+}
+
+/// Before 1.29 there is no super-admin.conf, and the admin's is good enough.
+#[test]
+fn three_masters_of_1_28_do_not() {
+    let text = written(&mut World::new(Dialect::Upstream, json!({}), 5), three_masters("v1.28.15"));
+    assert!(text.contains("kube-vip") && !text.contains("super-admin"));
+}
+
+#[test]
+fn bundle() {
+    let install = json!({"install": {"method": "bundle", "bundle": {"repo": "registry.example.org/byoh"}}});
+    let text = compare("bundle", Dialect::Platform9, install, request("one", "core", &[1], &[2]));
+    assert_eq!(text.matches("installerRef").count(), 2);
+}
+
+#[test]
+fn external_etcd() {
+    let etcd = json!({"external": {
+        "endpoints": ["https://10.0.0.50:2379"],
+        "caFile": "/etc/kubernetes/pki/etcd/ca.crt",
+        "certFile": "/etc/kubernetes/pki/apiserver-etcd-client.crt",
+        "keyFile": "/etc/kubernetes/pki/apiserver-etcd-client.key"
+    }});
+    let kubeadm = json!({
+        "controlPlane": {"clusterConfiguration": {"etcd": etcd}, "preKubeadmCommands": ["echo before"]},
+        "workers": {"joinConfiguration": {"nodeRegistration": {"kubeletExtraArgs": {"max-pods": "250"}}}},
+        "controlPlaneMachineAnnotations": {"machine.cluster.x-k8s.io/certificates-expiry": "2030-01-01T00:00:00Z"}
+    });
+    compare("external-etcd", Dialect::Upstream, json!({"kubeadm": kubeadm}), request("one", "core", &[1], &[2]));
+}

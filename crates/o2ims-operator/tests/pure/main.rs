@@ -1,0 +1,11 @@
+//! The pure steps without a cluster: what holds in every world that can be reached, what users are told, and the exact
+//! objects that are made. Runs in seconds.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
+
+mod golden;
+mod model;
+mod properties;
+mod refusals;
+mod rules;
+mod status;

@@ -1,0 +1,1459 @@
+//! A model of what surrounds the pure steps: objects as the API server would keep them, and the moves that Cluster API,
+//! BYOH, host agents and people make. It serves functions only; nothing here answers a network call.
+//!
+//! Reconciles go through the real `observe`, on stores that are filled from the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DynamicObject;
+use kube::runtime::reflector::{Store, store::Writer};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt as _};
+use o2ims_operator::byoh::host::ByoHost;
+use o2ims_operator::byoh::installation::{BYOHOST_CRD, Dialect, crd_resource};
+use o2ims_operator::capi::contract::{CLUSTER_NAME_LABEL, Kind, PAUSED_ANNOTATION};
+use o2ims_operator::capi::read::{
+    ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, Condition, K8sInstallerConfigTemplate,
+    KubeadmConfigTemplate, KubeadmControlPlane, Machine, MachineDeployment, NameRef, ReplicaStatus,
+};
+use o2ims_operator::provisioning_request::observe::{Observed, observe};
+use o2ims_operator::provisioning_request::plan::{CREATING_ANNOTATION, Step, plan};
+use o2ims_operator::provisioning_request::status::{Assessment, assess};
+use o2ims_operator::provisioning_request::validate::{Refusal, Valid, validate};
+use o2ims_operator::watches::Watches;
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
+use operator_kit::reflect::SyncState;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// Where everything lives.
+pub const NAMESPACE: &str = "site-a";
+/// UID of somebody who holds what the requests want.
+pub const STRANGER: &str = "stranger";
+
+const MACHINE_NAME_LABEL: &str = "byoh.infrastructure.cluster.x-k8s.io/byomachine-name";
+const UNREGISTERING: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
+const FINALIZER: &str = "test/finalizer";
+const BOOTSTRAP: &str = "K8sNodeBootstrapSucceeded";
+
+/// A Machine, with what the slim record does not keep.
+#[derive(Clone, Debug)]
+pub struct ModelMachine {
+    /// As the operator reads it.
+    pub record: Machine,
+    /// The KubeadmControlPlane or MachineDeployment that made it.
+    pub owner: (Kind, String),
+    template: String,
+    version: String,
+    cluster: String,
+    selector: BTreeMap<String, String>,
+    installer: bool,
+}
+
+/// Everything that there is.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Seconds since 1970.
+    pub second: i64,
+    /// Counts writes: the same number means that nothing was written.
+    pub revision: u64,
+    serial: u64,
+    pub dialect: Dialect,
+    pub byoh_installed: bool,
+    pub requests: BTreeMap<String, ProvisioningRequest>,
+    pub templates: BTreeMap<String, ClusterTemplate>,
+    pub resource_sets: BTreeMap<String, ClusterResourceSet>,
+    pub hosts: BTreeMap<String, ByoHost>,
+    pub clusters: BTreeMap<String, Cluster>,
+    pub control_planes: BTreeMap<String, KubeadmControlPlane>,
+    pub deployments: BTreeMap<String, MachineDeployment>,
+    pub byo_clusters: BTreeMap<String, ByoCluster>,
+    pub machine_templates: BTreeMap<String, ByoMachineTemplate>,
+    pub config_templates: BTreeMap<String, KubeadmConfigTemplate>,
+    pub installer_templates: BTreeMap<String, K8sInstallerConfigTemplate>,
+    pub machines: BTreeMap<String, ModelMachine>,
+    /// What was applied last, whole.
+    pub applied: BTreeMap<(Kind, String), Value>,
+    /// Hosts whose scripts fail.
+    pub sick: BTreeSet<String>,
+    /// Hosts whose agent does not answer.
+    pub silent: BTreeSet<String>,
+    /// Hosts whose agent is about to write the last part of a cleaning.
+    cleaning: BTreeSet<String>,
+    stash: (BTreeMap<String, ByoHost>, BTreeMap<String, ClusterTemplate>, BTreeMap<String, ClusterResourceSet>),
+}
+
+/// One reconcile on its way: what it saw, and what it still has to write.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    pub request: ProvisioningRequest,
+    pub observed: Observed,
+    pub verdict: Result<Valid, Refusal>,
+    pub steps: Vec<Step>,
+    pub next: usize,
+}
+
+/// A precondition did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict;
+
+fn at(second: i64) -> Time {
+    Time(Timestamp::from_second(second).unwrap())
+}
+
+/// A value from JSON.
+pub fn from<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// The template that requests of [`request`] name.
+pub fn template(spec: Value) -> ClusterTemplate {
+    let mut all = json!({"name": "base", "version": "v1", "cni": {"clusterResourceSet": "cni"},
+        "defaults": {"k8sVersion": "v1.33.1", "podCidr": "192.168.0.0/16", "serviceCidr": "10.128.0.0/12"}});
+    o2ims_types::schema::overlay(&mut all, spec);
+    from(json!({"apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ClusterTemplate",
+        "metadata": {"name": "base-v1", "namespace": names::OPERATOR_NAMESPACE}, "spec": all}))
+}
+
+/// A request for `cluster` on hosts by number.
+pub fn request(name: &str, cluster: &str, masters: &[u32], workers: &[u32]) -> ProvisioningRequest {
+    from(json!({
+        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1",
+        "kind": "ProvisioningRequest",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"templateName": "base", "templateVersion": "v1", "templateParameters": {
+            "clusterName": cluster, "clusterProvisioner": "byoh", "hosts": {"masters": host_refs(masters), "workers": host_refs(workers)}
+        }}
+    }))
+}
+
+/// References to hosts by number.
+pub fn host_refs(numbers: &[u32]) -> Value {
+    numbers.iter().map(|number| json!({"hostId": number, "hostName": host_name(*number)})).collect()
+}
+
+/// Name of a host by number.
+pub fn host_name(number: u32) -> String {
+    format!("target-{number}")
+}
+
+/// Hosts that a request names.
+pub fn asked(request: &ProvisioningRequest) -> BTreeMap<String, &'static str> {
+    o2ims_operator::provisioning_request::status::asked(request)
+        .map(|(host, role)| (host.name().to_owned(), role))
+        .collect()
+}
+
+fn condition(conditions: &mut Vec<Condition>, type_: &str, status: &str, severity: &str, reason: &str) {
+    conditions.retain(|condition| condition.type_ != type_);
+    conditions.push(Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        severity: severity.to_owned(),
+        reason: reason.to_owned(),
+        message: String::new(),
+    });
+}
+
+fn pick<T>(items: Vec<T>, pick: usize) -> Option<T> {
+    let count = items.len();
+    items.into_iter().nth(pick.checked_rem(count)?)
+}
+
+fn store<K>(objects: impl Iterator<Item = K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + 'static,
+{
+    let mut writer = Writer::<K>::default();
+    for object in objects {
+        writer.apply_watcher_event(&Event::Apply(object));
+    }
+    writer.as_reader()
+}
+
+/// Changes an object, which gets a new resource version.
+fn edit<K: Resource>(revision: &mut u64, objects: &mut BTreeMap<String, K>, name: &str, change: impl FnOnce(&mut K)) {
+    *revision += 1;
+    if let Some(object) = objects.get_mut(name) {
+        change(object);
+        object.meta_mut().resource_version = Some(revision.to_string());
+    }
+}
+
+/// Runs the same code on the map of a kind.
+macro_rules! with_kind {
+    ($world:expr, $kind:expr, $map:ident => $body:expr) => {
+        match $kind {
+            Kind::Cluster => {
+                let $map = &mut $world.clusters;
+                $body
+            }
+            Kind::KubeadmControlPlane => {
+                let $map = &mut $world.control_planes;
+                $body
+            }
+            Kind::MachineDeployment => {
+                let $map = &mut $world.deployments;
+                $body
+            }
+            Kind::ByoCluster => {
+                let $map = &mut $world.byo_clusters;
+                $body
+            }
+            Kind::ByoMachineTemplate => {
+                let $map = &mut $world.machine_templates;
+                $body
+            }
+            Kind::KubeadmConfigTemplate => {
+                let $map = &mut $world.config_templates;
+                $body
+            }
+            Kind::K8sInstallerConfigTemplate => {
+                let $map = &mut $world.installer_templates;
+                $body
+            }
+            Kind::ByoHost => {
+                let $map = &mut $world.hosts;
+                $body
+            }
+        }
+    };
+}
+
+/// A kind whose objects are written once, under a name that is a function of their content.
+pub fn is_template(kind: Kind) -> bool {
+    matches!(kind, Kind::ByoMachineTemplate | Kind::KubeadmConfigTemplate | Kind::K8sInstallerConfigTemplate)
+}
+
+impl World {
+    /// A template, its CNI, and `hosts` free hosts that carry their ids.
+    pub fn new(dialect: Dialect, spec: Value, hosts: u32) -> Self {
+        let mut world = Self {
+            second: 1_000_000,
+            revision: 10,
+            serial: 0,
+            dialect,
+            byoh_installed: true,
+            requests: BTreeMap::new(),
+            templates: BTreeMap::from([("base-v1".to_owned(), template(spec))]),
+            resource_sets: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            control_planes: BTreeMap::new(),
+            deployments: BTreeMap::new(),
+            byo_clusters: BTreeMap::new(),
+            machine_templates: BTreeMap::new(),
+            config_templates: BTreeMap::new(),
+            installer_templates: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            sick: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            cleaning: BTreeSet::new(),
+            stash: (BTreeMap::new(), BTreeMap::new(), BTreeMap::new()),
+        };
+        world.resource_sets.insert(
+            "cni".to_owned(),
+            from(json!({"metadata": {"name": "cni", "namespace": NAMESPACE}, "spec": {"clusterSelector": {"matchLabels": {"cni": "cni"}}}})),
+        );
+        for number in 1..=hosts {
+            world.register(number, true);
+        }
+        world
+    }
+
+    /// The time as the pure steps are told it.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.second).unwrap()
+    }
+
+    fn uid(&mut self, what: &str) -> String {
+        self.serial += 1;
+        format!("{what}-uid-{}", self.serial)
+    }
+
+    /// An agent registers its host.
+    pub fn register(&mut self, number: u32, with_id: bool) {
+        let name = host_name(number);
+        let labels = if with_id { json!({"host-id": number.to_string()}) } else { json!({}) };
+        self.revision += 1;
+        let mut host: ByoHost = from(json!({
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": self.uid(&name), "resourceVersion": self.revision.to_string(), "labels": labels},
+            "spec": {},
+            "status": {
+                "hostinfo": {"osimage": "Ubuntu 22.04.4 LTS"},
+                "network": [{"ipAddrs": [format!("10.0.0.{number}/24")], "isDefault": true}],
+            }
+        }));
+        condition(&mut host.status.conditions, BOOTSTRAP, "False", "Info", "WaitingForMachineRefToBeAssigned");
+        if self.dialect == Dialect::Platform9 {
+            condition(&mut host.status.conditions, "AgentConnected", "True", "", "");
+        }
+        self.hosts.insert(name, host);
+    }
+
+    /// Somebody applies a request; its UID is `<name>-uid`.
+    pub fn submit(&mut self, mut request: ProvisioningRequest) {
+        let name = request.name_any();
+        self.revision += 1;
+        request.metadata.uid = Some(format!("{name}-uid"));
+        request.metadata.generation = Some(1);
+        request.metadata.creation_timestamp = Some(at(self.second));
+        request.metadata.resource_version = Some(self.revision.to_string());
+        self.requests.insert(name, request);
+    }
+
+    /// Somebody changes a request's spec.
+    pub fn edit_request(&mut self, name: &str, change: impl FnOnce(&mut ProvisioningRequest)) {
+        edit(&mut self.revision, &mut self.requests, name, |request| {
+            change(request);
+            request.metadata.generation = request.metadata.generation.map(|generation| generation + 1);
+        });
+    }
+
+    /// Somebody deletes a request.
+    pub fn delete_request(&mut self, name: &str) {
+        let second = self.second;
+        edit(&mut self.revision, &mut self.requests, name, |request| {
+            request.metadata.deletion_timestamp.get_or_insert(at(second));
+        });
+        self.drop_finished_requests();
+    }
+
+    fn drop_finished_requests(&mut self) {
+        self.requests
+            .retain(|_, request| request.metadata.deletion_timestamp.is_none() || !request.finalizers().is_empty());
+    }
+
+    /// Changes a host.
+    pub fn edit_host(&mut self, name: &str, change: impl FnOnce(&mut ByoHost)) {
+        edit(&mut self.revision, &mut self.hosts, name, change);
+    }
+
+    /// Changes a Cluster.
+    pub fn edit_cluster(&mut self, name: &str, change: impl FnOnce(&mut Cluster)) {
+        edit(&mut self.revision, &mut self.clusters, name, change);
+    }
+
+    /// Metadata of an object.
+    pub fn meta(&self, kind: Kind, name: &str) -> Option<&ObjectMeta> {
+        match kind {
+            Kind::Cluster => self.clusters.get(name).map(Resource::meta),
+            Kind::KubeadmControlPlane => self.control_planes.get(name).map(Resource::meta),
+            Kind::MachineDeployment => self.deployments.get(name).map(Resource::meta),
+            Kind::ByoCluster => self.byo_clusters.get(name).map(Resource::meta),
+            Kind::ByoMachineTemplate => self.machine_templates.get(name).map(Resource::meta),
+            Kind::KubeadmConfigTemplate => self.config_templates.get(name).map(Resource::meta),
+            Kind::K8sInstallerConfigTemplate => self.installer_templates.get(name).map(Resource::meta),
+            Kind::ByoHost => self.hosts.get(name).map(Resource::meta),
+        }
+    }
+
+    /// UID of the request whose mark an object carries.
+    pub fn mark(&self, kind: Kind, name: &str) -> Option<&str> {
+        self.meta(kind, name)?.labels.as_ref()?.get(names::REQUEST_UID_LABEL).map(String::as_str)
+    }
+
+    /// Hosts with the mark of a request.
+    pub fn held(&self, uid: &str) -> Vec<&ByoHost> {
+        self.hosts.values().filter(|host| host.holder() == Some(uid)).collect()
+    }
+
+    /// Objects that were made for a request.
+    pub fn made(&self, uid: &str) -> Vec<(Kind, String)> {
+        self.applied.keys().filter(|(kind, name)| self.mark(*kind, name) == Some(uid)).cloned().collect()
+    }
+
+    /// The Clusters that were made for a request.
+    pub fn own_clusters(&self, uid: &str) -> Vec<&Cluster> {
+        self.clusters
+            .values()
+            .filter(|cluster| cluster.labels().get(names::REQUEST_UID_LABEL).is_some_and(|mark| mark == uid))
+            .collect()
+    }
+
+    /// The watched caches, with nothing on its way.
+    pub fn watches(&self) -> Watches {
+        let state =
+            |installed: bool| watch::channel(if installed { SyncState::Synced } else { SyncState::NotInstalled }).1;
+        let mut crd = Writer::<DynamicObject>::new(crd_resource());
+        if self.byoh_installed {
+            let properties = match self.dialect {
+                Dialect::Upstream => json!({"bootstrapSecret": {}}),
+                Dialect::Platform9 => json!({"uninstallationSecret": {}}),
+            };
+            let mut object = DynamicObject::new(BYOHOST_CRD, &crd_resource());
+            object.data = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {"properties": {"spec": {"properties": properties}}}}}]}});
+            crd.apply_watcher_event(&Event::Apply(object));
+        }
+        let machines = self.machines.values().map(|machine| machine.record.clone());
+        Watches {
+            requests: store(self.requests.values().cloned()),
+            templates: store(self.templates.values().cloned()),
+            hosts: store(self.hosts.values().cloned()),
+            clusters: store(self.clusters.values().cloned()),
+            control_planes: store(self.control_planes.values().cloned()),
+            machine_deployments: store(self.deployments.values().cloned()),
+            machines: store(machines),
+            byo_clusters: store(self.byo_clusters.values().cloned()),
+            machine_templates: store(self.machine_templates.values().cloned()),
+            config_templates: store(self.config_templates.values().cloned()),
+            installer_templates: store(self.installer_templates.values().cloned()),
+            resource_sets: store(self.resource_sets.values().cloned()),
+            byohost_crd: crd.as_reader(),
+            providers: vec![
+                ("Cluster API", state(true)),
+                ("Bring-Your-Own-Host provider (BYOH)", state(self.byoh_installed)),
+            ],
+        }
+    }
+
+    // What the operator does.
+
+    /// The reading half of a reconcile; `None` if the request is gone.
+    pub fn begin(&self, name: &str) -> Option<Flight> {
+        let request = self.requests.get(name)?.clone();
+        let observed = observe(&self.watches(), &request);
+        let verdict = validate(&request, &observed);
+        let steps = plan(&request, &verdict, &observed);
+        Some(Flight { request, observed, verdict, steps, next: 0 })
+    }
+
+    /// The next write of a reconcile. `Ok(false)`: there is none left.
+    pub fn step(&mut self, flight: &mut Flight) -> Result<bool, Conflict> {
+        let Some(step) = flight.steps.get(flight.next) else { return Ok(false) };
+        let step = step.clone();
+        flight.next += 1;
+        self.carry_out(flight, &step)?;
+        Ok(true)
+    }
+
+    /// The last write of a reconcile: the status, if it differs.
+    pub fn finish(&mut self, flight: &Flight) -> Option<Assessment> {
+        let name = flight.request.name_any();
+        if flight.steps.contains(&Step::RemoveFinalizer) || self.requests.get(&name)?.uid() != flight.request.uid() {
+            return None;
+        }
+        let assessment = assess(&flight.request, &flight.verdict, &flight.observed, None, self.now());
+        crate::rules::check_status(&flight.request, &assessment);
+        if flight.request.status.as_ref() != Some(&assessment.status) {
+            edit(&mut self.revision, &mut self.requests, &name, |request| {
+                request.status = Some(assessment.status.clone());
+            });
+        }
+        Some(assessment)
+    }
+
+    /// A whole reconcile. Returns what was written.
+    pub fn reconcile(&mut self, name: &str) -> Vec<Step> {
+        let Some(mut flight) = self.begin(name) else { return Vec::new() };
+        let mut done = Vec::new();
+        loop {
+            match self.step(&mut flight) {
+                Ok(true) => done.push(flight.steps[flight.next - 1].clone()),
+                Ok(false) => break,
+                Err(Conflict) => return done,
+            }
+        }
+        self.finish(&flight);
+        done
+    }
+
+    /// What the status says now.
+    pub fn assess(&self, name: &str) -> Assessment {
+        let flight = self.begin(name).unwrap();
+        assess(&flight.request, &flight.verdict, &flight.observed, None, self.now())
+    }
+
+    /// State in the status of a request.
+    pub fn state(&self, name: &str) -> Option<ProvisioningState> {
+        Some(self.requests.get(name)?.status.as_ref()?.provisioning_status.provisioning_state)
+    }
+
+    /// Message in the status of a request.
+    pub fn message(&self, name: &str) -> String {
+        let status = self.requests.get(name).and_then(|request| request.status.clone()).unwrap_or_default();
+        status.provisioning_status.provisioning_message
+    }
+
+    fn carry_out(&mut self, flight: &Flight, step: &Step) -> Result<(), Conflict> {
+        let name = flight.request.name_any();
+        let same_request = |world: &Self| {
+            let now = world.requests.get(&name).ok_or(Conflict)?;
+            if now.metadata.resource_version == flight.request.metadata.resource_version {
+                Ok(())
+            } else {
+                Err(Conflict)
+            }
+        };
+        let uid_is = |world: &Self, kind: Kind, name: &str, uid: &str| {
+            if world.meta(kind, name).and_then(|meta| meta.uid.as_deref()) == Some(uid) {
+                Ok(())
+            } else {
+                Err(Conflict)
+            }
+        };
+        match step {
+            Step::AddFinalizer | Step::RemoveFinalizer => same_request(self)?,
+            Step::MarkHost(marks) => {
+                let host = self.hosts.get(&marks.host).ok_or(Conflict)?;
+                if host.metadata.resource_version.as_deref() != Some(&marks.resource_version) {
+                    return Err(Conflict);
+                }
+            }
+            Step::Create(manifest) => {
+                if self.meta(manifest.kind, &manifest.name).is_some() {
+                    return Err(Conflict);
+                }
+            }
+            Step::Change(manifest, uid) | Step::Mark(manifest, uid) => {
+                uid_is(self, manifest.kind, &manifest.name, uid)?;
+            }
+            Step::Delete { kind, name, uid } => {
+                if self.meta(*kind, name).is_none() {
+                    return Ok(());
+                }
+                uid_is(self, *kind, name, uid)?;
+            }
+            Step::Set { kind, name, uid, .. } => uid_is(self, *kind, name, uid)?,
+        }
+        crate::rules::check(self, flight, step);
+        let second = self.second;
+        match step {
+            Step::AddFinalizer => edit(&mut self.revision, &mut self.requests, &name, |request| {
+                request.finalizers_mut().push(names::FINALIZER.to_owned());
+            }),
+            Step::RemoveFinalizer => {
+                edit(&mut self.revision, &mut self.requests, &name, |request| {
+                    request.finalizers_mut().retain(|finalizer| finalizer != names::FINALIZER);
+                });
+                self.drop_finished_requests();
+            }
+            Step::MarkHost(marks) => self.edit_host(&marks.host, |host| {
+                patch(host.labels_mut(), &marks.labels);
+                patch(host.annotations_mut(), &marks.annotations);
+            }),
+            Step::Create(manifest) => {
+                let mut object = manifest.object.clone();
+                self.revision += 1;
+                let metadata = &mut object["metadata"];
+                metadata["uid"] = json!(self.uid(&manifest.name));
+                metadata["resourceVersion"] = json!(self.revision.to_string());
+                metadata["generation"] = json!(1);
+                metadata["creationTimestamp"] = json!(at(second));
+                with_kind!(self, manifest.kind, map => { map.insert(manifest.name.clone(), from(object)); });
+                self.applied.insert((manifest.kind, manifest.name.clone()), manifest.object.clone());
+            }
+            Step::Change(manifest, _) => self.apply_again(manifest.kind, &manifest.name, &manifest.object),
+            Step::Mark(manifest, _) => {
+                let wanted: ObjectMeta = from(manifest.object["metadata"].clone());
+                with_kind!(self, manifest.kind, map => edit(&mut self.revision, map, &manifest.name, |object| {
+                    object.labels_mut().extend(wanted.labels.unwrap_or_default());
+                    object.annotations_mut().extend(wanted.annotations.unwrap_or_default());
+                }));
+            }
+            Step::Delete { kind, name, .. } => self.delete(*kind, name),
+            Step::Set { kind, name, spec, .. } => self.set(*kind, name, spec),
+        }
+        Ok(())
+    }
+
+    /// A patch of single fields.
+    fn set(&mut self, kind: Kind, name: &str, spec: &Value) {
+        with_kind!(self, kind, map => edit(&mut self.revision, map, name, |object| {
+            let meta = object.meta_mut();
+            meta.generation = meta.generation.map(|generation| generation + 1);
+        }));
+        let replicas = || spec["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok());
+        match kind {
+            Kind::Cluster => self.clusters.get_mut(name).unwrap().spec.paused = spec["paused"].as_bool().unwrap(),
+            Kind::KubeadmControlPlane => self.control_planes.get_mut(name).unwrap().spec.replicas = replicas(),
+            Kind::MachineDeployment => self.deployments.get_mut(name).unwrap().spec.replicas = replicas(),
+            other => panic!("sets fields of a {}", other.name()),
+        }
+    }
+
+    /// Server-side apply by an owner: what it does not send any more goes, what others have set stays.
+    fn apply_again(&mut self, kind: Kind, name: &str, object: &Value) {
+        let before = self.applied.insert((kind, name.to_owned()), object.clone()).unwrap_or_default();
+        let map = |object: &Value, field: &str| -> BTreeMap<String, String> {
+            from(match &object["metadata"][field] {
+                Value::Null => json!({}),
+                map => map.clone(),
+            })
+        };
+        let patches = ["labels", "annotations"].map(|field| {
+            let mut patch: BTreeMap<_, _> = map(&before, field).into_keys().map(|key| (key, None)).collect();
+            patch.extend(map(object, field).into_iter().map(|(key, value)| (key, Some(value))));
+            patch
+        });
+        let owners: Option<Vec<OwnerReference>> = from(object["metadata"]["ownerReferences"].clone());
+        with_kind!(self, kind, map => edit(&mut self.revision, map, name, |object| {
+            let meta = object.meta_mut();
+            patch(meta.labels.get_or_insert_default(), &patches[0]);
+            patch(meta.annotations.get_or_insert_default(), &patches[1]);
+            if owners.is_some() {
+                meta.owner_references = owners;
+            }
+            meta.generation = meta.generation.map(|generation| generation + 1);
+        }));
+        let spec = &object["spec"];
+        match kind {
+            Kind::Cluster => {
+                let cluster = self.clusters.get_mut(name).unwrap();
+                let (had, is) = (before["spec"]["paused"].as_bool(), cluster.spec.paused);
+                cluster.spec = from(spec.clone());
+                if spec["paused"].is_null() && had != Some(is) {
+                    cluster.spec.paused = is;
+                }
+            }
+            Kind::KubeadmControlPlane => self.control_planes.get_mut(name).unwrap().spec = from(spec.clone()),
+            Kind::MachineDeployment => self.deployments.get_mut(name).unwrap().spec = from(spec.clone()),
+            _ => {}
+        }
+    }
+
+    /// A deletion: at once, or when the finalizers are gone.
+    pub fn delete(&mut self, kind: Kind, name: &str) {
+        let second = self.second;
+        let finalizers = self.meta(kind, name).and_then(|meta| meta.finalizers.clone()).unwrap_or_default();
+        if finalizers.is_empty() {
+            self.remove(kind, name);
+        } else if self.meta(kind, name).is_some_and(|meta| meta.deletion_timestamp.is_none()) {
+            with_kind!(self, kind, map => edit(&mut self.revision, map, name, |object| {
+                object.meta_mut().deletion_timestamp = Some(at(second));
+            }));
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, name: &str) {
+        self.revision += 1;
+        with_kind!(self, kind, map => { map.remove(name); });
+        self.applied.remove(&(kind, name.to_owned()));
+    }
+}
+
+fn patch(map: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<String>>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => map.insert(key.clone(), value.clone()),
+            None => map.remove(key),
+        };
+    }
+}
+
+/// Something that happens outside of the operator; the number chooses among the objects that it can happen to. False:
+/// it cannot happen now.
+pub type Move = fn(&mut World, usize) -> bool;
+
+/// What Cluster API, BYOH and agents do by themselves. If all of these go on, everything settles.
+pub const PROGRESS: [Move; 15] = [
+    World::cluster_is_noticed,
+    World::cluster_is_adopted,
+    World::machine_is_made,
+    World::machine_takes_a_host,
+    World::host_is_bootstrapped,
+    World::node_appears,
+    World::node_becomes_ready,
+    World::counters_are_updated,
+    World::owner_scales_down,
+    World::cluster_is_taken_down,
+    World::machine_is_taken_down,
+    World::agent_starts_cleaning,
+    World::agent_lets_go,
+    World::agent_ends_cleaning,
+    World::leftovers_are_collected,
+];
+
+/// What people and failures do.
+pub const TROUBLE: [Move; 22] = [
+    World::worker_is_added,
+    World::worker_is_removed,
+    World::master_is_exchanged,
+    World::request_is_deleted,
+    World::labels_are_changed,
+    World::script_fails,
+    World::agent_falls_silent,
+    World::agent_recovers,
+    World::host_reports_other_addresses,
+    World::host_is_unregistered,
+    World::host_comes_back,
+    World::stranger_claims_a_host,
+    World::stranger_lets_go,
+    World::stranger_makes_the_cluster,
+    World::template_goes_or_comes,
+    World::template_is_edited,
+    World::resource_set_goes_or_comes,
+    World::cluster_is_paused_or_resumed,
+    World::cluster_is_deleted_by_hand,
+    World::deployment_is_deleted_by_hand,
+    World::replicas_are_changed_by_hand,
+    World::byoh_goes_or_comes,
+];
+
+impl World {
+    pub fn cluster_is_noticed(&mut self, _: usize) -> bool {
+        let fresh = self
+            .clusters
+            .values()
+            .find(|cluster| cluster.finalizers().is_empty() && cluster.metadata.deletion_timestamp.is_none());
+        let Some(name) = fresh.map(kube::ResourceExt::name_any) else { return false };
+        self.edit_cluster(&name, |cluster| cluster.finalizers_mut().push(FINALIZER.to_owned()));
+        true
+    }
+
+    /// Cluster API works on it.
+    fn runs(&self, cluster: &str) -> bool {
+        self.clusters.get(cluster).is_some_and(|object| {
+            !object.spec.paused
+                && !object.finalizers().is_empty()
+                && self.applied.contains_key(&(Kind::Cluster, cluster.to_owned()))
+        })
+    }
+
+    fn cluster_of(&self, kind: Kind, name: &str) -> String {
+        let labels = self.meta(kind, name).and_then(|meta| meta.labels.as_ref());
+        labels.and_then(|labels| labels.get(CLUSTER_NAME_LABEL)).cloned().unwrap_or_default()
+    }
+
+    fn parts(&self, cluster: &str) -> Vec<(Kind, String)> {
+        let kinds = [Kind::KubeadmControlPlane, Kind::ByoCluster, Kind::MachineDeployment];
+        let parts =
+            self.applied.keys().filter(|(kind, name)| kinds.contains(kind) && self.cluster_of(*kind, name) == cluster);
+        parts.cloned().collect()
+    }
+
+    pub fn cluster_is_adopted(&mut self, _: usize) -> bool {
+        let clusters: Vec<_> =
+            self.clusters.values().filter(|cluster| cluster.metadata.deletion_timestamp.is_none()).cloned().collect();
+        for cluster in clusters {
+            let name = cluster.name_any();
+            if !self.runs(&name) {
+                continue;
+            }
+            let owner: OwnerReference = from(
+                json!({"apiVersion": Kind::Cluster.api_version(), "kind": "Cluster", "name": name, "uid": cluster.uid()}),
+            );
+            let parts = self.parts(&name);
+            let fresh =
+                parts.iter().find(|(kind, part)| self.meta(*kind, part).is_some_and(|meta| meta.finalizers.is_none()));
+            if let Some((kind, part)) = fresh {
+                with_kind!(self, *kind, map => edit(&mut self.revision, map, part, |object| {
+                    object.meta_mut().finalizers = Some(vec![FINALIZER.to_owned()]);
+                    object.meta_mut().owner_references = Some(vec![owner]);
+                }));
+                return true;
+            }
+            let ready = parts.iter().any(|(kind, _)| *kind == Kind::ByoCluster);
+            if ready && !cluster.status.infrastructure_ready {
+                self.edit_cluster(&name, |cluster| cluster.status.infrastructure_ready = true);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn machines_of(&self, kind: Kind, name: &str) -> Vec<&ModelMachine> {
+        self.machines.values().filter(|machine| machine.owner == (kind, name.to_owned())).collect()
+    }
+
+    /// Machine templates and counts of everything that makes Machines.
+    fn owners(&self) -> Vec<(Kind, String, usize, Value, String)> {
+        let count = |replicas: Option<i32>| usize::try_from(replicas.unwrap_or_default()).unwrap_or_default();
+        let mut owners = Vec::new();
+        for (name, object) in &self.control_planes {
+            let spec = &self.applied[&(Kind::KubeadmControlPlane, name.clone())]["spec"];
+            let wanted = if object.status.initialized {
+                count(object.spec.replicas)
+            } else {
+                count(object.spec.replicas).min(1)
+            };
+            owners.push((
+                Kind::KubeadmControlPlane,
+                name.clone(),
+                wanted,
+                spec["machineTemplate"].clone(),
+                object.spec.version.clone(),
+            ));
+        }
+        for (name, object) in &self.deployments {
+            let mut template = self.applied[&(Kind::MachineDeployment, name.clone())]["spec"]["template"].clone();
+            template["infrastructureRef"] = template["spec"]["infrastructureRef"].clone();
+            let version = template["spec"]["version"].as_str().unwrap_or_default().to_owned();
+            let cluster = self.cluster_of(Kind::MachineDeployment, name);
+            let initialized = self.control_planes.iter().any(|(name, object)| {
+                object.status.initialized && self.cluster_of(Kind::KubeadmControlPlane, name) == cluster
+            });
+            let wanted = if initialized { count(object.spec.replicas) } else { 0 };
+            owners.push((Kind::MachineDeployment, name.clone(), wanted, template, version));
+        }
+        owners.retain(|(kind, name, ..)| {
+            self.meta(*kind, name).is_some_and(|meta| meta.deletion_timestamp.is_none() && meta.finalizers.is_some())
+        });
+        owners
+    }
+
+    pub fn machine_is_made(&mut self, pick_: usize) -> bool {
+        let wanting: Vec<_> = self
+            .owners()
+            .into_iter()
+            .filter(|(kind, name, wanted, template, _)| {
+                let cluster = self.cluster_of(*kind, name);
+                let alive = self.clusters.get(&cluster).is_some_and(|cluster| {
+                    cluster.metadata.deletion_timestamp.is_none() && cluster.status.infrastructure_ready
+                });
+                let has_template =
+                    self.machine_templates.contains_key(template["infrastructureRef"]["name"].as_str().unwrap());
+                alive && has_template && self.runs(&cluster) && self.machines_of(*kind, name).len() < *wanted
+            })
+            .collect();
+        let Some((kind, owner, _, template, version)) = pick(wanting, pick_) else { return false };
+        self.serial += 1;
+        self.revision += 1;
+        let name = format!("{owner}-{}", self.serial);
+        let template_name = template["infrastructureRef"]["name"].as_str().unwrap().to_owned();
+        let spec = self.applied[&(Kind::ByoMachineTemplate, template_name.clone())]["spec"]["template"]["spec"].clone();
+        let record = from(json!({
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": template["metadata"]["labels"], "resourceVersion": self.revision.to_string()},
+            "spec": {"infrastructureRef": {"name": name}},
+        }));
+        self.machines.insert(
+            name,
+            ModelMachine {
+                record,
+                cluster: self.cluster_of(kind, &owner),
+                owner: (kind, owner),
+                template: template_name,
+                version,
+                selector: from(spec["selector"]["matchLabels"].clone()),
+                installer: spec["installerRef"].is_object(),
+            },
+        );
+        true
+    }
+
+    /// The host that BYOH takes for a machine's.
+    fn host_of(&self, machine: &str) -> Option<String> {
+        let label = format!("{NAMESPACE}.{machine}");
+        self.hosts
+            .values()
+            .find(|host| host.labels().get(MACHINE_NAME_LABEL) == Some(&label))
+            .map(kube::ResourceExt::name_any)
+    }
+
+    /// BYOH looks at the selector and at one label, nothing else.
+    pub fn machine_takes_a_host(&mut self, pick_: usize) -> bool {
+        let mut pairs = Vec::new();
+        for (name, machine) in &self.machines {
+            if machine.record.metadata.deletion_timestamp.is_some()
+                || !self.runs(&machine.cluster)
+                || self.host_of(name).is_some()
+            {
+                continue;
+            }
+            let fits = |host: &&ByoHost| {
+                let labels = host.labels();
+                !labels.contains_key(CLUSTER_NAME_LABEL)
+                    && machine.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+            };
+            pairs.extend(self.hosts.values().filter(fits).map(|host| (name.clone(), host.name_any())));
+        }
+        let Some((machine, host)) = pick(pairs, pick_) else { return false };
+        let ModelMachine { cluster, installer, .. } = self.machines[&machine].clone();
+        let fork = self.dialect == Dialect::Platform9;
+        self.edit_host(&host, |host| {
+            host.labels_mut().insert(CLUSTER_NAME_LABEL.to_owned(), cluster);
+            host.labels_mut().insert(MACHINE_NAME_LABEL.to_owned(), format!("{NAMESPACE}.{machine}"));
+            host.spec.bootstrap_secret = Some(NameRef { name: machine.clone(), namespace: NAMESPACE.to_owned() });
+            let secret = |kind: &str| {
+                installer.then(|| NameRef { name: format!("byoh-{kind}-{machine}"), namespace: NAMESPACE.to_owned() })
+            };
+            host.spec.installation_secret = secret("install");
+            host.spec.uninstallation_secret = secret("uninstall").filter(|_| fork);
+        });
+        self.edit_host(&host, |host| {
+            host.status.machine_ref = Some(NameRef { name: machine, namespace: NAMESPACE.to_owned() });
+        });
+        true
+    }
+
+    fn agent_works(&self, host: &ByoHost) -> bool {
+        let name = host.name_any();
+        !self.silent.contains(&name)
+            && !self.sick.contains(&name)
+            && !host.annotations().contains_key(PAUSED_ANNOTATION)
+    }
+
+    pub fn host_is_bootstrapped(&mut self, pick_: usize) -> bool {
+        let given = self.hosts.values().filter(|host| {
+            host.status.machine_ref.is_some()
+                && !host.bootstrapped()
+                && !host.is_unregistering()
+                && self.agent_works(host)
+                && !self.cleaning.contains(&host.name_any())
+        });
+        let Some(name) = pick(given.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
+        self.edit_host(&name, |host| condition(&mut host.status.conditions, BOOTSTRAP, "True", "", ""));
+        true
+    }
+
+    fn edit_machine(&mut self, name: &str, change: impl FnOnce(&mut Machine)) {
+        self.revision += 1;
+        let machine = self.machines.get_mut(name).unwrap();
+        change(&mut machine.record);
+        machine.record.metadata.resource_version = Some(self.revision.to_string());
+    }
+
+    pub fn node_appears(&mut self, pick_: usize) -> bool {
+        let mut ready = Vec::new();
+        for (name, machine) in &self.machines {
+            if machine.record.status.node_ref.is_none()
+                && self.runs(&machine.cluster)
+                && let Some(host) = self.host_of(name)
+                && self.hosts[&host].bootstrapped()
+            {
+                ready.push((name.clone(), host, machine.version.clone(), machine.owner.clone()));
+            }
+        }
+        let Some((name, host, version, owner)) = pick(ready, pick_) else { return false };
+        self.edit_machine(&name, |machine| {
+            machine.status.node_ref = Some(NameRef { name: host, namespace: String::new() });
+            machine.status.node_info.kubelet_version = version;
+            condition(&mut machine.status.conditions, "NodeHealthy", "False", "Warning", "NodeNotReady");
+        });
+        if owner.0 == Kind::KubeadmControlPlane {
+            edit(&mut self.revision, &mut self.control_planes, &owner.1, |object| object.status.initialized = true);
+        }
+        true
+    }
+
+    pub fn node_becomes_ready(&mut self, pick_: usize) -> bool {
+        let sleeping = self.machines.iter().filter(|(_, machine)| {
+            machine.record.status.node_ref.is_some()
+                && !Condition::is_true(&machine.record.status.conditions, "NodeHealthy")
+        });
+        let Some(name) = pick(sleeping.map(|(name, _)| name.clone()).collect(), pick_) else { return false };
+        self.edit_machine(&name, |machine| condition(&mut machine.status.conditions, "NodeHealthy", "True", "", ""));
+        true
+    }
+
+    pub fn counters_are_updated(&mut self, _: usize) -> bool {
+        let mut changed = false;
+        for (kind, name, _, template, _) in self.owners() {
+            if !self.runs(&self.cluster_of(kind, &name)) {
+                continue;
+            }
+            let machines = self.machines_of(kind, &name);
+            let number = |count: usize| i32::try_from(count).unwrap();
+            let healthy =
+                |machine: &&&ModelMachine| Condition::is_true(&machine.record.status.conditions, "NodeHealthy");
+            let current = |machine: &&&ModelMachine| template["infrastructureRef"]["name"] == json!(machine.template);
+            let counts = ReplicaStatus {
+                observed_generation: self.meta(kind, &name).and_then(|meta| meta.generation),
+                replicas: number(machines.len()),
+                ready_replicas: number(machines.iter().filter(healthy).count()),
+                updated_replicas: number(machines.iter().filter(current).count()),
+            };
+            let differs = |old: &ReplicaStatus| format!("{old:?}") != format!("{counts:?}");
+            if kind == Kind::KubeadmControlPlane && differs(&self.control_planes[&name].status.counts) {
+                edit(&mut self.revision, &mut self.control_planes, &name, |object| object.status.counts = counts);
+                changed = true;
+            } else if kind == Kind::MachineDeployment && differs(&self.deployments[&name].status) {
+                edit(&mut self.revision, &mut self.deployments, &name, |object| object.status = counts);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    pub fn owner_scales_down(&mut self, _: usize) -> bool {
+        for (kind, name, wanted, ..) in self.owners() {
+            let machines = self.machines_of(kind, &name);
+            let (initial, leaving) = (
+                machines.len(),
+                machines.iter().filter(|machine| machine.record.metadata.deletion_timestamp.is_some()).count(),
+            );
+            let starting = kind == Kind::KubeadmControlPlane && !self.control_planes[&name].status.initialized;
+            if starting || initial - leaving <= wanted || !self.runs(&self.cluster_of(kind, &name)) {
+                continue;
+            }
+            // A machine that waits for a host goes first.
+            let mut staying: Vec<_> = machines
+                .iter()
+                .filter(|machine| machine.record.metadata.deletion_timestamp.is_none())
+                .map(|machine| machine.record.name_any())
+                .collect();
+            staying.sort_by_key(|machine| self.host_of(machine).is_some());
+            let second = self.second;
+            self.edit_machine(&staying[0], |machine| machine.metadata.deletion_timestamp = Some(at(second)));
+            return true;
+        }
+        false
+    }
+
+    /// One stage of Cluster API's deletion: workers, control plane, infrastructure, the Cluster.
+    pub fn cluster_is_taken_down(&mut self, _: usize) -> bool {
+        let leaving: Vec<_> = self
+            .clusters
+            .values()
+            .filter(|cluster| cluster.metadata.deletion_timestamp.is_some())
+            .map(kube::ResourceExt::name_any)
+            .collect();
+        for cluster in leaving {
+            if !self.runs(&cluster) {
+                continue;
+            }
+            let owned: Vec<_> = self
+                .parts(&cluster)
+                .into_iter()
+                .filter(|(kind, name)| {
+                    *kind != Kind::MachineDeployment
+                        || self.meta(*kind, name).is_some_and(|meta| meta.owner_references.is_some())
+                })
+                .collect();
+            let stage = [Kind::MachineDeployment, Kind::KubeadmControlPlane, Kind::ByoCluster]
+                .into_iter()
+                .map(|stage| owned.iter().filter(|(kind, _)| *kind == stage).collect::<Vec<_>>())
+                .find(|parts| !parts.is_empty());
+            let before = self.revision;
+            match stage {
+                None => self.remove(Kind::Cluster, &cluster),
+                Some(parts) => {
+                    for (kind, name) in parts {
+                        self.delete(*kind, name);
+                        if *kind == Kind::ByoCluster {
+                            self.remove(*kind, name);
+                        }
+                    }
+                }
+            }
+            if self.revision != before {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Owners that are deleted delete their Machines, and go when those are gone.
+    pub fn machine_is_taken_down(&mut self, _: usize) -> bool {
+        let second = self.second;
+        let owners: Vec<_> = self
+            .applied
+            .keys()
+            .filter(|(kind, name)| {
+                matches!(kind, Kind::KubeadmControlPlane | Kind::MachineDeployment | Kind::ByoCluster)
+                    && self.meta(*kind, name).is_some_and(|meta| meta.deletion_timestamp.is_some())
+            })
+            .cloned()
+            .collect();
+        for (kind, name) in owners {
+            let cluster = self.cluster_of(kind, &name);
+            if self.clusters.contains_key(&cluster) && !self.runs(&cluster) {
+                continue;
+            }
+            if self.machines_of(kind, &name).is_empty() {
+                self.remove(kind, &name);
+                return true;
+            }
+            let staying = self
+                .machines_of(kind, &name)
+                .into_iter()
+                .find(|machine| machine.record.metadata.deletion_timestamp.is_none());
+            if let Some(machine) = staying.map(|machine| machine.record.name_any()) {
+                self.edit_machine(&machine, |machine| machine.metadata.deletion_timestamp = Some(at(second)));
+                return true;
+            }
+        }
+        let leaving = self
+            .machines
+            .values()
+            .find(|machine| machine.record.metadata.deletion_timestamp.is_some() && self.runs(&machine.cluster));
+        let Some(name) = leaving.map(|machine| machine.record.name_any()) else { return false };
+        if let Some(host) = self.host_of(&name) {
+            self.edit_host(&host, |host| {
+                host.annotations_mut().insert(UNREGISTERING.to_owned(), String::new());
+            });
+        }
+        self.revision += 1;
+        self.machines.remove(&name);
+        true
+    }
+
+    pub fn agent_starts_cleaning(&mut self, pick_: usize) -> bool {
+        let told =
+            self.hosts.values().filter(|host| host.is_unregistering() && host.bootstrapped() && self.agent_works(host));
+        let Some(name) = pick(told.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
+        self.edit_host(&name, |host| {
+            condition(&mut host.status.conditions, BOOTSTRAP, "False", "Info", "K8sNodeAbsent");
+        });
+        true
+    }
+
+    pub fn agent_lets_go(&mut self, pick_: usize) -> bool {
+        let told = self
+            .hosts
+            .values()
+            .filter(|host| host.is_unregistering() && !host.bootstrapped() && self.agent_works(host));
+        let Some(name) = pick(told.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
+        self.edit_host(&name, |host| {
+            host.annotations_mut().remove(UNREGISTERING);
+            host.labels_mut().remove(CLUSTER_NAME_LABEL);
+            host.labels_mut().remove(MACHINE_NAME_LABEL);
+            host.spec.bootstrap_secret = None;
+            host.spec.installation_secret = None;
+        });
+        self.cleaning.insert(name);
+        true
+    }
+
+    /// The agent's last write does not look at whether BYOH has given the host away meanwhile.
+    pub fn agent_ends_cleaning(&mut self, pick_: usize) -> bool {
+        if let Some(name) = pick(self.cleaning.iter().cloned().collect(), pick_) {
+            self.cleaning.remove(&name);
+            self.edit_host(&name, |host| host.status.machine_ref = None);
+            return true;
+        }
+        let done = self.hosts.values().find(|host| {
+            host.spec.uninstallation_secret.is_some() && host.status.machine_ref.is_none() && !host.is_unregistering()
+        });
+        let Some(name) = done.map(kube::ResourceExt::name_any) else { return false };
+        self.edit_host(&name, |host| host.spec.uninstallation_secret = None);
+        true
+    }
+
+    /// The garbage collector.
+    pub fn leftovers_are_collected(&mut self, _: usize) -> bool {
+        let alive: BTreeSet<_> = self.clusters.values().filter_map(kube::ResourceExt::uid).collect();
+        let orphan = self.applied.keys().find(|(kind, name)| {
+            let meta = self.meta(*kind, name);
+            let owners = meta.and_then(|meta| meta.owner_references.clone()).unwrap_or_default();
+            !owners.is_empty()
+                && !owners.iter().any(|owner| alive.contains(&owner.uid))
+                && meta.is_some_and(|meta| meta.deletion_timestamp.is_none())
+        });
+        let Some((kind, name)) = orphan.cloned() else { return false };
+        self.delete(kind, &name);
+        true
+    }
+
+    /// Lets everything that goes on by itself go on, up to where it rests. True if anything did.
+    pub fn run(&mut self) -> bool {
+        let before = self.revision;
+        for _ in 0..10_000 {
+            if !PROGRESS.iter().any(|progress| progress(self, 0)) {
+                return self.revision != before;
+            }
+        }
+        panic!("the environment does not come to rest");
+    }
+
+    /// Reconciles and lets the environment go on, a few moves at a time and in no particular order, until both rest.
+    pub fn settle(&mut self) {
+        for _ in 0..400 {
+            let before = self.revision;
+            for name in self.requests.keys().cloned().collect::<Vec<_>>() {
+                self.reconcile(&name);
+                crate::rules::check_world(self);
+            }
+            for _ in 0..4 {
+                // The revision is as good as a random number, and the same in every run.
+                let chance = usize::try_from(self.revision).unwrap();
+                (0..PROGRESS.len()).any(|offset| PROGRESS[(chance * 7 + offset) % PROGRESS.len()](self, chance));
+                crate::rules::check_world(self);
+            }
+            self.second += 1;
+            if self.revision == before {
+                return;
+            }
+        }
+        panic!("does not settle: {:#?}", self.requests.values().map(|request| &request.status).collect::<Vec<_>>());
+    }
+
+    // What people and failures do.
+
+    fn pick_request(&self, pick_: usize) -> Option<String> {
+        pick(
+            self.requests
+                .values()
+                .filter(|request| request.metadata.deletion_timestamp.is_none())
+                .map(kube::ResourceExt::name_any)
+                .collect(),
+            pick_,
+        )
+    }
+
+    /// The rule of the CRD that freezes masters.
+    fn frozen(&self, request: &str) -> bool {
+        self.requests[request].status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some())
+    }
+
+    fn free_number(&self, request: &str, pick_: usize) -> Option<u32> {
+        let asked = asked(&self.requests[request]);
+        pick((1..=6).filter(|number| !asked.contains_key(&host_name(*number))).collect(), pick_)
+    }
+
+    pub fn worker_is_added(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_request(pick_) else { return false };
+        let Some(number) = self.free_number(&name, pick_ / 2) else { return false };
+        self.edit_request(&name, |request| {
+            request
+                .spec
+                .template_parameters
+                .hosts
+                .as_mut()
+                .unwrap()
+                .workers
+                .push(from(host_refs(&[number])[0].clone()));
+        });
+        true
+    }
+
+    pub fn worker_is_removed(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_request(pick_) else { return false };
+        let workers = self.requests[&name].spec.template_parameters.hosts.as_ref().unwrap().workers.len();
+        let Some(index) = pick((0..workers).collect(), pick_ / 2) else { return false };
+        self.edit_request(&name, |request| {
+            request.spec.template_parameters.hosts.as_mut().unwrap().workers.remove(index);
+        });
+        true
+    }
+
+    pub fn master_is_exchanged(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_request(pick_).filter(|name| !self.frozen(name)) else { return false };
+        let Some(number) = self.free_number(&name, pick_ / 2) else { return false };
+        self.edit_request(&name, |request| {
+            request.spec.template_parameters.hosts.as_mut().unwrap().masters[0] = from(host_refs(&[number])[0].clone());
+        });
+        true
+    }
+
+    pub fn request_is_deleted(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_request(pick_) else { return false };
+        self.delete_request(&name);
+        true
+    }
+
+    pub fn labels_are_changed(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_request(pick_) else { return false };
+        self.edit_request(&name, |request| {
+            request.spec.template_parameters.labels = Some(BTreeMap::from([("rack".to_owned(), pick_.to_string())]));
+        });
+        true
+    }
+
+    pub fn script_fails(&mut self, pick_: usize) -> bool {
+        let given = self
+            .hosts
+            .values()
+            .filter(|host| host.status.machine_ref.is_some() && !host.bootstrapped() && !host.is_unregistering());
+        let Some(name) = pick(given.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
+        self.sick.insert(name.clone());
+        self.edit_host(&name, |host| {
+            condition(&mut host.status.conditions, BOOTSTRAP, "False", "Error", "CloudInitExecutionFailed");
+        });
+        true
+    }
+
+    /// Upstream's agents have no heartbeat: nothing is seen of it.
+    pub fn agent_falls_silent(&mut self, pick_: usize) -> bool {
+        let Some(name) = pick(self.hosts.keys().cloned().collect(), pick_) else { return false };
+        self.silent.insert(name.clone());
+        if self.dialect == Dialect::Platform9 {
+            self.edit_host(&name, |host| {
+                condition(&mut host.status.conditions, "AgentConnected", "False", "Warning", "HeartbeatTimeout");
+            });
+        }
+        true
+    }
+
+    pub fn agent_recovers(&mut self, pick_: usize) -> bool {
+        let Some(name) = pick(self.sick.union(&self.silent).cloned().collect(), pick_) else { return false };
+        self.sick.remove(&name);
+        if self.silent.remove(&name) && self.dialect == Dialect::Platform9 {
+            self.edit_host(&name, |host| condition(&mut host.status.conditions, "AgentConnected", "True", "", ""));
+        }
+        true
+    }
+
+    pub fn host_reports_other_addresses(&mut self, pick_: usize) -> bool {
+        let Some(name) = pick(self.hosts.keys().cloned().collect(), pick_) else { return false };
+        self.serial += 1;
+        let address = format!("10.9.{}.{}/24", self.serial / 250, self.serial % 250);
+        self.edit_host(&name, |host| host.status.network[0].ip_addrs.insert(0, address));
+        true
+    }
+
+    pub fn host_is_unregistered(&mut self, pick_: usize) -> bool {
+        let free =
+            self.hosts.values().filter(|host| host.busy().is_none() && !self.cleaning.contains(&host.name_any()));
+        let Some(name) = pick(free.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
+        self.revision += 1;
+        let host = self.hosts.remove(&name).unwrap();
+        self.stash.0.insert(name, host);
+        true
+    }
+
+    pub fn host_comes_back(&mut self, pick_: usize) -> bool {
+        if !self.byoh_installed {
+            return false;
+        }
+        let Some(name) = pick(self.stash.0.keys().cloned().collect(), pick_) else { return false };
+        let old = self.stash.0.remove(&name).unwrap();
+        let number: u32 = name.trim_start_matches("target-").parse().unwrap();
+        let with_id = old.host_id().is_some() && !old.annotations().contains_key(names::HOST_ID_SET_ANNOTATION);
+        self.register(number, with_id);
+        true
+    }
+
+    pub fn stranger_claims_a_host(&mut self, pick_: usize) -> bool {
+        let free = self.hosts.values().filter(|host| host.holder().is_none());
+        let Some(name) = pick(free.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
+        self.edit_host(&name, |host| {
+            host.labels_mut().insert(names::REQUEST_UID_LABEL.to_owned(), STRANGER.to_owned());
+        });
+        true
+    }
+
+    pub fn stranger_lets_go(&mut self, pick_: usize) -> bool {
+        let theirs = self.hosts.values().filter(|host| host.holder() == Some(STRANGER));
+        let Some(name) = pick(theirs.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
+        self.edit_host(&name, |host| {
+            host.labels_mut().remove(names::REQUEST_UID_LABEL);
+        });
+        true
+    }
+
+    /// A Cluster of the name that a request wants; or it goes again.
+    pub fn stranger_makes_the_cluster(&mut self, pick_: usize) -> bool {
+        let theirs = self.clusters.values().find(|cluster| cluster.labels().get(names::REQUEST_UID_LABEL).is_none());
+        if let Some(name) = theirs.map(kube::ResourceExt::name_any) {
+            self.remove(Kind::Cluster, &name);
+            return true;
+        }
+        let Some(request) = self.pick_request(pick_) else { return false };
+        let name = self.requests[&request].spec.template_parameters.cluster_name.clone().unwrap();
+        if self.clusters.contains_key(&name) {
+            return false;
+        }
+        self.revision += 1;
+        let uid = self.uid("theirs");
+        let cluster = from(
+            json!({"metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": self.revision.to_string(), "finalizers": [FINALIZER]}}),
+        );
+        self.clusters.insert(name, cluster);
+        true
+    }
+
+    /// Other settings, and another default version.
+    pub fn template_is_edited(&mut self, pick_: usize) -> bool {
+        let Some(template) = self.templates.get_mut("base-v1") else { return false };
+        let settings = json!({"preKubeadmCommands": [pick_.to_string()]});
+        template.spec.kubeadm.workers = Some(settings.clone());
+        template.spec.kubeadm.control_plane = Some(settings);
+        template.spec.defaults.as_mut().unwrap()["k8sVersion"] = json!(format!("v1.33.{pick_}"));
+        self.revision += 1;
+        true
+    }
+
+    pub fn template_goes_or_comes(&mut self, _: usize) -> bool {
+        self.revision += 1;
+        std::mem::swap(&mut self.templates, &mut self.stash.1);
+        true
+    }
+
+    pub fn resource_set_goes_or_comes(&mut self, _: usize) -> bool {
+        self.revision += 1;
+        std::mem::swap(&mut self.resource_sets, &mut self.stash.2);
+        true
+    }
+
+    fn pick_cluster(&self, pick_: usize) -> Option<String> {
+        let made = self.clusters.keys().filter(|name| self.applied.contains_key(&(Kind::Cluster, (*name).clone())));
+        pick(made.cloned().collect(), pick_)
+    }
+
+    pub fn cluster_is_paused_or_resumed(&mut self, pick_: usize) -> bool {
+        let Some(name) = self
+            .pick_cluster(pick_)
+            .filter(|name| !self.clusters[name].annotations().contains_key(CREATING_ANNOTATION))
+        else {
+            return false;
+        };
+        self.edit_cluster(&name, |cluster| cluster.spec.paused = !cluster.spec.paused);
+        true
+    }
+
+    pub fn cluster_is_deleted_by_hand(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_cluster(pick_) else { return false };
+        self.delete(Kind::Cluster, &name);
+        true
+    }
+
+    pub fn deployment_is_deleted_by_hand(&mut self, pick_: usize) -> bool {
+        let Some(name) = pick(self.deployments.keys().cloned().collect(), pick_) else { return false };
+        self.delete(Kind::MachineDeployment, &name);
+        true
+    }
+
+    pub fn replicas_are_changed_by_hand(&mut self, pick_: usize) -> bool {
+        let Some(name) = pick(self.deployments.keys().cloned().collect(), pick_) else { return false };
+        edit(&mut self.revision, &mut self.deployments, &name, |object| {
+            object.spec.replicas = Some(2);
+            object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
+        });
+        true
+    }
+
+    /// Only before anything was made: with its kinds go all objects of them.
+    pub fn byoh_goes_or_comes(&mut self, _: usize) -> bool {
+        if self.byoh_installed {
+            if !self.applied.is_empty()
+                || !self.machines.is_empty()
+                || !self.cleaning.is_empty()
+                || self.hosts.values().any(|host| host.busy().is_some())
+            {
+                return false;
+            }
+            self.stash.0.append(&mut self.hosts);
+        }
+        self.byoh_installed = !self.byoh_installed;
+        self.revision += 1;
+        if self.byoh_installed {
+            while self.host_comes_back(0) {}
+        }
+        true
+    }
+
+    /// Undoes what keeps requests from being carried out, except for what other requests have.
+    pub fn heal(&mut self) {
+        if !self.byoh_installed {
+            self.byoh_goes_or_comes(0);
+        }
+        while self.host_comes_back(0) || self.agent_recovers(0) || self.stranger_lets_go(0) {}
+        if self.templates.is_empty() {
+            self.template_goes_or_comes(0);
+        }
+        if self.resource_sets.is_empty() {
+            self.resource_set_goes_or_comes(0);
+        }
+        let theirs: Vec<_> = self
+            .clusters
+            .values()
+            .filter(|cluster| cluster.labels().get(names::REQUEST_UID_LABEL).is_none())
+            .map(kube::ResourceExt::name_any)
+            .collect();
+        for name in theirs {
+            self.remove(Kind::Cluster, &name);
+        }
+        for name in self.clusters.keys().cloned().collect::<Vec<_>>() {
+            if !self.clusters[&name].annotations().contains_key(CREATING_ANNOTATION) && self.clusters[&name].spec.paused
+            {
+                self.edit_cluster(&name, |cluster| cluster.spec.paused = false);
+            }
+        }
+    }
+}

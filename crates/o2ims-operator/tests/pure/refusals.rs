@@ -1,0 +1,371 @@
+//! What is refused, in which words, and whether the requester or somebody else has to act.
+
+use kube::ResourceExt as _;
+use o2ims_operator::byoh::installation::Dialect;
+use o2ims_types::conditions::{self, reason};
+use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
+use operator_kit::status::find;
+use serde_json::json;
+
+use crate::model::{NAMESPACE, World, from, host_name, host_refs, request};
+
+struct Case {
+    name: &'static str,
+    world: fn(&mut World),
+    request: fn(&mut ProvisioningRequest),
+    reason: &'static str,
+    state: ProvisioningState,
+    /// The stage that is not done.
+    stage: &'static str,
+    message: &'static str,
+}
+
+const NOTHING: fn(&mut World) = |_| ();
+const AS_IT_IS: fn(&mut ProvisioningRequest) = |_| ();
+
+fn host_of(world: &mut World, change: impl FnOnce(&mut o2ims_operator::byoh::host::ByoHost)) {
+    world.edit_host(&host_name(2), change);
+}
+
+fn cases() -> Vec<Case> {
+    use ProvisioningState::{Failed, Pending};
+    let invalid = |name, message, request| Case {
+        name,
+        request,
+        message,
+        world: NOTHING,
+        reason: reason::INVALID,
+        state: Failed,
+        stage: conditions::VALIDATED,
+    };
+    let hosts = |name, message, world| Case {
+        name,
+        world,
+        message,
+        request: AS_IT_IS,
+        reason: reason::HOSTS_UNAVAILABLE,
+        state: Pending,
+        stage: conditions::HOSTS_RESERVED,
+    };
+    let waiting = |name, reason, message, world| Case {
+        name,
+        world,
+        message,
+        reason,
+        request: AS_IT_IS,
+        state: Pending,
+        stage: conditions::VALIDATED,
+    };
+    vec![
+        Case {
+            name: "a provider is missing",
+            world: |world| assert!(world.byoh_goes_or_comes(0)),
+            request: AS_IT_IS,
+            reason: reason::PROVIDER_NOT_INSTALLED,
+            state: Pending,
+            stage: conditions::PROVIDERS_AVAILABLE,
+            message: "Bring-Your-Own-Host provider (BYOH) not installed; this request goes on when it is",
+        },
+        waiting(
+            "the template is missing",
+            reason::TEMPLATE_UNAVAILABLE,
+            "ClusterTemplate base-v1 (spec.name base, spec.version v1) exists neither in namespace site-a nor in o2ims-system",
+            |world| world.templates.clear(),
+        ),
+        waiting(
+            "the CNI is missing",
+            reason::TEMPLATE_UNAVAILABLE,
+            "ClusterResourceSet site-a/cni (the CNI of ClusterTemplate base-v1) does not exist",
+            |world| world.resource_sets.clear(),
+        ),
+        waiting(
+            "the CNI selects nothing",
+            reason::TEMPLATE_UNAVAILABLE,
+            "selects clusters by no label; give it spec.clusterSelector.matchLabels",
+            |world| world.resource_sets.get_mut("cni").unwrap().spec.cluster_selector.match_labels.clear(),
+        ),
+        waiting(
+            "the template's schema is none",
+            reason::TEMPLATE_UNAVAILABLE,
+            "ClusterTemplate base-v1: parameterSchema is not a JSON Schema",
+            |world| world.templates.get_mut("base-v1").unwrap().spec.parameter_schema = Some(json!({"type": 5})),
+        ),
+        waiting(
+            "bundle on upstream",
+            reason::UNSUPPORTED,
+            "destroys its own bootstrap Secret with upstream BYOH",
+            |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.install =
+                    from(json!({"method": "bundle", "bundle": {"repo": "r"}}));
+            },
+        ),
+        Case {
+            name: "against the template's schema",
+            world: |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.parameter_schema = Some(json!({"required": ["site"]}));
+            },
+            ..invalid("", "templateParameters: \"site\" is a required property", AS_IT_IS)
+        },
+        invalid("a version that is none", "k8sVersion must be a Kubernetes version such as v1.33.1", |request| {
+            request.spec.template_parameters.k8s_version = Some("1.33".to_owned());
+        }),
+        invalid("two masters", "hosts.masters must have an odd number of hosts: 1, 3, 5 or 7", |request| {
+            request.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[1, 3]));
+        }),
+        invalid(
+            "three masters without endpoint",
+            "controlPlaneEndpoint is required with 3 masters: a virtual address or a load balancer",
+            |request| request.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[1, 3, 4])),
+        ),
+        invalid(
+            "the endpoint is one of three masters",
+            "controlPlaneEndpoint.host 10.0.0.3 is the address of one of 3 masters; it must be a virtual address or a load balancer",
+            |request| {
+                request.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[1, 3, 4]));
+                request.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.3"})));
+            },
+        ),
+        invalid("an id twice", "hosts must have different ids: hostId 1 is given twice", |request| {
+            request.spec.template_parameters.hosts.as_mut().unwrap().workers =
+                from(json!([{"hostId": "1", "hostName": "target-2"}]));
+        }),
+        invalid(
+            "another back end",
+            "clusterProvisioner \"porch\" is not supported: this O-Cloud has \"byoh\"",
+            |request| "porch".clone_into(&mut request.spec.template_parameters.cluster_provisioner),
+        ),
+        waiting(
+            "the cluster's name is taken by a request",
+            reason::NAME_TAKEN,
+            "clusterName core is taken by ProvisioningRequest site-a/older; this request goes on when it is gone",
+            |world| {
+                world.submit(request("older", "core", &[5], &[]));
+                world.second += 5;
+            },
+        ),
+        waiting(
+            "the cluster's name is taken by a Cluster",
+            reason::NAME_TAKEN,
+            "clusterName core is taken by a Cluster that no ProvisioningRequest made",
+            |world| {
+                world.submit(request("x", "core", &[5], &[]));
+                assert!(world.stranger_makes_the_cluster(0));
+                world.requests.clear();
+            },
+        ),
+        Case {
+            name: "the endpoint is taken",
+            request: |request| {
+                request.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
+            },
+            ..waiting(
+                "",
+                reason::NAME_TAKEN,
+                "controlPlaneEndpoint 10.0.0.100:6443 is taken by ProvisioningRequest site-a/older",
+                |world| {
+                    let mut older = request("older", "edge", &[5], &[]);
+                    older.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
+                    world.submit(older);
+                    world.second += 5;
+                },
+            )
+        },
+        hosts("the host does not exist", "host 2 (target-2) is not registered in namespace site-a", |world| {
+            world.hosts.remove("target-2");
+        }),
+        hosts(
+            "two hosts do not exist",
+            "host 1 (target-1) is not registered in namespace site-a; host 2 (target-2) is not registered",
+            |world| {
+                world.hosts.clear();
+            },
+        ),
+        hosts(
+            "another id",
+            "host 2 (target-2) is not that host: ByoHost site-a/target-2 has the label host-id=7",
+            |world| {
+                host_of(world, |host| {
+                    host.labels_mut().insert(names::HOST_ID_LABEL.to_owned(), "7".to_owned());
+                });
+            },
+        ),
+        hosts(
+            "the id of another host",
+            "host 2 (target-2) is not that host: host-id=2 is the label of ByoHost target-6",
+            |world| {
+                host_of(world, |host| {
+                    host.labels_mut().remove(names::HOST_ID_LABEL);
+                });
+                world.edit_host("target-6", |host| {
+                    host.labels_mut().insert(names::HOST_ID_LABEL.to_owned(), "2".to_owned());
+                });
+            },
+        ),
+        Case {
+            name: "another address",
+            request: |request| {
+                request.spec.template_parameters.hosts.as_mut().unwrap().workers[0].host_ip =
+                    Some("10.0.0.9".to_owned());
+            },
+            ..hosts("", "host 2 (target-2) does not have the address 10.0.0.9 (hostIp)", NOTHING)
+        },
+        hosts("a dead agent", "host 2 (target-2) is not alive: HeartbeatTimeout", |world| {
+            assert!(world.agent_falls_silent(1));
+        }),
+        hosts("an agent that never spoke", "host 2 (target-2) is not alive: its agent has reported nothing", |world| {
+            host_of(world, |host| host.status.host_info = None);
+        }),
+        hosts(
+            "no address",
+            "host 1 (target-1) reports no address that could be the control plane's endpoint",
+            |world| world.edit_host("target-1", |host| host.status.network.clear()),
+        ),
+        hosts("in use", "host 2 (target-2) is in use by cluster other", |world| {
+            host_of(world, |host| {
+                host.labels_mut().insert("cluster.x-k8s.io/cluster-name".to_owned(), "other".to_owned());
+            });
+        }),
+        hosts("held by another request", "host 2 (target-2) is held by ProvisioningRequest site-a/older", |world| {
+            host_of(world, |host| {
+                host.labels_mut().insert(names::REQUEST_UID_LABEL.to_owned(), "u".to_owned());
+                host.annotations_mut().insert(names::REQUEST_ANNOTATION.to_owned(), "site-a/older".to_owned());
+            });
+        }),
+    ]
+}
+
+#[test]
+fn each_refusal_says_what_is_wrong_and_who_has_to_act() {
+    for case in cases() {
+        let name = if case.name.is_empty() { case.message } else { case.name };
+        let mut world = World::new(Dialect::Platform9, json!({}), 6);
+        if case.reason == reason::UNSUPPORTED {
+            world.dialect = Dialect::Upstream;
+        }
+        (case.world)(&mut world);
+        let mut request = request("one", "core", &[1], &[2]);
+        (case.request)(&mut request);
+        world.submit(request);
+        for _ in 0..3 {
+            world.reconcile("one");
+        }
+        let status = world.requests["one"].status.clone().unwrap();
+        let told = &status.provisioning_status;
+        assert_eq!(told.provisioning_state, case.state, "{name}: {}", told.provisioning_message);
+        assert!(
+            told.provisioning_message.starts_with(case.message) || told.provisioning_message.contains(case.message),
+            "{name}: {}",
+            told.provisioning_message
+        );
+        let stage = find(&status.conditions, case.stage).unwrap();
+        assert_eq!((stage.status.as_str(), stage.reason.as_str()), ("False", case.reason), "{name}");
+        for type_ in [
+            conditions::READY,
+            if case.state == ProvisioningState::Failed { conditions::STALLED } else { conditions::RECONCILING },
+        ] {
+            let summary = find(&status.conditions, type_).unwrap();
+            assert_eq!(summary.reason, case.reason, "{name}: {type_}");
+            assert_eq!(summary.message, told.provisioning_message, "{name}: {type_}");
+        }
+        assert_eq!(world.made("one-uid"), [], "{name}");
+        assert!(world.held("one-uid").is_empty(), "{name}: holds hosts");
+        assert_eq!(status.provisioned_resource_set, None, "{name}");
+    }
+}
+
+/// Everything that is wrong with hosts is said at once, so that it can be put right at once.
+#[test]
+fn all_hosts_are_looked_at() {
+    let mut world = World::new(Dialect::Platform9, json!({}), 4);
+    world.hosts.remove("target-1");
+    assert!(world.agent_falls_silent(0));
+    world.submit(request("one", "core", &[1], &[2, 3]));
+    world.reconcile("one");
+    assert_eq!(
+        world.message("one"),
+        "host 1 (target-1) is not registered in namespace site-a; host 2 (target-2) is not alive: HeartbeatTimeout"
+    );
+}
+
+/// BYOH writes the namespace and the machine's name into one label value.
+#[test]
+fn a_long_namespace_is_refused() {
+    for (length, refused) in [(names::NAMESPACE_MAX, false), (names::NAMESPACE_MAX + 1, true)] {
+        let world = {
+            let mut world = World::new(Dialect::Upstream, json!({}), 2);
+            world.submit(request("one", "core", &[1], &[2]));
+            world
+        };
+        let mut flight = world.begin("one").unwrap();
+        flight.request.metadata.namespace = Some("n".repeat(length));
+        let verdict = o2ims_operator::provisioning_request::validate::validate(&flight.request, &flight.observed);
+        let too_long =
+            verdict.as_ref().is_err_and(|refusal| refusal.terminal && refusal.message.contains("is too long"));
+        assert_eq!(too_long, refused, "{verdict:?}");
+    }
+    assert!(NAMESPACE.len() <= names::NAMESPACE_MAX);
+}
+
+/// The request that is told that a name is taken gets it when the other one is gone; a wrong one holds nobody up.
+#[test]
+fn a_wrong_request_keeps_no_name() {
+    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    let mut wrong = request("older", "core", &[1], &[]);
+    wrong.spec.template_parameters.k8s_version = Some("1".to_owned());
+    world.submit(wrong);
+    world.reconcile("older");
+    world.second += 5;
+    world.submit(request("one", "core", &[2], &[]));
+    world.reconcile("one");
+    assert_eq!(world.state("one"), Some(ProvisioningState::Pending));
+    assert!(world.message("one").starts_with("reserving hosts"), "{}", world.message("one"));
+}
+
+/// A request that was put right counts as right from that moment, not only when its status says so.
+#[test]
+fn a_request_that_was_put_right_keeps_its_place() {
+    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    let mut wrong = request("older", "core", &[1], &[]);
+    wrong.spec.template_parameters.k8s_version = Some("1".to_owned());
+    world.submit(wrong);
+    world.reconcile("older");
+    world.second += 5;
+    world.submit(request("one", "core", &[2], &[]));
+    world.edit_request("older", |older| older.spec.template_parameters.k8s_version = None);
+    world.reconcile("one");
+    assert_eq!(
+        world.message("one"),
+        "clusterName core is taken by ProvisioningRequest site-a/older; this request goes on when it is gone"
+    );
+}
+
+/// What was claimed for a request that cannot go on after all is free for others.
+#[test]
+fn a_request_that_cannot_go_on_holds_nothing() {
+    let mut world = World::new(Dialect::Upstream, json!({}), 3);
+    world.submit(request("one", "core", &[1], &[2]));
+    world.reconcile("one");
+    world.reconcile("one");
+    assert_eq!(world.held("one-uid").len(), 2);
+    assert!(world.template_goes_or_comes(0));
+    world.reconcile("one");
+    assert!(world.held("one-uid").is_empty());
+}
+
+/// Of several that want the same, the oldest is named: it is the one that goes on next.
+#[test]
+fn the_oldest_rival_is_named() {
+    let mut world = World::new(Dialect::Upstream, json!({}), 9);
+    let names = ["d", "b", "e", "a", "f", "c"];
+    for (name, number) in names.iter().zip(1..) {
+        world.submit(request(name, "core", &[number], &[]));
+        world.second += 1;
+    }
+    for name in &names[1..] {
+        world.reconcile(name);
+        assert_eq!(
+            world.message(name),
+            "clusterName core is taken by ProvisioningRequest site-a/d; this request goes on when it is gone"
+        );
+    }
+}

@@ -1,0 +1,279 @@
+//! What must hold at every single write, in every world. Checked against what is true at that moment, not against what
+//! the reconcile had seen.
+
+use kube::ResourceExt as _;
+use o2ims_operator::byoh::host::UNREGISTERING_ANNOTATION;
+use o2ims_operator::capi::contract::Kind;
+use o2ims_operator::provisioning_request::plan::{HostMarks, Manifest, Step, has_finalizer, key};
+use o2ims_operator::provisioning_request::status::Assessment;
+use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
+use operator_kit::status::find;
+use serde_json::json;
+
+use crate::model::{Flight, World, asked, is_template};
+
+/// Checks a step whose preconditions hold, right before it is carried out.
+pub fn check(world: &World, flight: &Flight, step: &Step) {
+    let uid = flight.observed.uid.as_str();
+    let request = &world.requests[&flight.request.name_any()];
+    assert_eq!(request.metadata.uid.as_deref(), Some(uid), "another request of the same name");
+    if *step != Step::AddFinalizer {
+        assert!(has_finalizer(request), "an effect before the finalizer: {step:?}");
+    }
+    match step {
+        Step::AddFinalizer => {}
+        Step::RemoveFinalizer => nothing_is_left(world, uid, &key(request)),
+        Step::MarkHost(marks) => host(world, flight, marks),
+        Step::Create(manifest) => create(world, flight, manifest),
+        Step::Change(manifest, _) => change(world, flight, manifest),
+        Step::Mark(manifest, _) => {
+            let meta = world.meta(manifest.kind, &manifest.name).unwrap();
+            let mark = meta.labels.as_ref().and_then(|labels| labels.get(names::REQUEST_UID_LABEL));
+            assert!(mark.is_none_or(|mark| mark == uid), "marks {}, which is {mark:?}'s", manifest.name);
+        }
+        Step::Delete { kind, name, .. } => delete(world, flight, *kind, name),
+        Step::Set { kind, name, spec, .. } => set(world, flight, *kind, name, spec),
+    }
+}
+
+/// No object and no mark of a request.
+pub fn nothing_is_left(world: &World, uid: &str, key: &str) {
+    assert_eq!(world.made(uid), [], "objects are left");
+    for host in world.hosts.values() {
+        assert_ne!(host.holder(), Some(uid), "{} is still held", host.name_any());
+        assert_ne!(host.annotations().get(names::REQUEST_ANNOTATION).map(String::as_str), Some(key), "a mark is left");
+    }
+}
+
+fn host(world: &World, flight: &Flight, marks: &HostMarks) {
+    let uid = flight.observed.uid.as_str();
+    let host = &world.hosts[&marks.host];
+    let holder = host.holder();
+    assert!(holder.is_none_or(|holder| holder == uid), "takes {} from {holder:?}", marks.host);
+    if marks.annotations.contains_key(UNREGISTERING_ANNOTATION) {
+        let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
+        assert!(!world.clusters.contains_key(&cluster), "has {} cleaned under a Cluster", marks.host);
+        assert!(host.is_kept_by(&cluster), "has {} cleaned, which is not the cluster's", marks.host);
+        return;
+    }
+    let asked = asked(&flight.request);
+    if marks.labels.get(names::REQUEST_UID_LABEL) != Some(&None) {
+        assert!(flight.request.metadata.deletion_timestamp.is_none(), "claims while it is deleted");
+        assert!(asked.contains_key(&marks.host), "claims {}, which was not asked for", marks.host);
+        for name in asked.keys() {
+            let seen = flight.observed.host(name).unwrap_or_else(|| panic!("claims while {name} does not exist"));
+            let available = flight.observed.holds(seen)
+                || (seen.holder().is_none() && seen.busy().is_none() && seen.dead().is_none());
+            assert!(available, "claims while {name} is not available");
+        }
+        return;
+    }
+    assert_eq!(holder, Some(uid), "lets go of {}, which it does not hold", marks.host);
+    let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
+    let in_use = host.busy().filter(|_| !host.is_given_to_other(&cluster));
+    assert_eq!(in_use, None, "lets go of {}, which is in use", marks.host);
+    let deleted = flight.request.metadata.deletion_timestamp.is_some();
+    let deployment = names::worker(&flight.request.namespace().unwrap(), &cluster, &marks.host);
+    if deleted || (flight.verdict.is_err() && world.own_clusters(uid).is_empty()) {
+        assert_eq!(world.made(uid), [], "lets go of {} before everything is deleted", marks.host);
+    } else if asked.contains_key(&marks.host) && flight.verdict.is_ok() {
+        assert!(world.own_clusters(uid).is_empty(), "lets go of {}, which the cluster needs", marks.host);
+    } else {
+        assert!(
+            !world.deployments.contains_key(&deployment),
+            "lets go of {}, which has a MachineDeployment",
+            marks.host
+        );
+    }
+    if host.annotations().contains_key(names::HOST_ID_SET_ANNOTATION) {
+        assert_eq!(marks.labels.get(names::HOST_ID_LABEL), Some(&None), "leaves a host-id that it had set");
+    } else {
+        assert!(!marks.labels.contains_key(names::HOST_ID_LABEL), "takes off a host-id that it had not set");
+    }
+}
+
+/// Every asked-for host is held in its role, and no other is held as a master: the templates select by that.
+fn hosts_are_reserved(world: &World, flight: &Flight) {
+    let asked = asked(&flight.request);
+    let uid = flight.observed.uid.as_str();
+    for (name, role) in &asked {
+        // A host that was registered anew while the reconcile was on its way could not be known.
+        let seen = flight.observed.host(name).and_then(kube::ResourceExt::uid);
+        let Some(host) = world.hosts.get(name).filter(|host| host.uid() == seen) else { continue };
+        assert_eq!(host.holder(), Some(uid), "{name} is not held");
+        assert_eq!(
+            host.labels().get(names::ROLE_LABEL).map(String::as_str),
+            Some(*role),
+            "{name} is held for something else"
+        );
+    }
+}
+
+fn create(world: &World, flight: &Flight, manifest: &Manifest) {
+    let uid = flight.observed.uid.as_str();
+    assert!(flight.request.metadata.deletion_timestamp.is_none(), "creates while it is deleted");
+    assert_eq!(manifest.object["metadata"]["labels"][names::REQUEST_UID_LABEL], json!(uid), "an object without mark");
+    if manifest.kind == Kind::Cluster {
+        hosts_are_reserved(world, flight);
+        assert_eq!(manifest.object["spec"]["paused"], json!(true), "a Cluster that is not whole runs");
+        for host in world.held(uid) {
+            assert_eq!(host.busy(), None, "a new Cluster on {}, which is in use", host.name_any());
+        }
+    }
+}
+
+fn change(world: &World, flight: &Flight, manifest: &Manifest) {
+    let uid = flight.observed.uid.as_str();
+    assert!(flight.request.metadata.deletion_timestamp.is_none(), "changes while it is deleted");
+    assert_eq!(world.mark(manifest.kind, &manifest.name), Some(uid), "changes what is not its own");
+    let before = &world.applied[&(manifest.kind, manifest.name.clone())];
+    if is_template(manifest.kind) {
+        assert_eq!(before["spec"], manifest.object["spec"], "{} is changed in place", manifest.name);
+    }
+    if matches!(manifest.kind, Kind::Cluster | Kind::ByoCluster) {
+        let endpoint = |object: &serde_json::Value| object["spec"]["controlPlaneEndpoint"].clone();
+        let cluster = &world.applied[&(Kind::Cluster, manifest.name.clone())];
+        assert_eq!(endpoint(cluster), endpoint(&manifest.object), "the endpoint of a cluster that is there moves");
+    }
+    if manifest.kind == Kind::Cluster {
+        let starts = before["metadata"]["annotations"].as_object()
+            != manifest.object["metadata"]["annotations"].as_object()
+            && before["spec"]["paused"] == json!(true);
+        if starts {
+            it_is_whole(world, flight);
+        } else {
+            let paused = world.clusters[&manifest.name].spec.paused;
+            assert!(!paused || manifest.object["spec"]["paused"] != json!(false), "resumes what somebody has paused");
+        }
+    }
+}
+
+/// The few fields that are set alone.
+fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json::Value) {
+    assert_eq!(world.mark(kind, name), Some(flight.observed.uid.as_str()), "changes what is not its own");
+    let fields: Vec<_> = spec.as_object().map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default();
+    if kind == Kind::Cluster {
+        assert_eq!(*spec, json!({"paused": false}));
+        assert!(
+            world.clusters[name].metadata.deletion_timestamp.is_some(),
+            "resumes a Cluster that may be paused by its users"
+        );
+    } else {
+        assert_eq!(fields, ["replicas"], "{} {name}", kind.name());
+        assert!(flight.request.metadata.deletion_timestamp.is_none(), "changes while it is deleted");
+    }
+}
+
+/// Before Cluster API begins, every part is there and the labels choose exactly the asked-for hosts.
+fn it_is_whole(world: &World, flight: &Flight) {
+    let uid = flight.observed.uid.as_str();
+    hosts_are_reserved(world, flight);
+    let asked = asked(&flight.request);
+    for host in world.held(uid) {
+        let master = host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_CONTROL_PLANE);
+        let meant = asked.get(&host.name_any()) == Some(&names::ROLE_CONTROL_PLANE);
+        assert!(!master || meant, "{} would become a master", host.name_any());
+    }
+    for kind in [Kind::ByoCluster, Kind::KubeadmControlPlane, Kind::ByoMachineTemplate] {
+        assert!(world.made(uid).iter().any(|(made, _)| *made == kind), "starts without {}", kind.name());
+    }
+}
+
+fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
+    let Some(mark) = world.mark(kind, name) else { return };
+    let uid = flight.observed.uid.as_str();
+    assert_eq!(mark, uid, "deletes what is not its own");
+    let orphaned = world.own_clusters(uid).is_empty();
+    if flight.request.metadata.deletion_timestamp.is_some() {
+        assert!(kind == Kind::Cluster || orphaned, "deletes {name} before Cluster API has taken the cluster down");
+        return;
+    }
+    // Without its Cluster a request either makes a new one, or clears away what is left.
+    if orphaned && flight.verdict.is_err() {
+        return;
+    }
+    assert!(kind == Kind::MachineDeployment || is_template(kind), "deletes {} {name} of a live request", kind.name());
+    if is_template(kind) {
+        let uses = world.made(uid).into_iter().find(|(user, other)| {
+            matches!(user, Kind::KubeadmControlPlane | Kind::MachineDeployment)
+                && world.applied[&(*user, other.clone())].to_string().contains(&format!("\"{name}\""))
+        });
+        assert_eq!(uses, None, "deletes {name}, which is in use");
+    } else {
+        let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
+        let wanted =
+            asked(&flight.request).keys().any(|host| names::worker(crate::model::NAMESPACE, &cluster, host) == name);
+        assert!(!wanted, "deletes the worker {name}, which was asked for");
+    }
+}
+
+/// What holds between the writes.
+pub fn check_world(world: &World) {
+    for machine in world.machines.values() {
+        let name = machine.record.name_any();
+        let uid = &machine.record.labels()[names::REQUEST_UID_LABEL];
+        for host in world.hosts.values() {
+            if host.status.machine_ref.as_ref().is_some_and(|attached| attached.name == name) {
+                assert_eq!(
+                    host.holder(),
+                    Some(uid.as_str()),
+                    "{} runs {name} without its request's mark",
+                    host.name_any()
+                );
+            }
+        }
+    }
+    let mut endpoints = std::collections::BTreeSet::new();
+    for ((kind, name), object) in &world.applied {
+        let endpoint = object["spec"]["controlPlaneEndpoint"].to_string();
+        assert!(
+            *kind != Kind::Cluster || endpoints.insert(endpoint),
+            "{name} shares its endpoint with another cluster"
+        );
+    }
+    for host in world.hosts.values().filter(|host| host.busy().is_some()) {
+        assert!(host.holder().is_some(), "{} is in use and nobody holds it", host.name_any());
+    }
+}
+
+/// What holds of every status.
+pub fn check_status(request: &ProvisioningRequest, assessment: &Assessment) {
+    let new = &assessment.status;
+    let told = &new.provisioning_status;
+    let state = told.provisioning_state;
+    let summary = |type_: &str| {
+        let condition = find(&new.conditions, type_).unwrap_or_else(|| panic!("{type_} is not told"));
+        assert_eq!(condition.observed_generation, request.metadata.generation, "{type_}");
+        condition.status == "True"
+    };
+    let (ready, reconciling, stalled) =
+        (summary(conditions::READY), summary(conditions::RECONCILING), summary(conditions::STALLED));
+    assert_eq!(u8::from(ready) + u8::from(reconciling) + u8::from(stalled), 1, "exactly one of the three: {new:#?}");
+    assert_eq!(ready, state == ProvisioningState::Fulfilled);
+    let late = state == ProvisioningState::Deleting
+        && find(&new.conditions, conditions::STALLED)
+            .is_some_and(|condition| condition.reason == conditions::reason::DEADLINE_EXCEEDED);
+    assert!(!stalled || state == ProvisioningState::Failed || late, "stalled: {told:?}");
+    assert_eq!(new.observed_generation, request.metadata.generation);
+    assert!(!told.provisioning_message.is_empty(), "nothing is said");
+    assert!(
+        !new.conditions.iter().any(|condition| condition.reason.is_empty() || condition.message.lines().count() > 1)
+    );
+    assert!(assessment.recheck.is_none_or(|left| !left.is_zero()), "looks again at once, for ever");
+
+    let Some(old) = &request.status else { return };
+    let before = &old.provisioning_status;
+    let same = before.provisioning_state == state && before.provisioning_message == told.provisioning_message;
+    if same {
+        assert_eq!(
+            before.provisioning_update_time, told.provisioning_update_time,
+            "a new time for the same state and message"
+        );
+    }
+    for condition in &new.conditions {
+        let before = find(&old.conditions, &condition.type_).filter(|before| before.status == condition.status);
+        if let Some(before) = before {
+            assert_eq!(before.last_transition_time, condition.last_transition_time, "{}", condition.type_);
+        }
+    }
+}

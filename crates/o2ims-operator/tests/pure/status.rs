@@ -1,0 +1,438 @@
+//! What a user is told: state, message, conditions, deadlines, ids.
+
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use o2ims_operator::byoh::installation::Dialect;
+use o2ims_operator::capi::read::Condition as CapiCondition;
+use o2ims_operator::provisioning_request::status::assess;
+use o2ims_types::conditions::{self, reason};
+use o2ims_types::{ProvisioningRequestStatus, ProvisioningState};
+use operator_kit::outcome::Outcome;
+use operator_kit::status::find;
+use serde_json::json;
+
+use crate::model::{Move, World, from, host_refs, request};
+use ProvisioningState::{Deleting, Failed, Fulfilled, Pending, Progressing};
+
+fn world(dialect: Dialect) -> World {
+    let mut world =
+        World::new(dialect, json!({"timeouts": {"controlPlane": "5m", "workers": "3m", "deletion": "10m"}}), 4);
+    world.submit(request("one", "core", &[1], &[2]));
+    world
+}
+
+fn running() -> World {
+    let mut world = world(Dialect::Platform9);
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled));
+    world
+}
+
+fn status(world: &World) -> ProvisioningRequestStatus {
+    world.requests["one"].status.clone().unwrap()
+}
+
+fn hosts(world: &World) -> Vec<String> {
+    status(world).extensions.hosts.into_iter().map(|host| host.state).collect()
+}
+
+/// Each stage as `+` (True), `-` (False) or `?` (Unknown).
+fn stages(world: &World) -> String {
+    let status = status(world);
+    [
+        conditions::PROVIDERS_AVAILABLE,
+        conditions::VALIDATED,
+        conditions::HOSTS_RESERVED,
+        conditions::CONTROL_PLANE_READY,
+        conditions::WORKERS_READY,
+    ]
+    .into_iter()
+    .map(|type_| match find(&status.conditions, type_).map(|condition| condition.status.as_str()) {
+        Some("True") => '+',
+        Some("False") => '-',
+        Some("Unknown") => '?',
+        _ => ' ',
+    })
+    .collect()
+}
+
+/// Lets one kind of thing happen, as often as it can, and the operator see it.
+fn after(world: &mut World, moves: &[Move]) {
+    for happens in moves {
+        while happens(world, 0) {}
+        world.second += 1;
+    }
+    for _ in 0..2 {
+        world.reconcile("one");
+    }
+}
+
+fn is(world: &World, state: ProvisioningState, message: &str, told_stages: &str, told_hosts: [&str; 2]) {
+    assert_eq!((world.state("one"), world.message("one").as_str()), (Some(state), message));
+    assert_eq!(stages(world), told_stages, "{message}");
+    assert_eq!(hosts(world), told_hosts, "{message}");
+}
+
+#[test]
+fn a_request_from_its_beginning_to_its_end() {
+    let mut world = world(Dialect::Upstream);
+    world.reconcile("one");
+    is(&world, Pending, "reserving hosts", "++-??", ["Free", "Free"]);
+    world.reconcile("one");
+    world.reconcile("one");
+    is(&world, Progressing, "making the cluster's objects", "+++-?", ["Reserved", "Reserved"]);
+    for _ in 0..3 {
+        world.reconcile("one");
+    }
+    is(&world, Progressing, "host 1 (target-1): waits to be given to a machine", "+++-?", ["Reserved", "Reserved"]);
+    assert_eq!(status(&world).extensions.hosts[1].message, "waits for the control plane");
+
+    let begins: [Move; 4] =
+        [World::cluster_is_noticed, World::cluster_is_adopted, World::machine_is_made, World::machine_takes_a_host];
+    after(&mut world, &begins);
+    let waits = "host 1 (target-1): its agent has been given the bootstrap script and has not reported back yet";
+    is(&world, Progressing, waits, "+++-?", ["Bootstrapping", "Reserved"]);
+    after(&mut world, &[World::host_is_bootstrapped]);
+    is(
+        &world,
+        Progressing,
+        "host 1 (target-1): its bootstrap script has run; waiting for its node to appear",
+        "+++-?",
+        ["Bootstrapping", "Reserved"],
+    );
+    after(&mut world, &[World::node_appears]);
+    is(&world, Progressing, "host 1 (target-1): its node is not Ready: NodeNotReady", "+++-?", ["Joined", "Reserved"]);
+    after(&mut world, &[World::node_becomes_ready]);
+    let counts = "waiting for KubeadmControlPlane core-control-plane: 0 of 1 replicas ready";
+    is(&world, Progressing, counts, "+++-?", ["Ready", "Reserved"]);
+    after(&mut world, &[World::counters_are_updated]);
+    is(&world, Progressing, "host 2 (target-2): waits for the control plane", "++++-", ["Ready", "Reserved"]);
+    after(&mut world, &begins);
+    after(&mut world, &[World::host_is_bootstrapped, World::node_appears, World::node_becomes_ready]);
+    is(&world, Progressing, "waiting for MachineDeployment core-worker-target-2", "++++-", ["Ready", "Ready"]);
+    after(&mut world, &[World::counters_are_updated]);
+    is(&world, Fulfilled, "cluster is ready: 1 master, 1 worker", "+++++", ["Ready", "Ready"]);
+    let extensions = status(&world).extensions;
+    assert_eq!(extensions.ready_nodes.as_deref(), Some("2/2"));
+    assert_eq!(extensions.control_plane_endpoint.as_deref(), Some("10.0.0.1:6443"));
+    assert_eq!(extensions.kubeconfig_secret.as_deref(), Some("core-kubeconfig"));
+    assert_eq!(extensions.k8s_version.as_deref(), Some("v1.33.1"));
+
+    world.delete_request("one");
+    after(&mut world, &[]);
+    assert_eq!((world.state("one"), world.message("one").as_str()), (Some(Deleting), "deleting Cluster core"));
+    after(&mut world, &[World::cluster_is_taken_down, World::machine_is_taken_down]);
+    after(&mut world, &[World::cluster_is_taken_down, World::machine_is_taken_down]);
+    after(&mut world, &[World::cluster_is_taken_down]);
+    assert_eq!(world.clusters.len(), 0);
+    assert_eq!(
+        (world.state("one"), world.message("one").as_str()),
+        (
+            Some(Deleting),
+            "waiting for hosts: host 1 (target-1) is being cleaned by its agent; host 2 (target-2) is being cleaned by its agent"
+        )
+    );
+    assert_eq!(hosts(&world), ["Cleaning", "Cleaning"]);
+    world.agent_starts_cleaning(0);
+    world.agent_lets_go(0);
+    after(&mut world, &[]);
+    assert_eq!(
+        world.message("one"),
+        "waiting for hosts: host 1 (target-1) is attached to a machine; host 2 (target-2) is being cleaned by its agent"
+    );
+    world.settle();
+    assert!(world.requests.is_empty());
+}
+
+/// A stage has its time; after that the request has failed, and goes on all the same.
+#[test]
+fn a_deadline_passes_and_the_request_recovers() {
+    let mut world = world(Dialect::Upstream);
+    for _ in 0..6 {
+        world.reconcile("one");
+    }
+    let began =
+        find(&status(&world).conditions, conditions::CONTROL_PLANE_READY).unwrap().last_transition_time.0.as_second();
+    world.second = began + 299;
+    assert_eq!(world.assess("one").recheck, Some(Duration::from_secs(1)));
+    world.reconcile("one");
+    assert_eq!(world.state("one"), Some(Progressing));
+    world.second = began + 300;
+    world.reconcile("one");
+    let late = "the control plane took longer than 300s: host 1 (target-1): waits to be given to a machine";
+    is(&world, Failed, late, "+++-?", ["Reserved", "Reserved"]);
+    let stage = find(&status(&world).conditions, conditions::CONTROL_PLANE_READY).unwrap().clone();
+    assert_eq!((stage.reason.as_str(), stage.last_transition_time.0.as_second()), (reason::DEADLINE_EXCEEDED, began));
+    assert_eq!(find(&status(&world).conditions, conditions::STALLED).unwrap().reason, reason::DEADLINE_EXCEEDED);
+    assert_eq!(world.assess("one").outcome(), Outcome::Blocked { reason: late.to_owned() });
+
+    // The master comes after all; the workers have their own time, from now.
+    world.second = began + 1000;
+    after(
+        &mut world,
+        &[
+            World::cluster_is_noticed,
+            World::cluster_is_adopted,
+            World::machine_is_made,
+            World::machine_takes_a_host,
+            World::host_is_bootstrapped,
+        ],
+    );
+    after(&mut world, &[World::node_appears, World::node_becomes_ready, World::counters_are_updated]);
+    assert_eq!(stages(&world), "++++-");
+    assert_eq!(world.state("one"), Some(Progressing));
+    world.second += 180;
+    world.reconcile("one");
+    let late = "workers took longer than 180s: host 2 (target-2): waits for the control plane";
+    is(&world, Failed, late, "++++-", ["Ready", "Reserved"]);
+    world.settle();
+    is(&world, Fulfilled, "cluster is ready: 1 master, 1 worker", "+++++", ["Ready", "Ready"]);
+    assert_eq!(world.assess("one").recheck, None);
+}
+
+#[test]
+fn a_deletion_that_hangs_says_so_and_goes_on() {
+    let mut world = running();
+    world.agent_falls_silent(1);
+    world.delete_request("one");
+    for _ in 0..6 {
+        world.run();
+        world.reconcile("one");
+    }
+    let waits = "waiting for hosts: host 2 (target-2) is being cleaned by its agent";
+    assert_eq!((world.state("one"), world.message("one").as_str()), (Some(Deleting), waits));
+    let began = world.requests["one"].metadata.deletion_timestamp.clone().unwrap().0.as_second();
+    world.second = began + 599;
+    assert_eq!(world.assess("one").recheck, Some(Duration::from_secs(1)));
+    world.second = began + 600;
+    world.reconcile("one");
+    assert_eq!(
+        (world.state("one"), world.message("one")),
+        (Some(Deleting), format!("deletion takes longer than 600 s: {waits}"))
+    );
+    let stalled = find(&status(&world).conditions, conditions::STALLED).unwrap().clone();
+    assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", reason::DEADLINE_EXCEEDED));
+    // It is said once, not with every look.
+    let revision = world.revision;
+    world.second += 60;
+    world.reconcile("one");
+    assert_eq!(world.revision, revision);
+    world.heal();
+    world.settle();
+    assert!(world.requests.is_empty());
+}
+
+/// Update time and transition times move with what they are about, and with nothing else.
+#[test]
+fn times_move_with_what_they_are_about() {
+    let mut world = running();
+    let before = status(&world);
+    world.second += 1000;
+    world.edit_request("one", |request| request.spec.description = Some("for people".to_owned()));
+    world.reconcile("one");
+    let after = status(&world);
+    assert_eq!((before.observed_generation, after.observed_generation), (Some(1), Some(2)));
+    assert_eq!(before.provisioning_status, after.provisioning_status);
+    for condition in &after.conditions {
+        assert_eq!(
+            condition.last_transition_time,
+            find(&before.conditions, &condition.type_).unwrap().last_transition_time
+        );
+    }
+    world.edit_request("one", |request| {
+        request.spec.template_parameters.hosts.as_mut().unwrap().workers.push(from(host_refs(&[3])[0].clone()));
+    });
+    world.second += 10;
+    world.reconcile("one");
+    assert_eq!(status(&world).provisioning_status.provisioning_update_time.unwrap().0.as_second(), world.second);
+}
+
+/// The ids of what is held do not change by themselves, and stay until it is given back.
+#[test]
+fn ids_are_stable() {
+    let mut world = running();
+    let ids = status(&world).provisioned_resource_set.unwrap();
+    assert_eq!(ids.o_cloud_node_cluster_id, world.clusters["core"].uid());
+    assert_eq!(
+        ids.o_cloud_infrastructure_resource_ids,
+        [world.hosts["target-1"].uid().unwrap(), world.hosts["target-2"].uid().unwrap()]
+    );
+    // An agent that is gone, a template that is gone, a deletion up to the last host: still the same.
+    world.agent_falls_silent(1);
+    world.template_goes_or_comes(0);
+    world.reconcile("one");
+    assert_eq!(status(&world).provisioned_resource_set.as_ref(), Some(&ids));
+    world.delete_request("one");
+    for _ in 0..10 {
+        world.run();
+        world.reconcile("one");
+    }
+    assert!(world.clusters.is_empty() && world.held("one-uid").len() == 1);
+    assert_eq!(status(&world).provisioned_resource_set.as_ref(), Some(&ids));
+}
+
+/// What can befall a cluster that runs, and what is said then.
+#[test]
+fn a_running_cluster_in_trouble() {
+    type Case = (fn(&mut World), ProvisioningState, &'static str, &'static str);
+    let cases: [Case; 9] = [
+        (
+            |world| {
+                on_machine(world, "worker", |machine| {
+                    set(&mut machine.status.conditions, "NodeHealthy", "Unknown", "NodeConditionsFailed");
+                });
+            },
+            Progressing,
+            "host 2 (target-2): its node is not Ready: NodeConditionsFailed",
+            "++++-",
+        ),
+        (
+            |world| {
+                on_machine(world, "control-plane", |machine| {
+                    set(&mut machine.status.conditions, "NodeHealthy", "False", "NodeNotReady");
+                });
+            },
+            Progressing,
+            "host 1 (target-1): its node is not Ready: NodeNotReady",
+            "+++-+",
+        ),
+        (
+            |world| {
+                on_machine(world, "worker", |machine| {
+                    "v1.32.0+k3s1".clone_into(&mut machine.status.node_info.kubelet_version);
+                });
+            },
+            Progressing,
+            "host 2 (target-2): its node runs Kubernetes v1.32.0, asked for v1.33.1",
+            "++++-",
+        ),
+        (
+            |world| {
+                on_machine(world, "worker", |machine| {
+                    machine.status.node_ref = Some(from(json!({"name": "target-4"})));
+                });
+            },
+            Progressing,
+            "host 2 (target-2): its Machine core-worker-target-2-",
+            "++++-",
+        ),
+        (
+            |world| {
+                on_machine(world, "worker", |machine| {
+                    machine.metadata.deletion_timestamp = Some(from(json!("2026-01-01T00:00:00Z")));
+                });
+            },
+            Progressing,
+            "host 2 (target-2): its Machine core-worker-target-2-",
+            "++++-",
+        ),
+        (
+            |world| world.template_goes_or_comes(0).then_some(()).unwrap(),
+            Fulfilled,
+            "cluster is ready: 1 master, 1 worker",
+            "+++++",
+        ),
+        (
+            |world| world.cluster_is_paused_or_resumed(0).then_some(()).unwrap(),
+            Progressing,
+            "Cluster core is paused (spec.paused); it goes on when that is taken away",
+            "+++-+",
+        ),
+        (
+            |world| world.cluster_is_deleted_by_hand(0).then_some(()).unwrap(),
+            Progressing,
+            "Cluster core is being deleted by somebody else",
+            "+++-+",
+        ),
+        (
+            |world| {
+                world.edit_request("one", |request| {
+                    request
+                        .spec
+                        .template_parameters
+                        .hosts
+                        .as_mut()
+                        .unwrap()
+                        .workers
+                        .push(from(json!({"hostId": 9, "hostName": "target-9"})));
+                });
+            },
+            Progressing,
+            "host 9 (target-9) is not registered in namespace site-a",
+            "++-+?",
+        ),
+    ];
+    for (befalls, state, message, told_stages) in cases {
+        let mut world = running();
+        befalls(&mut world);
+        world.reconcile("one");
+        assert_eq!(world.state("one"), Some(state), "{}", world.message("one"));
+        assert!(world.message("one").starts_with(message), "{} is not {message}", world.message("one"));
+        assert_eq!(stages(&world), told_stages, "{message}");
+        assert!(status(&world).provisioned_resource_set.is_some(), "{message}");
+    }
+}
+
+fn on_machine(world: &mut World, owner: &str, change: impl FnOnce(&mut o2ims_operator::capi::read::Machine)) {
+    change(&mut world.machines.values_mut().find(|machine| machine.owner.1.contains(owner)).unwrap().record);
+}
+
+fn set(conditions: &mut Vec<CapiCondition>, type_: &str, status: &str, reason: &str) {
+    conditions.retain(|condition| condition.type_ != type_);
+    conditions.push(from(json!({"type": type_, "status": status, "reason": reason})));
+}
+
+/// Failures of a host while the cluster comes up are told with the host's name and the agent's words.
+#[test]
+fn a_host_that_fails_is_named() {
+    type Case = (Move, &'static str);
+    let cases: [Case; 2] = [
+        (World::script_fails, "host 1 (target-1): bootstrap failed: CloudInitExecutionFailed"),
+        (World::agent_falls_silent, "host 1 (target-1): is not alive: HeartbeatTimeout"),
+    ];
+    for (fails, message) in cases {
+        let mut world = world(Dialect::Platform9);
+        for _ in 0..6 {
+            world.reconcile("one");
+        }
+        after(
+            &mut world,
+            &[
+                World::cluster_is_noticed,
+                World::cluster_is_adopted,
+                World::machine_is_made,
+                World::machine_takes_a_host,
+            ],
+        );
+        assert!(fails(&mut world, 0));
+        world.reconcile("one");
+        is(&world, Progressing, message, "+++-?", ["Failed", "Reserved"]);
+        world.heal();
+        world.settle();
+        assert_eq!(world.state("one"), Some(Fulfilled));
+    }
+}
+
+/// What the last write ran into is what the request waits for.
+#[test]
+fn an_obstacle_is_told() {
+    let world = world(Dialect::Upstream);
+    let flight = world.begin("one").unwrap();
+    let told =
+        assess(&flight.request, &flight.verdict, &flight.observed, Some("Cluster site-a/core: denied"), world.now());
+    assert_eq!(told.status.provisioning_status.provisioning_message, "Cluster site-a/core: denied");
+    assert_eq!(told.status.provisioning_status.provisioning_state, Pending);
+}
+
+/// The status is the same after it was stored and read.
+#[test]
+fn a_status_survives_the_round_trip() {
+    let mut world = running();
+    for _ in 0..2 {
+        let status = status(&world);
+        assert_eq!(from::<ProvisioningRequestStatus>(serde_json::to_value(&status).unwrap()), status);
+        world.delete_request("one");
+        world.reconcile("one");
+    }
+}

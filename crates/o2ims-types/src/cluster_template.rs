@@ -1,0 +1,200 @@
+//! `ClusterTemplate`: what an O-Cloud offers, and how it makes it. Published by the platform operator, either in the
+//! namespace of the requests or, for all namespaces, in the operator's namespace.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema, core::Duration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::rules;
+
+/// A kind of cluster that can be asked for, by name and version.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "o2ims.provisioning.oran.org",
+    version = "v1alpha1",
+    kind = "ClusterTemplate",
+    namespaced,
+    shortname = "ct",
+    category = "o2ims",
+    doc = "What an O-Cloud offers: parameters with defaults, how Kubernetes gets onto a host, the CNI, time limits, kubeadm settings.",
+    derive = "PartialEq",
+    printcolumn(name = "Name", type_ = "string", json_path = ".spec.name"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    printcolumn(name = "Install", type_ = "string", json_path = ".spec.install.method"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Description", type_ = "string", priority = 1, json_path = ".spec.description"),
+    validation = Rule::new(rules::TEMPLATE_OBJECT_NAME.cel).message(rules::TEMPLATE_OBJECT_NAME.message),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterTemplateSpec {
+    /// Name that requests give as `templateName`.
+    #[schemars(length(min = 1, max = 120))]
+    pub name: String,
+    /// Version that requests give as `templateVersion`.
+    #[schemars(length(min = 1, max = 60))]
+    pub version: String,
+    /// What the template is for, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub description: String,
+    /// JSON Schema of `templateParameters`, checked after `defaults` are filled in. Default: everything is allowed that
+    /// the ProvisioningRequest itself allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub parameter_schema: Option<Value>,
+    /// Values for `templateParameters` that a request leaves out; objects are merged, everything else is replaced whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub defaults: Option<Value>,
+    /// How Kubernetes gets onto a host.
+    #[serde(default)]
+    pub install: Install,
+    /// Pod network of the clusters. Without one their nodes never become Ready, unless somebody else applies it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cni: Option<Cni>,
+    /// Virtual address of control planes with three or more masters.
+    #[serde(default)]
+    pub virtual_ip: VirtualIp,
+    /// Time limits of the stages.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Settings that are handed on to kubeadm and Cluster API.
+    #[serde(default)]
+    pub kubeadm: Kubeadm,
+}
+
+/// How Kubernetes gets onto a host.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.method != 'bundle' || has(self.bundle)").message("install.bundle is required with install.method bundle"))]
+pub struct Install {
+    /// The way.
+    #[serde(default)]
+    pub method: InstallMethod,
+    /// Where BYOH's bundles are, for `method: bundle`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Bundle>,
+}
+
+/// The ways in which Kubernetes gets onto a host.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum InstallMethod {
+    /// It is there already; agents run with `--skip-installation`.
+    #[default]
+    None,
+    /// BYOH's installer pulls a bundle.
+    Bundle,
+}
+
+/// Source of BYOH's bundles.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Bundle {
+    /// OCI repository without scheme; BYOH appends `/byoh-bundle-<os>_k8s:<version>`.
+    #[schemars(length(min = 1, max = 512))]
+    pub repo: String,
+    /// Type of the bundle, as BYOH has it.
+    #[serde(rename = "type", default = "bundle_type")]
+    #[schemars(length(min = 1, max = 63))]
+    pub type_: String,
+}
+
+fn bundle_type() -> String {
+    "k8s".to_owned()
+}
+
+/// Pod network of the clusters.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cni {
+    /// Name of a ClusterResourceSet in the request's namespace. The labels that it selects are put on the Cluster.
+    #[schemars(length(min = 1, max = 253))]
+    pub cluster_resource_set: String,
+}
+
+/// Virtual address of control planes with three or more masters.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualIp {
+    /// Who carries the address.
+    #[serde(default)]
+    pub provider: VirtualIpProvider,
+    /// Image of kube-vip, for `provider: kube-vip`.
+    #[serde(default = "kube_vip_image")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: String,
+}
+
+impl Default for VirtualIp {
+    fn default() -> Self {
+        Self { provider: VirtualIpProvider::default(), image: kube_vip_image() }
+    }
+}
+
+fn kube_vip_image() -> String {
+    "ghcr.io/kube-vip/kube-vip:v0.9.1".to_owned()
+}
+
+/// Who carries a control plane's virtual address.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum VirtualIpProvider {
+    /// A static pod on every master.
+    #[default]
+    KubeVip,
+    /// A load balancer that exists already.
+    External,
+}
+
+/// Time limits of the stages. A stage that takes longer makes the request `failed`; it goes on all the same.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// From reserved hosts to Ready masters.
+    #[serde(default = "twenty_minutes")]
+    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
+    pub control_plane: Duration,
+    /// From Ready masters to Ready workers.
+    #[serde(default = "twenty_minutes")]
+    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
+    pub workers: Duration,
+    /// From deletion to free hosts. A stuck deletion stays `deleting` and is marked `Stalled`.
+    #[serde(default = "twenty_minutes")]
+    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
+    pub deletion: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { control_plane: twenty_minutes(), workers: twenty_minutes(), deletion: twenty_minutes() }
+    }
+}
+
+fn twenty_minutes() -> Duration {
+    std::time::Duration::from_secs(20 * 60).into()
+}
+
+/// Settings that are handed on to kubeadm and Cluster API (`cluster.x-k8s.io/v1beta1` field names).
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Kubeadm {
+    /// Merged into the KubeadmControlPlane's `kubeadmConfigSpec`; for example `clusterConfiguration.etcd.external`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub control_plane: Option<Value>,
+    /// Merged into the workers' KubeadmConfigTemplate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub workers: Option<Value>,
+    /// Annotations of the control plane's Machines.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub control_plane_machine_annotations: BTreeMap<String, String>,
+}
+
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}

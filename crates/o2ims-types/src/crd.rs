@@ -1,0 +1,36 @@
+//! The CustomResourceDefinitions as they are shipped in `crds/`.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+use serde_json::Value;
+
+use crate::{ClusterTemplate, ProvisioningRequest};
+
+/// Every CRD of the O-Cloud side, as JSON, in the order in which they are applied.
+///
+/// # Errors
+/// When a definition cannot be serialised, which is a defect.
+pub fn all() -> Result<Vec<Value>, serde_json::Error> {
+    [ProvisioningRequest::crd(), ClusterTemplate::crd()].iter().map(shipped).collect()
+}
+
+fn shipped(crd: &CustomResourceDefinition) -> Result<Value, serde_json::Error> {
+    let mut crd = serde_json::to_value(crd)?;
+    drop_nullable(&mut crd);
+    Ok(crd)
+}
+
+/// An optional field is left out, never `null`: with `nullable` every CEL rule would have to tell the two apart.
+/// Formats that Kubernetes does not know go as well.
+fn drop_nullable(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if map.get("nullable") == Some(&Value::Bool(true)) {
+                map.remove("nullable");
+            }
+            map.values_mut().for_each(drop_nullable);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nullable),
+        _ => {}
+    }
+}

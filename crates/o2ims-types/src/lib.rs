@@ -1,0 +1,23 @@
+//! Kubernetes resources of the O-Cloud side: [`ProvisioningRequest`] and [`ClusterTemplate`], the rules that their
+//! values obey, and the names and condition types that all parts agree on.
+//!
+//! Every rule stands once, in [`rules`]: the CRD carries it as a CEL rule, the operator checks the same rule after it
+//! has merged the template's defaults, and both use the same words.
+
+// The derive macros copy the struct without its lint attributes; the field names are the API's.
+#![allow(clippy::struct_field_names)]
+
+pub mod cluster_template;
+pub mod conditions;
+pub mod crd;
+pub mod names;
+pub mod provisioning_request;
+pub mod rules;
+pub mod schema;
+pub mod validation;
+
+pub use cluster_template::{ClusterTemplate, ClusterTemplateSpec};
+pub use provisioning_request::{
+    HostRef, ProvisioningRequest, ProvisioningRequestSpec, ProvisioningRequestStatus, ProvisioningState,
+    TemplateParameters,
+};

@@ -1,0 +1,149 @@
+//! Names that more than one part relies on, and names of children, which are functions of what was asked.
+
+use std::fmt::Write as _;
+
+/// API group of the O-Cloud side.
+pub const GROUP: &str = "o2ims.provisioning.oran.org";
+/// Namespace of the O2IMS operator, and where templates for all namespaces are kept.
+pub const OPERATOR_NAMESPACE: &str = "o2ims-system";
+/// Field manager of everything that the O2IMS operator applies.
+pub const FIELD_MANAGER: &str = "o2ims-operator";
+/// Finalizer of a ProvisioningRequest: it stays until every host is free.
+pub const FINALIZER: &str = "o2ims.provisioning.oran.org/hosts";
+
+/// Label on a ByoHost that names the server; set by the field engineer, or by the operator where it is missing.
+pub const HOST_ID_LABEL: &str = "host-id";
+/// Label on a ByoHost: UID of the request that holds it. Also on every object that the operator makes.
+pub const REQUEST_UID_LABEL: &str = "o2ims.provisioning.oran.org/request-uid";
+/// Label on a ByoHost: what the host is for, [`ROLE_CONTROL_PLANE`] or [`ROLE_WORKER`].
+pub const ROLE_LABEL: &str = "o2ims.provisioning.oran.org/role";
+/// Annotation that names the request (`namespace/name`) on what it holds or made; for people and for messages.
+pub const REQUEST_ANNOTATION: &str = "o2ims.provisioning.oran.org/request";
+/// Annotation on a ByoHost whose `host-id` was set by the operator, so that it is taken off again on release.
+pub const HOST_ID_SET_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-id-set";
+/// Annotation on every object that the operator makes: hash of what was applied.
+pub const APPLIED_HASH_ANNOTATION: &str = "o2ims.provisioning.oran.org/applied-hash";
+/// Value of [`ROLE_LABEL`] for masters.
+pub const ROLE_CONTROL_PLANE: &str = "control-plane";
+/// Value of [`ROLE_LABEL`] for workers.
+pub const ROLE_WORKER: &str = "worker";
+
+/// Longest label value, from the Kubernetes API conventions.
+const LABEL_VALUE_MAX: usize = 63;
+/// A MachineSet adds `-` and 5 characters to the MachineDeployment's name, its Machines add the same again.
+const MACHINE_SUFFIX: usize = 12;
+/// `-` and the eight digits of a hash.
+const HASH_SUFFIX: usize = 9;
+/// Below this nothing readable is left beside the hash.
+const SHORTEST: usize = 16;
+
+/// Longest namespace in which clusters can be made: BYOH writes `<namespace>.<machine>` into one label value.
+pub const NAMESPACE_MAX: usize = LABEL_VALUE_MAX - 1 - MACHINE_SUFFIX - SHORTEST;
+
+/// Name of the KubeadmControlPlane, and stem of the templates that belong to it.
+pub fn control_plane(namespace: &str, cluster: &str) -> String {
+    let name = format!("{cluster}-control-plane");
+    if name.len() <= room(namespace) { name } else { with_hash(&name, &name, namespace) }
+}
+
+/// Name of the MachineDeployment of one worker host, and stem of the templates that belong to it.
+///
+/// `<cluster>-worker-<host>` where cluster and host can be told from it; a hash of the two tells them apart otherwise.
+pub fn worker(namespace: &str, cluster: &str, host_name: &str) -> String {
+    const ROLE: &str = "-worker-";
+    let name = format!("{cluster}{ROLE}{}", host_name.replace('.', "-"));
+    let one_reading = !host_name.contains('.')
+        && name.find(ROLE) == name.rfind(ROLE)
+        && !ends_like_a_hash(&name)
+        && name.len() <= room(namespace);
+    if one_reading { name } else { with_hash(&name, &format!("{cluster}\0{host_name}"), namespace) }
+}
+
+/// Name of an immutable template: its content is part of its name, so that a change makes a new object.
+pub fn hashed(stem: &str, content_hash: &str) -> String {
+    format!("{stem}-{}", &content_hash[..content_hash.len().min(8)])
+}
+
+/// Longest name whose machines' names BYOH can carry in a label value beside the namespace.
+fn room(namespace: &str) -> usize {
+    (LABEL_VALUE_MAX - 1 - MACHINE_SUFFIX).saturating_sub(namespace.len()).max(SHORTEST)
+}
+
+/// As much of `name` as there is room for, made unique by a hash of `identity`.
+fn with_hash(name: &str, identity: &str, namespace: &str) -> String {
+    let keep: String = name.chars().take(room(namespace) - HASH_SUFFIX).collect();
+    format!("{}-{}", keep.trim_end_matches('-'), short_hash(identity))
+}
+
+/// A name that ends like one made by [`with_hash`] could be taken for one.
+fn ends_like_a_hash(name: &str) -> bool {
+    let digits = |hash: &str| hash.len() == HASH_SUFFIX - 1 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+    name.rsplit_once('-').is_some_and(|(_, last)| digits(last))
+}
+
+/// Eight hex digits of FNV-1a, 32 bit: short, stable over releases, and no secret.
+fn short_hash(text: &str) -> String {
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let mut out = String::with_capacity(8);
+    let _ = write!(out, "{hash:08x}");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn readable_where_there_is_room() {
+        assert_eq!(control_plane("default", "core"), "core-control-plane");
+        assert_eq!(worker("default", "core", "target-2"), "core-worker-target-2");
+        assert_eq!(worker("default", "core", "a.example.org"), "core-worker-a-example-org-3fdbef09");
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_gets_a_hash() {
+        let pairs = [
+            [("core", "a.b"), ("core", "a-b")],
+            [("a", "b-worker-c"), ("a-worker-b", "c")],
+            [("a", "worker-b"), ("a-worker", "b")],
+        ];
+        for [(cluster, host), (other_cluster, other_host)] in pairs {
+            let (name, other) = (worker("default", cluster, host), worker("default", other_cluster, other_host));
+            assert_ne!(name, other);
+        }
+        let hashed = worker("default", "core", "a.b");
+        let twin = hashed.strip_prefix("core-worker-").expect("has room");
+        assert_ne!(worker("default", "core", twin), hashed, "a host that is named like a hashed one");
+    }
+
+    /// A cluster and a host, both of this form.
+    fn worker_of(form: &'static str) -> impl Strategy<Value = (String, String)> {
+        (form, form)
+    }
+
+    proptest! {
+        #[test]
+        fn machines_of_any_name_fit_byohs_label(namespace in "[a-z]{1,34}", cluster in "[a-z][a-z0-9-]{0,61}[a-z0-9]", host in "[a-z0-9.-]{1,63}") {
+            prop_assume!(namespace.len() <= NAMESPACE_MAX);
+            for name in [control_plane(&namespace, &cluster), worker(&namespace, &cluster, &host)] {
+                prop_assert!(namespace.len() + 1 + name.len() + MACHINE_SUFFIX <= LABEL_VALUE_MAX, "{name}");
+            }
+        }
+
+        #[test]
+        fn different_workers_have_different_names(a in worker_of("[a-z0-9.-]{1,63}"), b in worker_of("[a-z0-9.-]{1,63}")) {
+            prop_assume!(a != b);
+            prop_assert_ne!(worker("some-namespace", &a.0, &a.1), worker("some-namespace", &b.0, &b.1));
+        }
+
+        /// Few parts, so that pairs that read the same come up.
+        #[test]
+        fn different_workers_that_look_alike_have_different_names(
+            a in worker_of("[ab]([.-](a|b|worker)){0,3}"), b in worker_of("[ab]([.-](a|b|worker)){0,3}")
+        ) {
+            prop_assume!(a != b);
+            prop_assert_ne!(worker("n", &a.0, &a.1), worker("n", &b.0, &b.1));
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! `ProvisioningRequest`: one cluster on exactly the hosts that it names.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rules;
+
+/// What an SMO or a platform operator asks for: a template and its parameters.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "o2ims.provisioning.oran.org",
+    version = "v1alpha1",
+    kind = "ProvisioningRequest",
+    namespaced,
+    shortname = "pr",
+    category = "o2ims",
+    doc = "A request for one Kubernetes cluster on exactly the hosts that it names (O-RAN O2 IMS provisioning).",
+    status = "ProvisioningRequestStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.templateParameters.clusterName"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.extensions.k8sVersion"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.provisioningStatus.provisioningState"),
+    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.extensions.readyNodes"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.provisioningStatus.provisioningMessage"),
+    validation = Rule::new(rules::CONTROL_PLANE_FROZEN.cel).message(rules::CONTROL_PLANE_FROZEN.message),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(rules::TEMPLATE_IMMUTABLE.cel).message(rules::TEMPLATE_IMMUTABLE.message))]
+pub struct ProvisioningRequestSpec {
+    /// Name for people; need not be unique.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub name: Option<String>,
+    /// What the request is for, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub description: Option<String>,
+    /// Name of the ClusterTemplate (its `spec.name`).
+    #[schemars(length(min = 1, max = 120))]
+    pub template_name: String,
+    /// Version of the ClusterTemplate (its `spec.version`).
+    #[schemars(length(min = 1, max = 60))]
+    pub template_version: String,
+    /// The template's parameters.
+    pub template_parameters: TemplateParameters,
+}
+
+/// Parameters of a cluster. What is listed here is typed; other fields are kept for templates that define them.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::REQUIRED.cel).message(rules::REQUIRED.message),
+    validation = Rule::new(rules::CLUSTER_NAME.cel).message(rules::CLUSTER_NAME.message),
+    validation = Rule::new(rules::K8S_VERSION.cel).message(rules::K8S_VERSION.message),
+    validation = Rule::new(rules::POD_CIDR.cel).message(rules::POD_CIDR.message),
+    validation = Rule::new(rules::SERVICE_CIDR.cel).message(rules::SERVICE_CIDR.message),
+    validation = Rule::new(rules::CIDR_OVERLAP.cel).message(rules::CIDR_OVERLAP.message),
+    validation = Rule::new(rules::CLUSTER_NAME_IMMUTABLE.cel).message(rules::CLUSTER_NAME_IMMUTABLE.message),
+    validation = Rule::new(rules::PROVISIONER_IMMUTABLE.cel).message(rules::PROVISIONER_IMMUTABLE.message),
+    validation = Rule::new(rules::NETWORK_IMMUTABLE.cel).message(rules::NETWORK_IMMUTABLE.message),
+    validation = Rule::new(rules::ENDPOINT_IMMUTABLE.cel).message(rules::ENDPOINT_IMMUTABLE.message),
+)]
+pub struct TemplateParameters {
+    /// Name of the cluster, unique in the namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub cluster_name: Option<String>,
+    /// Back end that makes the cluster.
+    #[serde(default = "byoh")]
+    #[schemars(length(min = 1, max = 63))]
+    pub cluster_provisioner: String,
+    /// Kubernetes version, such as v1.33.1. Default: the template's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub k8s_version: Option<String>,
+    /// The hosts that become the cluster's nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Hosts>,
+    /// Where the cluster's API answers. Default with one master: that host's address, port 6443. With three or more
+    /// masters it is required: a virtual address or a load balancer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_plane_endpoint: Option<Endpoint>,
+    /// Network of the pods, in CIDR form. Default: the template's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub pod_cidr: Option<String>,
+    /// Network of the Services, in CIDR form. Default: the template's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub service_cidr: Option<String>,
+    /// Labels for the Cluster object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "label_map")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Parameters that only the template knows; checked against its schema.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
+}
+
+fn label_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 63},
+    })
+}
+
+fn byoh() -> String {
+    rules::BYOH.to_owned()
+}
+
+/// Hosts by role.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::MASTERS_ODD.cel).message(rules::MASTERS_ODD.message),
+    validation = Rule::new(rules::MASTERS_UNIQUE.cel).message(rules::MASTERS_UNIQUE.message),
+    validation = Rule::new(rules::WORKERS_UNIQUE.cel).message(rules::WORKERS_UNIQUE.message),
+    validation = Rule::new(rules::ROLES_DISJOINT.cel).message(rules::ROLES_DISJOINT.message),
+)]
+pub struct Hosts {
+    /// Control-plane hosts: 1, 3, 5 or 7.
+    #[schemars(length(min = 1, max = 7))]
+    pub masters: Vec<HostRef>,
+    /// Worker hosts, any number up to 400.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 400))]
+    pub workers: Vec<HostRef>,
+}
+
+impl Hosts {
+    /// Every host, masters first.
+    pub fn all(&self) -> impl Iterator<Item = &HostRef> {
+        self.masters.iter().chain(&self.workers)
+    }
+}
+
+/// A registered server, named twice over so that a mistake is noticed: by id and by name.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::HOST_ID_PRESENT.cel).message(rules::HOST_ID_PRESENT.message),
+    validation = Rule::new(rules::HOST_NAME_PRESENT.cel).message(rules::HOST_NAME_PRESENT.message),
+    validation = Rule::new(rules::HOST_NAME.cel).message(rules::HOST_NAME.message),
+    validation = Rule::new(rules::HOST_IP.cel).message(rules::HOST_IP.message),
+)]
+pub struct HostRef {
+    /// The server's id, a number or a string: the label `host-id` of its ByoHost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = rules::HOST_ID_PATTERN, "minimum" = 0, "maximum" = i32::MAX))]
+    pub host_id: Option<IntOrString>,
+    /// The server's host name: the name of its ByoHost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub host_name: Option<String>,
+    /// An address that the server must have; checked against what its agent reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 45))]
+    pub host_ip: Option<String>,
+    /// Other spelling of `hostId`.
+    #[serde(rename = "host_id", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = rules::HOST_ID_PATTERN, "minimum" = 0, "maximum" = i32::MAX))]
+    pub host_id_snake: Option<IntOrString>,
+    /// Other spelling of `hostName`.
+    #[serde(rename = "host_name", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub host_name_snake: Option<String>,
+}
+
+impl HostRef {
+    /// The id as a label value, in either spelling; empty if it is missing.
+    pub fn id(&self) -> String {
+        match self.host_id.as_ref().or(self.host_id_snake.as_ref()) {
+            Some(IntOrString::Int(id)) => id.to_string(),
+            Some(IntOrString::String(id)) => id.clone(),
+            None => String::new(),
+        }
+    }
+
+    /// The name, in either spelling; empty if it is missing.
+    pub fn name(&self) -> &str {
+        self.host_name.as_deref().or(self.host_name_snake.as_deref()).unwrap_or_default()
+    }
+}
+
+/// Host and port of an API server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(rules::ENDPOINT_HOST.cel).message(rules::ENDPOINT_HOST.message))]
+pub struct Endpoint {
+    /// IP address or DNS name.
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// TCP port.
+    #[serde(default = "api_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+fn api_port() -> i32 {
+    6443
+}
+
+/// What has become of a request.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvisioningRequestStatus {
+    /// State and message, as O2 IMS has them.
+    #[serde(default)]
+    pub provisioning_status: ProvisioningStatus,
+    /// What the request holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provisioned_resource_set: Option<ProvisionedResourceSet>,
+    /// `Ready`, `Reconciling`, `Stalled` (kstatus) and the stages of provisioning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// `metadata.generation` that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What O2 IMS has no field for.
+    #[serde(default)]
+    pub extensions: StatusExtensions,
+}
+
+/// State and message of a request.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvisioningStatus {
+    /// Where the request is.
+    #[serde(default)]
+    pub provisioning_state: ProvisioningState,
+    /// What is going on, what it waits for, or what is wrong, with the object's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provisioning_message: String,
+    /// When state or message last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provisioning_update_time: Option<Time>,
+}
+
+/// State of a request.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum ProvisioningState {
+    /// Seen; waits for something that is named in the message. Nothing has been made.
+    #[default]
+    Pending,
+    /// Hosts are held, the cluster is being made.
+    Progressing,
+    /// Every asked-for node is Ready at the asked-for version.
+    Fulfilled,
+    /// Wrong, or past a deadline; recovers when the cause is gone.
+    Failed,
+    /// Being taken down; stays until every host is free.
+    Deleting,
+}
+
+impl std::fmt::Display for ProvisioningState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Progressing => "progressing",
+            Self::Fulfilled => "fulfilled",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+        })
+    }
+}
+
+/// What a request holds, by ids that stay the same over restarts.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvisionedResourceSet {
+    /// UID of the Cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub o_cloud_node_cluster_id: Option<String>,
+    /// UIDs of the ByoHosts, in the order of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub o_cloud_infrastructure_resource_ids: Vec<String>,
+}
+
+/// What O2 IMS has no field for.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusExtensions {
+    /// Kubernetes version that is being provisioned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_version: Option<String>,
+    /// Ready nodes of asked-for nodes, such as `1/2`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_nodes: Option<String>,
+    /// Where the cluster's API answers, `host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_plane_endpoint: Option<String>,
+    /// Secret that holds the cluster's kubeconfig, key `value`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_secret: Option<String>,
+    /// Every host of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostName"]))]
+    pub hosts: Vec<HostStatus>,
+}
+
+/// How far one host is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatus {
+    /// Name of the host and of its Node.
+    pub host_name: String,
+    /// Its id.
+    pub host_id: String,
+    /// `control-plane` or `worker`.
+    pub role: String,
+    /// `Free`, `Unavailable`, `Reserved`, `Bootstrapping`, `Joined`, `Ready`, `Failed` or `Cleaning`.
+    pub state: String,
+    /// Why it is not `Ready`, if that is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}

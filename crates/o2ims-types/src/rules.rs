@@ -1,0 +1,174 @@
+//! The rules of a request's values, each as the CEL expression that the API server runs and the words that a user
+//! reads. [`crate::validation`] is their other half.
+//!
+//! A rule on an optional field is written on the object that holds the field, so that its message can name the field.
+
+/// One rule: a CEL expression and what a user is told when it does not hold.
+pub struct FieldRule {
+    /// CEL expression; `self` is the object that carries the rule.
+    pub cel: &'static str,
+    /// What is wrong and what is right, naming the field.
+    pub message: &'static str,
+}
+
+macro_rules! rule {
+    ($(#[$doc:meta])* $name:ident, $cel:expr, $message:expr) => {
+        $(#[$doc])*
+        pub const $name: FieldRule = FieldRule { cel: $cel, message: $message };
+    };
+}
+
+/// `clusterProvisioner` of the Bring-Your-Own-Host provider, the default.
+pub const BYOH: &str = "byoh";
+/// Most masters in one request. etcd gains nothing from more than seven members.
+pub const MAX_MASTERS: usize = 7;
+/// Most workers in one request. Bounds the cost of the rule that host names are unique.
+pub const MAX_WORKERS: usize = 400;
+
+rule!(
+    /// Name of the cluster, its objects and its kubeconfig Secret.
+    CLUSTER_NAME,
+    "!has(self.clusterName) || self.clusterName.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",
+    "clusterName must be a DNS label: lower-case letters, digits and '-', starting with a letter, at most 63 characters"
+);
+rule!(
+    /// Kubernetes versions as Cluster API wants them.
+    K8S_VERSION,
+    "!has(self.k8sVersion) || self.k8sVersion.matches('^v1[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?([+][0-9A-Za-z.-]+)?$')",
+    "k8sVersion must be a Kubernetes version such as v1.33.1"
+);
+rule!(
+    /// A network, written with its network address.
+    POD_CIDR,
+    "!has(self.podCidr) || (isCIDR(self.podCidr) && cidr(self.podCidr).masked() == cidr(self.podCidr))",
+    "podCidr must be a network in CIDR form with no host bits set, such as 192.168.0.0/16"
+);
+rule!(
+    /// A network, written with its network address.
+    SERVICE_CIDR,
+    "!has(self.serviceCidr) || (isCIDR(self.serviceCidr) && cidr(self.serviceCidr).masked() == cidr(self.serviceCidr))",
+    "serviceCidr must be a network in CIDR form with no host bits set, such as 10.128.0.0/12"
+);
+rule!(
+    /// Pods and Services need networks of their own.
+    CIDR_OVERLAP,
+    "!has(self.podCidr) || !has(self.serviceCidr) || !isCIDR(self.podCidr) || !isCIDR(self.serviceCidr) || (!cidr(self.podCidr).containsCIDR(self.serviceCidr) && !cidr(self.serviceCidr).containsCIDR(self.podCidr))",
+    "podCidr and serviceCidr must not overlap"
+);
+rule!(
+    /// Both are needed before anything can be done; templates may supply `k8sVersion`.
+    REQUIRED,
+    "self.clusterProvisioner != 'byoh' || (has(self.clusterName) && has(self.hosts))",
+    "clusterName and hosts are required"
+);
+/// Labels that controllers read are not for requests to set. Not a CEL rule: keys of a map have no bounded length, so the
+/// API server would refuse it as too costly.
+pub const LABELS: &str =
+    "labels must have valid label keys and values, and no key of x-k8s.io, k8s.io, kubernetes.io or oran.org";
+
+rule!(
+    /// etcd needs a majority.
+    MASTERS_ODD,
+    "size(self.masters) % 2 == 1",
+    "hosts.masters must have an odd number of hosts: 1, 3, 5 or 7"
+);
+rule!(
+    /// One host runs one node.
+    MASTERS_UNIQUE,
+    "self.masters.all(a, self.masters.exists_one(b, (has(a.hostName) ? a.hostName : (has(a.host_name) ? a.host_name : '')) == (has(b.hostName) ? b.hostName : (has(b.host_name) ? b.host_name : ''))))",
+    "hosts.masters must not name a host twice"
+);
+rule!(
+    /// One host runs one node.
+    WORKERS_UNIQUE,
+    "!has(self.workers) || self.workers.all(a, self.workers.exists_one(b, (has(a.hostName) ? a.hostName : (has(a.host_name) ? a.host_name : '')) == (has(b.hostName) ? b.hostName : (has(b.host_name) ? b.host_name : ''))))",
+    "hosts.workers must not name a host twice"
+);
+rule!(
+    /// One host runs one node.
+    ROLES_DISJOINT,
+    "!has(self.workers) || !self.workers.exists(a, self.masters.exists(b, (has(a.hostName) ? a.hostName : (has(a.host_name) ? a.host_name : '')) == (has(b.hostName) ? b.hostName : (has(b.host_name) ? b.host_name : ''))))",
+    "hosts.masters and hosts.workers must not name the same host"
+);
+rule!(
+    /// Either spelling, but one.
+    HOST_ID_PRESENT,
+    "has(self.hostId) != has(self.host_id)",
+    "hostId is required (host_id is read too; give one of them)"
+);
+/// It becomes the value of the label `host-id`. In the CRD this is a pattern and a minimum: CEL takes a value that may be
+/// a number or a string for one of unbounded length.
+pub const HOST_ID: &str =
+    "hostId must be a number from 0 or a label value: letters, digits, '-', '_' and '.', at most 63 characters";
+/// The pattern of a `hostId` that is a string.
+pub const HOST_ID_PATTERN: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+/// The pattern of a time limit: Go's durations, without a sign, and bounded so that none overflows. A template with
+/// another one could not be read.
+pub const DURATION_PATTERN: &str = "^([0-9]{1,6}([.][0-9]{1,6})?(h|m|s|ms))+$";
+
+rule!(
+    /// Either spelling, but one.
+    HOST_NAME_PRESENT,
+    "has(self.hostName) != has(self.host_name)",
+    "hostName is required (host_name is read too; give one of them)"
+);
+rule!(
+    /// BYOH finds the Node of a host by its name.
+    HOST_NAME,
+    "(has(self.hostName) ? self.hostName : (has(self.host_name) ? self.host_name : 'a')).matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+    "hostName must be a DNS name: lower-case letters, digits, '-' and '.', at most 63 characters"
+);
+rule!(
+    /// Checked against the addresses that the host reports.
+    HOST_IP,
+    "!has(self.hostIp) || isIP(self.hostIp)",
+    "hostIp must be an IP address"
+);
+rule!(
+    /// The address that clients and nodes use to reach the API server.
+    ENDPOINT_HOST,
+    "isIP(self.host) || self.host.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+    "controlPlaneEndpoint.host must be an IP address or a DNS name"
+);
+rule!(
+    /// The cluster's objects carry this name.
+    CLUSTER_NAME_IMMUTABLE,
+    "has(self.clusterName) == has(oldSelf.clusterName) && (!has(self.clusterName) || self.clusterName == oldSelf.clusterName)",
+    "clusterName cannot change: delete this request and make a new one"
+);
+rule!(
+    /// The provisioner's objects exist.
+    PROVISIONER_IMMUTABLE,
+    "self.clusterProvisioner == oldSelf.clusterProvisioner",
+    "clusterProvisioner cannot change: delete this request and make a new one"
+);
+rule!(
+    /// Networks are built into every node of a running cluster.
+    NETWORK_IMMUTABLE,
+    "has(self.podCidr) == has(oldSelf.podCidr) && (!has(self.podCidr) || self.podCidr == oldSelf.podCidr) && has(self.serviceCidr) == has(oldSelf.serviceCidr) && (!has(self.serviceCidr) || self.serviceCidr == oldSelf.serviceCidr)",
+    "podCidr and serviceCidr cannot change: delete this request and make a new one"
+);
+rule!(
+    /// The endpoint stands in every node's kubeconfig and certificate.
+    ENDPOINT_IMMUTABLE,
+    "has(self.controlPlaneEndpoint) == has(oldSelf.controlPlaneEndpoint) && (!has(self.controlPlaneEndpoint) || self.controlPlaneEndpoint == oldSelf.controlPlaneEndpoint)",
+    "controlPlaneEndpoint cannot change: delete this request and make a new one"
+);
+rule!(
+    /// A template decides how nodes are installed and joined.
+    TEMPLATE_IMMUTABLE,
+    "self.templateName == oldSelf.templateName && self.templateVersion == oldSelf.templateVersion",
+    "templateName and templateVersion cannot change: delete this request and make a new one"
+);
+rule!(
+    /// Sits at the root of the object, where the status can be read: until hosts are reserved, a mistake can be mended.
+    CONTROL_PLANE_FROZEN,
+    "!has(oldSelf.status) || !has(oldSelf.status.provisionedResourceSet) || (has(self.spec.templateParameters.k8sVersion) == has(oldSelf.spec.templateParameters.k8sVersion) && (!has(self.spec.templateParameters.k8sVersion) || self.spec.templateParameters.k8sVersion == oldSelf.spec.templateParameters.k8sVersion) && has(self.spec.templateParameters.labels) == has(oldSelf.spec.templateParameters.labels) && (!has(self.spec.templateParameters.labels) || self.spec.templateParameters.labels == oldSelf.spec.templateParameters.labels) && has(self.spec.templateParameters.hosts) == has(oldSelf.spec.templateParameters.hosts) && (!has(self.spec.templateParameters.hosts) || self.spec.templateParameters.hosts.masters == oldSelf.spec.templateParameters.hosts.masters))",
+    "k8sVersion, labels and hosts.masters cannot change once the cluster is being provisioned (this release does not upgrade clusters); hosts.workers can"
+);
+rule!(
+    /// How a template is found by the name and version of a request.
+    TEMPLATE_OBJECT_NAME,
+    "self.metadata.name == self.spec.name + '-' + self.spec.version",
+    "metadata.name must be <spec.name>-<spec.version>"
+);

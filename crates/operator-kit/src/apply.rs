@@ -1,0 +1,218 @@
+//! Writing objects: server-side apply, deletes and metadata patches, each with a precondition and a time limit.
+//!
+//! What the messages of apply, delete and metadata patches leave out is the object: the caller names it.
+//!
+//! An apply whose answer was lost is harmless to repeat, which is why objects are applied and not created.
+
+use std::{collections::BTreeMap, fmt::Debug, future::Future, time::Duration};
+
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    core::{ApiResource, DynamicObject, PartialObjectMeta},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::outcome::{Error, is_not_found};
+
+/// Limit of one call, above the client's own limit for one request.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+/// No stored object has this revision (the first write to etcd is revision 2), so that an update that carries it
+/// conflicts with any object that exists, while a create does not look at it. `"0"` would not do: it means "any
+/// revision" for built-in kinds that allow unconditional updates.
+const REVISION_OF_NOTHING: &str = "1";
+
+/// What must hold on the server for an apply to be carried out; otherwise it ends in [`Error::Conflict`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precondition<'a> {
+    /// Create or update.
+    None,
+    /// Create only: an object of that name is never taken over.
+    MustNotExist,
+    /// Update only, and only the object with this UID.
+    Uid(&'a str),
+}
+
+/// How a delete ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// The API server took the delete; finalizers may keep the object for a while.
+    Deleted,
+    /// There was no such object.
+    NotFound,
+}
+
+/// An API of a kind that is known at run time only; `namespace` is `None` for cluster-scoped kinds and for all
+/// namespaces.
+pub fn dynamic_api(client: &Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    }
+}
+
+/// Runs a call with the time limit of this module and classifies its error; `what` says what it was for.
+pub async fn limited<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(CALL_LIMIT, call).await {
+        Ok(result) => result.map_err(|error| Error::from(error).context(what)),
+        Err(_) => Err(Error::transient(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
+    }
+}
+
+/// Applies `object`, which must carry `apiVersion`, `kind`, `metadata.name` and only the fields that `manager` owns.
+/// Ownership of these is forced; fields that `manager` owned before and no longer sends are removed.
+///
+/// Returns the object as stored. Errors: [`Error::Conflict`] if the precondition does not hold, [`Error::Terminal`]
+/// if the object is invalid, [`Error::Transient`] if the kind is missing or the server is unavailable.
+pub async fn apply<K>(api: &Api<K>, object: &Value, manager: &str, precondition: Precondition<'_>) -> Result<K, Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let kind = object["kind"].as_str().unwrap_or("object");
+    let Some(name) = object["metadata"]["name"].as_str() else {
+        return Err(Error::terminal(format!("cannot apply a {kind} without metadata.name")));
+    };
+    let params = PatchParams::apply(manager).force();
+    let guarded = match precondition {
+        Precondition::None => None,
+        Precondition::MustNotExist => Some(("resourceVersion", REVISION_OF_NOTHING)),
+        Precondition::Uid(uid) => Some(("uid", uid)),
+    };
+    match guarded {
+        None => limited("apply", api.patch(name, &params, &Patch::Apply(object))).await,
+        Some((field, value)) => {
+            let mut object = object.clone();
+            object["metadata"][field] = Value::from(value);
+            limited("apply", api.patch(name, &params, &Patch::Apply(&object))).await
+        }
+    }
+}
+
+/// Deletes the object of this name if it still has this UID; dependants are collected in the background.
+///
+/// Errors: [`Error::Conflict`] if the name belongs to another object by now.
+pub async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<Deletion, Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let params =
+        DeleteParams::background().preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    let call = async {
+        match api.delete(name, &params).await {
+            Ok(_) => Ok(Deletion::Deleted),
+            Err(kube::Error::Api(status)) if is_not_found(&status) => Ok(Deletion::NotFound),
+            Err(error) => Err(error),
+        }
+    };
+    limited("delete", call).await
+}
+
+/// Labels and annotations to set (`Some`) or to remove (`None`); others stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetadataPatch {
+    /// Labels by key.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Annotations by key.
+    pub annotations: BTreeMap<String, Option<String>>,
+}
+
+/// Changes labels and annotations of an object that somebody else owns, if it still has `resource_version`.
+///
+/// Errors: [`Error::Conflict`] if the object changed since.
+pub async fn patch_metadata<K>(
+    api: &Api<K>,
+    name: &str,
+    resource_version: &str,
+    patch: &MetadataPatch,
+    manager: &str,
+) -> Result<PartialObjectMeta<K>, Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut metadata = json!({ "resourceVersion": resource_version });
+    if !patch.labels.is_empty() {
+        metadata["labels"] = serde_json::to_value(&patch.labels)?;
+    }
+    if !patch.annotations.is_empty() {
+        metadata["annotations"] = serde_json::to_value(&patch.annotations)?;
+    }
+    merge_metadata(api, name, &metadata, manager).await
+}
+
+/// Adds the finalizer. `Ok(false)` if the object has it already; nothing is written then.
+///
+/// Errors: [`Error::Conflict`] if `object` is outdated, or is being deleted (the API server takes no new finalizer
+/// then).
+pub async fn add_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str, manager: &str) -> Result<bool, Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    if object.finalizers().iter().any(|present| present == finalizer) {
+        return Ok(false);
+    }
+    if object.meta().deletion_timestamp.is_some() {
+        return Err(Error::conflict(format!("{} is being deleted and takes no new finalizer", object.name_any())));
+    }
+    let finalizers = object.finalizers().iter().map(String::as_str).chain([finalizer]).collect();
+    write_finalizers(api, object, finalizers, manager).await?;
+    Ok(true)
+}
+
+/// Removes the finalizer. `Ok(false)` if the object or the finalizer is gone already.
+///
+/// Errors: [`Error::Conflict`] if `object` is outdated.
+pub async fn remove_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str, manager: &str) -> Result<bool, Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    if !object.finalizers().iter().any(|present| present == finalizer) {
+        return Ok(false);
+    }
+    let finalizers = object.finalizers().iter().map(String::as_str).filter(|present| *present != finalizer).collect();
+    write_finalizers(api, object, finalizers, manager).await
+}
+
+/// `Ok(false)` if the object is gone.
+async fn write_finalizers<K>(api: &Api<K>, object: &K, finalizers: Vec<&str>, manager: &str) -> Result<bool, Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    // The whole list is replaced, so the revision guards the entries of others.
+    let metadata = json!({ "resourceVersion": object.resource_version(), "finalizers": finalizers });
+    let name = object.name_any();
+    let call = async {
+        match send_metadata(api, &name, &metadata, manager).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if is_not_found(&status) => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    limited(&format!("changing finalizers of {name}"), call).await
+}
+
+async fn merge_metadata<K>(
+    api: &Api<K>,
+    name: &str,
+    metadata: &Value,
+    manager: &str,
+) -> Result<PartialObjectMeta<K>, Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    limited("change metadata", send_metadata(api, name, metadata, manager)).await
+}
+
+async fn send_metadata<K>(
+    api: &Api<K>,
+    name: &str,
+    metadata: &Value,
+    manager: &str,
+) -> kube::Result<PartialObjectMeta<K>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    api.patch_metadata(name, &params, &Patch::Merge(json!({ "metadata": metadata }))).await
+}

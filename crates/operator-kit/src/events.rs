@@ -1,0 +1,57 @@
+//! Kubernetes events. They inform people; a failure to publish one never fails a reconcile.
+//!
+//! Needs the rights `create` and `patch` on `events` of `events.k8s.io` (repeats are counted by a patch).
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+
+use crate::status::truncated;
+
+/// Longest note that the API takes, in bytes (`events.k8s.io/v1`, `note`).
+const NOTE_MAX: usize = 1024;
+/// The recorder has no limit of its own, and a reconcile must not wait for an event.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
+
+/// Publishes events of one controller. Publish on change only: the caller decides.
+#[derive(Clone)]
+pub struct Events(Recorder);
+
+impl Events {
+    /// `controller` names the controller, `instance` the process (its pod).
+    pub fn new(client: Client, controller: impl Into<String>, instance: impl Into<String>) -> Self {
+        let reporter = Reporter { controller: controller.into(), instance: Some(instance.into()) };
+        Self(Recorder::new(client, reporter))
+    }
+
+    /// Something expected happened. `reason` and `action` are CamelCase constants of at most 128 characters.
+    pub async fn normal(&self, regarding: &ObjectReference, reason: &str, action: &str, note: &str) {
+        self.publish(EventType::Normal, regarding, reason, action, note).await;
+    }
+
+    /// Something that people should look at.
+    pub async fn warning(&self, regarding: &ObjectReference, reason: &str, action: &str, note: &str) {
+        self.publish(EventType::Warning, regarding, reason, action, note).await;
+    }
+
+    async fn publish(&self, type_: EventType, regarding: &ObjectReference, reason: &str, action: &str, note: &str) {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            action: action.to_owned(),
+            note: Some(truncated(note.to_owned(), NOTE_MAX)),
+            secondary: None,
+        };
+        match tokio::time::timeout(PUBLISH_LIMIT, self.0.publish(&event, regarding)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(reason, error = %crate::outcome::Error::from(error), "event not published");
+            }
+            Err(_) => tracing::warn!(reason, "event not published: no answer"),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Every object of every kind in a cluster, to compare before and after.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use kube::discovery::{Discovery, verbs};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+
+/// Kinds that come and go by themselves.
+const FLEETING: [&str; 4] = ["Event", "Lease", "ConfigMapLock", "ComponentStatus"];
+
+/// Every object, as `Kind namespace/name`.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn objects(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+    let discovery = Discovery::new(client.clone()).run().await.context("asking for the kinds of the API server")?;
+    let mut all = BTreeSet::new();
+    for group in discovery.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            if !capabilities.supports_operation(verbs::LIST) || FLEETING.contains(&resource.kind.as_str()) {
+                continue;
+            }
+            let api: Api<kube::core::DynamicObject> = Api::all_with(client.clone(), &resource);
+            let list = api
+                .list_metadata(&ListParams::default())
+                .await
+                .with_context(|| format!("listing {}", resource.plural))?;
+            for object in list.items {
+                let namespace = object.namespace().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+                all.insert(format!("{} {namespace}{}", resource.kind, object.name_any()));
+            }
+        }
+    }
+    Ok(all)
+}

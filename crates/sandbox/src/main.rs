@@ -1,0 +1,160 @@
+//! `sandbox run`: the product on this machine, from the example request to a cluster with Ready nodes and, with `--once`,
+//! back to free hosts.
+
+mod follow;
+mod report;
+mod state_dir;
+mod tour;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use sandbox::{Stack, StackOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(version, about = "The product on this machine: real control plane, Cluster API and BYOH; SIMULATED hosts")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything and apply the example request.
+    Run(RunArguments),
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    /// Delete the request again, check that nothing is left of it, and end.
+    #[arg(long)]
+    once: bool,
+    /// Folder for the administrator's kubeconfig and for links to kubectl and the operator's log.
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+}
+
+/// The line that tells `mgmt.sh` that the sandbox is up and that nothing more is coming.
+const UP: &str = "The sandbox is up.";
+/// Exit code of a program that was interrupted, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Command::Run(arguments) = Arguments::parse().command;
+    // What the hosts do, and what is wrong in the ConfigMap that breaks them; the clients' own lines are noise here.
+    let default = if arguments.once { "off,hostsim=warn" } else { "off,hostsim=info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    match run(&arguments).await {
+        Ok(Ending::Finished) => ExitCode::SUCCESS,
+        Ok(Ending::Interrupted) => {
+            say("interrupted; everything is stopped");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            say(&format!("\nFAILED: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Ending {
+    Finished,
+    Interrupted,
+}
+
+async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
+    let mut stop = Stop::new()?;
+    let begun = Instant::now();
+    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name("o2ims-operator");
+    if !program.is_file() {
+        anyhow::bail!("{} is missing; cargo build -p o2ims-operator makes it", program.display());
+    }
+    let started = Stack::start(StackOptions::new(program), move |line| say_at(begun, line));
+    let mut stack = tokio::select! {
+        stack = started => stack?,
+        () = stop.asked() => return Ok(Ending::Interrupted),
+    };
+    let result = tokio::select! {
+        result = stay(&mut stack, arguments, begun) => result.map(|()| Ending::Finished),
+        ending = async { stop.asked().await; Ending::Interrupted } => Ok(ending),
+    };
+    let result = match result {
+        Ok(Ending::Finished) if !arguments.once => {
+            let failure = tokio::select! {
+                failure = tour::failure(&mut stack) => Some(failure),
+                () = stop.asked() => None,
+            };
+            failure.map_or(Ok(Ending::Finished), |failure| Err(anyhow::anyhow!(failure)))
+        }
+        Err(error) => {
+            let log = stack.operator.as_ref().map(|operator| operator.log_tail(20)).unwrap_or_default();
+            Err(error.context(format!("the last lines of the operator's log:\n{log}\n")))
+        }
+        result => result,
+    };
+    let stopped = stack.stop().await;
+    if let Some(folder) = &arguments.state_dir {
+        state_dir::clear(folder);
+    }
+    let ending = result?;
+    stopped.context("stopping")?;
+    if matches!(ending, Ending::Finished) {
+        say_at(begun, "everything is stopped");
+    }
+    Ok(ending)
+}
+
+/// Everything between the start and the stop.
+async fn stay(stack: &mut Stack, arguments: &RunArguments, begun: Instant) -> anyhow::Result<()> {
+    if let Some(folder) = &arguments.state_dir {
+        state_dir::write(folder, stack)?;
+    }
+    tour::tour(stack, arguments.once, begun).await?;
+    if !arguments.once {
+        stack.site.watch_failures("default", hostsim::FAILURES_CONFIG_MAP);
+        say(UP);
+    }
+    Ok(())
+}
+
+/// The signals that end the sandbox.
+struct Stop([Signal; 3]);
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        let [interrupt, terminate, hangup] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        Ok(Self([signal(interrupt)?, signal(terminate)?, signal(hangup)?]))
+    }
+
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Prints a line. A reader that is gone must not keep the sandbox from stopping in order.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a line with the seconds since the start.
+fn say_at(begun: Instant, line: &str) {
+    say(&format!("[{:6.1} s] {line}", begun.elapsed().as_secs_f32()));
+}

@@ -1,0 +1,71 @@
+//! CRDs and webhook configurations of a provider, as its own sources have them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::objects::read_yaml;
+
+/// JSON, as it is read at every start and YAML takes many times as long.
+const DEFINITIONS: &str = "crds.json";
+const WEBHOOKS: &str = "webhooks.json";
+
+/// Reads the manifests of a provider's `config` folder and stores them in a cache entry.
+pub(crate) fn store(config: &Path, entry: &Path) -> Result<()> {
+    let bases = config.join("crd/bases");
+    let mut definitions = Vec::new();
+    for path in yaml_files(&bases)? {
+        definitions.extend(read(&path)?.into_iter().map(as_released));
+    }
+    if definitions.is_empty() {
+        bail!("no CRDs in {}", bases.display());
+    }
+    let webhooks = read(&config.join("webhook/manifests.yaml"))?;
+    fs::write(entry.join(DEFINITIONS), serde_json::to_vec(&definitions)?)?;
+    fs::write(entry.join(WEBHOOKS), serde_json::to_vec(&webhooks)?)?;
+    Ok(())
+}
+
+/// The CRDs of a cache entry.
+pub(crate) fn definitions(entry: &Path) -> Result<Vec<Value>> {
+    load(&entry.join(DEFINITIONS))
+}
+
+/// The webhook configurations of a cache entry.
+pub(crate) fn webhooks(entry: &Path) -> Result<Vec<Value>> {
+    load(&entry.join(WEBHOOKS))
+}
+
+/// What a release's kustomization adds to a generated CRD: the label that maps the contract to the API version. Cluster
+/// API does not find a provider's kinds without it.
+fn as_released(mut definition: Value) -> Value {
+    if let Some(object) = definition.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = definition["metadata"].as_object_mut() {
+        metadata.remove("creationTimestamp");
+        let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+        labels["cluster.x-k8s.io/v1beta1"] = "v1beta1".into();
+    }
+    definition
+}
+
+fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    read_yaml(&text).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn load(path: &Path) -> Result<Vec<Value>> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged; remove its folder", path.display()))
+}

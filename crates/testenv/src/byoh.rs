@@ -1,0 +1,128 @@
+//! The Bring-Your-Own-Host provider: the released module, or a checkout of a fork.
+
+use anyhow::{Result, anyhow};
+use kube::api::PostParams;
+use kube::core::{DynamicObject, GroupVersionKind};
+use kube::discovery::ApiResource;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::assets;
+use crate::binaries::{Built, Cache, Module, Recipe};
+use crate::checkout::Checkout;
+use crate::objects;
+use crate::provider::{Launch, Provider, Setting, wait_in_force};
+
+/// Names a checkout of another BYOH tree than the released one.
+const CHECKOUT: &str = "O2IMS_BYOH_CHECKOUT";
+/// The manager has no flag for it.
+const WEBHOOK_PORT: u16 = 9443;
+/// The only account that BYOH's own webhook lets change hosts besides their agents.
+const USER: &str = "system:serviceaccount:byoh-system:byoh-controller-manager";
+
+static MODULE: Module =
+    Module { go_mod: include_str!("../modules/byoh/go.mod"), go_sum: include_str!("../modules/byoh/go.sum") };
+
+const RECIPE: &Recipe = &Recipe {
+    name: "byoh-manager",
+    version: "v0.5.0",
+    module: &MODULE,
+    package: "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost",
+    stamps: "",
+    manifests: Some(("github.com/vmware-tanzu/cluster-api-provider-bringyourownhost", "config")),
+    seconds: 55,
+    in_assets_folder: false,
+};
+
+/// Which of the two BYOH in use is installed; they differ in what they write and expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByohDialect {
+    /// The released v0.5.0.
+    Upstream,
+    /// The Platform9 fork: uninstallation by a Secret, and heartbeats of the agents.
+    Platform9,
+}
+
+/// The manager of the checkout that the environment names, or else the released one.
+pub(crate) async fn program(cache: &Cache) -> Result<Built> {
+    match Checkout::from_environment(CHECKOUT)? {
+        Some(checkout) => cache.checkout(RECIPE.name, &checkout).await,
+        None => cache.program(RECIPE).await,
+    }
+}
+
+pub(crate) async fn provider(cache: &Cache) -> Result<Provider> {
+    Ok(Provider {
+        name: "byoh",
+        built: program(cache).await?,
+        namespace: "byoh-system",
+        user: USER,
+        prefix: "byoh",
+        fixed_webhook_port: Some(WEBHOOK_PORT),
+        // A fixed place below the folder for temporary files, which `launch` moves.
+        certificates: "tmp/k8s-webhook-server/serving-certs",
+        launch,
+    })
+}
+
+/// Which dialect the program of this provider speaks, told by its CRDs.
+pub(crate) fn dialect(provider: &Provider) -> Result<ByohDialect> {
+    let definitions = assets::definitions(provider.built.folder())?;
+    let host = definitions
+        .iter()
+        .find(|definition| definition["spec"]["names"]["kind"] == "ByoHost")
+        .ok_or_else(|| anyhow!("BYOH has no CRD for ByoHost"))?;
+    let path = "/schema/openAPIV3Schema/properties/spec/properties/uninstallationSecret";
+    let versions = host["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let by_secret = versions.iter().any(|version| version.pointer(path).is_some());
+    Ok(if by_secret { ByohDialect::Platform9 } else { ByohDialect::Upstream })
+}
+
+fn launch(setting: &Setting) -> Launch {
+    let temporary = setting.folder.join("tmp");
+    let arguments = vec![
+        format!("--kubeconfig={}", setting.kubeconfig.display()),
+        format!("--metrics-addr=127.0.0.1:{}", setting.diagnostics_port),
+        format!("--health-probe-bind-address=127.0.0.1:{}", setting.health_port),
+    ];
+    Launch { arguments, environment: vec![("TMPDIR", temporary)] }
+}
+
+/// What BYOH's installation grants to host agents.
+pub(crate) async fn grant_agents(client: &Client) -> Result<()> {
+    let allow = |group: &str, resources: &[&str], verbs: &[&str]| -> Value {
+        json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
+    };
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "byoh-hosts"},
+        "rules": [
+            allow("infrastructure.cluster.x-k8s.io", &["byohosts", "byohosts/status"], &["*"]),
+            allow("", &["secrets"], &["get"]),
+            allow("certificates.k8s.io", &["certificatesigningrequests"], &["create", "get", "list", "watch"]),
+            allow("", &["events"], &["*"]),
+        ],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "byoh-hosts"},
+        "subjects": [{"kind": "Group", "name": "byoh:hosts", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "ClusterRole", "name": "byoh-hosts", "apiGroup": "rbac.authorization.k8s.io"},
+    });
+    objects::apply(client, vec![role, binding]).await
+}
+
+/// Waits until BYOH's webhook takes part in requests: it refuses hosts from anyone who is not an agent.
+pub(crate) async fn wait_for_webhooks(client: &Client) -> Result<()> {
+    let kind = GroupVersionKind::gvk("infrastructure.cluster.x-k8s.io", "v1beta1", "ByoHost");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "byohosts");
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
+    let mut host = DynamicObject::new("probe", &resource);
+    host.data = json!({"spec": {}});
+    let dry_run = PostParams { dry_run: true, ..Default::default() };
+    wait_in_force(
+        "BYOH",
+        async || matches!(api.create(&dry_run, &host).await, Err(kube::Error::Api(status)) if status.code == 403),
+    )
+    .await
+}

@@ -1,0 +1,88 @@
+//! The bed's folder: keys, logs and etcd's data, gone with the bed.
+
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::ports::random;
+
+const PREFIX: &str = "o2ims-bed-";
+const LOCK: &str = "lock";
+
+/// A new private folder; removed on drop. Its lock tells others that its owner is alive.
+pub(crate) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Makes the folder in memory where the machine has a place for that, since etcd writes a lot, and removes the
+    /// folders of owners that were killed.
+    pub(crate) fn create() -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        sweep(&parent);
+        let path = parent.join(format!("{PREFIX}{:016x}", random()));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot create the bed's folder {}", path.display()))?;
+        let lock = File::create(path.join(LOCK))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file that only we can read, in a subfolder if `name` has one.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        write_private(&path, content.as_ref())?;
+        Ok(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A process that was only just killed may still write here; what is left then is swept by the next bed.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Writes a file with mode 0600, and the folders above it.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
+    let write = || {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, content)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes the folders whose lock is free. A folder that is only just being made has no lock yet and is left alone.
+fn sweep(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+        let abandoned = match File::open(entry.path().join(LOCK)) {
+            Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && is_old(&lock),
+            Err(_) => false,
+        };
+        if abandoned {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A lock file of the last seconds may not be locked yet.
+fn is_old(lock: &File) -> bool {
+    let age = lock.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed().unwrap_or_default());
+    age.is_ok_and(|age| age > Duration::from_secs(5))
+}

@@ -1,0 +1,89 @@
+//! Builds the programs of a test bed, or starts one to play with.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use testenv::{Bed, Options};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(version, about = "A real management cluster (Kubernetes, Cluster API, BYOH) as plain processes")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything that is not in the cache yet.
+    Build,
+    /// Start a management cluster and keep it until Ctrl-C.
+    Up {
+        /// Leave out Cluster API and BYOH.
+        #[arg(long)]
+        bare: bool,
+        /// Leave out BYOH.
+        #[arg(long)]
+        without_byoh: bool,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    let line = |text: &str| eprintln!("{text}");
+    match command {
+        Command::Build => {
+            for program in testenv::build_all(line).await? {
+                println!("{}", program.display());
+            }
+            Ok(())
+        }
+        Command::Up { bare, without_byoh } => up(Options { cluster_api: !bare, byoh: !bare && !without_byoh }).await,
+    }
+}
+
+async fn up(options: Options) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let begun = Instant::now();
+    let started = Bed::start(options, move |text| eprintln!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32()));
+    let bed = tokio::select! {
+        bed = started => bed?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    let kubeconfig = bed.dir().join("admin.kubeconfig");
+    bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig)?;
+    println!("kubeconfig: {}", kubeconfig.display());
+    println!("kubectl:    {}", bed.kubectl().display());
+    if let Some(dialect) = bed.byoh_dialect() {
+        println!("BYOH:       {dialect:?}");
+    }
+    println!("Ctrl-C stops it.");
+    let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = look.tick() => if let Some(failure) = bed.failed() {
+                // Stopping may fail too then; the reason is what counts.
+                let _ = bed.stop().await;
+                bail!(failure);
+            },
+        }
+    }
+    eprintln!("stopping ...");
+    bed.stop().await
+}

@@ -1,0 +1,172 @@
+//! A child process with a log file: started, watched, stopped.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+/// How often a condition outside of our reach (readiness, exit) is looked at.
+const LOOK: Duration = Duration::from_millis(25);
+/// How long a process may take to leave after SIGTERM before it is killed.
+const LEAVE: Duration = Duration::from_secs(10);
+/// How long it may take until all threads of a paused process have noticed; milliseconds on an idle machine.
+const PAUSE: Duration = Duration::from_secs(10);
+/// How much of a log an error quotes.
+const QUOTED_LINES: usize = 15;
+
+/// A running program; killed on drop.
+pub(crate) struct Process {
+    name: String,
+    log: PathBuf,
+    pid: Pid,
+    child: Mutex<Child>,
+}
+
+impl Process {
+    /// Starts the program, in a process group of its own: a Ctrl-C at the terminal is for us, who then stop in order.
+    pub(crate) fn start(name: &str, program: &Path, arguments: &[String], log: &Path) -> Result<Self> {
+        Self::start_with(name, program, arguments, &[], log)
+    }
+
+    pub(crate) fn start_with(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, &Path)],
+        log: &Path,
+    ) -> Result<Self> {
+        let start = || -> Result<(Child, Pid)> {
+            if let Some(parent) = log.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            let output = File::options().create(true).append(true).open(log)?;
+            let child = Command::new(program)
+                .args(arguments)
+                .envs(environment.iter().copied())
+                .stdin(Stdio::null())
+                .stdout(output.try_clone()?)
+                .stderr(output)
+                .process_group(0)
+                .kill_on_drop(true)
+                .spawn()?;
+            let id = child.id().ok_or_else(|| anyhow!("it ended at once"))?;
+            let pid = Pid::from_raw(i32::try_from(id)?).ok_or_else(|| anyhow!("it has no process id"))?;
+            Ok((child, pid))
+        };
+        let (child, pid) = start().with_context(|| format!("cannot start {name} ({})", program.display()))?;
+        Ok(Self { name: name.to_owned(), log: log.to_path_buf(), pid, child: Mutex::new(child) })
+    }
+
+    pub(crate) fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Waits until `ready` says so; an exit or the deadline is an error that quotes the log.
+    pub(crate) async fn wait_ready<F>(&self, deadline: Duration, ready: impl Fn() -> F) -> Result<()>
+    where
+        F: Future<Output = bool>,
+    {
+        let started = Instant::now();
+        loop {
+            // An answer may also hang: the limit keeps the deadline honest.
+            if tokio::time::timeout(Duration::from_secs(5), ready()).await.unwrap_or(false) {
+                return Ok(());
+            }
+            if let Some(failure) = self.failed() {
+                bail!(failure);
+            }
+            if started.elapsed() > deadline {
+                bail!("{} was not ready after {} s; {}", self.name, deadline.as_secs(), self.last_lines());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What to say if the process is gone although nobody stopped it.
+    pub(crate) fn failed(&self) -> Option<String> {
+        let status = self.exit_status()?;
+        Some(format!("{} ended unexpectedly ({status}); {}", self.name, self.last_lines()))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        if self.exit_status().is_some() {
+            bail!("{} is not running", self.name);
+        }
+        kill_process(self.pid, signal).with_context(|| format!("cannot send {signal:?} to {}", self.name))
+    }
+
+    /// Stops the process's clock. The signal alone does not mean that: threads that run at the moment go on for a while.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let asked = Instant::now();
+        while !self.is_paused() {
+            if asked.elapsed() > PAUSE {
+                bail!("{} does not pause", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Whether all threads are stopped: `T` after the name in `/proc/ID/task/THREAD/stat`.
+    fn is_paused(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.id())) else { return false };
+        threads.flatten().all(|thread| {
+            let text = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            text.rsplit_once(')').is_some_and(|(_, state)| state.trim_start().starts_with('T'))
+        })
+    }
+
+    /// Asks the process to leave, without waiting. A paused process could not hear it, so it goes on first.
+    pub(crate) fn ask_to_leave(&self) {
+        // Failing means that it is gone already.
+        let _ = self.signal(Signal::TERM);
+        let _ = self.signal(Signal::CONT);
+    }
+
+    /// Ends the process and waits for it: politely first, then by force.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        self.ask_to_leave();
+        let asked = Instant::now();
+        let mut forced = false;
+        while self.exit_status().is_none() {
+            if asked.elapsed() > LEAVE && !forced {
+                let _ = self.signal(Signal::KILL);
+                forced = true;
+            }
+            if asked.elapsed() > LEAVE * 2 {
+                bail!("{} (process {}) does not end", self.name, self.id());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the process by force and waits for it: for one whose work is not wanted any more.
+    pub(crate) async fn kill(&self) -> Result<()> {
+        let _ = self.signal(Signal::KILL);
+        self.stop().await
+    }
+
+    fn exit_status(&self) -> Option<ExitStatus> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        // An error here means that the exit was collected elsewhere, which nothing in this crate does.
+        child.try_wait().unwrap_or_default()
+    }
+
+    fn last_lines(&self) -> String {
+        let text = fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(QUOTED_LINES)..).unwrap_or_default().join("\n");
+        format!("the last lines of {}:\n{last}", self.log.display())
+    }
+}

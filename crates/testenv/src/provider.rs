@@ -1,0 +1,206 @@
+//! What Cluster API's managers and BYOH's have in common: CRDs, an identity, a process, webhooks.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use kube::Client;
+use serde_json::{Value, json};
+
+use crate::assets;
+use crate::binaries::Built;
+use crate::certificates::Pair;
+use crate::control_plane::ControlPlane;
+use crate::folder::Folder;
+use crate::objects;
+use crate::ports::Ports;
+use crate::process::Process;
+
+/// A manager that is asked to serve webhooks needs its caches first; a second is normal.
+const READY: Duration = Duration::from_secs(60);
+/// The API server reads webhook configurations from a watch; normally within milliseconds.
+const IN_FORCE: Duration = Duration::from_secs(20);
+
+/// A manager with everything that belongs to it.
+pub(crate) struct Provider {
+    /// The process, its log and its folder are called so.
+    pub(crate) name: &'static str,
+    pub(crate) built: Built,
+    /// The namespace of a real installation.
+    pub(crate) namespace: &'static str,
+    /// Whom its requests come from.
+    pub(crate) user: &'static str,
+    /// What a release's kustomization puts before the names of the webhook configurations.
+    pub(crate) prefix: &'static str,
+    /// The port of its webhook server if it has no flag for it.
+    pub(crate) fixed_webhook_port: Option<u16>,
+    /// Where, below its folder, it reads its webhook server's certificate.
+    pub(crate) certificates: &'static str,
+    /// Flags and environment; they differ from manager to manager.
+    pub(crate) launch: fn(&Setting) -> Launch,
+}
+
+/// What a manager is started with, spelled in its own way by [`Provider::launch`].
+pub(crate) struct Setting {
+    /// The provider's own folder.
+    pub(crate) folder: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) webhook_port: u16,
+    pub(crate) health_port: u16,
+    pub(crate) diagnostics_port: u16,
+}
+
+/// Arguments and environment of a process.
+pub(crate) struct Launch {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(&'static str, PathBuf)>,
+}
+
+/// A started manager that may not be ready yet.
+struct Started {
+    process: Process,
+    health_port: u16,
+    webhook_port: u16,
+}
+
+/// Installs providers as `clusterctl` would: CRDs, namespaces and rights, managers, and webhooks when all managers are
+/// ready to answer them. Returns the managers' processes.
+pub(crate) async fn install(
+    providers: &[Provider],
+    control_plane: &ControlPlane,
+    folder: &Folder,
+    ports: &mut Ports,
+) -> Result<Vec<Process>> {
+    let client = &control_plane.admin;
+    let mut definitions = Vec::new();
+    for provider in providers {
+        definitions.extend(assets::definitions(provider.built.folder())?);
+    }
+    objects::create_definitions(client, &definitions).await?;
+    objects::apply(client, providers.iter().flat_map(namespace_and_rights).collect()).await?;
+
+    let mut started = Vec::new();
+    for provider in providers {
+        started.push(provider.start(control_plane, folder, ports)?);
+    }
+    for (provider, manager) in providers.iter().zip(&started) {
+        let webhook = webhook_client(control_plane, manager.webhook_port)?;
+        manager
+            .process
+            .wait_ready(READY, || async {
+                crate::http_probe::answers(manager.health_port, "/readyz").await
+                    // BYOH's /readyz says nothing about its webhook server.
+                    && (provider.fixed_webhook_port.is_none() || speaks_tls(&webhook).await)
+            })
+            .await?;
+    }
+    for (provider, manager) in providers.iter().zip(&started) {
+        install_webhooks(client, provider, manager.webhook_port, control_plane.access.ca_pem()).await?;
+    }
+    Ok(started.into_iter().map(|manager| manager.process).collect())
+}
+
+impl Provider {
+    fn start(&self, control_plane: &ControlPlane, folder: &Folder, ports: &mut Ports) -> Result<Started> {
+        let own = folder.path().join(self.name);
+        let kubeconfig = own.join("kubeconfig");
+        control_plane.access.kubeconfig_as(self.user, &[], &kubeconfig)?;
+        let local = std::net::Ipv4Addr::LOCALHOST.into();
+        let Pair { certificate, key } = control_plane.authority.server("webhook", &[local])?;
+        crate::folder::write_private(&own.join(self.certificates).join("tls.crt"), certificate.as_bytes())?;
+        crate::folder::write_private(&own.join(self.certificates).join("tls.key"), key.as_bytes())?;
+        let webhook_port = match self.fixed_webhook_port {
+            Some(port) => free(port, self.name)?,
+            None => ports.next()?,
+        };
+        let setting = Setting {
+            folder: own.clone(),
+            kubeconfig,
+            webhook_port,
+            health_port: ports.next()?,
+            diagnostics_port: ports.next()?,
+        };
+        let launch = (self.launch)(&setting);
+        let environment: Vec<_> = launch.environment.iter().map(|(name, path)| (*name, path.as_path())).collect();
+        let log = own.join("log");
+        let process = Process::start_with(self.name, &self.built.program, &launch.arguments, &environment, &log)?;
+        Ok(Started { process, health_port: setting.health_port, webhook_port })
+    }
+}
+
+fn free(port: u16, name: &str) -> Result<u16> {
+    if std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).is_err() {
+        bail!(
+            "port {port} is taken, and {name} can use no other one: probably another test bed runs here; start each of \
+             them through scripts/in-own-namespace, or one after the other"
+        );
+    }
+    Ok(port)
+}
+
+/// A namespace as in a real installation, and all rights for the manager: what it may not do is not what is tested here.
+fn namespace_and_rights(provider: &Provider) -> [Value; 2] {
+    [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": provider.namespace}}),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": format!("testenv-{}", provider.name)},
+            "subjects": [{"kind": "User", "name": provider.user, "apiGroup": "rbac.authorization.k8s.io"}],
+            "roleRef": {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"},
+        }),
+    ]
+}
+
+fn webhook_client(control_plane: &ControlPlane, port: u16) -> Result<Client> {
+    let mut config = control_plane.access.config_as("testenv", &[])?;
+    config.cluster_url = format!("https://127.0.0.1:{port}").parse()?;
+    Ok(Client::try_from(config)?)
+}
+
+/// Any HTTP answer, also "not found", is one that came through TLS.
+async fn speaks_tls(client: &Client) -> bool {
+    let Ok(request) = http::Request::get("/").body(Vec::new()) else { return false };
+    match client.request_text(request).await {
+        Ok(_) | Err(kube::Error::Api(_)) => true,
+        Err(_) => false,
+    }
+}
+
+/// Installs the provider's webhooks, all of them, with the only changes that a manager outside of the cluster needs: its
+/// address instead of a Service, and the authority that signed its certificate.
+async fn install_webhooks(client: &Client, provider: &Provider, port: u16, ca_pem: &str) -> Result<()> {
+    let bundle = BASE64_STANDARD.encode(ca_pem);
+    for mut configuration in assets::webhooks(provider.built.folder())? {
+        let kind = configuration["kind"].as_str().unwrap_or_default().to_owned();
+        let plural = match kind.as_str() {
+            "MutatingWebhookConfiguration" => "mutatingwebhookconfigurations",
+            "ValidatingWebhookConfiguration" => "validatingwebhookconfigurations",
+            other => bail!("{} has a {other} among its webhooks", provider.name),
+        };
+        let name = configuration["metadata"]["name"].as_str().unwrap_or_default();
+        configuration["metadata"] = json!({"name": format!("{}-{name}", provider.prefix)});
+        for webhook in configuration["webhooks"].as_array_mut().into_iter().flatten() {
+            let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap_or("/");
+            webhook["clientConfig"] = json!({"url": format!("https://127.0.0.1:{port}{path}"), "caBundle": bundle});
+        }
+        objects::create(client, "admissionregistration.k8s.io", "v1", &kind, plural, &[configuration]).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the API server asks the webhooks that were just installed.
+pub(crate) async fn wait_in_force<F>(name: &str, in_force: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = bool>,
+{
+    let started = Instant::now();
+    while !in_force().await {
+        if started.elapsed() > IN_FORCE {
+            bail!("the API server does not ask {name}'s webhooks after {} s", IN_FORCE.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,375 @@
+#!/usr/bin/env bash
+# The commands of this repository; without arguments it explains them.
+set -euo pipefail
+
+called_from=$PWD
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+programs=${CARGO_TARGET_DIR:-$top/target}/debug
+state=$top/.sandbox
+lock=$state/lock
+log=$state/log
+
+usage() {
+    cat <<'END'
+usage: ./mgmt.sh COMMAND
+
+  sandbox                     start the product on this machine: a real control plane with Cluster API and BYOH, four
+                              SIMULATED hosts, and the example request, followed until its cluster is there
+  sandbox --once              the same, then delete the request, check that nothing is left of it, and stop
+  sandbox status              what is there
+  sandbox kubectl ARGUMENT... kubectl for the management cluster
+  sandbox kubectl --cluster [NAMESPACE/]NAME ARGUMENT...
+                              kubectl for a cluster that a request has made
+  sandbox down                stop it, and remove what a crashed one has left
+  test                        all tests but the slow ones
+  test --all                  all tests
+
+Installing a management cluster on servers is not there yet; README.md says how to use the operator on an existing one.
+
+O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release v0.5.0
+END
+}
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    printf 'mgmt.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is needed
+
+# at_least A B: whether version A is B or newer.
+at_least() {
+    [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
+}
+
+# value KEY FILE: the value of `KEY = "value"` in a TOML file.
+value() {
+    sed -n "s/^$1 *= *\"\(.*\)\".*/\1/p" "$2" | head -n 1
+}
+
+# Whether the control plane's programs are in the cache, so that Go is not needed.
+have_programs() {
+    local cache=${O2IMS_TESTENV_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/o2ims-testenv} name
+    for name in etcd kube-apiserver kube-controller-manager kubectl capi-core capi-kubeadm-bootstrap \
+        capi-kubeadm-control-plane byoh-manager; do
+        compgen -G "$cache/$name-*/$name" >/dev/null || return 1
+    done
+}
+
+check_prerequisites() {
+    local missing=() toolchain oldest go_wanted go_found tool
+    toolchain=$(value channel "$top/rust-toolchain.toml")
+    oldest=$(value rust-version "$top/Cargo.toml")
+    if ! command -v cargo >/dev/null; then
+        missing+=("Rust $toolchain: install rustup from https://rustup.rs; it then fetches this version by itself")
+    elif ! command -v rustup >/dev/null; then
+        tool=$(rustc --version 2>/dev/null | cut -d ' ' -f 2)
+        at_least "${tool:-0}" "$oldest" ||
+            missing+=("Rust $oldest or newer (found ${tool:-none}): update it, or install rustup from https://rustup.rs")
+    fi
+    command -v cc >/dev/null ||
+        missing+=("a C compiler and linker (cc): apt-get install gcc libc6-dev, or your distribution's package")
+    go_wanted=$(sed -n 's/^go //p' "$top"/crates/testenv/modules/*/go.mod | sort -V | tail -n 1)
+    if command -v go >/dev/null; then
+        go_found=$(go env GOVERSION 2>/dev/null || true)
+        go_found=${go_found#go}
+        at_least "${go_found%% *}" "$go_wanted" || have_programs ||
+            missing+=("Go $go_wanted or newer (found ${go_found:-none}): https://go.dev/doc/install")
+    else
+        have_programs ||
+            missing+=("Go $go_wanted or newer: https://go.dev/doc/install (it builds etcd, Kubernetes, Cluster API and BYOH, once)")
+    fi
+    if [ ${#missing[@]} -gt 0 ]; then
+        {
+            say "mgmt.sh: this machine lacks:"
+            printf '  - %s\n' "${missing[@]}"
+        } >&2
+        exit 1
+    fi
+    for tool in unshare setpriv setsid nsenter ip; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        say "note: ${missing[*]} not found (packages util-linux and iproute2): everything runs, but not isolated from this" \
+            "machine's network, and what is killed may leave processes behind" >&2
+    fi
+}
+
+# Runs a command that does not outlive this script, however that ends.
+tied() {
+    if command -v setpriv >/dev/null; then
+        setpriv --pdeathsig TERM -- "$@"
+    else
+        "$@"
+    fi
+}
+
+byoh() {
+    if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
+        say "BYOH of $O2IMS_BYOH_CHECKOUT"
+    else
+        say "BYOH v0.5.0"
+    fi
+}
+
+# Builds the control plane's programs while there is a network: inside of the sandbox there is none.
+build_control_plane() {
+    tied "$programs/testenv" build >/dev/null
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# sandbox
+
+build_sandbox() {
+    check_prerequisites
+    say "building the operator and the sandbox (some minutes the first time) ..."
+    tied cargo build --locked --quiet -p o2ims-operator -p sandbox -p testenv --bins
+    build_control_plane
+}
+
+sandbox_once() {
+    say "sandbox: the example request to fulfilled and back, $(byoh), SIMULATED hosts"
+    build_sandbox
+    # Not a child but this very process: whoever ends it, by whatever signal, ends everything inside.
+    exec scripts/in-own-namespace "$programs/sandbox" run --once
+}
+
+# Every process of the sandbox has the lock file open. Prints their ids.
+members() {
+    local fd
+    for fd in /proc/[0-9]*/fd/*; do
+        if [ "$fd" -ef "$lock" ]; then
+            fd=${fd#/proc/}
+            say "${fd%%/*}"
+        fi
+    done 2>/dev/null | sort -nu
+}
+
+is_up() { [ -e "$lock" ] && ! flock --nonblock "$lock" true; }
+
+# The id of the process that the others end with.
+starter() { cat "$state/pid" 2>/dev/null || true; }
+
+need_flock() { command -v flock >/dev/null || die "flock is needed (package util-linux)"; }
+
+sandbox_up() {
+    need_flock
+    ! is_up || die "a sandbox is up already: see './mgmt.sh sandbox status', stop it with './mgmt.sh sandbox down'"
+    say "sandbox: $(byoh), SIMULATED hosts"
+    build_sandbox
+    mkdir -p "$state"
+    exec 9>"$lock"
+    flock --nonblock 9 || die "a sandbox is just being started by somebody else"
+    : >"$log"
+
+    # The lock is let go of first: while this script has it too, the sandbox would never look stopped.
+    trap 'exec 9>&-; trap - INT TERM HUP; say; say "stopping ..."; sandbox_down; exit 130' INT TERM HUP
+    local detach=()
+    if command -v setsid >/dev/null; then detach=(setsid); fi
+    "${detach[@]}" scripts/in-own-namespace "$programs/sandbox" run --state-dir "$state" >>"$log" 2>&1 </dev/null &
+    local id=$! line up=
+    say "$id" >"$state/pid"
+    # From here on the lock is the sandbox's alone.
+    exec 9>&-
+    while IFS= read -r line; do
+        if [ "$line" = "The sandbox is up." ]; then
+            up=yes
+            break
+        fi
+        say "$line"
+    done < <(exec tail --lines=+1 --follow --pid="$id" "$log" 2>/dev/null)
+    kill $! 2>/dev/null || true
+    if [ -z "$up" ]; then
+        wait "$id" || true
+        sandbox_down >/dev/null
+        die "the sandbox did not start; its output is above"
+    fi
+    trap - INT TERM HUP
+    explain
+}
+
+explain() {
+    cat <<'END'
+
+The sandbox is up, until ./mgmt.sh sandbox down. Now try:
+
+  ./mgmt.sh sandbox kubectl get pr                                 # requests; -o wide shows messages, -w follows
+  ./mgmt.sh sandbox kubectl get byohosts --show-labels             # hosts, and who holds them
+  ./mgmt.sh sandbox kubectl --cluster core get nodes               # the new cluster itself
+  ./mgmt.sh sandbox kubectl describe pr core-cluster-request       # conditions and events
+  ./mgmt.sh sandbox kubectl delete -f examples/o2ims-provisioning-request.yaml
+  ./mgmt.sh sandbox kubectl apply -f FILE                          # another request; hosts 3 and 4 are free
+
+Break a host, here host 3, and heal it again (what can fail: crates/hostsim/README.md):
+
+  ./mgmt.sh sandbox kubectl create configmap hostsim-failures --from-literal=target-3=bootstrap
+  ./mgmt.sh sandbox kubectl delete configmap hostsim-failures
+END
+}
+
+sandbox_down() {
+    need_flock
+    if is_up; then
+        local id all
+        id=$(starter)
+        all=$(members)
+        if [ -n "$id" ] && grep -qx "$id" <<<"$all"; then
+            kill -TERM "$id" 2>/dev/null || true
+        else
+            say "the sandbox's first process is gone; stopping the others"
+            # shellcheck disable=SC2086
+            kill -TERM $all 2>/dev/null || true
+        fi
+        if ! flock --timeout 60 "$lock" true; then
+            say "some processes do not stop; killing them"
+            # shellcheck disable=SC2046
+            kill -KILL $(members) 2>/dev/null || true
+            flock --timeout 10 "$lock" true || die "some processes do not end: $(members | tr '\n' ' ')"
+        fi
+        say "the sandbox is stopped"
+    elif [ -e "$state" ]; then
+        say "the sandbox has ended by itself; removing what it has left"
+    else
+        say "no sandbox is up"
+    fi
+    rm -rf "$state"
+    remove_abandoned_folders
+}
+
+# Folders of management clusters that were killed; a living one holds its folder's lock.
+remove_abandoned_folders() {
+    local folder
+    for folder in /dev/shm/o2ims-bed-* "${TMPDIR:-/tmp}"/o2ims-bed-*; do
+        if [ -O "$folder/lock" ] && flock --nonblock "$folder/lock" true; then
+            rm -rf "$folder"
+        fi
+    done
+}
+
+need_up() {
+    need_flock
+    is_up || die "no sandbox is up; './mgmt.sh sandbox' starts one"
+    [ -e "$state/admin.kubeconfig" ] || die "the sandbox is still starting"
+}
+
+# Runs a command where the sandbox's network is.
+inside() {
+    local id first
+    id=$(starter)
+    # The child of the starter is in the namespaces; without isolation the starter is the sandbox itself.
+    first=$(grep -lsx "PPid:[[:space:]]$id" /proc/[0-9]*/status | head -n 1 || true)
+    first=${first//[!0-9]/}
+    if [ -z "$first" ] || [ "/proc/$first/ns/net" -ef /proc/self/ns/net ]; then
+        exec "$@"
+    fi
+    if [ "/proc/$first/ns/user" -ef /proc/self/ns/user ]; then
+        exec nsenter --target "$first" --net -- "$@"
+    fi
+    exec nsenter --target "$first" --user --preserve-credentials --net -- "$@"
+}
+
+sandbox_kubectl() {
+    need_up
+    local config=$state/admin.kubeconfig cluster namespace=default
+    if [ "${1:-}" = --cluster ]; then
+        [ $# -ge 2 ] || die "--cluster needs a name"
+        cluster=$2
+        shift 2
+        case $cluster in
+        */*)
+            namespace=${cluster%%/*}
+            cluster=${cluster#*/}
+            ;;
+        esac
+        umask 077
+        local secret
+        secret=$(inside "$state/kubectl" --kubeconfig "$config" --namespace "$namespace" get secret \
+            "$cluster-kubeconfig" --output 'jsonpath={.data.value}') ||
+            die "cluster $namespace/$cluster has no kubeconfig (yet)"
+        config=$state/$namespace-$cluster.kubeconfig
+        base64 -d <<<"$secret" >"$config"
+    fi
+    cd "$called_from"
+    inside "$state/kubectl" --kubeconfig "$config" "$@"
+}
+
+sandbox_status() {
+    need_flock
+    if ! is_up; then
+        say "no sandbox is up"
+        return
+    fi
+    if [ ! -e "$state/admin.kubeconfig" ]; then
+        say "the sandbox is starting; its output is in .sandbox/log"
+        return
+    fi
+    say "the sandbox is up (process $(starter)); logs: .sandbox/log, .sandbox/operator.log"
+    say
+    (sandbox_kubectl get provisioningrequests --all-namespaces --output wide)
+    say
+    (sandbox_kubectl get byohosts --all-namespaces --label-columns=host-id,o2ims.provisioning.oran.org/role,cluster.x-k8s.io/cluster-name)
+}
+
+sandbox() {
+    case ${1:-} in
+    "") sandbox_up ;;
+    --once) sandbox_once ;;
+    status) sandbox_status ;;
+    kubectl)
+        shift
+        sandbox_kubectl "$@"
+        ;;
+    down) sandbox_down ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+    esac
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# test
+
+run_tests() {
+    local slow=()
+    case ${1:-} in
+    "") say "test: all tests but the slow ones ('./mgmt.sh test --all' runs them too), $(byoh), SIMULATED hosts" ;;
+    --all)
+        say "test: all tests, $(byoh), SIMULATED hosts"
+        slow=(-- --include-ignored)
+        ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+    esac
+    check_prerequisites
+    say "building (some minutes the first time) ..."
+    tied cargo test --locked --quiet --workspace --no-run
+    build_control_plane
+    exec cargo test --locked --workspace "${slow[@]}"
+}
+
+if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
+    O2IMS_BYOH_CHECKOUT=$(realpath "$O2IMS_BYOH_CHECKOUT")
+    export O2IMS_BYOH_CHECKOUT
+fi
+cd "$top"
+case ${1:-help} in
+help | -h | --help) usage ;;
+sandbox)
+    shift
+    sandbox "$@"
+    ;;
+test)
+    shift
+    run_tests "$@"
+    ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac
