@@ -15,7 +15,7 @@ use operator_kit::run::{Controller, Process};
 use operator_kit::telemetry;
 
 use crate::provisioning_request::expect::Expectations;
-use crate::provisioning_request::{Context, reconcile};
+use crate::provisioning_request::{Context, leftovers, reconcile};
 use crate::watches;
 
 const NAME: &str = "o2ims-operator";
@@ -67,11 +67,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .concurrency(settings.concurrency)
         .events(events.clone())
         .when_leading(elector.leadership());
+    let mut host_controller = prepared
+        .host_controller
+        .concurrency(settings.concurrency)
+        .events(events.clone())
+        .after(prepared.root.state())
+        .when_leading(elector.leadership());
     for (name, state) in &prepared.states {
         // A provider that is not installed is told on the requests; it does not make the operator unready.
         let gate = state.clone();
         gates.add(*name, move || *gate.borrow() != SyncState::Syncing);
         controller = controller.after(state.clone());
+        host_controller = host_controller.after(state.clone());
     }
     let server = Server::bind(settings.admin_address, gates, metrics).await?;
     tracing::info!(address = %server.address(), "admin endpoints listen");
@@ -90,6 +97,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     for (name, task) in prepared.tasks {
         process.service(format!("watch {name}"), task(process.service_stop()));
     }
+    process.work("byohost", host_controller.run(process.work_stop(), Arc::clone(&context), leftovers::reconcile));
     process.work("provisioningrequest", controller.run(process.work_stop(), context, reconcile));
     process.run().await
 }

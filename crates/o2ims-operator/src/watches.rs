@@ -5,9 +5,11 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _, runtime::reflector::ObjectRef};
+use o2ims_types::provisioning_request::{HostRef, Hosts};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::metrics::Metrics;
 use operator_kit::reflect::{DeserializeGuard, Reflection, SyncState, Trigger};
+use operator_kit::run::Controller;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ use crate::capi::read::{
     ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, K8sInstallerConfigTemplate, KubeadmConfigTemplate,
     KubeadmControlPlane, Machine, MachineDeployment,
 };
+use crate::provisioning_request::plan::CREATING_ANNOTATION;
 
 /// The caches.
 #[derive(Clone)]
@@ -59,10 +62,9 @@ const CLUSTER_API: &str = "Cluster API";
 const KUBEADM_PROVIDERS: &str = "Cluster API's kubeadm providers";
 const BYOH: &str = "Bring-Your-Own-Host provider (BYOH)";
 
-/// Sets up every watch. Each one triggers the requests that its objects concern.
-///
-/// Returns the caches, the watch of the requests themselves, the other watches to be run, and the state of each.
+/// Sets up every watch. Each one triggers the requests that its objects concern, some also hosts.
 pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<ProvisioningRequest>) -> Prepared {
+    let host_trigger = Trigger::<ByoHost>::new();
     let root = Reflection::<ProvisioningRequest>::new(
         "provisioningrequests",
         Api::all(client.clone()),
@@ -71,7 +73,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
     )
     .undecodable_advice(
         "make its spec what the CustomResourceDefinition says, or remove its finalizer \
-         o2ims.provisioning.oran.org/hosts and free its hosts by hand",
+         o2ims.provisioning.oran.org/hosts and delete its Cluster; its hosts then come free",
     )
     .triggers(trigger, |request| vec![ObjectRef::from_obj(request)]);
     let requests = root.store();
@@ -90,14 +92,24 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
     });
     let all = requests.clone();
     // Agents report at short intervals, mostly the same.
-    let hosts = setup.watch_changes("byohosts", every.clone(), move |host: &ByoHost| requests_for_host(&all, host));
+    let hosts = setup
+        .reflection("byohosts", every.clone(), move |host: &ByoHost| requests_for_host(&all, host))
+        .only_real_changes()
+        .triggers(&host_trigger, |host| vec![ObjectRef::from_obj(host)]);
+    let host_controller = Controller::new("byohost", &hosts, &host_trigger, metrics);
+    let hosts = setup.add("byohosts", hosts);
+    let root = root.triggers(&host_trigger, hosts_of_request);
     let all = requests.clone();
-    let clusters = setup.watch("clusters", every.clone(), move |cluster: &Cluster| {
-        let (namespace, name) = (cluster.namespace(), cluster.name_any());
-        select(&all, |request| {
-            request.namespace() == namespace && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
+    let clusters = setup
+        .reflection("clusters", every.clone(), move |cluster: &Cluster| {
+            let (namespace, name) = (cluster.namespace(), cluster.name_any());
+            select(&all, |request| {
+                request.namespace() == namespace
+                    && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
+            })
         })
-    });
+        .triggers(&host_trigger, hosts_of_cluster(hosts.clone()));
+    let clusters = setup.add("clusters", clusters);
     let all = requests.clone();
     let resource_sets = setup.watch("clusterresourcesets", every, move |set: &ClusterResourceSet| {
         let namespace = set.namespace();
@@ -142,6 +154,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
             providers,
         },
         root,
+        host_controller,
         tasks: setup.tasks,
         states: setup.states,
     }
@@ -153,6 +166,8 @@ pub struct Prepared {
     pub watches: Watches,
     /// The watch of the requests; it has to be run too.
     pub root: Reflection<ProvisioningRequest>,
+    /// For hosts; it has to be run too.
+    pub host_controller: Controller<ByoHost>,
     /// The other watches; each has to be run.
     pub tasks: Vec<Task>,
     /// State of each of the other watches, by its name.
@@ -280,6 +295,30 @@ fn requests_for_host(requests: &Store<ProvisioningRequest>, host: &ByoHost) -> V
     });
     concerned.extend(owner_of(requests, host));
     concerned
+}
+
+/// The hosts that a request names or has named, for when it goes away.
+fn hosts_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
+    let namespace = request.namespace().unwrap_or_default();
+    let asked = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all).map(HostRef::name);
+    let told = request.status.iter().flat_map(|status| &status.extensions.hosts).map(|host| host.host_name.as_str());
+    asked.chain(told).map(|name| ObjectRef::new(name).within(&namespace)).collect()
+}
+
+/// The hosts that were held for a Cluster that goes away or was never let go.
+fn hosts_of_cluster(hosts: Store<ByoHost>) -> impl Fn(&Cluster) -> Vec<ObjectRef<ByoHost>> + Send + Sync + 'static {
+    move |cluster| {
+        let ends =
+            cluster.metadata.deletion_timestamp.is_some() || cluster.annotations().contains_key(CREATING_ANNOTATION);
+        let holder = cluster.labels().get(names::REQUEST_UID_LABEL).filter(|_| ends);
+        let Some(holder) = holder else { return Vec::new() };
+        hosts
+            .state()
+            .iter()
+            .filter(|host| host.holder() == Some(holder))
+            .map(|host| ObjectRef::from_obj(host.as_ref()))
+            .collect()
+    }
 }
 
 /// Requests that want the same cluster name or endpoint.

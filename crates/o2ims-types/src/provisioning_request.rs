@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::rules;
 
 /// What an SMO or a platform operator asks for: a template and its parameters.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "o2ims.provisioning.oran.org",
     version = "v1alpha1",

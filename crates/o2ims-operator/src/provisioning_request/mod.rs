@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod expect;
 pub mod hosts;
+pub mod leftovers;
 pub mod observe;
 pub mod plan;
 pub mod reserve;

@@ -160,7 +160,7 @@ pub fn version_of<K: Resource>(object: &K) -> u64 {
 }
 
 /// Whether the object carries the mark of the request with this UID.
-fn is_of<K: Resource>(object: &K, uid: &str) -> bool {
+pub fn is_of<K: Resource>(object: &K, uid: &str) -> bool {
     object.labels().get(names::REQUEST_UID_LABEL).is_some_and(|value| value == uid)
 }
 

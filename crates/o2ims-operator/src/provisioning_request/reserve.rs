@@ -45,7 +45,12 @@ fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Opti
 
 /// Lets go of every held host that is free, when there is no Cluster.
 pub fn release_all(observed: &Observed) -> Vec<Step> {
-    observed.held().filter_map(|host| release(host, observed).or_else(|| clean(host, observed))).collect()
+    observed.held().filter_map(|host| let_go(host, observed)).collect()
+}
+
+/// Lets go of a host if it is free; asks for the cleaning that BYOH forgot if that is why it is not.
+pub fn let_go(host: &ByoHost, observed: &Observed) -> Option<Step> {
+    release(host, observed).or_else(|| clean(host, observed))
 }
 
 /// Asks for the cleaning that BYOH forgot, of every held host, when there is no Cluster.

@@ -26,17 +26,21 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     if !has_finalizer(request) {
         return Vec::new();
     }
-    if let Some(cluster) = observed.own_cluster() {
-        let (name, uid) = (cluster.name_any(), cluster.uid().unwrap_or_default());
-        if cluster.metadata.deletion_timestamp.is_none() {
-            return vec![Step::Delete { kind: Kind::Cluster, name, uid }];
-        }
-        return unpause(cluster).into_iter().collect();
+    if let Some(own) = observed.own_cluster() {
+        return cluster(own).into_iter().collect();
     }
     if !observed.made.is_empty() || observed.held().next().is_some() {
         return without_cluster(observed);
     }
     vec![Step::RemoveFinalizer]
+}
+
+/// The next step towards the end of a Cluster.
+pub fn cluster(cluster: &Cluster) -> Option<Step> {
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return unpause(cluster);
+    }
+    Some(Step::Delete { kind: Kind::Cluster, name: cluster.name_any(), uid: cluster.uid().unwrap_or_default() })
 }
 
 /// What is left when there is no Cluster: objects first, because a Cluster of the same name that somebody else makes would
@@ -45,6 +49,11 @@ pub fn without_cluster(observed: &Observed) -> Vec<Step> {
     if observed.made.is_empty() {
         return reserve::release_all(observed);
     }
+    objects(observed)
+}
+
+/// Deletes every object that was made.
+pub fn objects(observed: &Observed) -> Vec<Step> {
     observed
         .made
         .iter()

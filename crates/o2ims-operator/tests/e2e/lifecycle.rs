@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use hostsim::Failure;
 use kube::ResourceExt as _;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use o2ims_operator::capi::contract::Kind;
+use o2ims_operator::provisioning_request::plan::CREATING_ANNOTATION;
 use o2ims_types::{ProvisioningState as State, names};
 use serde_json::json;
 use testenv::ByohDialect;
@@ -21,6 +23,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("a_cluster_name_belongs_to_one_request", same_name_twice),
         Scenario::new("an_endpoint_belongs_to_one_request", same_endpoint_twice),
         Scenario::new("a_request_that_is_deleted_at_once_leaves_nothing", deleted_at_once),
+        Scenario::new("what_a_vanished_request_held_comes_free", vanished),
         Scenario::new("bundles_work_with_platform9_and_are_refused_with_upstream", bundle),
         Scenario::new("twenty_clusters_on_exactly_their_hosts", twenty_clusters).slow(),
     ]
@@ -160,6 +163,54 @@ async fn deleted_at_once(stack: Shared) -> Outcome {
     for number in 1..=6 {
         tenant.until_gone(&format!("r{number}"), CLUSTER).await?;
     }
+    // The API server may have deleted a request in the moment in which it got its finalizer: it does not wait then.
+    for number in 1..=12 {
+        tenant.until_host_free(number).await?;
+    }
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before).await
+}
+
+/// Requests that went without the operator's leave: by force, and before their finalizer counted.
+async fn vanished(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "vanished", 3).await?;
+    let before = tenant.inventory().await?;
+    tenant.apply(&tenant.request("forced", "site", &[1], &[2])).await?;
+    tenant.until("forced", State::Fulfilled, "", CLUSTER).await?;
+    let host = stack.site.host(&tenant.host(2)).context("no host")?;
+    host.fail(Failure::HangingCleanup);
+    tenant.delete("forced").await?;
+    tenant.until("forced", State::Deleting, &tenant.host(2), SOON).await?;
+    let force = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    tenant.requests().patch("forced", &PatchParams::default(), &force).await?;
+    tenant.until_gone("forced", SOON).await?;
+    tenant.apply(&tenant.request("next", "other", &[1], &[2])).await?;
+    tenant
+        .until("next", State::Pending, "is held by ProvisioningRequest vanished/forced, which does not exist", SOON)
+        .await?;
+    host.heal();
+    tenant.until("next", State::Progressing, "", CLUSTER).await?;
+    tenant.delete("next").await?;
+    tenant.until_gone("next", CLUSTER).await?;
+
+    // What is left where a request was deleted while its finalizer was being written: a claim, and at worst a Cluster that
+    // was never let go.
+    let marks = json!({
+        "labels": {names::REQUEST_UID_LABEL: "nobody", names::ROLE_LABEL: names::ROLE_CONTROL_PLANE},
+        "annotations": {names::REQUEST_ANNOTATION: "vanished/nobody"},
+    });
+    let mut cluster = json!({
+        "apiVersion": Kind::Cluster.api_version(),
+        "kind": "Cluster",
+        "metadata": marks,
+        "spec": {"paused": true},
+    });
+    cluster["metadata"]["name"] = json!("half");
+    cluster["metadata"]["annotations"][CREATING_ANNOTATION] = json!("true");
+    tenant.objects(Kind::Cluster).create(&PostParams::default(), &serde_json::from_value(cluster)?).await?;
+    let claim = Patch::Merge(json!({"metadata": marks}));
+    tenant.objects(Kind::ByoHost).patch(&tenant.host(3), &PatchParams::default(), &claim).await?;
+    tenant.until_host_free(3).await?;
     tenant.assert_hosts_free().await?;
     tenant.until_as_before(&before).await
 }

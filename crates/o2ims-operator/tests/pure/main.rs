@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 
 mod golden;
+mod leftovers;
 mod model;
 mod properties;
 mod refusals;
