@@ -373,12 +373,10 @@ fn unavailable(
         return None;
     }
     if observed.orphans.contains(&asked.name) {
-        let held = format!("is held by ProvisioningRequest {}, which does not exist any more", host.holder_name());
-        let (uid, role) = (names::REQUEST_UID_LABEL, names::ROLE_LABEL);
-        return Some(match host.busy() {
-            Some(busy) => format!("{held}, and {busy}; it comes free when that cluster is deleted"),
-            None => format!("{held}; take the labels {uid} and {role} off ByoHost {namespace}/{}", asked.name),
-        });
+        return Some(format!(
+            "is held by ProvisioningRequest {}, which does not exist any more; delete the Cluster that it was for, and it comes free",
+            host.holder_name()
+        ));
     }
     if host.holder().is_some() {
         return Some(format!("is held by ProvisioningRequest {}", host.holder_name()));

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hostsim::Failure;
-use kube::ResourceExt as _;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
+use kube::{Api, ResourceExt as _};
 use o2ims_operator::capi::contract::Kind;
 use o2ims_operator::provisioning_request::plan::CREATING_ANNOTATION;
 use o2ims_types::{ProvisioningState as State, names};
 use serde_json::json;
 use testenv::ByohDialect;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, States, Tenant, wait};
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, SOON, Scenario, Shared, States, Tenant, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
@@ -209,7 +209,9 @@ async fn vanished(stack: Shared) -> Outcome {
     cluster["metadata"]["annotations"][CREATING_ANNOTATION] = json!("true");
     tenant.objects(Kind::Cluster).create(&PostParams::default(), &serde_json::from_value(cluster)?).await?;
     let claim = Patch::Merge(json!({"metadata": marks}));
-    tenant.objects(Kind::ByoHost).patch(&tenant.host(3), &PatchParams::default(), &claim).await?;
+    let operator = stack.bed.client_as(OPERATOR_USER, &[])?;
+    let hosts: Api<DynamicObject> = Api::namespaced_with(operator, &tenant.namespace, &Kind::ByoHost.api_resource());
+    hosts.patch(&tenant.host(3), &PatchParams::default(), &claim).await?;
     tenant.until_host_free(3).await?;
     tenant.assert_hosts_free().await?;
     tenant.until_as_before(&before).await

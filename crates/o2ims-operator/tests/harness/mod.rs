@@ -262,10 +262,13 @@ impl Tenant {
         Ok(inventory::objects(&self.client).await?.into_iter().filter(|object| object.contains(&mark)).collect())
     }
 
-    /// Waits until the namespace holds what it held `before`: the garbage collector has its own pace.
+    /// Waits until the namespace holds what it held `before`. The garbage collector notices kinds that are younger than
+    /// its last look at the API only at the next one. All kinds at once cannot be watched, so this looks again and again.
     pub async fn until_as_before(&self, before: &BTreeSet<String>) -> Outcome {
-        let deadline = tokio::time::Instant::now() + SOON;
+        let deadline = tokio::time::Instant::now() + CLUSTER;
+        let mut pace = tokio::time::interval(Duration::from_millis(500));
         loop {
+            pace.tick().await;
             let now = self.inventory().await?;
             if now == *before {
                 return Ok(());
