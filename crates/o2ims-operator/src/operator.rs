@@ -15,6 +15,7 @@ use operator_kit::run::{Controller, Process};
 use operator_kit::telemetry;
 
 use crate::provisioning_request::expect::Expectations;
+use crate::provisioning_request::rivals::Turns;
 use crate::provisioning_request::{Context, leftovers, reconcile};
 use crate::watches;
 
@@ -87,6 +88,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         client,
         watches: prepared.watches,
         expectations: Expectations::default(),
+        turns: Turns::default(),
         events,
         panic_on: settings.test_panic_on,
     });

@@ -20,7 +20,7 @@ use crate::capi::read::{
     ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, K8sInstallerConfigTemplate, KubeadmConfigTemplate,
     KubeadmControlPlane, Machine, MachineDeployment,
 };
-use crate::provisioning_request::plan::CREATING_ANNOTATION;
+use crate::provisioning_request::rivals::contends;
 
 /// The caches.
 #[derive(Clone)]
@@ -308,8 +308,7 @@ fn hosts_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
 /// The hosts that were held for a Cluster that goes away or was never let go.
 fn hosts_of_cluster(hosts: Store<ByoHost>) -> impl Fn(&Cluster) -> Vec<ObjectRef<ByoHost>> + Send + Sync + 'static {
     move |cluster| {
-        let ends =
-            cluster.metadata.deletion_timestamp.is_some() || cluster.annotations().contains_key(CREATING_ANNOTATION);
+        let ends = cluster.metadata.deletion_timestamp.is_some() || cluster.is_being_made();
         let holder = cluster.labels().get(names::REQUEST_UID_LABEL).filter(|_| ends);
         let Some(holder) = holder else { return Vec::new() };
         hosts
@@ -325,15 +324,5 @@ fn hosts_of_cluster(hosts: Store<ByoHost>) -> impl Fn(&Cluster) -> Vec<ObjectRef
 fn rivals_of(
     requests: Store<ProvisioningRequest>,
 ) -> impl Fn(&ProvisioningRequest) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static {
-    move |changed| {
-        let wanted = &changed.spec.template_parameters;
-        let namespace = changed.namespace();
-        select(&requests, |other| {
-            let parameters = &other.spec.template_parameters;
-            let same_name = other.namespace() == namespace && parameters.cluster_name == wanted.cluster_name;
-            let same_endpoint = wanted.control_plane_endpoint.is_some()
-                && parameters.control_plane_endpoint == wanted.control_plane_endpoint;
-            (same_name || same_endpoint) && other.uid() != changed.uid()
-        })
-    }
+    move |changed| select(&requests, |other| contends(other, changed, true))
 }

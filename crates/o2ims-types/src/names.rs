@@ -23,6 +23,8 @@ pub const REQUEST_ANNOTATION: &str = "o2ims.provisioning.oran.org/request";
 pub const HOST_ID_SET_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-id-set";
 /// Annotation on every object that the operator makes: hash of what was applied.
 pub const APPLIED_HASH_ANNOTATION: &str = "o2ims.provisioning.oran.org/applied-hash";
+/// Annotation on a Cluster that is still being made: it is paused by the operator, not by a user.
+pub const CREATING_ANNOTATION: &str = "o2ims.provisioning.oran.org/creating";
 /// Value of [`ROLE_LABEL`] for masters.
 pub const ROLE_CONTROL_PLANE: &str = "control-plane";
 /// Value of [`ROLE_LABEL`] for workers.

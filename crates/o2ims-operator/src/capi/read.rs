@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use o2ims_types::names;
 use serde::Deserialize;
 
 /// A namespaced kind of which only some fields are kept. It is read, never written back.
@@ -100,6 +101,13 @@ pub struct ClusterSpec {
     pub paused: bool,
     /// Where its API answers.
     pub control_plane_endpoint: Option<ControlPlaneEndpoint>,
+}
+
+impl Cluster {
+    /// The operator has not let it go yet: it is paused by the operator, not by a user.
+    pub fn is_being_made(&self) -> bool {
+        self.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::CREATING_ANNOTATION))
+    }
 }
 
 /// Where a cluster's API answers.

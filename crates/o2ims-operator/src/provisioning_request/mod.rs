@@ -8,11 +8,13 @@ pub mod leftovers;
 pub mod observe;
 pub mod plan;
 pub mod reserve;
+pub mod rivals;
 pub mod status;
 pub mod teardown;
 pub mod validate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
@@ -24,6 +26,7 @@ use operator_kit::status::patch_status_if_changed;
 
 use crate::watches::Watches;
 use expect::{Expectations, Write};
+use rivals::Turns;
 
 /// What a reconcile works with.
 pub struct Context {
@@ -33,6 +36,8 @@ pub struct Context {
     pub watches: Watches,
     /// What the caches have yet to show.
     pub expectations: Expectations,
+    /// Whose turn it is, of those that want the same.
+    pub turns: Turns,
     /// To tell users.
     pub events: Events,
     /// Test hook: the request (`namespace/name`) whose reconcile panics.
@@ -50,12 +55,16 @@ pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>)
         return Ok(Outcome::Progressing { recheck: Some(patience) });
     }
     let verdict = validate::validate(&request, &observed);
+    if !has_turn(&request, verdict.is_ok(), &observed, &context.turns) {
+        return Ok(Outcome::Progressing { recheck: Some(TURN) });
+    }
     let steps = plan::plan(&request, &verdict, &observed);
     let mut written = Vec::new();
     let applied = apply::apply(&context.client, &request, &steps, &mut written).await;
     context.expectations.add(&observed.uid, written);
     if steps.contains(&plan::Step::RemoveFinalizer) && applied.is_ok() {
         context.expectations.forget(&observed.uid);
+        context.turns.give_back(&observed.uid);
         return Ok(Outcome::Done);
     }
     let obstacle = match &applied {
@@ -67,6 +76,19 @@ pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>)
     let assessment = status::assess(&request, &verdict, &observed, obstacle.as_deref(), Timestamp::now());
     write_status(&request, &context, &assessment).await?;
     applied.map(|()| assessment.outcome())
+}
+
+/// How long a request waits to be told that another one has begun.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Whether the request may go on, as far as others that want the same are concerned.
+fn has_turn(request: &ProvisioningRequest, valid: bool, observed: &observe::Observed, turns: &Turns) -> bool {
+    let begins = valid && request.meta().deletion_timestamp.is_none() && !rivals::holds_hosts(request);
+    if !begins {
+        turns.give_back(&observed.uid);
+        return true;
+    }
+    turns.take(&observed.uid, &observed.contenders)
 }
 
 /// The hook of the test that proves that a panic in one reconcile stops no other.

@@ -1,20 +1,17 @@
 //! What there is that concerns one request, taken from the watched caches. Reads nothing over the network.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube::{
     Resource, ResourceExt as _,
     runtime::reflector::{ObjectRef, Store},
 };
-use o2ims_types::cluster_template::VirtualIpProvider;
 use o2ims_types::provisioning_request::Hosts;
-use o2ims_types::{ClusterTemplate, ProvisioningRequest, conditions, names};
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::reflect::SyncState;
-use operator_kit::status;
 
-use super::plan::CREATING_ANNOTATION;
+use super::rivals::{self, Rival};
 use crate::byoh::host::ByoHost;
 use crate::byoh::installation::Dialect;
 use crate::capi::contract::Kind;
@@ -38,7 +35,9 @@ pub struct Observed {
     pub template: Option<Arc<ClusterTemplate>>,
     /// The ClusterResourceSet that the template names.
     pub resource_set: ResourceSetLookup,
-    /// Another request that has the cluster name or the endpoint.
+    /// UIDs of the other requests that want the same cluster name or endpoint.
+    pub contenders: Vec<String>,
+    /// Whoever has the cluster name or the endpoint, or goes first.
     pub rival: Option<Rival>,
     /// Every ByoHost that the request names or holds, by name.
     pub hosts: BTreeMap<String, Arc<ByoHost>>,
@@ -68,15 +67,6 @@ pub enum ResourceSetLookup {
     Missing,
     /// The labels that it selects clusters by.
     Labels(BTreeMap<String, String>),
-}
-
-/// Somebody else who has what this request wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rival {
-    /// Who, for messages.
-    pub request: String,
-    /// What.
-    pub what: String,
 }
 
 /// An object that the operator made.
@@ -140,7 +130,7 @@ impl Observed {
 
     /// The request's cluster is past its creation: what it was made with stays.
     pub fn is_running(&self) -> bool {
-        self.own_cluster().is_some_and(|cluster| !cluster.annotations().contains_key(CREATING_ANNOTATION))
+        self.own_cluster().is_some_and(|cluster| !cluster.is_being_made())
     }
 }
 
@@ -185,7 +175,8 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
     let cluster = watches.clusters.get(&ObjectRef::new(&cluster_name).within(&namespace));
     let cluster_is_own = cluster.as_ref().is_some_and(|cluster| is_own_cluster(cluster, request, &uid));
     let foreign = cluster.as_deref().filter(|_| !cluster_is_own);
-    let rival = find_rival(watches, request, &namespace, &cluster_name, foreign, template.as_deref());
+    let contenders = rivals::contenders(&watches.requests, request, template.as_deref());
+    let rival = rivals::find(request, foreign, &contenders);
     let orphans = find_orphans(watches, &hosts);
     let deployments: Vec<_> = of_request(&watches.machine_deployments, &namespace, &uid);
     let control_planes: Vec<_> = of_request(&watches.control_planes, &namespace, &uid);
@@ -238,6 +229,7 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
         dialect: watches.byohost_crd.state().first().map(|crd| Dialect::of(crd)),
         template,
         resource_set,
+        contenders: contenders.iter().filter_map(|other| other.uid()).collect(),
         rival,
         cluster_name,
         cluster_is_own,
@@ -302,109 +294,6 @@ fn find_hosts(watches: &Watches, request: &ProvisioningRequest, namespace: &str,
 fn find_orphans(watches: &Watches, hosts: &BTreeMap<String, Arc<ByoHost>>) -> BTreeSet<String> {
     let exists = |uid: &str| watches.requests.find(|request| request.metadata.uid.as_deref() == Some(uid)).is_some();
     hosts.values().filter(|host| host.holder().is_some_and(|uid| !exists(uid))).map(|host| host.name_any()).collect()
-}
-
-/// The Cluster object is the lock on a cluster's name; before there is one, a request that holds hosts goes first, then
-/// the older one. The same holds for an endpoint: two control planes on one address would take it from each other.
-fn find_rival(
-    watches: &Watches,
-    request: &ProvisioningRequest,
-    namespace: &str,
-    cluster_name: &str,
-    foreign: Option<&Cluster>,
-    template: Option<&ClusterTemplate>,
-) -> Option<Rival> {
-    let name = format!("clusterName {cluster_name}");
-    if let Some(cluster) = foreign {
-        let owner = cluster.annotations().get(names::REQUEST_ANNOTATION).map_or_else(
-            || "a Cluster that no ProvisioningRequest made".to_owned(),
-            |owner| format!("ProvisioningRequest {owner}"),
-        );
-        return Some(Rival { request: owner, what: name });
-    }
-    let carried = template.is_none_or(|template| template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip);
-    let asked = request.spec.template_parameters.control_plane_endpoint.as_ref();
-    let shares_name = |other: &ProvisioningRequest| {
-        other.namespace().as_deref() == Some(namespace)
-            && other.spec.template_parameters.cluster_name.as_deref() == Some(cluster_name)
-    };
-    let shares_endpoint = |other: &ProvisioningRequest| {
-        asked.is_some_and(|asked| {
-            endpoints_of(other).any(|(host, port)| same_endpoint(&asked.host, asked.port, &host, port, carried))
-        })
-    };
-    let other = watches
-        .requests
-        .state()
-        .into_iter()
-        .filter(|other| other.uid() != request.uid() && (shares_name(other) || shares_endpoint(other)))
-        .filter(|other| goes_first(other, request))
-        .min_by_key(|other| age(other))?;
-    let what = match asked {
-        Some(asked) if !shares_name(&other) => format!("controlPlaneEndpoint {}:{}", asked.host, asked.port),
-        _ => name,
-    };
-    // Who it is in another namespace is nobody's business.
-    let key = if other.namespace().as_deref() == Some(namespace) {
-        format!("ProvisioningRequest {namespace}/{}", other.name_any())
-    } else {
-        "a ProvisioningRequest of another namespace".to_owned()
-    };
-    Some(Rival { request: key, what })
-}
-
-/// The endpoint that a request asks for, and the one that its cluster has.
-fn endpoints_of(request: &ProvisioningRequest) -> impl Iterator<Item = (String, i32)> {
-    let asked = request.spec.template_parameters.control_plane_endpoint.as_ref();
-    let made = request.status.as_ref().and_then(|status| status.extensions.control_plane_endpoint.as_deref());
-    let made = made.and_then(|made| made.rsplit_once(':'));
-    asked
-        .map(|asked| (asked.host.clone(), asked.port))
-        .into_iter()
-        .chain(made.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))))
-}
-
-/// An address that the masters carry themselves serves one cluster, on whatever port; behind a load balancer the port counts.
-fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, carried: bool) -> bool {
-    match (host.parse::<IpAddr>(), other.parse::<IpAddr>()) {
-        (Ok(address), Ok(other)) => address == other && (carried || port == other_port),
-        _ => host == other && port == other_port,
-    }
-}
-
-/// A request that holds hosts goes before one that does not; then the older one. A request that waits for something else,
-/// or is wrong, holds nobody up.
-fn goes_first(other: &ProvisioningRequest, request: &ProvisioningRequest) -> bool {
-    match (holds_hosts(other), holds_hosts(request)) {
-        (true, false) => true,
-        (false, true) => false,
-        _ => {
-            age(other) < age(request)
-                && (other.metadata.deletion_timestamp.is_none() || holds_hosts(other))
-                && !cannot_go_on(other)
-        }
-    }
-}
-
-fn cannot_go_on(request: &ProvisioningRequest) -> bool {
-    request.status.as_ref().is_some_and(|status| {
-        [conditions::VALIDATED, conditions::HOSTS_RESERVED].iter().any(|type_| {
-            status::find(&status.conditions, type_).is_some_and(|condition| {
-                // What was said of an earlier form of the request does not count.
-                condition.status == "False"
-                    && condition.reason != conditions::reason::IN_PROGRESS
-                    && condition.observed_generation == request.metadata.generation
-            })
-        })
-    })
-}
-
-fn holds_hosts(request: &ProvisioningRequest) -> bool {
-    request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some())
-}
-
-fn age(request: &ProvisioningRequest) -> (Option<k8s_openapi::jiff::Timestamp>, Option<String>) {
-    (request.metadata.creation_timestamp.as_ref().map(|time| time.0), request.uid())
 }
 
 impl Watches {

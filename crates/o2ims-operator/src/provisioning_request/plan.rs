@@ -79,9 +79,6 @@ pub struct Manifest {
     pub hash: String,
 }
 
-/// Annotation on a Cluster that is still being made: it is paused by the operator, not by a user.
-pub const CREATING_ANNOTATION: &str = "o2ims.provisioning.oran.org/creating";
-
 /// The steps that are due now. An empty list means: nothing to do, or wait for what is watched.
 pub fn plan(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, observed: &Observed) -> Vec<Step> {
     if request.meta().deletion_timestamp.is_some() {
@@ -121,7 +118,7 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
         return teardown::unpause(existing).into_iter().collect();
     }
     let wanted = children(valid, observed, &marks, &existing.uid().unwrap_or_default());
-    if existing.annotations().contains_key(CREATING_ANNOTATION) {
+    if existing.is_being_made() {
         return finish_creation(valid, observed, &marks, &wanted);
     }
     if existing.labels().get(names::REQUEST_UID_LABEL).is_none() {
@@ -225,7 +222,7 @@ fn unclean_workers(valid: &Valid, observed: &Observed) -> Vec<String> {
 fn creating(valid: &Valid) -> Value {
     let mut object = cluster::cluster(valid);
     object["spec"]["paused"] = json!(true);
-    object["metadata"]["annotations"] = json!({CREATING_ANNOTATION: "true"});
+    object["metadata"]["annotations"] = json!({names::CREATING_ANNOTATION: "true"});
     object
 }
 

@@ -14,7 +14,6 @@ use operator_kit::status::{self, Observation, Truth};
 
 use super::hosts::{HostView, State};
 use super::observe::Observed;
-use super::plan::CREATING_ANNOTATION;
 use super::validate::{Refusal, Valid};
 use crate::capi::read::Condition as CapiCondition;
 
@@ -326,7 +325,7 @@ fn control_plane(observed: &Observed, hosts: &[HostView]) -> Stage {
         let busy = observed.held().find_map(|host| Some(format!("host {} {}", host.name_any(), host.busy()?)));
         return Stage::InProgress { message: busy.unwrap_or_else(|| "making the cluster's objects".to_owned()) };
     };
-    if cluster.spec.paused && !cluster.annotations().contains_key(CREATING_ANNOTATION) {
+    if cluster.spec.paused && !cluster.is_being_made() {
         return Stage::InProgress {
             message: format!(
                 "Cluster {} is paused (spec.paused); it goes on when that is taken away",

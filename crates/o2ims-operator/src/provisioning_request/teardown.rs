@@ -6,14 +6,14 @@ use o2ims_types::ProvisioningRequest;
 use serde_json::json;
 
 use super::observe::Observed;
-use super::plan::{CREATING_ANNOTATION, Step, has_finalizer};
+use super::plan::{Step, has_finalizer};
 use super::reserve;
 use crate::capi::contract::Kind;
 use crate::capi::read::Cluster;
 
 /// A Cluster that is deleted while it is still being made is paused by nobody but the operator, and would stay.
 pub fn unpause(cluster: &Cluster) -> Option<Step> {
-    (cluster.spec.paused && cluster.annotations().contains_key(CREATING_ANNOTATION)).then(|| Step::Set {
+    (cluster.spec.paused && cluster.is_being_made()).then(|| Step::Set {
         kind: Kind::Cluster,
         name: cluster.name_any(),
         uid: cluster.uid().unwrap_or_default(),

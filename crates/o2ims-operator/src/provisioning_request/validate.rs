@@ -12,7 +12,8 @@ use o2ims_types::conditions::reason;
 use o2ims_types::provisioning_request::Hosts;
 use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, schema, validation};
 
-use super::observe::{Observed, ResourceSetLookup, Rival};
+use super::observe::{Observed, ResourceSetLookup};
+use super::rivals::Rival;
 use crate::byoh::host::ByoHost;
 use crate::byoh::installation::Dialect;
 

@@ -6,10 +6,13 @@ use anyhow::{Context as _, ensure};
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _};
 use hostsim::Failure;
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_operator::byoh::host::ByoHost;
+use o2ims_operator::capi::contract::Kind;
 use o2ims_types::ProvisioningState as State;
+use serde_json::json;
 
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, wait};
 
@@ -20,6 +23,7 @@ pub fn scenarios() -> Vec<Scenario> {
             compete(stack, "many", 100, 5)
         })
         .slow(),
+        Scenario::new("of_requests_for_one_endpoint_exactly_one_goes_on", compete_for_endpoint),
     ]
 }
 
@@ -70,6 +74,38 @@ async fn one_round(tenant: &Tenant, host: u32, round: u32) -> Outcome {
         tenant.until_gone(name, CLUSTER).await?;
     }
     Ok(())
+}
+
+/// Requests that share nothing but the endpoint.
+async fn compete_for_endpoint(stack: Shared) -> Outcome {
+    const RIVALS: u32 = 4;
+    let tenant = Tenant::new(&stack, "endpoint", 3 * RIVALS).await?;
+    for host in 1..=3 * RIVALS {
+        stack.site.host(&tenant.host(host)).context("no host")?.fail(Failure::Bootstrap);
+    }
+    for round in 0..6 {
+        let names: Vec<String> = (0..RIVALS).map(|number| format!("round{round}-{number}")).collect();
+        try_join_all(names.iter().zip(0..).map(|(name, number)| {
+            let masters = [3 * number + 1, 3 * number + 2, 3 * number + 3];
+            let mut request = tenant.request(name, name, &masters, &[]);
+            request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": "127.88.0.3"});
+            let tenant = &tenant;
+            async move { tenant.apply(&request).await }
+        }))
+        .await?;
+        let first = winner(&tenant, &names).await?;
+        let taken = format!("controlPlaneEndpoint 127.88.0.3:6443 is taken by ProvisioningRequest endpoint/{first}");
+        for name in names.iter().filter(|name| **name != first) {
+            tenant.until(name, State::Pending, &taken, SOON).await?;
+            tenant.delete(name).await?;
+            tenant.until_gone(name, SOON).await?;
+        }
+        let clusters = tenant.objects(Kind::Cluster).list(&ListParams::default()).await?.items;
+        ensure!(clusters.iter().all(|cluster| cluster.name_any() == first), "{first} is not alone on the endpoint");
+        tenant.delete(&first).await?;
+        tenant.until_gone(&first, CLUSTER).await?;
+    }
+    tenant.assert_hosts_free().await
 }
 
 /// The one request that goes on.

@@ -6,19 +6,20 @@ use anyhow::{Context as _, ensure};
 use kube::api::ListParams;
 use o2ims_operator::capi::contract::Kind;
 use o2ims_types::ProvisioningState as State;
+use sandbox::Stack;
 use tokio::time::{Instant, sleep_until};
 
-use crate::harness::{CLUSTER, Exclusive, OPERATOR_USER, Outcome, Scenario, Tenant};
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant};
 
 pub fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::exclusive("a_crash_at_any_moment_changes_nothing", crash)]
+    vec![Scenario::alone("a_crash_at_any_moment_changes_nothing", crash)]
 }
 
 /// How old each request is when the operator is killed, in milliseconds.
 const AGES: [u64; 10] = [2, 10, 25, 50, 90, 150, 300, 1_000, 3_000, 8_000];
 
-async fn crash(mut stack: Exclusive) -> Outcome {
-    let tenant = Tenant::new(&stack, "crash", 10).await?;
+async fn crash(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::new(stack, "crash", 10).await?;
     let before = tenant.inventory().await?;
     let name = |number: usize| format!("r{number}");
     let mark = stack.bed.audit_log().mark()?;
@@ -31,7 +32,7 @@ async fn crash(mut stack: Exclusive) -> Outcome {
     })
     .await?;
     stack.crash_operator().await?;
-    report(&stack, mark, "create", 10 * AGES.len())?;
+    report(stack, mark, "create", 10 * AGES.len())?;
     for number in 0..AGES.len() {
         tenant.until(&name(number), State::Fulfilled, "1 master", 2 * CLUSTER).await?;
     }
@@ -52,7 +53,7 @@ async fn crash(mut stack: Exclusive) -> Outcome {
     })
     .await?;
     stack.operator.replace(standby).context("no operator")?.crash().await?;
-    report(&stack, mark, "delete", 6 * AGES.len())?;
+    report(stack, mark, "delete", 6 * AGES.len())?;
     for number in 0..AGES.len() {
         tenant.until_gone(&name(number), 2 * CLUSTER).await?;
     }
@@ -74,7 +75,7 @@ async fn at_ages<F: Future<Output = Outcome>>(act: impl Fn(usize) -> F) -> Outco
 
 /// Says how many writes had been made for the requests at the kill, and fails where that was none or all: then the kill
 /// came before or after everything, and showed nothing.
-fn report(stack: &Exclusive, mark: testenv::AuditMark, what: &str, all: usize) -> Outcome {
+fn report(stack: &Stack, mark: testenv::AuditMark, what: &str, all: usize) -> Outcome {
     let entries = stack.bed.audit_log().since(&mark)?;
     let writes = entries
         .iter()

@@ -4,23 +4,24 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use o2ims_types::ProvisioningState as State;
+use sandbox::Stack;
 
-use crate::harness::{CLUSTER, Exclusive, OPERATOR_USER, Outcome, Scenario, Tenant};
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::exclusive("a_fulfilled_request_at_rest_costs_nothing", |stack| rest(stack, "rest", 20)),
-        Scenario::exclusive("a_fulfilled_request_at_rest_for_five_minutes_costs_nothing", |stack| {
-            rest(stack, "longrest", 300)
+        Scenario::alone("a_fulfilled_request_at_rest_costs_nothing", async |stack| rest(stack, 20).await),
+        Scenario::alone("a_fulfilled_request_at_rest_for_five_minutes_costs_nothing", async |stack| {
+            rest(stack, 300).await
         })
         .slow(),
     ]
 }
 
 /// Nothing is asked and nothing is written but watches and the Lease.
-async fn rest(stack: Exclusive, name: &str, seconds: u64) -> Outcome {
-    let tenant = Tenant::new(&stack, name, 2).await?;
-    tenant.apply(&tenant.request("request", name, &[1], &[2])).await?;
+async fn rest(stack: &mut Stack, seconds: u64) -> Outcome {
+    let tenant = Tenant::new(stack, "rest", 2).await?;
+    tenant.apply(&tenant.request("request", "rest", &[1], &[2])).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     // The last thing that is written for it.
     tenant.until_event("request", "Fulfilled").await?;

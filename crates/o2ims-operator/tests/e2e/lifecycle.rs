@@ -8,7 +8,6 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::capi::contract::Kind;
-use o2ims_operator::provisioning_request::plan::CREATING_ANNOTATION;
 use o2ims_types::{ProvisioningState as State, names};
 use serde_json::json;
 use testenv::ByohDialect;
@@ -206,7 +205,7 @@ async fn vanished(stack: Shared) -> Outcome {
         "spec": {"paused": true},
     });
     cluster["metadata"]["name"] = json!("half");
-    cluster["metadata"]["annotations"][CREATING_ANNOTATION] = json!("true");
+    cluster["metadata"]["annotations"][names::CREATING_ANNOTATION] = json!("true");
     tenant.objects(Kind::Cluster).create(&PostParams::default(), &serde_json::from_value(cluster)?).await?;
     let claim = Patch::Merge(json!({"metadata": marks}));
     let operator = stack.bed.client_as(OPERATOR_USER, &[])?;

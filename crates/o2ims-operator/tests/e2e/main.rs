@@ -1,7 +1,7 @@
 //! The operator as a real process, with the rights that it ships, on a real control plane; hosts are simulated.
 //!
-//! All scenarios share one bed and run side by side, each in a namespace of its own. What is marked slow runs with
-//! `--include-ignored`.
+//! Scenarios run side by side: on one bed that they share, each in a namespace of its own, or on a bed of their own where they
+//! disturb or count what others do. What is marked slow runs with `--include-ignored`.
 
 // Test code: a broken assumption may end the scenario.
 #![allow(clippy::expect_used, clippy::similar_names)]
@@ -10,25 +10,27 @@ mod bad_requests;
 mod competition;
 mod crash;
 mod failures;
-#[path = "../harness/mod.rs"]
 mod harness;
 mod idle;
 mod lifecycle;
 mod outages;
+mod providers;
 
 use std::process::ExitCode;
 
-use harness::{Scenario, World};
+use harness::Scenario;
 
 fn scenarios() -> Vec<Scenario> {
+    // What takes longest begins first.
     [
+        crash::scenarios(),
+        outages::scenarios(),
+        idle::scenarios(),
+        providers::scenarios(),
+        failures::scenarios(),
         lifecycle::scenarios(),
         competition::scenarios(),
         bad_requests::scenarios(),
-        failures::scenarios(),
-        crash::scenarios(),
-        idle::scenarios(),
-        outages::scenarios(),
     ]
     .into_iter()
     .flatten()
@@ -36,5 +38,5 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 fn main() -> ExitCode {
-    harness::run(scenarios(), World::default())
+    harness::run(scenarios())
 }

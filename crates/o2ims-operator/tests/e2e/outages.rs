@@ -4,26 +4,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use o2ims_types::ProvisioningState as State;
-use sandbox::OperatorOptions;
+use sandbox::{OperatorOptions, Stack};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{CLUSTER, Exclusive, Outcome, SOON, Scenario, Tenant};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::exclusive("a_panic_in_one_reconcile_stops_no_other", panic),
-        Scenario::exclusive("an_api_server_that_does_not_answer_is_survived", |stack| {
-            silence(stack, "short", 6, false)
-        })
-        .slow(),
-        Scenario::exclusive("an_api_server_that_does_not_answer_for_long_costs_a_restart", |stack| {
-            silence(stack, "long", 30, true)
+        Scenario::alone("a_panic_in_one_reconcile_stops_no_other", panic),
+        Scenario::alone("an_api_server_that_does_not_answer_is_survived", async |stack| silence(stack, 6, false).await)
+            .slow(),
+        Scenario::alone("an_api_server_that_does_not_answer_for_long_costs_a_restart", async |stack| {
+            silence(stack, 30, true).await
         }),
     ]
 }
 
-async fn panic(mut stack: Exclusive) -> Outcome {
-    let tenant = Tenant::new(&stack, "panic", 2).await?;
+async fn panic(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::new(stack, "panic", 2).await?;
     stack.operator.take().context("no operator")?.stop().await?;
     let arguments = vec!["--test-panic-on".to_owned(), "panic/bad".to_owned()];
     let options = OperatorOptions { arguments, ..stack.operator_options().clone() };
@@ -38,7 +36,7 @@ async fn panic(mut stack: Exclusive) -> Outcome {
     operator.stop().await?;
     // Without the hook the other request goes on.
     stack.start_operator().await?;
-    tenant.until("bad", State::Fulfilled, "", CLUSTER).await?;
+    tenant.until("bad", State::Progressing, "", SOON).await?;
     for name in ["bad", "good"] {
         tenant.delete(name).await?;
         tenant.until_gone(name, CLUSTER).await?;
@@ -48,9 +46,9 @@ async fn panic(mut stack: Exclusive) -> Outcome {
 
 /// The API server is stopped in the middle of a creation. The Lease runs out after 15 s: then the operator ends, as it
 /// must, and is started again, as a kubelet would.
-async fn silence(mut stack: Exclusive, name: &str, seconds: u64, restarts: bool) -> Outcome {
-    let tenant = Tenant::new(&stack, &format!("silence-{name}"), 2).await?;
-    tenant.apply(&tenant.request("request", name, &[1], &[2])).await?;
+async fn silence(stack: &mut Stack, seconds: u64, restarts: bool) -> Outcome {
+    let tenant = Tenant::new(stack, "silence", 2).await?;
+    tenant.apply(&tenant.request("request", "silence", &[1], &[2])).await?;
     tenant.until("request", State::Progressing, "", SOON).await?;
     stack.bed.pause_api_server()?;
     // The length of the outage, not a wait for something.

@@ -20,7 +20,7 @@ use o2ims_operator::capi::read::{
     KubeadmConfigTemplate, KubeadmControlPlane, Machine, MachineDeployment, NameRef, ReplicaStatus,
 };
 use o2ims_operator::provisioning_request::observe::{Observed, observe};
-use o2ims_operator::provisioning_request::plan::{CREATING_ANNOTATION, Step, plan};
+use o2ims_operator::provisioning_request::plan::{Step, plan};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
 use o2ims_operator::provisioning_request::validate::{Refusal, Valid, validate};
 use o2ims_operator::watches::Watches;
@@ -1377,10 +1377,7 @@ impl World {
     }
 
     pub fn cluster_is_paused_or_resumed(&mut self, pick_: usize) -> bool {
-        let Some(name) = self
-            .pick_cluster(pick_)
-            .filter(|name| !self.clusters[name].annotations().contains_key(CREATING_ANNOTATION))
-        else {
+        let Some(name) = self.pick_cluster(pick_).filter(|name| !self.clusters[name].is_being_made()) else {
             return false;
         };
         self.edit_cluster(&name, |cluster| cluster.spec.paused = !cluster.spec.paused);
@@ -1450,8 +1447,7 @@ impl World {
             self.remove(Kind::Cluster, &name);
         }
         for name in self.clusters.keys().cloned().collect::<Vec<_>>() {
-            if !self.clusters[&name].annotations().contains_key(CREATING_ANNOTATION) && self.clusters[&name].spec.paused
-            {
+            if !self.clusters[&name].is_being_made() && self.clusters[&name].spec.paused {
                 self.edit_cluster(&name, |cluster| cluster.spec.paused = false);
             }
         }

@@ -1,8 +1,5 @@
 //! The shared bed, tenants, and waiting on watches.
 
-// Each test binary uses its part.
-#![allow(dead_code)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::future::Future;
@@ -28,7 +25,7 @@ use sandbox::{Stack, StackOptions, installation, inventory};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testenv::Options;
-use tokio::sync::{Mutex, OwnedRwLockMappedWriteGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, Semaphore};
 
 /// Result of a scenario.
 pub type Outcome = anyhow::Result<()>;
@@ -44,21 +41,42 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// A scenario that shares the bed with others.
+    /// A scenario on the bed that all share.
     pub fn new<F>(name: &str, body: impl FnOnce(Shared) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let run = move |world: Arc<World>| -> Running { Box::pin(async move { body(world.shared().await?).await }) };
+        let run = move |world: Arc<World>| -> Running {
+            Box::pin(async move {
+                let result = body(world.shared().await?).await;
+                match (result, world.shared.read().await.as_ref()) {
+                    (Err(error), Some(stack)) => Err(with_log(error, stack)),
+                    (result, _) => result,
+                }
+            })
+        };
         Self { name: name.to_owned(), slow: false, body: Box::new(run) }
     }
 
-    /// A scenario that has the bed for itself, because it disturbs or counts what others do.
-    pub fn exclusive<F>(name: &str, body: impl FnOnce(Exclusive) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        let run = move |world: Arc<World>| -> Running { Box::pin(async move { body(world.exclusive().await?).await }) };
+    /// A scenario with a bed of its own, because it disturbs or counts what others do.
+    pub fn alone(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Self {
+        Self::alone_with(name, Options::default(), body)
+    }
+
+    /// As [`Scenario::alone`], on a bed that has only these parts at first.
+    pub fn alone_with(
+        name: &str,
+        bed: Options,
+        body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static,
+    ) -> Self {
+        let run = move |world: Arc<World>| -> Running {
+            Box::pin(async move {
+                let _room = world.room.acquire().await?;
+                let mut stack = start(bed).await?;
+                let result = body(&mut stack).await.map_err(|error| with_log(error, &stack));
+                result.and(stop(stack).await)
+            })
+        };
         Self { name: name.to_owned(), slow: false, body: Box::new(run) }
     }
 
@@ -67,35 +85,25 @@ impl Scenario {
         self.slow = true;
         self
     }
-
-    /// Runs it.
-    pub async fn run(self, world: Arc<World>) -> Outcome {
-        let result = (self.body)(Arc::clone(&world)).await;
-        match (&result, world.operator_log(30).await) {
-            (Err(error), Some(log)) => Err(anyhow!("{error:#}\n--- last lines of the operator's log:\n{log}")),
-            _ => result,
-        }
-    }
 }
 
 /// Scenarios wait most of the time.
-const SIDE_BY_SIDE: usize = 10;
+const SIDE_BY_SIDE: usize = 14;
+/// How many scenarios have a bed of their own at the same time; one takes up to 2 GiB of memory.
+const BEDS: usize = 2;
 
-/// Runs the scenarios as a test binary does, and stops the world.
-pub fn run(scenarios: Vec<Scenario>, world: World) -> ExitCode {
+/// Runs the scenarios as a test binary does, and stops what they share.
+pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let world = Arc::new(world);
+    let world = Arc::new(World { shared: Arc::default(), starting: Mutex::default(), room: Semaphore::new(BEDS) });
     let trials = scenarios
         .into_iter()
-        .map(|scenario| {
+        .map(|Scenario { name, slow, body }| {
             let (world, handle) = (Arc::clone(&world), runtime.handle().clone());
-            let slow = scenario.slow;
-            Trial::test(scenario.name.clone(), move || {
-                handle.block_on(scenario.run(world)).map_err(|error| format!("{error:#}").into())
-            })
-            .with_ignored_flag(slow)
+            Trial::test(name, move || handle.block_on(body(world)).map_err(|error| format!("{error:#}").into()))
+                .with_ignored_flag(slow)
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -106,71 +114,57 @@ pub fn run(scenarios: Vec<Scenario>, world: World) -> ExitCode {
     conclusion.exit_code()
 }
 
-/// The stack, shared with other scenarios.
+/// The stack that scenarios share.
 pub type Shared = OwnedRwLockReadGuard<Option<Stack>, Stack>;
-/// The stack, for one scenario alone.
-pub type Exclusive = OwnedRwLockMappedWriteGuard<Option<Stack>, Stack>;
 
-/// The stack, started when the first scenario needs it.
+/// Where the scenarios take place.
 pub struct World {
-    bed: Options,
-    stack: Arc<RwLock<Option<Stack>>>,
+    shared: Arc<RwLock<Option<Stack>>>,
     starting: Mutex<()>,
-}
-
-impl Default for World {
-    fn default() -> Self {
-        Self::with(Options::default())
-    }
+    room: Semaphore,
 }
 
 impl World {
-    /// A world whose bed has only these parts at first.
-    pub fn with(bed: Options) -> Self {
-        Self { bed, stack: Arc::default(), starting: Mutex::default() }
-    }
-
-    async fn started(&self) -> anyhow::Result<()> {
-        let _one = self.starting.lock().await;
-        if self.stack.read().await.is_none() {
-            let options = StackOptions { bed: self.bed, ..StackOptions::new(env!("CARGO_BIN_EXE_o2ims-operator")) };
-            let stack = Stack::start(options, |line| eprintln!("{line}")).await.context("starting the stack")?;
-            *self.stack.write().await = Some(stack);
-        }
-        Ok(())
-    }
-
+    /// The shared stack, started when the first scenario needs it.
     async fn shared(&self) -> anyhow::Result<Shared> {
-        self.started().await?;
-        OwnedRwLockReadGuard::try_map(Arc::clone(&self.stack).read_owned().await, Option::as_ref)
+        let _one = self.starting.lock().await;
+        if self.shared.read().await.is_none() {
+            let stack = start(Options::default()).await?;
+            *self.shared.write().await = Some(stack);
+        }
+        OwnedRwLockReadGuard::try_map(Arc::clone(&self.shared).read_owned().await, Option::as_ref)
             .map_err(|_| anyhow!("no stack"))
     }
 
-    async fn exclusive(&self) -> anyhow::Result<Exclusive> {
-        self.started().await?;
-        OwnedRwLockWriteGuard::try_map(Arc::clone(&self.stack).write_owned().await, Option::as_mut)
-            .map_err(|_| anyhow!("no stack"))
+    async fn stop(&self) -> Outcome {
+        match self.shared.write().await.take() {
+            Some(stack) => stop(stack).await,
+            None => Ok(()),
+        }
     }
+}
 
-    async fn operator_log(&self, lines: usize) -> Option<String> {
-        let stack = tokio::time::timeout(Duration::from_secs(1), self.stack.read()).await.ok()?;
-        Some(stack.as_ref()?.operator.as_ref()?.log_tail(lines))
-    }
+async fn start(bed: Options) -> anyhow::Result<Stack> {
+    let options = StackOptions { bed, ..StackOptions::new(env!("CARGO_BIN_EXE_o2ims-operator")) };
+    Stack::start(options, |line| eprintln!("{line}")).await.context("starting the stack")
+}
 
-    /// Stops the stack, if it was started.
-    pub async fn stop(&self) -> Outcome {
-        let Some(stack) = self.stack.write().await.take() else { return Ok(()) };
-        let entries = stack.bed.audit_log().entries();
-        stack.stop().await?;
-        // Whatever ran on this bed: the rights that are shipped were enough.
-        let refused: BTreeSet<_> = entries?
-            .into_iter()
-            .filter(|entry| entry.user == OPERATOR_USER && entry.code == 403)
-            .map(|entry| format!("{} {}", entry.verb, entry.uri))
-            .collect();
-        ensure!(refused.is_empty(), "refused to the operator: {refused:?}");
-        Ok(())
-    }
+/// Stops the stack. Whatever ran on it: the rights that are shipped were enough.
+async fn stop(stack: Stack) -> Outcome {
+    let entries = stack.bed.audit_log().entries();
+    stack.stop().await?;
+    let refused: BTreeSet<_> = entries?
+        .into_iter()
+        .filter(|entry| entry.user == OPERATOR_USER && entry.code == 403)
+        .map(|entry| format!("{} {}", entry.verb, entry.uri))
+        .collect();
+    ensure!(refused.is_empty(), "refused to the operator: {refused:?}");
+    Ok(())
+}
+
+fn with_log(error: anyhow::Error, stack: &Stack) -> anyhow::Error {
+    let Some(operator) = &stack.operator else { return error };
+    anyhow!("{error:#}\n--- last lines of the operator's log:\n{}", operator.log_tail(30))
 }
 
 /// Who the operator is to the API server.

@@ -1,26 +1,19 @@
 //! The operator on a management cluster that has no providers yet.
 
-// Test code: a broken assumption may end the scenario.
-#![allow(clippy::expect_used, clippy::similar_names)]
-
-#[path = "../harness/mod.rs"]
-mod harness;
-
-use std::process::ExitCode;
-
 use anyhow::{Context as _, ensure};
-use harness::{CLUSTER, Exclusive, Outcome, SOON, Scenario, Tenant, World};
 use o2ims_types::{ProvisioningState as State, conditions};
-use sandbox::installation;
+use sandbox::{Stack, installation};
 use testenv::Options;
 
-fn main() -> ExitCode {
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant};
+
+pub fn scenarios() -> Vec<Scenario> {
     let bare = Options { cluster_api: false, byoh: false };
-    harness::run(vec![Scenario::exclusive("providers_that_are_installed_later_are_noticed", later)], World::with(bare))
+    vec![Scenario::alone_with("providers_that_are_installed_later_are_noticed", bare, later)]
 }
 
-async fn later(mut stack: Exclusive) -> Outcome {
-    let tenant = Tenant::new(&stack, "later", 0).await?;
+async fn later(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::new(stack, "later", 0).await?;
     tenant.apply(&tenant.request("request", "later", &[1], &[2])).await?;
     let request = tenant.until("request", State::Pending, "BYOH) and Cluster API", SOON).await?;
     let conditions = request.status.context("no status")?.conditions;
@@ -34,7 +27,7 @@ async fn later(mut stack: Exclusive) -> Outcome {
     tenant.until("request", State::Pending, "Bring-Your-Own-Host provider (BYOH) not installed", SOON).await?;
     stack.bed.install_byoh().await?;
     installation::install_provider_parts(&stack.bed).await?;
-    tenant.equip(&stack, 2).await?;
+    tenant.equip(stack, 2).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     let ended = stack.operator.as_mut().context("no operator")?.ended()?;
     ensure!(ended.is_none(), "the operator was restarted: {ended:?}");

@@ -1,0 +1,160 @@
+//! Requests that want the same cluster name or the same endpoint. Hosts need no such rule: the API server decides on each
+//! claim.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
+use o2ims_types::cluster_template::VirtualIpProvider;
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, conditions, names};
+use operator_kit::status;
+
+use super::plan::key;
+use crate::capi::read::Cluster;
+
+/// Somebody else who has what this request wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Who, for messages.
+    pub request: String,
+    /// What.
+    pub what: String,
+}
+
+/// Other requests that want the same cluster name or endpoint.
+pub fn contenders(
+    requests: &Store<ProvisioningRequest>,
+    request: &ProvisioningRequest,
+    template: Option<&ClusterTemplate>,
+) -> Vec<Arc<ProvisioningRequest>> {
+    let carried = template.is_none_or(|template| template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip);
+    requests.state().into_iter().filter(|other| contends(request, other, carried)).collect()
+}
+
+/// Whether `request` wants the cluster name or the endpoint that `other` wants or has. An endpoint that is `carried` by the
+/// masters themselves serves one cluster, on whatever port.
+pub fn contends(request: &ProvisioningRequest, other: &ProvisioningRequest, carried: bool) -> bool {
+    let shares_endpoint = || {
+        let asked = request.spec.template_parameters.control_plane_endpoint.as_ref();
+        asked.is_some_and(|asked| {
+            endpoints_of(other).any(|(host, port)| same_endpoint(&asked.host, asked.port, &host, port, carried))
+        })
+    };
+    other.uid() != request.uid() && (shares_name(request, other) || shares_endpoint())
+}
+
+fn shares_name(request: &ProvisioningRequest, other: &ProvisioningRequest) -> bool {
+    let wanted = &request.spec.template_parameters.cluster_name;
+    wanted.is_some()
+        && other.spec.template_parameters.cluster_name == *wanted
+        && other.namespace() == request.namespace()
+}
+
+/// The Cluster object is the lock on a cluster's name; before there is one, a request that holds hosts goes first, then
+/// the older one. The same holds for an endpoint: two control planes on one address would take it from each other.
+pub fn find(
+    request: &ProvisioningRequest,
+    foreign: Option<&Cluster>,
+    contenders: &[Arc<ProvisioningRequest>],
+) -> Option<Rival> {
+    let wanted = &request.spec.template_parameters;
+    let name = format!("clusterName {}", wanted.cluster_name.as_deref().unwrap_or_default());
+    if let Some(cluster) = foreign {
+        let owner = cluster.annotations().get(names::REQUEST_ANNOTATION).map_or_else(
+            || "a Cluster that no ProvisioningRequest made".to_owned(),
+            |owner| format!("ProvisioningRequest {owner}"),
+        );
+        return Some(Rival { request: owner, what: name });
+    }
+    let other = contenders.iter().filter(|other| goes_first(other, request)).min_by_key(|other| age(other))?;
+    let what = match &wanted.control_plane_endpoint {
+        Some(asked) if !shares_name(request, other) => format!("controlPlaneEndpoint {}:{}", asked.host, asked.port),
+        _ => name,
+    };
+    // Who it is in another namespace is nobody's business.
+    let request = if other.namespace() == request.namespace() {
+        format!("ProvisioningRequest {}", key(other))
+    } else {
+        "a ProvisioningRequest of another namespace".to_owned()
+    };
+    Some(Rival { request, what })
+}
+
+/// The endpoint that a request asks for, and the one that its cluster has.
+fn endpoints_of(request: &ProvisioningRequest) -> impl Iterator<Item = (String, i32)> {
+    let asked = request.spec.template_parameters.control_plane_endpoint.as_ref();
+    let made = request.status.as_ref().and_then(|status| status.extensions.control_plane_endpoint.as_deref());
+    let made = made.and_then(|made| made.rsplit_once(':'));
+    asked
+        .map(|asked| (asked.host.clone(), asked.port))
+        .into_iter()
+        .chain(made.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))))
+}
+
+/// Behind a load balancer the port counts.
+fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, carried: bool) -> bool {
+    match (host.parse::<IpAddr>(), other.parse::<IpAddr>()) {
+        (Ok(address), Ok(other)) => address == other && (carried || port == other_port),
+        _ => host == other && port == other_port,
+    }
+}
+
+/// A request that holds hosts goes before one that does not; then the older one. A request that waits for something else,
+/// or is wrong, holds nobody up.
+fn goes_first(other: &ProvisioningRequest, request: &ProvisioningRequest) -> bool {
+    match (holds_hosts(other), holds_hosts(request)) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => {
+            age(other) < age(request)
+                && (other.metadata.deletion_timestamp.is_none() || holds_hosts(other))
+                && !cannot_go_on(other)
+        }
+    }
+}
+
+fn cannot_go_on(request: &ProvisioningRequest) -> bool {
+    request.status.as_ref().is_some_and(|status| {
+        [conditions::VALIDATED, conditions::HOSTS_RESERVED].iter().any(|type_| {
+            status::find(&status.conditions, type_).is_some_and(|condition| {
+                // What was said of an earlier form of the request does not count.
+                condition.status == "False"
+                    && condition.reason != conditions::reason::IN_PROGRESS
+                    && condition.observed_generation == request.metadata.generation
+            })
+        })
+    })
+}
+
+/// Whether the status says that the request holds hosts.
+pub fn holds_hosts(request: &ProvisioningRequest) -> bool {
+    request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some())
+}
+
+fn age(request: &ProvisioningRequest) -> (Option<k8s_openapi::jiff::Timestamp>, Option<String>) {
+    (request.metadata.creation_timestamp.as_ref().map(|time| time.0), request.uid())
+}
+
+/// Requests that have begun to take what they want, as long as no status shows it. Two that are equally old in the caches
+/// would otherwise both begin. One process works at a time, so this need not be written anywhere.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<HashSet<String>>);
+
+impl Turns {
+    /// Whether the request with this UID may begin, or go on: none of its contenders has begun.
+    pub fn take(&self, uid: &str, contenders: &[String]) -> bool {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = !contenders.iter().any(|other| turns.contains(other));
+        if free && !turns.contains(uid) {
+            turns.insert(uid.to_owned());
+        }
+        free
+    }
+
+    /// The request does not go on, or its status shows what it holds.
+    pub fn give_back(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
