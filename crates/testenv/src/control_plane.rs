@@ -121,6 +121,8 @@ pub(crate) struct ApiServer<'a> {
     pub(crate) token_keys: &'a TokenKeys,
     pub(crate) service_cidr: &'a str,
     pub(crate) more: Vec<String>,
+    /// It is another cluster's: the management cluster goes first.
+    pub(crate) nice: bool,
 }
 
 /// A running API server.
@@ -165,7 +167,8 @@ impl ApiServer<'_> {
         };
         let access = Access::new(&format!("https://{host}:{}", self.port), self.authority);
         let admin = access.client_as("admin", &["system:masters"])?;
-        let process = Process::start(self.name, self.program, &arguments, &self.folder.join("log"))?;
+        let start = if self.nice { Process::start_nice } else { Process::start };
+        let process = start(self.name, self.program, &arguments, &self.folder.join("log"))?;
         process.wait_ready(READY, || answers_readyz(&admin)).await?;
         Ok(RunningApiServer { process, access, admin })
     }
@@ -217,6 +220,7 @@ impl ControlPlane {
                 // A log that is rotated away under a reader's mark would hide requests.
                 "--audit-log-maxsize=100000".to_owned(),
             ],
+            nice: false,
         };
         let RunningApiServer { process: api_server, access, admin } = server.start().await?;
         let controllers =

@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_millis(25);
 const LEAVE: Duration = Duration::from_secs(10);
 /// How long it may take until all threads of a paused process have noticed; milliseconds on an idle machine.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Of 19; enough to leave nine tenths of a processor to others.
+const NICENESS: u8 = 10;
 /// How much of a log an error quotes.
 const QUOTED_LINES: usize = 15;
 
@@ -31,6 +33,12 @@ impl Process {
     /// Starts the program, in a process group of its own: a Ctrl-C at the terminal is for us, who then stop in order.
     pub(crate) fn start(name: &str, program: &Path, arguments: &[String], log: &Path) -> Result<Self> {
         Self::start_with(name, program, arguments, &[], log)
+    }
+
+    /// As [`Process::start`], for what belongs on another machine: it stands back where processors are short.
+    pub(crate) fn start_nice(name: &str, program: &Path, arguments: &[String], log: &Path) -> Result<Self> {
+        let own = ["-n".to_owned(), NICENESS.to_string(), program.display().to_string()];
+        Self::start(name, Path::new("nice"), &[&own, arguments].concat(), log)
     }
 
     pub(crate) fn start_with(

@@ -109,6 +109,7 @@ impl WorkloadServers {
             service_cidr: api.service_cidr.as_deref().unwrap_or(SERVICE_CIDR),
             // Nobody makes ServiceAccounts for its pods, and nobody would take the taint off its nodes.
             more: vec!["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned()],
+            nice: true,
         };
         let RunningApiServer { process, access, admin } = server.start().await?;
         let process = Arc::new(process);

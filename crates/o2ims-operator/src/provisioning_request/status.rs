@@ -15,6 +15,7 @@ use operator_kit::status::{self, Observation, Truth};
 use super::hosts::{HostView, State};
 use super::observe::Observed;
 use super::validate::{Refusal, Valid};
+use crate::byoh::host::ByoHost;
 use crate::capi::read::Condition as CapiCondition;
 
 /// The status to be written, and when to look again without being told.
@@ -402,6 +403,15 @@ fn deleting(
     list: &mut Vec<Condition>,
     now: Timestamp,
 ) -> Told {
+    // What a host waits for, if it is one that this is asked of.
+    let waiting = |asked_of: fn(&ByoHost) -> bool| -> Vec<String> {
+        let held = hosts.iter().filter(|view| view.held);
+        held.filter_map(|view| {
+            let host = observed.host(&view.asked.name).filter(|host| asked_of(host))?;
+            Some(format!("{} {}", view.asked, host.busy()?))
+        })
+        .collect()
+    };
     let message = if let Some(obstacle) = obstacle {
         obstacle.to_owned()
     } else if let Some(cluster) = observed.own_cluster() {
@@ -412,16 +422,14 @@ fn deleting(
         if cluster.spec.paused && cluster.metadata.deletion_timestamp.is_some() {
             format!("Cluster {} is paused (spec.paused), so Cluster API does not delete it", cluster.name_any())
         } else {
-            format!("deleting Cluster {}{waits}", cluster.name_any())
+            let name = cluster.name_any();
+            let cleaning = waiting(ByoHost::is_unregistering);
+            [vec![format!("deleting Cluster {name}{waits}")], cleaning].concat().join("; ")
         }
     } else if let Some((kind, name)) = observed.made.keys().next() {
         format!("deleting {} {name}", kind.name())
     } else {
-        let busy: Vec<_> = hosts
-            .iter()
-            .filter(|host| host.held)
-            .filter_map(|view| Some(format!("{} {}", view.asked, observed.host(&view.asked.name)?.busy()?)))
-            .collect();
+        let busy = waiting(|_| true);
         if busy.is_empty() { "releasing hosts".to_owned() } else { format!("waiting for hosts: {}", busy.join("; ")) }
     };
     let limit: Duration = verdict

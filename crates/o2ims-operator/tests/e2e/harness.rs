@@ -1,10 +1,11 @@
 //! The shared bed, tenants, and waiting on watches.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ use sandbox::{Stack, StackOptions, installation, inventory};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testenv::Options;
-use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, Semaphore};
+use tokio::process::Command;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
 
 /// Result of a scenario.
 pub type Outcome = anyhow::Result<()>;
@@ -69,9 +71,18 @@ impl Scenario {
         bed: Options,
         body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static,
     ) -> Self {
+        let own_name = name.to_owned();
         let run = move |world: Arc<World>| -> Running {
             Box::pin(async move {
-                let _room = world.room.acquire().await?;
+                if env::var_os(ALONE).is_none() && env::var_os(ISOLATED).is_some() {
+                    let _room = world.room.acquire().await?;
+                    return in_own_namespace(&own_name).await;
+                }
+                // The network has room for one bed.
+                let mut shared = world.shared.write().await;
+                if let Some(stack) = shared.take() {
+                    stop(stack).await?;
+                }
                 let mut stack = start(bed).await?;
                 let result = body(&mut stack).await.map_err(|error| with_log(error, &stack));
                 result.and(stop(stack).await)
@@ -88,16 +99,38 @@ impl Scenario {
 }
 
 /// Scenarios wait most of the time.
-const SIDE_BY_SIDE: usize = 14;
+const SIDE_BY_SIDE: usize = 10;
 /// How many scenarios have a bed of their own at the same time; one takes up to 2 GiB of memory.
 const BEDS: usize = 2;
+/// Set by `scripts/in-own-namespace` where namespaces are permitted.
+const ISOLATED: &str = "O2IMS_OWN_NAMESPACE";
+/// Set for a process that runs one scenario alone.
+const ALONE: &str = "O2IMS_SCENARIO_ALONE";
+
+/// Runs one scenario in a process and a network of its own: BYOH's manager has a fixed port, so a network has room for one
+/// bed.
+async fn in_own_namespace(name: &str) -> Outcome {
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/in-own-namespace"))
+        .arg(env::current_exe()?)
+        .args(["--exact", name, "--include-ignored"])
+        .env_remove(ISOLATED)
+        .env(ALONE, "1")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && said.contains("1 passed"), "in a process of its own:\n{said}");
+    Ok(())
+}
 
 /// Runs the scenarios as a test binary does, and stops what they share.
 pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let world = Arc::new(World { shared: Arc::default(), starting: Mutex::default(), room: Semaphore::new(BEDS) });
+    let world = Arc::new(World { shared: Arc::default(), room: Semaphore::new(BEDS) });
     let trials = scenarios
         .into_iter()
         .map(|Scenario { name, slow, body }| {
@@ -120,20 +153,22 @@ pub type Shared = OwnedRwLockReadGuard<Option<Stack>, Stack>;
 /// Where the scenarios take place.
 pub struct World {
     shared: Arc<RwLock<Option<Stack>>>,
-    starting: Mutex<()>,
     room: Semaphore,
 }
 
 impl World {
     /// The shared stack, started when the first scenario needs it.
     async fn shared(&self) -> anyhow::Result<Shared> {
-        let _one = self.starting.lock().await;
-        if self.shared.read().await.is_none() {
-            let stack = start(Options::default()).await?;
-            *self.shared.write().await = Some(stack);
+        loop {
+            let slot = Arc::clone(&self.shared).read_owned().await;
+            if let Ok(stack) = OwnedRwLockReadGuard::try_map(slot, Option::as_ref) {
+                return Ok(stack);
+            }
+            let mut slot = self.shared.write().await;
+            if slot.is_none() {
+                *slot = Some(start(Options::default()).await?);
+            }
         }
-        OwnedRwLockReadGuard::try_map(Arc::clone(&self.shared).read_owned().await, Option::as_ref)
-            .map_err(|_| anyhow!("no stack"))
     }
 
     async fn stop(&self) -> Outcome {

@@ -123,6 +123,8 @@ fn a_request_from_its_beginning_to_its_end() {
     after(&mut world, &[]);
     assert_eq!((world.state("one"), world.message("one").as_str()), (Some(Deleting), "deleting Cluster core"));
     after(&mut world, &[World::cluster_is_taken_down, World::machine_is_taken_down]);
+    let told = "deleting Cluster core; host 2 (target-2) is being cleaned by its agent";
+    assert_eq!((world.state("one"), world.message("one").as_str()), (Some(Deleting), told));
     after(&mut world, &[World::cluster_is_taken_down, World::machine_is_taken_down]);
     after(&mut world, &[World::cluster_is_taken_down]);
     assert_eq!(world.clusters.len(), 0);
