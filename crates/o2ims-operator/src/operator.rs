@@ -68,9 +68,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .concurrency(settings.concurrency)
         .events(events.clone())
         .when_leading(elector.leadership());
-    let mut host_controller = prepared
-        .host_controller
-        .concurrency(settings.concurrency)
+    let mut hosts =
+        prepared.host_controller.events(events.clone()).after(prepared.root.state()).when_leading(elector.leadership());
+    let mut clusters = prepared
+        .cluster_controller
         .events(events.clone())
         .after(prepared.root.state())
         .when_leading(elector.leadership());
@@ -79,7 +80,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let gate = state.clone();
         gates.add(*name, move || *gate.borrow() != SyncState::Syncing);
         controller = controller.after(state.clone());
-        host_controller = host_controller.after(state.clone());
+        hosts = hosts.after(state.clone());
+        clusters = clusters.after(state.clone());
     }
     let server = Server::bind(settings.admin_address, gates, metrics).await?;
     tracing::info!(address = %server.address(), "admin endpoints listen");
@@ -99,7 +101,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     for (name, task) in prepared.tasks {
         process.service(format!("watch {name}"), task(process.service_stop()));
     }
-    process.work("byohost", host_controller.run(process.work_stop(), Arc::clone(&context), leftovers::reconcile));
+    process.work("byohost", hosts.run(process.work_stop(), Arc::clone(&context), leftovers::reconcile_host));
+    process.work("cluster", clusters.run(process.work_stop(), Arc::clone(&context), leftovers::reconcile_cluster));
     process.work("provisioningrequest", controller.run(process.work_stop(), context, reconcile));
     process.run().await
 }

@@ -20,7 +20,7 @@ use crate::capi::read::{
     ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, K8sInstallerConfigTemplate, KubeadmConfigTemplate,
     KubeadmControlPlane, Machine, MachineDeployment,
 };
-use crate::provisioning_request::rivals::contends;
+use crate::provisioning_request::rivals::{contends, wants_endpoint_of};
 
 /// The caches.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ const BYOH: &str = "Bring-Your-Own-Host provider (BYOH)";
 
 /// Sets up every watch. Each one triggers the requests that its objects concern, some also hosts.
 pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<ProvisioningRequest>) -> Prepared {
-    let host_trigger = Trigger::<ByoHost>::new();
+    let (host_trigger, cluster_trigger) = (Trigger::<ByoHost>::new(), Trigger::<Cluster>::new());
     let root = Reflection::<ProvisioningRequest>::new(
         "provisioningrequests",
         Api::all(client.clone()),
@@ -104,11 +104,16 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
         .reflection("clusters", every.clone(), move |cluster: &Cluster| {
             let (namespace, name) = (cluster.namespace(), cluster.name_any());
             select(&all, |request| {
-                request.namespace() == namespace
-                    && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
+                wants_endpoint_of(request, cluster)
+                    || request.namespace() == namespace
+                        && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
             })
         })
-        .triggers(&host_trigger, hosts_of_cluster(hosts.clone()));
+        .triggers(&cluster_trigger, |cluster| vec![ObjectRef::from_obj(cluster)])
+        .triggers(&host_trigger, hosts_of_cluster(hosts.clone()))
+        .on_relist(touch_all(&host_trigger, &hosts));
+    let cluster_controller = Controller::new("cluster", &clusters, &cluster_trigger, metrics);
+    let root = root.triggers(&cluster_trigger, cluster_of_request);
     let clusters = setup.add("clusters", clusters);
     let all = requests.clone();
     let resource_sets = setup.watch("clusterresourcesets", every, move |set: &ClusterResourceSet| {
@@ -155,6 +160,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
         },
         root,
         host_controller,
+        cluster_controller,
         tasks: setup.tasks,
         states: setup.states,
     }
@@ -168,6 +174,8 @@ pub struct Prepared {
     pub root: Reflection<ProvisioningRequest>,
     /// For hosts; it has to be run too.
     pub host_controller: Controller<ByoHost>,
+    /// For Clusters; it has to be run too.
+    pub cluster_controller: Controller<Cluster>,
     /// The other watches; each has to be run.
     pub tasks: Vec<Task>,
     /// State of each of the other watches, by its name.
@@ -243,14 +251,21 @@ impl Setup<'_> {
         K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
         K::DynamicType: Eq + std::hash::Hash + Clone + Send + Sync,
     {
-        // After a list everything may have changed, also by what is not there any more.
-        let (trigger, requests) = (self.trigger.clone(), self.requests.clone());
-        let reflection = reflection.on_relist(move || trigger.touch_all(&requests));
+        let reflection = reflection.on_relist(touch_all(self.trigger, &self.requests));
         let store = reflection.store();
         self.states.push((name, reflection.state()));
         self.tasks.push((name, Box::new(move |stop| Box::pin(reflection.run(stop)))));
         store
     }
+}
+
+/// After a list everything may have changed, also by what is not there any more.
+fn touch_all<K>(trigger: &Trigger<K>, store: &Store<K>) -> impl Fn() + Send + Sync + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let (trigger, store) = (trigger.clone(), store.clone());
+    move || trigger.touch_all(&store)
 }
 
 fn select(
@@ -303,6 +318,12 @@ fn hosts_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
     let asked = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all).map(HostRef::name);
     let told = request.status.iter().flat_map(|status| &status.extensions.hosts).map(|host| host.host_name.as_str());
     asked.chain(told).map(|name| ObjectRef::new(name).within(&namespace)).collect()
+}
+
+/// The Cluster that a request asks for, for when it goes away.
+fn cluster_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<Cluster>> {
+    let name = request.spec.template_parameters.cluster_name.as_deref();
+    name.map(|name| ObjectRef::new(name).within(&request.namespace().unwrap_or_default())).into_iter().collect()
 }
 
 /// The hosts that were held for a Cluster that goes away or was never let go.

@@ -141,7 +141,7 @@ where
     merge_metadata(api, name, &metadata, manager).await
 }
 
-/// Adds the finalizer. `Ok(false)` if the object has it already; nothing is written then.
+/// Adds the finalizer. `Ok(false)` if the object has it already, or is gone; nothing is written then.
 ///
 /// Errors: [`Error::Conflict`] if `object` is outdated, or is being deleted (the API server takes no new finalizer
 /// then).
@@ -156,8 +156,7 @@ where
         return Err(Error::conflict(format!("{} is being deleted and takes no new finalizer", object.name_any())));
     }
     let finalizers = object.finalizers().iter().map(String::as_str).chain([finalizer]).collect();
-    write_finalizers(api, object, finalizers, manager).await?;
-    Ok(true)
+    write_finalizers(api, object, finalizers, manager).await
 }
 
 /// Removes the finalizer. `Ok(false)` if the object or the finalizer is gone already.

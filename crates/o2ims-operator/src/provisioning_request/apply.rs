@@ -28,8 +28,9 @@ pub async fn apply(
         match step {
             Step::AddFinalizer => {
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
-                apply::add_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
-                written.push(Write::Finalizer);
+                if apply::add_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await? {
+                    written.push(Write::Finalizer);
+                }
             }
             Step::RemoveFinalizer => remove_finalizer(client, request, &namespace).await?,
             Step::MarkHost(marks) => written.push(mark(client, &namespace, marks).await?),

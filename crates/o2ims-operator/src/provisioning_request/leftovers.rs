@@ -1,84 +1,124 @@
-//! Hosts that are held by a request that does not exist any more. The finalizer is there to prevent this, but somebody can
-//! take it off by hand; and a DELETE that the API server began before it stored the finalizer removes the request all the
-//! same (kube-apiserver looks for finalizers first and deletes unconditionally then).
+//! What is left of a request that does not exist any more. The finalizer is there to prevent this, but somebody can take it
+//! off by hand; and a DELETE that the API server began before it stored the finalizer removes the request all the same
+//! (kube-apiserver looks for finalizers first and deletes unconditionally then).
+//!
+//! A Cluster that was never let go is removed. One that runs is not ended because somebody forced its request away: it keeps
+//! its hosts until it is deleted; then they are let go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::provisioning_request::ProvisioningRequestSpec;
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::apply::limited;
+use operator_kit::apply::{dynamic_api, limited};
 use operator_kit::outcome::{Error, Outcome};
 
-use super::observe::{is_of, observe};
+use super::observe::{is_of, observe, request_exists};
 use super::plan::Step;
 use super::{Context, apply, reserve, teardown};
 use crate::byoh::host::ByoHost;
-use crate::capi::contract::CLUSTER_NAME_LABEL;
+use crate::capi::contract::{CLUSTER_NAME_LABEL, Kind};
+use crate::capi::read::Cluster;
 use crate::watches::Watches;
+
+/// A request that cannot be decoded is in no cache and its end is not noticed, nor is the end of every object that was
+/// made: these are looked at again after this time.
+const UNWATCHED: Duration = Duration::from_secs(30);
 
 /// Lets go of a host whose holder is gone.
 ///
 /// # Errors
 /// What the API server refused or did not answer.
-pub async fn reconcile(host: Arc<ByoHost>, context: Arc<Context>) -> Result<Outcome, Error> {
-    let Some((holder, steps)) = plan(&host, &context.watches) else { return Ok(Outcome::Done) };
-    if steps.is_empty() || exists(&context.client, &holder).await? {
-        return Ok(Outcome::Done);
-    }
-    tracing::info!(
-        host = host.name_any(),
-        holder = host.holder_name(),
-        steps = steps.len(),
-        "the request that holds this host does not exist any more: cleaning up after it"
-    );
-    apply::apply(&context.client, &holder, &steps, &mut Vec::new()).await?;
-    Ok(Outcome::Done)
+pub async fn reconcile_host(host: Arc<ByoHost>, context: Arc<Context>) -> Result<Outcome, Error> {
+    let Some((holder, steps)) = plan_host(&host, &context.watches) else { return Ok(Outcome::Done) };
+    carry_out(&holder, &steps, &context).await
 }
 
-/// What is due for a host whose holder is in no cache, and that holder. A Cluster that was never let go is removed; one that
-/// runs is not ended because somebody forced its request away: the host stays with it, until it is deleted.
-pub fn plan(host: &ByoHost, watches: &Watches) -> Option<(ProvisioningRequest, Vec<Step>)> {
-    let holder = vanished_holder(host, watches)?;
-    let observed = observe(watches, &holder);
-    let steps = match &observed.cluster {
-        None => teardown::objects(&observed).into_iter().chain(reserve::let_go(host, &observed)).collect(),
-        Some(cluster) if observed.cluster_is_own && !observed.is_running() => {
-            teardown::cluster(cluster).into_iter().collect()
-        }
-        Some(_) => Vec::new(),
-    };
-    Some((holder, steps))
+/// Removes a Cluster that was never let go and whose request is gone.
+///
+/// # Errors
+/// What the API server refused or did not answer.
+pub async fn reconcile_cluster(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<Outcome, Error> {
+    let Some((holder, steps)) = plan_cluster(&cluster, &context.watches) else { return Ok(Outcome::Done) };
+    carry_out(&holder, &steps, &context).await
 }
 
-/// The holder, as far as its marks tell, if the cache does not have it. Without the annotation it is not known whom to
-/// look for, and the host is left alone.
-fn vanished_holder(host: &ByoHost, watches: &Watches) -> Option<ProvisioningRequest> {
-    let uid = host.holder()?;
-    let (namespace, name) = host.annotations().get(names::REQUEST_ANNOTATION)?.split_once('/')?;
-    let known = watches.requests.get(&ObjectRef::new(name).within(namespace));
-    if known.is_some_and(|request| request.metadata.uid.as_deref() == Some(uid)) {
+/// What is due for a host whose holder is in no cache, and what is known of that holder.
+pub fn plan_host(host: &ByoHost, watches: &Watches) -> Option<(ProvisioningRequest, Vec<Step>)> {
+    // Without Cluster API's kinds it is not known whether there is a Cluster.
+    if !watches.missing_providers().is_empty() {
         return None;
     }
-    let cluster = watches
+    let mut holder = vanished(host, &watches.requests)?;
+    let uid = host.holder()?;
+    holder.spec.template_parameters.cluster_name = watches
         .byo_clusters
         .find(|object| is_of(object, uid))
         .map(|object| object.name_any())
         .or_else(|| watches.clusters.find(|object| is_of(object, uid)).map(|object| object.name_any()))
         .or_else(|| host.labels().get(CLUSTER_NAME_LABEL).cloned());
-    let mut holder = ProvisioningRequest::new(name, ProvisioningRequestSpec::default());
-    holder.metadata.namespace = host.namespace();
-    holder.metadata.uid = Some(uid.to_owned());
-    holder.spec.template_parameters.cluster_name = cluster;
-    Some(holder)
+    let observed = observe(watches, &holder);
+    let steps = match &observed.cluster {
+        Some(_) => Vec::new(),
+        None if observed.made.is_empty() => reserve::let_go(host, &observed).into_iter().collect(),
+        None => teardown::objects(&observed),
+    };
+    Some((holder, steps))
 }
 
-/// Asks the API server, since a cache may lag, and does not have requests that cannot be decoded.
-async fn exists(client: &Client, request: &ProvisioningRequest) -> Result<bool, Error> {
-    let namespace = request.namespace().unwrap_or_default();
+/// What is due for a Cluster whose request is in no cache, and what is known of that request.
+pub fn plan_cluster(cluster: &Cluster, watches: &Watches) -> Option<(ProvisioningRequest, Vec<Step>)> {
+    let maker = vanished(cluster, &watches.requests).filter(|_| cluster.is_being_made())?;
+    Some((maker, teardown::cluster(cluster).into_iter().collect()))
+}
+
+/// The request whose marks are on the object, as far as they tell, if no cache has it. Without the annotation it is not
+/// known whom to look for, and the object is left alone.
+fn vanished<K: Resource>(object: &K, requests: &Store<ProvisioningRequest>) -> Option<ProvisioningRequest> {
+    let uid = object.labels().get(names::REQUEST_UID_LABEL)?;
+    let name = object.annotations().get(names::REQUEST_ANNOTATION)?.rsplit('/').next()?;
+    let namespace = object.namespace()?;
+    let named = requests.get(&ObjectRef::new(name).within(&namespace));
+    if named.is_some_and(|request| request.metadata.uid.as_ref() == Some(uid)) || request_exists(requests, uid) {
+        return None;
+    }
+    let mut request = ProvisioningRequest::new(name, ProvisioningRequestSpec::default());
+    request.metadata.namespace = Some(namespace);
+    request.metadata.uid = Some(uid.clone());
+    Some(request)
+}
+
+async fn carry_out(holder: &ProvisioningRequest, steps: &[Step], context: &Context) -> Result<Outcome, Error> {
+    let uid = holder.uid().unwrap_or_default();
+    context.expectations.forget(&uid);
+    context.turns.give_back(&uid);
+    if steps.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    if exists(&context.client, holder).await? {
+        return Ok(Outcome::Progressing { recheck: Some(UNWATCHED) });
+    }
+    tracing::info!(request = super::plan::key(holder), uid, "cleaning up after a request that does not exist any more");
+    apply::apply(&context.client, holder, steps, &mut Vec::new()).await?;
+    let lets_go = steps.iter().all(|step| matches!(step, Step::MarkHost(_)));
+    Ok(if lets_go { Outcome::Done } else { Outcome::Progressing { recheck: Some(UNWATCHED) } })
+}
+
+/// Asks the API server for the request, since a cache may lag, and for a Cluster that the plan did not see. A kind that is
+/// not served is an error here, and nothing is touched.
+async fn exists(client: &Client, holder: &ProvisioningRequest) -> Result<bool, Error> {
+    let namespace = holder.namespace().unwrap_or_default();
+    let name = holder.name_any();
     let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
-    let what = format!("look for ProvisioningRequest {namespace}/{}", request.name_any());
-    let found = limited(&what, api.get_metadata_opt(&request.name_any())).await?;
-    Ok(found.is_some_and(|found| found.metadata.uid == request.meta().uid))
+    let what = format!("look for ProvisioningRequest {namespace}/{name}");
+    let found = limited(&what, api.get_metadata_opt(&name)).await?;
+    if found.is_some_and(|found| found.metadata.uid == holder.meta().uid) {
+        return Ok(true);
+    }
+    let Some(cluster) = &holder.spec.template_parameters.cluster_name else { return Ok(false) };
+    let api = dynamic_api(client, &Kind::Cluster.api_resource(), Some(&namespace));
+    let what = format!("look for Cluster {namespace}/{cluster}");
+    Ok(limited(&what, api.get_metadata_opt(cluster)).await?.is_some())
 }

@@ -55,9 +55,8 @@ pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>)
         return Ok(Outcome::Progressing { recheck: Some(patience) });
     }
     let verdict = validate::validate(&request, &observed);
-    if !has_turn(&request, verdict.is_ok(), &observed, &context.turns) {
-        return Ok(Outcome::Progressing { recheck: Some(TURN) });
-    }
+    let has_turn = take_turn(&request, verdict.is_ok(), &observed, &context.turns);
+    let verdict = if has_turn { verdict } else { Err(validate::no_turn()) };
     let steps = plan::plan(&request, &verdict, &observed);
     let mut written = Vec::new();
     let applied = apply::apply(&context.client, &request, &steps, &mut written).await;
@@ -75,14 +74,15 @@ pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>)
     };
     let assessment = status::assess(&request, &verdict, &observed, obstacle.as_deref(), Timestamp::now());
     write_status(&request, &context, &assessment).await?;
-    applied.map(|()| assessment.outcome())
+    applied.map(|()| if has_turn { assessment.outcome() } else { Outcome::Progressing { recheck: Some(TURN) } })
 }
 
-/// How long a request waits to be told that another one has begun.
-const TURN: Duration = Duration::from_secs(1);
+/// When a request looks again whether another one is still beginning; mostly it is told before.
+const TURN: Duration = Duration::from_secs(5);
 
-/// Whether the request may go on, as far as others that want the same are concerned.
-fn has_turn(request: &ProvisioningRequest, valid: bool, observed: &observe::Observed, turns: &Turns) -> bool {
+/// Takes the turn of a request that is about to begin, and gives it back otherwise. False while another one that wants the
+/// same is beginning.
+fn take_turn(request: &ProvisioningRequest, valid: bool, observed: &observe::Observed, turns: &Turns) -> bool {
     let begins = valid && request.meta().deletion_timestamp.is_none() && !rivals::holds_hosts(request);
     if !begins {
         turns.give_back(&observed.uid);

@@ -176,7 +176,7 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
     let cluster_is_own = cluster.as_ref().is_some_and(|cluster| is_own_cluster(cluster, request, &uid));
     let foreign = cluster.as_deref().filter(|_| !cluster_is_own);
     let contenders = rivals::contenders(&watches.requests, request, template.as_deref());
-    let rival = rivals::find(request, foreign, &contenders);
+    let rival = rivals::find(watches, request, foreign, template.as_deref(), &contenders);
     let orphans = find_orphans(watches, &hosts);
     let deployments: Vec<_> = of_request(&watches.machine_deployments, &namespace, &uid);
     let control_planes: Vec<_> = of_request(&watches.control_planes, &namespace, &uid);
@@ -290,15 +290,20 @@ fn find_hosts(watches: &Watches, request: &ProvisioningRequest, namespace: &str,
     (hosts, bearers)
 }
 
+/// Whether a request with this UID exists.
+pub fn request_exists(requests: &Store<ProvisioningRequest>, uid: &str) -> bool {
+    requests.find(|request| request.metadata.uid.as_deref() == Some(uid)).is_some()
+}
+
 /// Hosts whose holder is no request that exists.
 fn find_orphans(watches: &Watches, hosts: &BTreeMap<String, Arc<ByoHost>>) -> BTreeSet<String> {
-    let exists = |uid: &str| watches.requests.find(|request| request.metadata.uid.as_deref() == Some(uid)).is_some();
-    hosts.values().filter(|host| host.holder().is_some_and(|uid| !exists(uid))).map(|host| host.name_any()).collect()
+    let orphaned = |host: &ByoHost| host.holder().is_some_and(|uid| !request_exists(&watches.requests, uid));
+    hosts.values().filter(|host| orphaned(host)).map(|host| host.name_any()).collect()
 }
 
 impl Watches {
     /// What a user has to install, by project.
-    fn missing_providers(&self) -> Vec<String> {
+    pub fn missing_providers(&self) -> Vec<String> {
         self.providers
             .iter()
             .filter(|(_, state)| *state.borrow() == SyncState::NotInstalled)

@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use o2ims_types::cluster_template::VirtualIpProvider;
+use o2ims_types::provisioning_request::Endpoint;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, conditions, names};
 use operator_kit::status;
 
+use super::observe::request_exists;
 use super::plan::key;
 use crate::capi::read::Cluster;
+use crate::watches::Watches;
 
 /// Somebody else who has what this request wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +32,13 @@ pub fn contenders(
     request: &ProvisioningRequest,
     template: Option<&ClusterTemplate>,
 ) -> Vec<Arc<ProvisioningRequest>> {
-    let carried = template.is_none_or(|template| template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip);
+    let carried = is_carried(template);
     requests.state().into_iter().filter(|other| contends(request, other, carried)).collect()
+}
+
+/// Whether masters carry the endpoint themselves, as far as is known.
+fn is_carried(template: Option<&ClusterTemplate>) -> bool {
+    template.is_none_or(|template| template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip)
 }
 
 /// Whether `request` wants the cluster name or the endpoint that `other` wants or has. An endpoint that is `carried` by the
@@ -55,31 +63,69 @@ fn shares_name(request: &ProvisioningRequest, other: &ProvisioningRequest) -> bo
 /// The Cluster object is the lock on a cluster's name; before there is one, a request that holds hosts goes first, then
 /// the older one. The same holds for an endpoint: two control planes on one address would take it from each other.
 pub fn find(
+    watches: &Watches,
     request: &ProvisioningRequest,
     foreign: Option<&Cluster>,
+    template: Option<&ClusterTemplate>,
     contenders: &[Arc<ProvisioningRequest>],
 ) -> Option<Rival> {
     let wanted = &request.spec.template_parameters;
     let name = format!("clusterName {}", wanted.cluster_name.as_deref().unwrap_or_default());
     if let Some(cluster) = foreign {
-        let owner = cluster.annotations().get(names::REQUEST_ANNOTATION).map_or_else(
-            || "a Cluster that no ProvisioningRequest made".to_owned(),
-            |owner| format!("ProvisioningRequest {owner}"),
-        );
-        return Some(Rival { request: owner, what: name });
+        return Some(Rival { request: maker(cluster, &watches.requests), what: name });
     }
-    let other = contenders.iter().filter(|other| goes_first(other, request)).min_by_key(|other| age(other))?;
-    let what = match &wanted.control_plane_endpoint {
-        Some(asked) if !shares_name(request, other) => format!("controlPlaneEndpoint {}:{}", asked.host, asked.port),
-        _ => name,
-    };
+    let endpoint = |asked: &Endpoint| format!("controlPlaneEndpoint {}:{}", asked.host, asked.port);
     // Who it is in another namespace is nobody's business.
-    let request = if other.namespace() == request.namespace() {
-        format!("ProvisioningRequest {}", key(other))
+    let is_near = |namespace: Option<String>| namespace == request.namespace();
+    if let Some(other) = contenders.iter().filter(|other| goes_first(other, request)).min_by_key(|other| age(other)) {
+        let what = match &wanted.control_plane_endpoint {
+            Some(asked) if !shares_name(request, other) => endpoint(asked),
+            _ => name,
+        };
+        let request = if is_near(other.namespace()) {
+            format!("ProvisioningRequest {}", key(other))
+        } else {
+            "a ProvisioningRequest of another namespace".to_owned()
+        };
+        return Some(Rival { request, what });
+    }
+    // A cluster that nobody asks for any more answers all the same.
+    let asked = wanted.control_plane_endpoint.as_ref()?;
+    let cluster = watches.clusters.find(|cluster| {
+        let is_own = is_near(cluster.namespace()) && wanted.cluster_name.as_ref() == Some(&cluster.name_any());
+        !is_own && has_endpoint(cluster, asked, is_carried(template))
+    })?;
+    let request = if is_near(cluster.namespace()) {
+        maker(&cluster, &watches.requests)
     } else {
-        "a ProvisioningRequest of another namespace".to_owned()
+        "a Cluster of another namespace".to_owned()
     };
-    Some(Rival { request, what })
+    Some(Rival { request, what: endpoint(asked) })
+}
+
+/// Whether a Cluster stands where the request wants to have its own.
+pub fn wants_endpoint_of(request: &ProvisioningRequest, cluster: &Cluster) -> bool {
+    let asked = request.spec.template_parameters.control_plane_endpoint.as_ref();
+    asked.is_some_and(|asked| has_endpoint(cluster, asked, true))
+}
+
+fn has_endpoint(cluster: &Cluster, asked: &Endpoint, carried: bool) -> bool {
+    let endpoint = cluster.spec.control_plane_endpoint.as_ref();
+    endpoint.is_some_and(|has| same_endpoint(&asked.host, asked.port, &has.host, has.port, carried))
+}
+
+/// Who made a Cluster, for messages.
+fn maker(cluster: &Cluster, requests: &Store<ProvisioningRequest>) -> String {
+    let uid = cluster.labels().get(names::REQUEST_UID_LABEL);
+    match cluster.annotations().get(names::REQUEST_ANNOTATION) {
+        Some(_) if uid.is_some_and(|uid| !request_exists(requests, uid)) => format!(
+            "Cluster {}/{}, which a ProvisioningRequest that does not exist any more has left",
+            cluster.namespace().unwrap_or_default(),
+            cluster.name_any()
+        ),
+        Some(request) => format!("ProvisioningRequest {request}"),
+        None => "a Cluster that no ProvisioningRequest made".to_owned(),
+    }
 }
 
 /// The endpoint that a request asks for, and the one that its cluster has.
@@ -137,8 +183,8 @@ fn age(request: &ProvisioningRequest) -> (Option<k8s_openapi::jiff::Timestamp>, 
     (request.metadata.creation_timestamp.as_ref().map(|time| time.0), request.uid())
 }
 
-/// Requests that have begun to take what they want, as long as no status shows it. Two that are equally old in the caches
-/// would otherwise both begin. One process works at a time, so this need not be written anywhere.
+/// Requests that have begun to take what they want, as long as no status shows it: an older one, which comes to the cache or
+/// becomes able to go on in the meantime, would begin as well. One process works at a time, so this is written nowhere.
 #[derive(Debug, Default)]
 pub struct Turns(Mutex<HashSet<String>>);
 

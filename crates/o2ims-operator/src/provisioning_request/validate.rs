@@ -131,7 +131,8 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
         installation(&template, observed)?;
         labels.extend(resource_set_labels(&namespace, &template, observed)?);
     }
-    if let Some(Rival { request, what }) = &observed.rival {
+    // A cluster that runs has its name and its endpoint.
+    if let Some(Rival { request, what }) = observed.rival.as_ref().filter(|_| !observed.is_running()) {
         return Err(Refusal::waiting(
             reason::NAME_TAKEN,
             format!("{what} is taken by {request}; this request goes on when it is gone"),
@@ -374,13 +375,34 @@ fn unavailable(
         return None;
     }
     if observed.orphans.contains(&asked.name) {
-        return Some(format!(
-            "is held by ProvisioningRequest {}, which does not exist any more; delete the Cluster that it was for, and it comes free",
-            host.holder_name()
-        ));
+        return Some(orphaned(host, namespace));
     }
     if host.holder().is_some() {
         return Some(format!("is held by ProvisioningRequest {}", host.holder_name()));
     }
     host.busy().or_else(|| host.dead())
+}
+
+/// The refusal of a request while another one that wants the same is beginning.
+pub fn no_turn() -> Refusal {
+    let message =
+        "another ProvisioningRequest that wants the same clusterName or controlPlaneEndpoint is just beginning";
+    Refusal::waiting(reason::NAME_TAKEN, message.to_owned())
+}
+
+/// Why a host whose holder is gone cannot be had, and what makes it free.
+fn orphaned(host: &ByoHost, namespace: &str) -> String {
+    let Some(holder) = host.annotations().get(names::REQUEST_ANNOTATION) else {
+        return format!(
+            "is held by nobody that is known; take the label {} off ByoHost {namespace}/{}",
+            names::REQUEST_UID_LABEL,
+            host.name_any()
+        );
+    };
+    let held = format!("is held by an earlier ProvisioningRequest {holder} that does not exist any more");
+    match host.busy() {
+        Some(busy) if host.is_unregistering() => format!("{held}, and {busy}"),
+        Some(busy) => format!("{held}, and {busy}; it comes free when that cluster is deleted"),
+        None => format!("{held}; it comes free when its Cluster is deleted"),
+    }
 }

@@ -97,11 +97,13 @@ async fn compete_for_endpoint(stack: Shared) -> Outcome {
         let taken = format!("controlPlaneEndpoint 127.88.0.3:6443 is taken by ProvisioningRequest endpoint/{first}");
         for name in names.iter().filter(|name| **name != first) {
             tenant.until(name, State::Pending, &taken, SOON).await?;
-            tenant.delete(name).await?;
-            tenant.until_gone(name, SOON).await?;
         }
         let clusters = tenant.objects(Kind::Cluster).list(&ListParams::default()).await?.items;
         ensure!(clusters.iter().all(|cluster| cluster.name_any() == first), "{first} is not alone on the endpoint");
+        for name in names.iter().filter(|name| **name != first) {
+            tenant.delete(name).await?;
+            tenant.until_gone(name, SOON).await?;
+        }
         tenant.delete(&first).await?;
         tenant.until_gone(&first, CLUSTER).await?;
     }

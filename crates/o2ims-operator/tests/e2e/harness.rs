@@ -78,6 +78,10 @@ impl Scenario {
                     let _room = world.room.acquire().await?;
                     return in_own_namespace(&own_name).await;
                 }
+                ensure!(
+                    env::var_os(ALONE).is_none() || env::var_os(ISOLATED).is_some(),
+                    "no second layer of namespaces is permitted here, and this network has room for one bed only"
+                );
                 // The network has room for one bed.
                 let mut shared = world.shared.write().await;
                 if let Some(stack) = shared.take() {

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hostsim::Failure;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::capi::contract::Kind;
 use o2ims_types::{ProvisioningState as State, names};
+use sandbox::Stack;
 use serde_json::json;
 use testenv::ByohDialect;
 
@@ -23,6 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("an_endpoint_belongs_to_one_request", same_endpoint_twice),
         Scenario::new("a_request_that_is_deleted_at_once_leaves_nothing", deleted_at_once),
         Scenario::new("what_a_vanished_request_held_comes_free", vanished),
+        Scenario::alone("a_cluster_whose_request_vanished_runs_on_until_it_is_deleted", orphaned),
         Scenario::new("bundles_work_with_platform9_and_are_refused_with_upstream", bundle),
         Scenario::new("twenty_clusters_on_exactly_their_hosts", twenty_clusters).slow(),
     ]
@@ -185,7 +187,12 @@ async fn vanished(stack: Shared) -> Outcome {
     tenant.until_gone("forced", SOON).await?;
     tenant.apply(&tenant.request("next", "other", &[1], &[2])).await?;
     tenant
-        .until("next", State::Pending, "is held by ProvisioningRequest vanished/forced, which does not exist", SOON)
+        .until(
+            "next",
+            State::Pending,
+            "is held by an earlier ProvisioningRequest vanished/forced that does not exist",
+            SOON,
+        )
         .await?;
     host.heal();
     tenant.until("next", State::Progressing, "", CLUSTER).await?;
@@ -212,6 +219,31 @@ async fn vanished(stack: Shared) -> Outcome {
     let hosts: Api<DynamicObject> = Api::namespaced_with(operator, &tenant.namespace, &Kind::ByoHost.api_resource());
     hosts.patch(&tenant.host(3), &PatchParams::default(), &claim).await?;
     tenant.until_host_free(3).await?;
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before).await
+}
+
+/// The request is forced away while the operator does not look.
+async fn orphaned(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::new(stack, "orphaned", 2).await?;
+    let before = tenant.inventory().await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    stack.operator.take().context("no operator")?.stop().await?;
+    let force = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    tenant.requests().patch("request", &PatchParams::default(), &force).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", SOON).await?;
+    stack.start_operator().await?;
+
+    // Somebody applies it again, as GitOps does.
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Pending, "is taken by Cluster orphaned/site, which", SOON).await?;
+    ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
+    tenant.objects(Kind::Cluster).delete("site", &DeleteParams::default()).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
     tenant.assert_hosts_free().await?;
     tenant.until_as_before(&before).await
 }

@@ -2,9 +2,11 @@
 
 use o2ims_operator::byoh::installation::Dialect;
 use o2ims_operator::capi::contract::Kind;
-use o2ims_operator::provisioning_request::leftovers::plan;
+use o2ims_operator::provisioning_request::leftovers::{plan_cluster, plan_host};
 use o2ims_operator::provisioning_request::plan::Step;
+use operator_kit::reflect::SyncState;
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::model::{World, host_name, request};
 
@@ -17,7 +19,7 @@ fn world() -> World {
 /// The request vanishes; what is due for host 1 then?
 fn due(world: &mut World) -> Option<Vec<Step>> {
     world.requests.remove("one").unwrap();
-    Some(plan(&world.hosts[&host_name(1)], &world.watches())?.1)
+    Some(plan_host(&world.hosts[&host_name(1)], &world.watches())?.1)
 }
 
 /// Reconciles until a Cluster is there, or, without `clustered`, until hosts are held.
@@ -45,8 +47,11 @@ fn a_claim_is_taken_back() {
 
 #[test]
 fn a_cluster_that_was_never_let_go_is_removed() {
-    let steps = due(&mut begun(true));
-    assert!(matches!(steps.as_deref(), Some([Step::Delete { kind: Kind::Cluster, .. }])), "{steps:?}");
+    let mut world = begun(true);
+    assert_eq!(plan_cluster(&world.clusters["core"], &world.watches()), None);
+    assert_eq!(due(&mut world), Some(Vec::new()), "the host stays until the Cluster is gone");
+    let (_, steps) = plan_cluster(&world.clusters["core"], &world.watches()).unwrap();
+    assert!(matches!(&steps[..], [Step::Delete { kind: Kind::Cluster, .. }]), "{steps:?}");
 }
 
 #[test]
@@ -54,10 +59,25 @@ fn a_cluster_that_runs_keeps_its_hosts() {
     let mut world = world();
     world.settle();
     assert_eq!(due(&mut world), Some(Vec::new()));
+    assert_eq!(plan_cluster(&world.clusters["core"], &world.watches()), None);
+}
+
+/// Clusters that cannot be seen are not taken for gone.
+#[test]
+fn nothing_is_touched_while_a_provider_is_missing() {
+    let mut world = world();
+    world.settle();
+    world.clusters.clear();
+    world.requests.clear();
+    let host = &world.hosts[&host_name(1)];
+    let mut watches = world.watches();
+    assert!(plan_host(host, &watches).is_some_and(|(_, steps)| !steps.is_empty()));
+    watches.providers = vec![("Cluster API", watch::channel(SyncState::NotInstalled).1)];
+    assert_eq!(plan_host(host, &watches), None);
 }
 
 #[test]
 fn a_request_that_is_there_is_not_cleaned_up_after() {
     let world = begun(false);
-    assert_eq!(plan(&world.hosts[&host_name(1)], &world.watches()), None);
+    assert_eq!(plan_host(&world.hosts[&host_name(1)], &world.watches()), None);
 }

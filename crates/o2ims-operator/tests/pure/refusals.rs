@@ -2,6 +2,7 @@
 
 use kube::ResourceExt as _;
 use o2ims_operator::byoh::installation::Dialect;
+use o2ims_operator::provisioning_request::rivals::Turns;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
 use operator_kit::status::find;
@@ -170,6 +171,25 @@ fn cases() -> Vec<Case> {
                 },
             )
         },
+        Case {
+            name: "a cluster that nobody asks for has the endpoint",
+            request: |request| {
+                request.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
+            },
+            ..waiting(
+                "",
+                reason::NAME_TAKEN,
+                "controlPlaneEndpoint 10.0.0.100:6443 is taken by a Cluster that no ProvisioningRequest made",
+                |world| {
+                    world.submit(request("x", "theirs", &[5], &[]));
+                    assert!(world.stranger_makes_the_cluster(0));
+                    world.requests.clear();
+                    world.edit_cluster("theirs", |cluster| {
+                        cluster.spec.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100", "port": 6443})));
+                    });
+                },
+            )
+        },
         hosts("the host does not exist", "host 2 (target-2) is not registered in namespace site-a", |world| {
             world.hosts.remove("target-2");
         }),
@@ -225,12 +245,16 @@ fn cases() -> Vec<Case> {
                 host.labels_mut().insert("cluster.x-k8s.io/cluster-name".to_owned(), "other".to_owned());
             });
         }),
-        hosts("held by another request", "host 2 (target-2) is held by ProvisioningRequest site-a/older", |world| {
-            host_of(world, |host| {
-                host.labels_mut().insert(names::REQUEST_UID_LABEL.to_owned(), "u".to_owned());
-                host.annotations_mut().insert(names::REQUEST_ANNOTATION.to_owned(), "site-a/older".to_owned());
-            });
-        }),
+        hosts(
+            "held by a request that is gone",
+            "host 2 (target-2) is held by an earlier ProvisioningRequest site-a/older that does not exist any more",
+            |world| {
+                host_of(world, |host| {
+                    host.labels_mut().insert(names::REQUEST_UID_LABEL.to_owned(), "u".to_owned());
+                    host.annotations_mut().insert(names::REQUEST_ANNOTATION.to_owned(), "site-a/older".to_owned());
+                });
+            },
+        ),
     ]
 }
 
@@ -368,4 +392,38 @@ fn the_oldest_rival_is_named() {
             "clusterName core is taken by ProvisioningRequest site-a/d; this request goes on when it is gone"
         );
     }
+}
+
+/// Of two requests that want the same, only one begins at a time, whichever comes first.
+#[test]
+fn one_at_a_time_begins() {
+    let turns = Turns::default();
+    let rivals = |name: &str| [name.to_owned()];
+    assert!(turns.take("a", &rivals("b")));
+    assert!(!turns.take("b", &rivals("a")));
+    assert!(turns.take("a", &rivals("b")), "it goes on");
+    assert!(turns.take("c", &[]), "another one wants something else");
+    turns.give_back("a");
+    assert!(turns.take("b", &rivals("a")));
+    assert!(!turns.take("a", &rivals("b")));
+}
+
+/// Two clusters behind one load balancer go on when the template, which says that it is one, goes.
+#[test]
+fn a_running_cluster_keeps_its_endpoint() {
+    let mut world = World::new(Dialect::Platform9, json!({"virtualIp": {"provider": "external"}}), 2);
+    for (name, host, port) in [("one", 1, 6443), ("two", 2, 6444)] {
+        let mut request = request(name, name, &[host], &[]);
+        request.spec.template_parameters.control_plane_endpoint =
+            Some(from(json!({"host": "10.0.0.100", "port": port})));
+        world.submit(request);
+    }
+    world.settle();
+    let states = |world: &World| ["one", "two"].map(|name| world.state(name));
+    assert_eq!(states(&world), [Some(ProvisioningState::Fulfilled); 2], "{}", world.message("one"));
+    world.templates.get_mut("base-v1").unwrap().spec.virtual_ip = from(json!({"provider": "kube-vip"}));
+    for name in ["one", "two"] {
+        world.reconcile(name);
+    }
+    assert_eq!(states(&world), [Some(ProvisioningState::Fulfilled); 2], "{}", world.message("two"));
 }
