@@ -70,11 +70,10 @@ pub fn assess(
         observed_generation: request.metadata.generation,
         extensions: extensions(&old, verdict, observed, &hosts),
     };
-    let (state, message, recheck) = if request.meta().deletion_timestamp.is_some() {
-        deleting(request, verdict, observed, &hosts, obstacle, &mut new.conditions, now)
-    } else {
-        provisioning(request, verdict, observed, &hosts, obstacle, &mut new.conditions, now)
-    };
+    let facts = Facts { request, verdict, observed, hosts: &hosts, obstacle, now };
+    let is_deleted = request.meta().deletion_timestamp.is_some();
+    let tell = if is_deleted { deleting } else { provisioning };
+    let (state, message, recheck) = tell(facts, &mut new.conditions);
     let before = &old.provisioning_status;
     let same = before.provisioning_state == state && before.provisioning_message == message && request.status.is_some();
     new.provisioning_status = ProvisioningStatus {
@@ -95,15 +94,19 @@ fn whole_seconds(now: Timestamp) -> Timestamp {
 
 type Told = (ProvisioningState, String, Option<Duration>);
 
-fn provisioning(
-    request: &ProvisioningRequest,
-    verdict: &Result<Valid, Refusal>,
-    observed: &Observed,
-    hosts: &[HostView],
-    obstacle: Option<&str>,
-    list: &mut Vec<Condition>,
+/// What a status is derived from.
+#[derive(Clone, Copy)]
+struct Facts<'a> {
+    request: &'a ProvisioningRequest,
+    verdict: &'a Result<Valid, Refusal>,
+    observed: &'a Observed,
+    hosts: &'a [HostView],
+    obstacle: Option<&'a str>,
     now: Timestamp,
-) -> Told {
+}
+
+fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
+    let Facts { request, verdict, observed, hosts, obstacle, now } = facts;
     let exists = observed.own_cluster().is_some();
     let (leaving, hosts): (Vec<_>, Vec<_>) = hosts.iter().cloned().partition(|host| host.leaving);
     let hosts = &hosts[..];
@@ -394,15 +397,8 @@ fn trouble(hosts: &[&HostView]) -> Option<String> {
     hosts.iter().find(|host| host.state == State::Failed).map(|host| host.sentence())
 }
 
-fn deleting(
-    request: &ProvisioningRequest,
-    verdict: &Result<Valid, Refusal>,
-    observed: &Observed,
-    hosts: &[HostView],
-    obstacle: Option<&str>,
-    list: &mut Vec<Condition>,
-    now: Timestamp,
-) -> Told {
+fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
+    let Facts { request, verdict, observed, hosts, obstacle, now } = facts;
     // What a host waits for, if it is one that this is asked of.
     let waiting = |asked_of: fn(&ByoHost) -> bool| -> Vec<String> {
         let held = hosts.iter().filter(|view| view.held);

@@ -330,9 +330,8 @@ fn a_long_namespace_is_refused() {
     assert!(NAMESPACE.len() <= names::NAMESPACE_MAX);
 }
 
-/// The request that is told that a name is taken gets it when the other one is gone; a wrong one holds nobody up.
-#[test]
-fn a_wrong_request_keeps_no_name() {
+/// Request `older` is wrong; `one` wants the same name.
+fn world_with_a_wrong_request() -> World {
     let mut world = World::new(Dialect::Upstream, json!({}), 4);
     let mut wrong = request("older", "core", &[1], &[]);
     wrong.spec.template_parameters.k8s_version = Some("1".to_owned());
@@ -340,6 +339,13 @@ fn a_wrong_request_keeps_no_name() {
     world.reconcile("older");
     world.second += 5;
     world.submit(request("one", "core", &[2], &[]));
+    world
+}
+
+/// The request that is told that a name is taken gets it when the other one is gone; a wrong one holds nobody up.
+#[test]
+fn a_wrong_request_keeps_no_name() {
+    let mut world = world_with_a_wrong_request();
     world.reconcile("one");
     assert_eq!(world.state("one"), Some(ProvisioningState::Pending));
     assert!(world.message("one").starts_with("reserving hosts"), "{}", world.message("one"));
@@ -348,13 +354,7 @@ fn a_wrong_request_keeps_no_name() {
 /// A request that was put right counts as right from that moment, not only when its status says so.
 #[test]
 fn a_request_that_was_put_right_keeps_its_place() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 4);
-    let mut wrong = request("older", "core", &[1], &[]);
-    wrong.spec.template_parameters.k8s_version = Some("1".to_owned());
-    world.submit(wrong);
-    world.reconcile("older");
-    world.second += 5;
-    world.submit(request("one", "core", &[2], &[]));
+    let mut world = world_with_a_wrong_request();
     world.edit_request("older", |older| older.spec.template_parameters.k8s_version = None);
     world.reconcile("one");
     assert_eq!(
