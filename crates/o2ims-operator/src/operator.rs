@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use kube::Client;
@@ -37,6 +38,9 @@ pub struct Settings {
     /// Namespace of the Lease that decides which replica works.
     #[arg(long, env = "POD_NAMESPACE", default_value = o2ims_types::names::OPERATOR_NAMESPACE)]
     pub lease_namespace: String,
+    /// Seconds after which another replica takes over from one that does not answer; this one ends after two thirds of them.
+    #[arg(long, env = "LEASE_DURATION_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
+    pub lease_duration_seconds: u64,
     /// How many requests are worked on at once.
     #[arg(long, env = "CONCURRENCY", default_value_t = 16)]
     pub concurrency: u16,
@@ -54,9 +58,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new(NAME, env!("CARGO_PKG_VERSION"));
     let config = client::infer().await?;
     let client = client::build(config.clone(), NAME, Limits::default(), &metrics)?;
-    let lease_client: Client = client::build(config, NAME, Limits::lease(), &metrics)?;
-
-    let lease = LeaseSettings::new(settings.lease_namespace.clone(), NAME);
+    let lease = LeaseSettings::new(settings.lease_namespace.clone(), NAME)
+        .lasting(Duration::from_secs(settings.lease_duration_seconds));
+    let lease_client: Client = client::build(config, NAME, Limits::lease(lease.renew_deadline), &metrics)?;
     let events = Events::new(client.clone(), NAME, &lease.identity);
     let elector = Elector::new(lease_client, lease, &metrics);
     let trigger = Trigger::new();

@@ -41,9 +41,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For the client of the lease: 3 s for a request, so that several tries fit into the renew deadline.
-    pub fn lease() -> Self {
-        Self { connect: Duration::from_secs(2), request: Duration::from_secs(3), watch_start: Duration::from_secs(3) }
+    /// For the client of the lease: several tries fit into the renew deadline.
+    pub fn lease(renew_deadline: Duration) -> Self {
+        let request = renew_deadline * 3 / 10;
+        Self { connect: renew_deadline / 5, request, watch_start: request }
     }
 }
 

@@ -166,7 +166,7 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
             match left {
                 Some(left) if left.is_zero() => {
                     let message =
-                        format!("{} took longer than {}: {message}", describe(type_), limit_text(type_, verdict));
+                        format!("{} took longer than {} s: {message}", describe(type_), limit_of(type_, verdict));
                     set_reason(list, type_, reason::DEADLINE_EXCEEDED, &message, request.metadata.generation, now);
                     (ProvisioningState::Failed, message, None)
                 }
@@ -187,10 +187,11 @@ fn describe(type_: &str) -> &'static str {
     if type_ == conditions::CONTROL_PLANE_READY { "the control plane" } else { "workers" }
 }
 
-fn limit_text(type_: &str, verdict: &Result<Valid, Refusal>) -> String {
+/// Seconds.
+fn limit_of(type_: &str, verdict: &Result<Valid, Refusal>) -> u64 {
     let timeouts = verdict.as_ref().map(|valid| valid.template.spec.timeouts.clone()).unwrap_or_default();
     let limit = if type_ == conditions::CONTROL_PLANE_READY { timeouts.control_plane } else { timeouts.workers };
-    serde_json::to_value(limit).ok().and_then(|text| text.as_str().map(ToOwned::to_owned)).unwrap_or_default()
+    Duration::from(limit).as_secs()
 }
 
 /// Time that is left of `limit`, counted from when the condition last changed its status.

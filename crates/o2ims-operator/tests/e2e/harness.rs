@@ -87,7 +87,7 @@ impl Scenario {
                 if let Some(stack) = shared.take() {
                     stop(stack).await?;
                 }
-                let mut stack = start(bed).await?;
+                let mut stack = start(bed, Vec::new()).await?;
                 let result = body(&mut stack).await.map_err(|error| with_log(error, &stack));
                 result.and(stop(stack).await)
             })
@@ -103,7 +103,7 @@ impl Scenario {
 }
 
 /// Scenarios wait most of the time.
-const SIDE_BY_SIDE: usize = 10;
+const SIDE_BY_SIDE: usize = 8;
 /// How many scenarios have a bed of their own at the same time; one takes up to 2 GiB of memory.
 const BEDS: usize = 2;
 /// Set by `scripts/in-own-namespace` where namespaces are permitted.
@@ -170,7 +170,9 @@ impl World {
             }
             let mut slot = self.shared.write().await;
             if slot.is_none() {
-                *slot = Some(start(Options::default()).await?);
+                // On a small machine so many clusters may keep the API server busy for longer than a lease lasts.
+                let patient = vec!["--lease-duration-seconds".to_owned(), "90".to_owned()];
+                *slot = Some(start(Options::default(), patient).await?);
             }
         }
     }
@@ -183,8 +185,9 @@ impl World {
     }
 }
 
-async fn start(bed: Options) -> anyhow::Result<Stack> {
-    let options = StackOptions { bed, ..StackOptions::new(env!("CARGO_BIN_EXE_o2ims-operator")) };
+async fn start(bed: Options, arguments: Vec<String>) -> anyhow::Result<Stack> {
+    let mut options = StackOptions { bed, ..StackOptions::new(env!("CARGO_BIN_EXE_o2ims-operator")) };
+    options.operator.arguments = arguments;
     Stack::start(options, |line| eprintln!("{line}")).await.context("starting the stack")
 }
 

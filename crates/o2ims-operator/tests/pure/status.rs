@@ -162,7 +162,7 @@ fn a_deadline_passes_and_the_request_recovers() {
     assert_eq!(world.state("one"), Some(Progressing));
     world.second = began + 300;
     world.reconcile("one");
-    let late = "the control plane took longer than 300s: host 1 (target-1): waits to be given to a machine";
+    let late = "the control plane took longer than 300 s: host 1 (target-1): waits to be given to a machine";
     is(&world, Failed, late, "+++-?", ["Reserved", "Reserved"]);
     let stage = find(&status(&world).conditions, conditions::CONTROL_PLANE_READY).unwrap().clone();
     assert_eq!((stage.reason.as_str(), stage.last_transition_time.0.as_second()), (reason::DEADLINE_EXCEEDED, began));
@@ -186,7 +186,7 @@ fn a_deadline_passes_and_the_request_recovers() {
     assert_eq!(world.state("one"), Some(Progressing));
     world.second += 180;
     world.reconcile("one");
-    let late = "workers took longer than 180s: host 2 (target-2): waits for the control plane";
+    let late = "workers took longer than 180 s: host 2 (target-2): waits for the control plane";
     is(&world, Failed, late, "++++-", ["Ready", "Reserved"]);
     world.settle();
     is(&world, Fulfilled, "cluster is ready: 1 master, 1 worker", "+++++", ["Ready", "Ready"]);
