@@ -108,6 +108,11 @@ impl Cluster {
     pub fn is_being_made(&self) -> bool {
         self.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::CREATING_ANNOTATION))
     }
+
+    /// It is being made, and Cluster API has not seen it yet: the first thing that it does is to add its finalizer.
+    pub fn is_unnoticed(&self) -> bool {
+        self.is_being_made() && self.metadata.finalizers.as_ref().is_none_or(Vec::is_empty)
+    }
 }
 
 /// Where a cluster's API answers.

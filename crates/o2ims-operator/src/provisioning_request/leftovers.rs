@@ -25,7 +25,7 @@ use crate::watches::Watches;
 
 /// A request that cannot be decoded is in no cache and its end is not noticed, nor is the end of every object that was
 /// made: these are looked at again after this time.
-const UNWATCHED: Duration = Duration::from_secs(30);
+const UNWATCHED: Duration = Duration::from_secs(5);
 
 /// Lets go of a host whose holder is gone.
 ///

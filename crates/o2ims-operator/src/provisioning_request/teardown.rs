@@ -35,8 +35,12 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     vec![Step::RemoveFinalizer]
 }
 
-/// The next step towards the end of a Cluster.
+/// The next step towards the end of a Cluster. While Cluster API has not put its finalizer on it, a delete would take effect
+/// at once, and a KubeadmControlPlane that was made already would be left without an owner, which it needs to go.
 pub fn cluster(cluster: &Cluster) -> Option<Step> {
+    if cluster.is_unnoticed() {
+        return None;
+    }
     if cluster.metadata.deletion_timestamp.is_some() {
         return unpause(cluster);
     }
