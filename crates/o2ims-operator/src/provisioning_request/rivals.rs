@@ -174,9 +174,11 @@ fn cannot_go_on(request: &ProvisioningRequest) -> bool {
     })
 }
 
-/// Whether the status says that the request holds hosts.
+/// Whether the status says that the request holds hosts. One that was refused before it had a Cluster has let go of them by
+/// now, though its status was written before it did.
 pub fn holds_hosts(request: &ProvisioningRequest) -> bool {
-    request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some())
+    let held = request.status.as_ref().and_then(|status| status.provisioned_resource_set.as_ref());
+    held.is_some_and(|held| held.o_cloud_node_cluster_id.is_some() || !cannot_go_on(request))
 }
 
 fn age(request: &ProvisioningRequest) -> (Option<k8s_openapi::jiff::Timestamp>, Option<String>) {
