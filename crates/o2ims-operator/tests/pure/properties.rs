@@ -483,6 +483,31 @@ fn a_master_that_is_not_asked_for_any_more_is_let_go_before_the_start() {
     assert_eq!(world.held("one-uid").len(), 1);
 }
 
+/// The first request claims a host, and is then refused because its other host does not answer. That its status still tells
+/// of the claim must not make the second, which has the name by now, give way, and so on in turns.
+#[test]
+fn two_requests_for_one_name_do_not_refuse_each_other_in_turns() {
+    let ask = |masters: &[u32], workers: &[u32]| Ask {
+        cluster: "edge",
+        masters: masters.to_vec(),
+        workers: workers.to_vec(),
+        endpoint: None,
+        later: 0,
+    };
+    for dialect in [Dialect::Upstream, Dialect::Platform9] {
+        let setup = Setup { dialect, bundle: false, labelled: 0, asks: vec![ask(&[1], &[5]), ask(&[3], &[])] };
+        let mut world = setup.world();
+        let silent = Action::Trouble(6, 22);
+        let both = [Action::Begin(0), Action::Step(0), Action::Reconcile(1), Action::Reconcile(1)];
+        play(&mut world, &[&[silent], &both[..]].concat());
+        world.heal();
+        world.settle();
+        let states: Vec<_> = NAMES.iter().map(|name| world.state(name).unwrap()).collect();
+        assert_eq!(states.iter().filter(|state| **state == ProvisioningState::Fulfilled).count(), 1, "{states:?}");
+        ends_clean(&mut world);
+    }
+}
+
 /// A mark that somebody takes off is put back; nothing that runs is taken down for it.
 #[test]
 fn a_mark_that_is_lost_is_put_back() {
