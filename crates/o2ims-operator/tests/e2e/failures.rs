@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hostsim::Failure;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use o2ims_types::{ProvisioningState as State, conditions};
 use serde_json::json;
 use testenv::ByohDialect;
@@ -48,6 +49,7 @@ pub fn scenarios() -> Vec<Scenario> {
         })
         .slow(),
     );
+    all.push(Scenario::new("a_dead_host_is_given_up_by_hand", dead_host));
     all.push(Scenario::new("an_agent_that_waits_for_an_installer_is_told", wrong_agent));
     all
 }
@@ -110,6 +112,26 @@ async fn cleanup(stack: Shared, name: &str, failure: Failure) -> Outcome {
     }
     tenant.until_gone("request", CLUSTER + Duration::from_secs(180)).await?;
     tenant.assert_hosts_free().await
+}
+
+/// The commands of "A host is dead" in docs/o2ims-operator.md, and why there are two.
+async fn dead_host(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "deadhost", 2).await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let dead = tenant.host(2);
+    stack.site.host(&dead).context("no host")?.fail(Failure::Silent);
+    tenant.delete("request").await?;
+    tenant.until("request", State::Deleting, &format!("waiting for hosts: host 2 ({dead})"), CLUSTER).await?;
+
+    let hosts = tenant.byohosts();
+    let refused = hosts.delete(&dead, &DeleteParams::default()).await;
+    ensure!(refused.is_err_and(|error| error.to_string().contains("MachineRef is assigned")), "BYOH let it go");
+    let no_machine = Patch::Merge(json!({"status": {"machineRef": null}}));
+    hosts.patch_status(&dead, &PatchParams::default(), &no_machine).await?;
+    hosts.delete(&dead, &DeleteParams::default()).await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.until_host_free(1).await
 }
 
 /// `install.method: none` with an agent that was started without `--skip-installation`.

@@ -319,6 +319,10 @@ impl Tenant {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    pub fn byohosts(&self) -> Api<ByoHost> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
     /// Applies a request, as a user with `kubectl apply --server-side` would.
     pub async fn apply(&self, request: &Value) -> kube::Result<ProvisioningRequest> {
         let name = request["metadata"]["name"].as_str().unwrap_or_default();
@@ -399,9 +403,7 @@ impl Tenant {
 
     /// Fails unless every host of the namespace is free and without a mark of the operator.
     pub async fn assert_hosts_free(&self) -> Outcome {
-        for host in
-            Api::<ByoHost>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await?
-        {
+        for host in self.byohosts().list(&ListParams::default()).await? {
             if let Some(busy) = host.busy() {
                 bail!("host {} {busy}", host.name_any());
             }
@@ -415,7 +417,7 @@ impl Tenant {
 
     /// Waits until platform9's BYOH has seen the heartbeat of a host's agent.
     pub async fn until_connected(&self, number: u32) -> Outcome {
-        let hosts = Api::<ByoHost>::namespaced(self.client.clone(), &self.namespace);
+        let hosts = self.byohosts();
         let name = self.host(number);
         let connected = |host: Option<&ByoHost>| {
             host.is_some_and(|host| Condition::is_true(&host.status.conditions, "AgentConnected"))
@@ -426,7 +428,7 @@ impl Tenant {
 
     /// Waits until a host is free and without a mark of the operator.
     pub async fn until_host_free(&self, number: u32) -> Outcome {
-        let hosts = Api::<ByoHost>::namespaced(self.client.clone(), &self.namespace);
+        let hosts = self.byohosts();
         let name = self.host(number);
         let free = |host: Option<&ByoHost>| host.is_some_and(|host| host.busy().is_none() && host.holder().is_none());
         wait(hosts, &name, &format!("host {name} to be free"), CLUSTER, free).await?;
