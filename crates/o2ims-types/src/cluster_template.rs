@@ -69,13 +69,19 @@ pub struct ClusterTemplateSpec {
 /// How Kubernetes gets onto a host.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.method != 'bundle' || has(self.bundle)").message("install.bundle is required with install.method bundle"))]
+#[x_kube(
+    validation = Rule::new("self.method != 'bundle' || has(self.bundle)").message("install.bundle is required with install.method bundle"),
+    validation = Rule::new("self.method != 'installer' || !has(self.installer) || self.installer.source != 'packages' || has(self.installer.packages)").message("install.installer.packages is required with install.installer.source packages"),
+)]
 pub struct Install {
     /// The way.
     #[serde(default)]
     pub method: InstallMethod,
+    /// Where Kubernetes comes from, for `method: installer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installer: Option<Installer>,
     /// Where BYOH's bundles are, for `method: bundle`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<Bundle>,
 }
 
@@ -83,11 +89,80 @@ pub struct Install {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum InstallMethod {
-    /// It is there already; agents run with `--skip-installation`.
+    /// It is there already, and hosts are not cleaned when they are let go; agents run with `--skip-installation`.
     #[default]
     None,
+    /// By scripts of this operator, on any Linux with systemd; hosts are reset when they are let go. Agents run without
+    /// `--skip-installation`.
+    Installer,
     /// BYOH's installer pulls a bundle.
     Bundle,
+}
+
+/// Where Kubernetes comes from. containerd is expected on the hosts in any case.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Installer {
+    /// The kind of source.
+    #[serde(default)]
+    pub source: InstallerSource,
+    /// Where the programs are, for `source: files`.
+    #[serde(default)]
+    pub files: InstallerFiles,
+    /// Where the packages are, for `source: packages`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<InstallerPackages>,
+}
+
+/// Kinds of sources.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum InstallerSource {
+    /// kubelet and kubeadm are installed; that they have the asked-for version is checked.
+    #[default]
+    Preinstalled,
+    /// kubelet and kubeadm are in a folder on the host, one per version.
+    Files,
+    /// apt, dnf or yum installs the packages kubelet and kubeadm.
+    Packages,
+}
+
+/// Programs in a folder on the host.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct InstallerFiles {
+    /// The folder of kubelet, kubeadm and kubectl; `VERSION` stands for the version, such as `v1.33.13`.
+    #[serde(default = "files_path")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_PATH_PATTERN))]
+    pub path: String,
+}
+
+impl Default for InstallerFiles {
+    fn default() -> Self {
+        Self { path: files_path() }
+    }
+}
+
+fn files_path() -> String {
+    "/opt/kubernetes/VERSION".to_owned()
+}
+
+/// Package repositories. `MINOR` stands for the minor version, such as `v1.33`.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct InstallerPackages {
+    /// For apt: a URL of a flat repository, such as `https://pkgs.k8s.io/core:/stable:/MINOR/deb/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_URL_PATTERN))]
+    pub deb: Option<String>,
+    /// For dnf and yum: a base URL, such as `https://pkgs.k8s.io/core:/stable:/MINOR/rpm/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_URL_PATTERN))]
+    pub rpm: Option<String>,
+    /// A file on the host with the key that signs the packages, armored. Without one the host's own keys have to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_PATH_PATTERN))]
+    pub key_file: Option<String>,
 }
 
 /// Source of BYOH's bundles.

@@ -105,6 +105,10 @@ pub const HOST_ID_PATTERN: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])
 /// The pattern of a time limit: Go's durations, without a sign, and bounded so that none overflows. A template with
 /// another one could not be read.
 pub const DURATION_PATTERN: &str = "^([0-9]{1,6}([.][0-9]{1,6})?(h|m|s|ms))+$";
+/// An absolute path that is written into a script: no character that a shell or a Go template would read.
+pub const HOST_PATH_PATTERN: &str = "^/[-A-Za-z0-9_./+]+$";
+/// A URL that is written into a script.
+pub const HOST_URL_PATTERN: &str = "^(https?|file):[-A-Za-z0-9_./:+~%]+$";
 
 rule!(
     /// Either spelling, but one.

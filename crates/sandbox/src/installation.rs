@@ -21,25 +21,75 @@ pub const EXAMPLE: &str = include_str!("../../../examples/o2ims-provisioning-req
 pub const TEMPLATE: &str = include_str!("../manifests/simulated-hosts.yaml");
 /// The CNI for simulated hosts, in the namespace `default`.
 pub const CNI: &str = include_str!("../manifests/simulated-cni.yaml");
+/// The template for servers.
+pub const SERVER_TEMPLATE: &str = include_str!("../manifests/server-hosts.yaml");
+/// The CNI for servers, in the namespace `default`.
+pub const SERVER_CNI: &str = include_str!("../manifests/pod-network.yaml");
+
+/// What the hosts are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hosts {
+    /// Programs that write what BYOH's agent would write.
+    #[default]
+    Simulated,
+    /// Servers with systemd, containerd, kubelet, kubeadm and BYOH's agent.
+    Servers,
+}
+
+impl Hosts {
+    /// What has to be said beside every result.
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::Simulated => {
+                "Hosts are SIMULATED: no kubelet runs. The control plane, Cluster API, BYOH and the operator are real."
+            }
+            Self::Servers => {
+                "Everything is real but the machines: servers are namespaces with systemd, containerd and kubelet of their own."
+            }
+        }
+    }
+
+    /// For lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Simulated => "SIMULATED",
+            Self::Servers => "real",
+        }
+    }
+
+    const fn template(self) -> &'static str {
+        match self {
+            Self::Simulated => TEMPLATE,
+            Self::Servers => SERVER_TEMPLATE,
+        }
+    }
+
+    const fn cni(self) -> &'static str {
+        match self {
+            Self::Simulated => CNI,
+            Self::Servers => SERVER_CNI,
+        }
+    }
+}
 
 /// Installs CRDs, rights and the template. Needs nothing but the management cluster.
 ///
 /// # Errors
 /// When the API server refuses a file.
-pub async fn install_product(bed: &Bed) -> anyhow::Result<()> {
+pub async fn install_product(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
     for (what, files) in [("crds/", &CRDS[..]), ("deploy/o2ims-operator/", &RIGHTS[..])] {
         for file in files {
             bed.apply_yaml(file).await.with_context(|| format!("applying {what}"))?;
         }
     }
-    bed.apply_yaml(TEMPLATE).await.context("applying the ClusterTemplate for simulated hosts")
+    bed.apply_yaml(hosts.template()).await.context("applying the ClusterTemplate")
 }
 
 /// Installs what needs Cluster API and BYOH: the CNI and the exemption from BYOH's webhook.
 ///
 /// # Errors
 /// When the API server refuses a file.
-pub async fn install_provider_parts(bed: &Bed) -> anyhow::Result<()> {
+pub async fn install_provider_parts(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
     bed.apply_yaml(WEBHOOK_EXEMPTION).await.context("applying deploy/byoh/webhook-exemption.yaml")?;
-    bed.apply_yaml(CNI).await.context("applying the simulated CNI")
+    bed.apply_yaml(hosts.cni()).await.context("applying the CNI")
 }

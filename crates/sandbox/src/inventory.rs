@@ -3,11 +3,23 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::discovery::{Discovery, verbs};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
 /// Kinds that come and go by themselves.
 const FLEETING: [&str; 4] = ["Event", "Lease", "ConfigMapLock", "ComponentStatus"];
+
+/// ByoHosts of a namespace.
+pub fn hosts(client: Client, namespace: &str) -> Api<DynamicObject> {
+    api(client, namespace, "infrastructure.cluster.x-k8s.io", "ByoHost")
+}
+
+/// Objects of a provider's kind.
+pub fn api(client: Client, namespace: &str, group: &str, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1beta1", kind));
+    Api::namespaced_with(client, namespace, &resource)
+}
 
 /// Every object, as `Kind namespace/name`.
 ///
@@ -21,7 +33,7 @@ pub async fn objects(client: &Client) -> anyhow::Result<BTreeSet<String>> {
             if !capabilities.supports_operation(verbs::LIST) || FLEETING.contains(&resource.kind.as_str()) {
                 continue;
             }
-            let api: Api<kube::core::DynamicObject> = Api::all_with(client.clone(), &resource);
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             let list = api
                 .list_metadata(&ListParams::default())
                 .await

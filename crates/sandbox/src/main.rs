@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(version, about = "The product on this machine: real control plane, Cluster API and BYOH; SIMULATED hosts")]
+#[command(version, about = "The product on this machine: a real control plane, Cluster API and BYOH, and hosts")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -35,6 +35,9 @@ struct RunArguments {
     /// Delete the request again, check that nothing is left of it, and end.
     #[arg(long)]
     once: bool,
+    /// Take servers for hosts instead of simulated ones.
+    #[arg(long)]
+    servers: bool,
     /// Folder for the administrator's kubeconfig and for links to kubectl and the operator's log.
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
@@ -82,7 +85,9 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
     if !program.is_file() {
         anyhow::bail!("{} is missing; cargo build -p o2ims-operator makes it", program.display());
     }
-    let started = Stack::start(StackOptions::new(program), move |line| say_at(begun, line));
+    let options = StackOptions::new(program);
+    let options = if arguments.servers { options.with_servers() } else { options };
+    let started = Stack::start(options, move |line| say_at(begun, line));
     let mut stack = tokio::select! {
         stack = started => stack?,
         () = stop.asked() => return Ok(Ending::Interrupted),

@@ -2,24 +2,16 @@
 
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::api::ListParams;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::DynamicObject;
 use kube::{Api, Client, Config, ResourceExt as _};
 
 use anyhow::{Context as _, bail};
 use o2ims_types::{ProvisioningRequest, names};
 use serde_json::Value;
 
+use sandbox::{Stack, inventory};
+
 use crate::say;
-
-/// ByoHosts of a namespace.
-pub fn hosts(client: Client, namespace: &str) -> Api<DynamicObject> {
-    objects(client, namespace, "infrastructure.cluster.x-k8s.io", "ByoHost")
-}
-
-fn objects(client: Client, namespace: &str, group: &str, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1beta1", kind));
-    Api::namespaced_with(client, namespace, &resource)
-}
 
 /// The Nodes of a cluster, seen as a user sees them: with the kubeconfig that Cluster API left in a Secret.
 ///
@@ -62,14 +54,15 @@ fn is_ready(node: &Node) -> bool {
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn print(client: &Client, request: &ProvisioningRequest, nodes: &[Node]) -> anyhow::Result<()> {
+pub async fn print(stack: &Stack, request: &ProvisioningRequest, nodes: &[Node]) -> anyhow::Result<()> {
+    let client = stack.bed.admin();
     let namespace = request.namespace().unwrap_or_default();
     let status = request.status.clone().unwrap_or_default();
     let cluster = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
-    let object = objects(client.clone(), &namespace, "cluster.x-k8s.io", "Cluster").get(&cluster).await?;
+    let object = inventory::api(client.clone(), &namespace, "cluster.x-k8s.io", "Cluster").get(&cluster).await?;
     let machines =
-        objects(client.clone(), &namespace, "cluster.x-k8s.io", "Machine").list(&ListParams::default()).await?;
-    let all_hosts = hosts(client.clone(), &namespace).list(&ListParams::default()).await?;
+        inventory::api(client.clone(), &namespace, "cluster.x-k8s.io", "Machine").list(&ListParams::default()).await?;
+    let all_hosts = inventory::hosts(client.clone(), &namespace).list(&ListParams::default()).await?;
 
     let extensions = &status.extensions;
     let field = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
@@ -88,7 +81,8 @@ pub async fn print(client: &Client, request: &ProvisioningRequest, nodes: &[Node
     );
     say("");
     let rows: Vec<_> = all_hosts.iter().map(|host| row(host, &machines.items, extensions, nodes)).collect();
-    table(&["HOST (SIMULATED)", "ID", "ROLE", "STATE", "MACHINE", "NODE"], &rows);
+    let host = format!("HOST ({})", stack.hosts().name());
+    table(&[&host, "ID", "ROLE", "STATE", "MACHINE", "NODE"], &rows);
     say("");
     Ok(())
 }

@@ -1,12 +1,24 @@
 //! Bed, hosts and operator together.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::future::try_join_all;
+use kube::core::DynamicObject;
+use kube::runtime::wait::await_condition;
+use tokio::time::timeout;
 
 use hostsim::{HostSpec, Site, SiteOptions};
+use testenv::servers::{AgentSetup, GATEWAY, Rack, Server};
 use testenv::{Bed, Options};
 
-use crate::installation;
+use crate::installation::{self, Hosts};
 use crate::operator::{Operator, OperatorOptions};
+
+/// How long an agent may take from the start of its server to the registration.
+const REGISTRATION: Duration = Duration::from_secs(60);
 
 /// What a stack consists of.
 #[derive(Clone, Debug)]
@@ -17,12 +29,28 @@ pub struct StackOptions {
     pub site: SiteOptions,
     /// The operator.
     pub operator: OperatorOptions,
+    /// What the hosts are.
+    pub hosts: Hosts,
 }
 
 impl StackOptions {
     /// Everything, with the operator's program.
     pub fn new(operator: impl Into<PathBuf>) -> Self {
-        Self { bed: Options::default(), site: SiteOptions::default(), operator: OperatorOptions::new(operator) }
+        Self {
+            bed: Options::default(),
+            site: SiteOptions::default(),
+            operator: OperatorOptions::new(operator),
+            hosts: Hosts::Simulated,
+        }
+    }
+
+    /// The same with servers, which reach the API server over their LAN.
+    #[must_use]
+    pub fn with_servers(mut self) -> Self {
+        self.hosts = Hosts::Servers;
+        self.bed.address = GATEWAY;
+        self.site.external_etcd = false;
+        self
     }
 }
 
@@ -34,6 +62,10 @@ pub struct Stack {
     pub site: Site,
     /// The running operator, if one runs.
     pub operator: Option<Operator>,
+    /// Servers, where the hosts are not simulated.
+    pub servers: Vec<Server>,
+    rack: Option<Rack>,
+    hosts: Hosts,
     options: OperatorOptions,
 }
 
@@ -43,13 +75,29 @@ impl Stack {
     /// # Errors
     /// When a part does not start; the message says which, and quotes its log.
     pub async fn start(options: StackOptions, progress: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<Self> {
-        let bed = Bed::start(options.bed, progress).await?;
-        installation::install_product(&bed).await?;
+        let progress = Arc::new(progress);
+        let rack = match options.hosts {
+            Hosts::Simulated => None,
+            Hosts::Servers => {
+                let progress = progress.clone();
+                Some(Rack::start(move |line| progress(line)).await?)
+            }
+        };
+        let bed = Bed::start(options.bed, move |line| progress(line)).await?;
+        installation::install_product(&bed, options.hosts).await?;
         if options.bed.cluster_api && options.bed.byoh {
-            installation::install_provider_parts(&bed).await?;
+            installation::install_provider_parts(&bed, options.hosts).await?;
         }
         let site = Site::new(&bed, options.site)?;
-        let mut stack = Self { bed, site, operator: None, options: options.operator };
+        let mut stack = Self {
+            bed,
+            site,
+            operator: None,
+            servers: Vec::new(),
+            rack,
+            hosts: options.hosts,
+            options: options.operator,
+        };
         stack.start_operator().await?;
         Ok(stack)
     }
@@ -71,6 +119,11 @@ impl Stack {
         let kubeconfig = self.bed.dir().join("o2ims-operator.kubeconfig");
         self.bed.service_account_kubeconfig("o2ims-system", "o2ims-operator", &kubeconfig).await?;
         Operator::start(options, &kubeconfig, &self.operator_log())
+    }
+
+    /// What the hosts are.
+    pub fn hosts(&self) -> Hosts {
+        self.hosts
     }
 
     /// How the operator is started.
@@ -112,6 +165,53 @@ impl Stack {
         Ok(())
     }
 
+    /// Switches servers `<prefix>-<number>` on, whose agents register them with `host-id` `<number>`, and waits for that.
+    ///
+    /// # Errors
+    /// When a server does not start, or its agent does not register it.
+    pub async fn power_on(
+        &mut self,
+        namespace: &str,
+        prefix: &str,
+        numbers: std::ops::RangeInclusive<u8>,
+        skip_installation: bool,
+    ) -> anyhow::Result<()> {
+        let rack = self.rack.as_ref().context("the hosts of this stack are simulated")?;
+        let bootstrap_kubeconfig = self.bed.bootstrap_kubeconfig(namespace, &format!("{prefix}-servers")).await?;
+        let mut servers = Vec::new();
+        for number in numbers {
+            let server = rack.server(&format!("{prefix}-{number}"), 10 + number)?;
+            let setup = AgentSetup {
+                bootstrap_kubeconfig: bootstrap_kubeconfig.clone(),
+                namespace: namespace.to_owned(),
+                labels: vec![format!("host-id={number}")],
+                skip_installation,
+            };
+            server.set_up_agent(&setup).await?;
+            servers.push(server);
+        }
+        try_join_all(servers.iter().map(Server::power_on)).await?;
+        let hosts = crate::inventory::hosts(self.bed.admin(), namespace);
+        for server in &servers {
+            let is_there =
+                |host: Option<&DynamicObject>| host.is_some_and(|host| host.data["status"]["hostinfo"].is_object());
+            timeout(REGISTRATION, await_condition(hosts.clone(), server.name(), is_there))
+                .await
+                .with_context(|| format!("the agent of {} does not register it", server.name()))??;
+        }
+        self.servers.extend(servers);
+        Ok(())
+    }
+
+    /// The server of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn server(&self, name: &str) -> anyhow::Result<&Server> {
+        let found = self.servers.iter().find(|server| server.name() == name);
+        found.with_context(|| format!("there is no server {name}"))
+    }
+
     /// Stops operator, hosts and management cluster, in this order.
     ///
     /// # Errors
@@ -122,7 +222,14 @@ impl Stack {
             None => Ok(()),
         };
         self.site.shut_down().await;
+        let mut servers = Ok(());
+        for server in self.servers {
+            servers = servers.and(server.remove().await);
+        }
+        if let Some(rack) = self.rack {
+            servers = servers.and(rack.stop().await);
+        }
         let bed = self.bed.stop().await;
-        operator.and(bed)
+        operator.and(servers).and(bed)
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
+use sandbox::installation::Hosts;
 use sandbox::{Stack, installation, inventory};
 
 use crate::follow::Follower;
@@ -16,7 +17,7 @@ use crate::{say, say_at};
 /// Namespace of the example request and of the hosts.
 const NAMESPACE: &str = "default";
 /// How many hosts there are: the example takes the first two.
-const HOSTS: u32 = 4;
+const HOSTS: u8 = 4;
 /// How long the request may take, either way.
 const REQUEST: Duration = Duration::from_secs(300);
 /// How long garbage collection may take.
@@ -32,8 +33,12 @@ const LOOK: Duration = Duration::from_millis(500);
 /// # Errors
 /// Whatever is not as it should be.
 pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Result<()> {
-    stack.register(NAMESPACE, "target", 1..=HOSTS).await?;
-    say_at(begun, &format!("{HOSTS} SIMULATED hosts are registered: target-1 to target-{HOSTS}"));
+    match stack.hosts() {
+        Hosts::Simulated => stack.register(NAMESPACE, "target", 1..=u32::from(HOSTS)).await?,
+        Hosts::Servers => stack.power_on(NAMESPACE, "target", 1..=HOSTS, false).await?,
+    }
+    let kind = stack.hosts().name();
+    say_at(begun, &format!("{HOSTS} {kind} hosts are registered: target-1 to target-{HOSTS}"));
     let client = stack.bed.admin();
     let before = if once { settled(&client).await? } else { BTreeSet::new() };
     let start = begun.elapsed();
@@ -51,7 +56,7 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
 
     let cluster = example.spec.template_parameters.cluster_name.clone().unwrap_or_default();
     let nodes = watched(stack, report::nodes(client.clone(), NAMESPACE, &cluster)).await?;
-    report::print(&client, &request, &nodes).await?;
+    report::print(stack, &request, &nodes).await?;
     report::check_nodes(&nodes, &hosts_of(&example))?;
     if !once {
         say(&format!(
@@ -59,7 +64,7 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
             start.as_secs_f32(),
             fulfilled.as_secs_f32()
         ));
-        say("Hosts are SIMULATED: no kubelet runs. The control plane, Cluster API, BYOH and the operator are real.");
+        say(stack.hosts().explain());
         return Ok(());
     }
 
@@ -85,7 +90,7 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
         fulfilled.as_secs_f32(),
         gone.as_secs_f32()
     ));
-    say("Hosts are SIMULATED: no kubelet runs. The control plane, Cluster API, BYOH and the operator are real.");
+    say(stack.hosts().explain());
     say("");
     Ok(())
 }
@@ -159,8 +164,8 @@ async fn nothing_left(client: &Client, before: &BTreeSet<String>) -> anyhow::Res
 }
 
 async fn all_free(client: &Client) -> anyhow::Result<()> {
-    let hosts = report::hosts(client.clone(), NAMESPACE).list(&ListParams::default()).await?;
-    ensure!(u32::try_from(hosts.items.len()) == Ok(HOSTS), "there are {} hosts and not {HOSTS}", hosts.items.len());
+    let hosts = inventory::hosts(client.clone(), NAMESPACE).list(&ListParams::default()).await?;
+    ensure!(u8::try_from(hosts.items.len()) == Ok(HOSTS), "there are {} hosts and not {HOSTS}", hosts.items.len());
     for host in &hosts {
         if let Some(sign) = report::in_use(host) {
             bail!("the request is gone, but host {} is not free: {sign}", host.name_any());

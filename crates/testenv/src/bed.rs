@@ -1,5 +1,6 @@
 //! The bed itself.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -26,11 +27,13 @@ pub struct Options {
     pub cluster_api: bool,
     /// BYOH's manager; it cannot be without Cluster API.
     pub byoh: bool,
+    /// Where the API server listens, which others than this machine may have to reach.
+    pub address: Ipv4Addr,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cluster_api: true, byoh: true }
+        Self { cluster_api: true, byoh: true, address: Ipv4Addr::LOCALHOST }
     }
 }
 
@@ -72,7 +75,7 @@ impl Bed {
         let folder = Folder::create()?;
         let mut ports = Ports::default();
         progress.line("starting etcd, kube-apiserver and kube-controller-manager ...");
-        let control_plane = ControlPlane::start(&programs, &folder, &mut ports).await?;
+        let control_plane = ControlPlane::start(&programs, &folder, &mut ports, options.address).await?;
         let workload = WorkloadServers::new(&control_plane, folder.path().join("workload"));
         let mut bed = Self {
             byoh_manager: Vec::new(),
@@ -170,6 +173,11 @@ impl Bed {
     /// the CRDs among them are served.
     pub async fn apply_yaml(&self, text: &str) -> Result<()> {
         objects::apply(&self.control_plane.admin, objects::read_yaml(text)?).await
+    }
+
+    /// A kubeconfig with which host agents may ask for a certificate, as BYOH issues it; good for half an hour.
+    pub async fn bootstrap_kubeconfig(&self, namespace: &str, name: &str) -> Result<String> {
+        byoh::bootstrap_kubeconfig(&self.control_plane.admin, &self.control_plane.access, namespace, name).await
     }
 
     /// What the API server was asked.

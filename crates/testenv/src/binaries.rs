@@ -19,10 +19,13 @@ const TICK: Duration = Duration::from_secs(20);
 /// Raised when the layout of a cache entry changes, so that older entries are not read.
 const LAYOUT: &str = "1";
 
-/// A Go module of this crate that names programs of others (`modules/`): what is built is exactly what it pins.
+/// A Go module of this crate (`modules/`) that names programs of others, or has some of its own: what is built is exactly
+/// what it pins.
 pub(crate) struct Module {
     pub(crate) go_mod: &'static str,
     pub(crate) go_sum: &'static str,
+    /// Files of its own: path and content.
+    pub(crate) sources: &'static [(&'static str, &'static str)],
 }
 
 /// How a program is built.
@@ -97,7 +100,8 @@ impl Cache {
             return Ok(Built { program });
         }
         let flags = &format!("-s -w {}", recipe.stamps);
-        let parts = [LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, flags];
+        let mut parts = vec![LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, flags];
+        parts.extend(recipe.module.sources.iter().map(|(_, content)| *content));
         let key = format!("{}-{}-{}", recipe.name, recipe.version, short_hash(&parts));
         let title = format!("{} {}", recipe.name, recipe.version);
         self.entry(&key, recipe.name, &title, recipe.seconds, |folder| async move {
@@ -105,6 +109,11 @@ impl Cache {
             fs::create_dir_all(&source)?;
             fs::write(source.join("go.mod"), recipe.module.go_mod)?;
             fs::write(source.join("go.sum"), recipe.module.go_sum)?;
+            for (path, content) in recipe.module.sources {
+                let path = source.join(path);
+                fs::create_dir_all(path.parent().unwrap_or(&source))?;
+                fs::write(path, content)?;
+            }
             let output = folder.join(recipe.name);
             let output = output.to_str().context("the cache folder's path is not UTF-8")?;
             go(&source, &["build", "-trimpath", "-ldflags", flags, "-o", output, recipe.package]).await?;
@@ -118,17 +127,44 @@ impl Cache {
     }
 
     /// A program from somebody's checkout, with the manifests of its `config` folder.
-    pub(crate) async fn checkout(&self, name: &str, checkout: &Checkout) -> Result<Built> {
+    pub(crate) async fn checkout(&self, name: &str, package: &str, checkout: &Checkout) -> Result<Built> {
         let key = format!("{name}-checkout-{}", short_hash(&[LAYOUT, &checkout.version()?]));
         let path = checkout.path();
         let title = format!("{name} of {}", path.display());
         self.entry(&key, name, &title, 90, |folder| async move {
             let output = folder.join(name);
             let output = output.to_str().context("the cache folder's path is not UTF-8")?;
-            go(path, &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, "."]).await?;
+            go(path, &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, package]).await?;
             assets::store(&path.join("config"), &folder)
         })
         .await
+    }
+
+    /// A folder with what `make` puts into it, made once; `parts` are all that its content depends on.
+    pub(crate) async fn folder<F>(
+        &self,
+        name: &str,
+        parts: &[&str],
+        seconds: u32,
+        make: impl FnOnce(PathBuf) -> F,
+    ) -> Result<PathBuf>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        const COMPLETE: &str = "complete";
+        let key = format!("{name}-{}", short_hash(&[&[LAYOUT], parts].concat()));
+        let built = self
+            .entry(&key, COMPLETE, name, seconds, |folder| async move {
+                make(folder.clone()).await?;
+                Ok(fs::write(folder.join(COMPLETE), "")?)
+            })
+            .await?;
+        Ok(built.folder().to_path_buf())
+    }
+
+    /// Where everything is kept.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A cache entry, made by `make` in a folder beside it that only becomes the entry when it is complete. A lock
@@ -164,7 +200,7 @@ impl Cache {
 
         let partial = self.root.join(format!("{key}.partial"));
         if partial.exists() {
-            fs::remove_dir_all(&partial)?;
+            fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
         }
         fs::create_dir_all(&partial)?;
         let started = Instant::now();

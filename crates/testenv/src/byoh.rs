@@ -1,12 +1,19 @@
 //! The Bring-Your-Own-Host provider: the released module, or a checkout of a fork.
 
-use anyhow::{Result, anyhow};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use kube::api::PostParams;
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::ApiResource;
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
+use crate::access::Access;
 use crate::assets;
 use crate::binaries::{Built, Cache, Module, Recipe};
 use crate::checkout::Checkout;
@@ -15,13 +22,18 @@ use crate::provider::{Launch, Provider, Setting, wait_in_force};
 
 /// Names a checkout of another BYOH tree than the released one.
 const CHECKOUT: &str = "O2IMS_BYOH_CHECKOUT";
+/// How long BYOH may take to issue a kubeconfig; it takes milliseconds.
+const ISSUED: Duration = Duration::from_secs(30);
 /// The manager has no flag for it.
 const WEBHOOK_PORT: u16 = 9443;
 /// The only account that BYOH's own webhook lets change hosts besides their agents.
 const USER: &str = "system:serviceaccount:byoh-system:byoh-controller-manager";
 
-static MODULE: Module =
-    Module { go_mod: include_str!("../modules/byoh/go.mod"), go_sum: include_str!("../modules/byoh/go.sum") };
+static MODULE: Module = Module {
+    go_mod: include_str!("../modules/byoh/go.mod"),
+    go_sum: include_str!("../modules/byoh/go.sum"),
+    sources: &[],
+};
 
 const RECIPE: &Recipe = &Recipe {
     name: "byoh-manager",
@@ -31,6 +43,17 @@ const RECIPE: &Recipe = &Recipe {
     stamps: "",
     manifests: Some(("github.com/vmware-tanzu/cluster-api-provider-bringyourownhost", "config")),
     seconds: 55,
+    in_assets_folder: false,
+};
+
+const AGENT: &Recipe = &Recipe {
+    name: "byoh-hostagent",
+    version: "v0.5.0",
+    module: &MODULE,
+    package: "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost/agent",
+    stamps: "",
+    manifests: None,
+    seconds: 15,
     in_assets_folder: false,
 };
 
@@ -46,8 +69,16 @@ pub enum ByohDialect {
 /// The manager of the checkout that the environment names, or else the released one.
 pub(crate) async fn program(cache: &Cache) -> Result<Built> {
     match Checkout::from_environment(CHECKOUT)? {
-        Some(checkout) => cache.checkout(RECIPE.name, &checkout).await,
+        Some(checkout) => cache.checkout(RECIPE.name, ".", &checkout).await,
         None => cache.program(RECIPE).await,
+    }
+}
+
+/// The host agent that belongs to the manager.
+pub(crate) async fn agent(cache: &Cache) -> Result<Built> {
+    match Checkout::from_environment(CHECKOUT)? {
+        Some(checkout) => cache.checkout(AGENT.name, "./agent", &checkout).await,
+        None => cache.program(AGENT).await,
     }
 }
 
@@ -109,7 +140,44 @@ pub(crate) async fn grant_agents(client: &Client) -> Result<()> {
         "subjects": [{"kind": "Group", "name": "byoh:hosts", "apiGroup": "rbac.authorization.k8s.io"}],
         "roleRef": {"kind": "ClusterRole", "name": "byoh-hosts", "apiGroup": "rbac.authorization.k8s.io"},
     });
-    objects::apply(client, vec![role, binding]).await
+    let bootstrap = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "byoh-bootstrappers"},
+        "rules": [allow("certificates.k8s.io", &["certificatesigningrequests"], &["create", "get", "list", "watch"])],
+    });
+    let bootstrap_binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "byoh-bootstrappers"},
+        "subjects": [{"kind": "Group", "name": "system:bootstrappers:byoh", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "ClusterRole", "name": "byoh-bootstrappers", "apiGroup": "rbac.authorization.k8s.io"},
+    });
+    objects::apply(client, vec![role, binding, bootstrap, bootstrap_binding]).await
+}
+
+/// Has BYOH issue a kubeconfig for agents that have no certificate yet.
+pub(crate) async fn bootstrap_kubeconfig(
+    client: &Client,
+    access: &Access,
+    namespace: &str,
+    name: &str,
+) -> Result<String> {
+    let kind = GroupVersionKind::gvk("infrastructure.cluster.x-k8s.io", "v1beta1", "BootstrapKubeconfig");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "bootstrapkubeconfigs");
+    let object = json!({
+        "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "BootstrapKubeconfig",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "apiserver": access.server(), "certificate-authority-data": BASE64_STANDARD.encode(access.ca_pem()),
+        },
+    });
+    objects::apply(client, vec![object]).await?;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let text = |object: &DynamicObject| {
+        object.data["status"]["bootstrapKubeconfigData"].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned)
+    };
+    let issued = await_condition(api, name, |object: Option<&DynamicObject>| object.and_then(text).is_some());
+    let issued = timeout(ISSUED, issued).await.context("BYOH issues no kubeconfig for agents")??;
+    issued.as_ref().and_then(text).context("the BootstrapKubeconfig is gone")
 }
 
 /// Waits until BYOH's webhook takes part in requests: it refuses hosts from anyone who is not an agent.

@@ -18,6 +18,7 @@ const STAMPS: &str = "-X sigs.k8s.io/cluster-api/version.gitVersion=v1.10.10 \
 static MODULE: Module = Module {
     go_mod: include_str!("../modules/cluster-api/go.mod"),
     go_sum: include_str!("../modules/cluster-api/go.sum"),
+    sources: &[],
 };
 
 const CORE: &Recipe = &recipe("capi-core", SOURCES, "config", 110);

@@ -19,19 +19,23 @@ use crate::process::Process;
 
 /// A cold, busy machine of two cores took 5 s for the slowest of them.
 const READY: Duration = Duration::from_secs(90);
-const KUBERNETES_VERSION: &str = "v1.33.13";
+pub(crate) const KUBERNETES_VERSION: &str = "v1.33.13";
 const KUBERNETES_STAMPS: &str = "-X k8s.io/component-base/version.gitVersion=v1.33.13 \
      -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33 \
      -X k8s.io/client-go/pkg/version.gitVersion=v1.33.13";
 
-static ETCD_MODULE: Module =
-    Module { go_mod: include_str!("../modules/etcd/go.mod"), go_sum: include_str!("../modules/etcd/go.sum") };
+static ETCD_MODULE: Module = Module {
+    go_mod: include_str!("../modules/etcd/go.mod"),
+    go_sum: include_str!("../modules/etcd/go.sum"),
+    sources: &[],
+};
 static KUBERNETES_MODULE: Module = Module {
     go_mod: include_str!("../modules/kubernetes/go.mod"),
     go_sum: include_str!("../modules/kubernetes/go.sum"),
+    sources: &[],
 };
 
-const ETCD: &Recipe = &Recipe {
+pub(crate) const ETCD: &Recipe = &Recipe {
     name: "etcd",
     version: "v3.5.21",
     module: &ETCD_MODULE,
@@ -41,15 +45,21 @@ const ETCD: &Recipe = &Recipe {
     seconds: 45,
     in_assets_folder: true,
 };
-const KUBE_APISERVER: &Recipe = &kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 240, true);
-const KUBE_CONTROLLER_MANAGER: &Recipe =
+pub(crate) const KUBE_APISERVER: &Recipe =
+    &kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 240, true);
+pub(crate) const KUBE_CONTROLLER_MANAGER: &Recipe =
     &kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 60, false);
-const KUBECTL: &Recipe = &kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl", 25, true);
+pub(crate) const KUBECTL: &Recipe = &kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl", 25, true);
 
 /// All programs of this part, in the order in which they are built.
 pub(crate) const PROGRAMS: &[&Recipe] = &[ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL];
 
-const fn kubernetes(name: &'static str, package: &'static str, seconds: u32, in_assets_folder: bool) -> Recipe {
+pub(crate) const fn kubernetes(
+    name: &'static str,
+    package: &'static str,
+    seconds: u32,
+    in_assets_folder: bool,
+) -> Recipe {
     Recipe {
         name,
         version: KUBERNETES_VERSION,
@@ -195,7 +205,12 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    pub(crate) async fn start(programs: &Programs, folder: &Folder, ports: &mut Ports) -> Result<Self> {
+    pub(crate) async fn start(
+        programs: &Programs,
+        folder: &Folder,
+        ports: &mut Ports,
+        address: Ipv4Addr,
+    ) -> Result<Self> {
         let authority = Arc::new(Authority::generate("testenv")?);
         let (private, public) = signing_key()?;
         let token_keys = TokenKeys::write(folder.path(), &private, Some(&public))?;
@@ -209,12 +224,13 @@ impl ControlPlane {
             folder: folder.path().join("api-server"),
             storage: &storage,
             prefix: "/management",
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            address: address.into(),
             port: ports.next()?,
             authority: authority.clone(),
             token_keys: &token_keys,
             service_cidr: "10.96.0.0/16",
             more: vec![
+                "--enable-bootstrap-token-auth".to_owned(),
                 format!("--audit-policy-file={}", policy.display()),
                 format!("--audit-log-path={}", audit_log.display()),
                 // A log that is rotated away under a reader's mark would hide requests.

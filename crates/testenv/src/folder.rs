@@ -82,7 +82,7 @@ fn sweep(parent: &Path) {
 }
 
 /// A lock file of the last seconds may not be locked yet.
-fn is_old(lock: &File) -> bool {
+pub(crate) fn is_old(lock: &File) -> bool {
     let age = lock.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed().unwrap_or_default());
     age.is_ok_and(|age| age > Duration::from_secs(5))
 }

@@ -22,6 +22,7 @@ mod ports;
 mod process;
 mod progress;
 mod provider;
+pub mod servers;
 mod workload;
 
 pub use access::Access;

@@ -18,7 +18,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Build everything that is not in the cache yet.
-    Build,
+    Build {
+        /// Also what servers are made of.
+        #[arg(long)]
+        servers: bool,
+    },
+    /// Say why this machine cannot have servers; nothing, with exit code 0, if it can.
+    CheckServers,
     /// Start a management cluster and keep it until Ctrl-C.
     Up {
         /// Leave out Cluster API and BYOH.
@@ -44,13 +50,19 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build => {
+        Command::Build { servers } => {
             for program in testenv::build_all(line).await? {
                 println!("{}", program.display());
             }
+            if servers {
+                testenv::servers::build(line).await?;
+            }
             Ok(())
         }
-        Command::Up { bare, without_byoh } => up(Options { cluster_api: !bare, byoh: !bare && !without_byoh }).await,
+        Command::CheckServers => testenv::servers::obstacle()?.map_or(Ok(()), |obstacle| bail!(obstacle)),
+        Command::Up { bare, without_byoh } => {
+            up(Options { cluster_api: !bare, byoh: !bare && !without_byoh, ..Options::default() }).await
+        }
     }
 }
 

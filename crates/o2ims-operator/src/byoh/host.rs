@@ -11,6 +11,10 @@ use crate::capi::read::{Condition, NameRef, slim};
 
 /// Label that BYOH puts on an attached host: `<namespace>.<ByoMachine>`.
 const MACHINE_NAME_LABEL: &str = "byoh.infrastructure.cluster.x-k8s.io/byomachine-name";
+/// Annotation that BYOH puts on an attached host: the Kubernetes version of its machine.
+const MACHINE_VERSION_ANNOTATION: &str = "byoh.infrastructure.cluster.x-k8s.io/k8sversion";
+/// Longest text that is taken from a host into a message.
+const REPORT_MAX: usize = 400;
 /// Annotation that asks the agent to clean the host.
 pub const UNREGISTERING_ANNOTATION: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
 /// The agent ran the bootstrap script.
@@ -147,14 +151,32 @@ impl ByoHost {
         if let Some(condition) = self.failed(INSTALLATION_SUCCEEDED)
             && condition.reason == "K8sComponentsInstallationFailed"
         {
-            return Some(format!("installation of Kubernetes failed: {}", condition.explain()));
+            return Some(format!("installation of Kubernetes failed: {}", self.why(condition)));
         }
         let bootstrap = self.failed(BOOTSTRAP_SUCCEEDED)?;
-        (bootstrap.severity == "Error").then(|| format!("bootstrap failed: {}", bootstrap.explain()))
+        (bootstrap.severity == "Error").then(|| format!("bootstrap failed: {}", self.why(bootstrap)))
+    }
+
+    /// What the host itself says, if it does: BYOH's agent tells that something failed, but not what.
+    fn why(&self, condition: &Condition) -> String {
+        match self.annotations().get(names::FAILURE_ANNOTATION) {
+            Some(text) => text.chars().filter(|character| !character.is_control()).take(REPORT_MAX).collect(),
+            None => condition.explain(),
+        }
+    }
+
+    /// Kubernetes version of the machine that the host was given to.
+    pub fn machine_version(&self) -> Option<&str> {
+        self.annotations().get(MACHINE_VERSION_ANNOTATION).map(String::as_str)
     }
 
     fn failed(&self, type_: &str) -> Option<&Condition> {
         Condition::find(&self.status.conditions, type_).filter(|condition| condition.status == "False")
+    }
+
+    /// The install script ended well.
+    pub fn installed(&self) -> bool {
+        Condition::is_true(&self.status.conditions, INSTALLATION_SUCCEEDED)
     }
 
     /// The agent was started without `--skip-installation`, and nothing installs Kubernetes.

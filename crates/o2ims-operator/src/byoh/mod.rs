@@ -2,4 +2,5 @@
 
 pub mod host;
 pub mod installation;
+pub mod installer;
 pub mod templates;

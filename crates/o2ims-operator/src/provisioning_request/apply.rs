@@ -1,7 +1,7 @@
 //! Carries a plan out, one write after the other, and remembers what the caches have yet to show.
 
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::core::DynamicObject;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::apply::{self, MetadataPatch, Precondition, dynamic_api};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::expect::Write;
 use super::observe::version_of;
 use super::plan::{HostMarks, Manifest, Step};
+use crate::byoh::installer::{self, Equipment};
 use crate::capi::contract::Kind;
 
 /// Carries out `steps` in order, up to the first that fails. What was written is added to `written`.
@@ -34,6 +35,7 @@ pub async fn apply(
             }
             Step::RemoveFinalizer => remove_finalizer(client, request, &namespace).await?,
             Step::MarkHost(marks) => written.push(mark(client, &namespace, marks).await?),
+            Step::EquipHost(equipment) => written.push(equip(client, &namespace, equipment).await?),
             Step::Create(manifest) => {
                 written.push(create(client, request, &namespace, manifest).await?);
             }
@@ -118,18 +120,46 @@ fn version_of_dynamic(object: &DynamicObject) -> u64 {
     object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
+/// The Secret first, so that the agent finds it. It is never read: the operator may not.
+async fn equip(client: &Client, namespace: &str, equipment: &Equipment) -> Result<Write, Error> {
+    let name = equipment.secret["metadata"]["name"].as_str().unwrap_or_default();
+    let named = |error: Error| error.context(format!("Secret {namespace}/{name}"));
+    let secrets: Api<DynamicObject> = dynamic_api(client, &secret_resource(), Some(namespace));
+    let secret =
+        apply::apply(&secrets, &equipment.secret, names::FIELD_MANAGER, Precondition::None).await.map_err(named)?;
+    let fields = installer::references(equipment, &secret.metadata.uid.unwrap_or_default());
+    let hosts = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let host = apply::limited("name the install scripts", hosts.patch(&equipment.host, &params, &Patch::Merge(fields)))
+        .await
+        .map_err(|error| of_host(error, namespace, &equipment.host))?;
+    Ok(Write::Host { name: equipment.host.clone(), version: version_of_dynamic(&host) })
+}
+
+fn secret_resource() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Secret"))
+}
+
+fn of_host(error: Error, namespace: &str, name: &str) -> Error {
+    let error = naming(error, Kind::ByoHost, namespace, name);
+    if error.is_refused_by_webhook() { error.advice("apply deploy/byoh/webhook-exemption.yaml") } else { error }
+}
+
 async fn mark(client: &Client, namespace: &str, marks: &HostMarks) -> Result<Write, Error> {
+    if let Some(uid) = &marks.drops_install_secret {
+        let name = names::install_secret(&marks.host);
+        let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
+        match apply::delete(&secrets, &name, uid).await {
+            // platform9's BYOH deletes it by itself; another one of that name is not ours.
+            Err(error) if error.class() == Class::Conflict => {}
+            result => drop(result.map_err(|error| error.context(format!("Secret {namespace}/{name}")))?),
+        }
+    }
     let api = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
     let patch = MetadataPatch { labels: marks.labels.clone(), annotations: marks.annotations.clone() };
     let host = apply::patch_metadata(&api, &marks.host, &marks.resource_version, &patch, names::FIELD_MANAGER)
         .await
-        .map_err(|error| {
-            let error = naming(error, Kind::ByoHost, namespace, &marks.host);
-            if error.is_refused_by_webhook() {
-                return error.advice("apply deploy/byoh/webhook-exemption.yaml");
-            }
-            error
-        })?;
+        .map_err(|error| of_host(error, namespace, &marks.host))?;
     Ok(Write::Host { name: marks.host.clone(), version: version_of(&host) })
 }
 

@@ -154,6 +154,10 @@ fn progress(
         }
         let message = if host.bootstrapped() {
             "its bootstrap script has run; waiting for its node to appear"
+        } else if host.spec.installation_secret.is_some() && !host.installed() {
+            "its agent has been given the install script and has not reported back yet"
+        } else if host.waits_for_installer() && observed.installs() {
+            "its agent waits for the install script"
         } else if host.waits_for_installer() {
             "its agent waits for an installer; with install.method none it has to be started with --skip-installation"
         } else {

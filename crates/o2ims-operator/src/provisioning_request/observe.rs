@@ -7,6 +7,7 @@ use kube::{
     Resource, ResourceExt as _,
     runtime::reflector::{ObjectRef, Store},
 };
+use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::provisioning_request::Hosts;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::reflect::SyncState;
@@ -126,6 +127,11 @@ impl Observed {
     /// The Cluster, if this request made it.
     pub fn own_cluster(&self) -> Option<&Arc<Cluster>> {
         self.cluster.as_ref().filter(|_| self.cluster_is_own)
+    }
+
+    /// The operator gives hosts their install scripts.
+    pub fn installs(&self) -> bool {
+        self.template.as_ref().is_some_and(|template| template.spec.install.method == InstallMethod::Installer)
     }
 
     /// The request's cluster is past its creation: what it was made with stays.

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::observe::Observed;
 use super::validate::{Refusal, Valid};
 use super::{reserve, teardown};
+use crate::byoh::installer::Equipment;
 use crate::byoh::templates::{installer_template_spec, machine_template_spec};
 use crate::capi::contract::{CLUSTER_NAME_LABEL, Kind};
 use crate::capi::{cluster, control_plane, workers};
@@ -25,6 +26,8 @@ pub enum Step {
     RemoveFinalizer,
     /// Sets (`Some`) or takes off (`None`) labels and annotations of a host, if it is still as it was observed.
     MarkHost(HostMarks),
+    /// Gives a host its install scripts, if it is still as it was observed.
+    EquipHost(Equipment),
     /// Makes an object; it must not be there.
     Create(Manifest),
     /// Changes an object; it must be the one with this UID.
@@ -64,6 +67,8 @@ pub struct HostMarks {
     pub labels: BTreeMap<String, Option<String>>,
     /// Annotations to set or to take off.
     pub annotations: BTreeMap<String, Option<String>>,
+    /// UID of the Secret with its install scripts, which goes first.
+    pub drops_install_secret: Option<String>,
 }
 
 /// An object as it is applied.
@@ -120,6 +125,10 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
     let wanted = children(valid, observed, &marks, &existing.uid().unwrap_or_default());
     if existing.is_being_made() {
         return finish_creation(valid, observed, &marks, &wanted);
+    }
+    let equipment = reserve::equipment(valid, observed);
+    if !equipment.is_empty() {
+        return equipment;
     }
     if existing.labels().get(names::REQUEST_UID_LABEL).is_none() {
         return vec![Step::Mark(marks.manifest(cluster::cluster(valid)), existing.uid().unwrap_or_default())];

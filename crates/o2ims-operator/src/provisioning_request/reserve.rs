@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
+use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::observe::Observed;
 use super::plan::{HostMarks, Step, key};
 use super::validate::Valid;
 use crate::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
+use crate::byoh::installer;
 
 /// The claims that are still to be made.
 pub fn claims(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) -> Vec<Step> {
@@ -41,6 +43,19 @@ fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Opti
         annotations.insert(names::REQUEST_ANNOTATION.to_owned(), Some(request.to_owned()));
     }
     (!labels.is_empty() || !annotations.is_empty()).then(|| marks(host, labels, annotations))
+}
+
+/// The install scripts that held hosts wait for.
+pub fn equipment(valid: &Valid, observed: &Observed) -> Vec<Step> {
+    let install = &valid.template.spec.install;
+    let (InstallMethod::Installer, Some(dialect)) = (install.method, observed.dialect) else { return Vec::new() };
+    let installer = install.installer.clone().unwrap_or_default();
+    let pods = valid.pod_cidr.as_deref();
+    observed
+        .held()
+        .filter_map(|host| installer::equipment(host, &valid.cluster, &installer, pods, dialect, &observed.uid))
+        .map(Step::EquipHost)
+        .collect()
 }
 
 /// Lets go of every held host that is free, when there is no Cluster.
@@ -116,7 +131,12 @@ fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
         labels.insert(names::HOST_ID_LABEL.to_owned(), None);
         annotations.insert(names::HOST_ID_SET_ANNOTATION.to_owned(), None);
     }
-    Some(Step::MarkHost(marks(host, labels, annotations)))
+    let secret = host.annotations().get(names::INSTALL_SECRET_ANNOTATION).cloned();
+    let leftovers = [names::INSTALL_SECRET_ANNOTATION, names::FAILURE_ANNOTATION];
+    let leftovers = leftovers.into_iter().filter(|key| host.annotations().contains_key(*key));
+    annotations.extend(leftovers.map(|key| (key.to_owned(), None)));
+    let released = HostMarks { drops_install_secret: secret, ..marks(host, labels, annotations) };
+    Some(Step::MarkHost(released))
 }
 
 fn marks(
@@ -129,5 +149,6 @@ fn marks(
         resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
         labels,
         annotations,
+        drops_install_secret: None,
     }
 }

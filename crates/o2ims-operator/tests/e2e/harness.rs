@@ -62,13 +62,14 @@ impl Scenario {
 
     /// A scenario with a bed of its own, because it disturbs or counts what others do.
     pub fn alone(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Self {
-        Self::alone_with(name, Options::default(), body)
+        Self::alone_with(name, Options::default(), Vec::new(), body)
     }
 
-    /// As [`Scenario::alone`], on a bed that has only these parts at first.
+    /// As [`Scenario::alone`], with only these parts of a bed at first, and these arguments for the operator.
     pub fn alone_with(
         name: &str,
         bed: Options,
+        arguments: Vec<String>,
         body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static,
     ) -> Self {
         let own_name = name.to_owned();
@@ -87,7 +88,7 @@ impl Scenario {
                 if let Some(stack) = shared.take() {
                     stop(stack).await?;
                 }
-                let mut stack = start(bed, Vec::new()).await?;
+                let mut stack = start(bed, arguments).await?;
                 let result = body(&mut stack).await.map_err(|error| with_log(error, &stack));
                 result.and(stop(stack).await)
             })
@@ -100,6 +101,11 @@ impl Scenario {
         self.slow = true;
         self
     }
+}
+
+/// For the operator: on a small machine others may keep the API server busy for longer than a lease lasts.
+pub fn patient() -> Vec<String> {
+    vec!["--lease-duration-seconds".to_owned(), "90".to_owned()]
 }
 
 /// Scenarios wait most of the time.
@@ -170,9 +176,7 @@ impl World {
             }
             let mut slot = self.shared.write().await;
             if slot.is_none() {
-                // On a small machine so many clusters may keep the API server busy for longer than a lease lasts.
-                let patient = vec!["--lease-duration-seconds".to_owned(), "90".to_owned()];
-                *slot = Some(start(Options::default(), patient).await?);
+                *slot = Some(start(Options::default(), patient()).await?);
             }
         }
     }

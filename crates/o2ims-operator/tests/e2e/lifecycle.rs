@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hostsim::Failure;
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::capi::contract::Kind;
 use o2ims_types::{ProvisioningState as State, names};
 use sandbox::Stack;
-use serde_json::json;
+use serde_json::{Value, json};
 use testenv::ByohDialect;
 
 use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, SOON, Scenario, Shared, States, Tenant, wait};
@@ -26,6 +27,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("what_a_vanished_request_held_comes_free", vanished),
         Scenario::alone("a_cluster_whose_request_vanished_runs_on_until_it_is_deleted", orphaned),
         Scenario::new("bundles_work_with_platform9_and_are_refused_with_upstream", bundle),
+        Scenario::new("hosts_get_install_scripts_and_lose_them", installer),
         Scenario::new("twenty_clusters_on_exactly_their_hosts", twenty_clusters).slow(),
     ]
 }
@@ -249,19 +251,9 @@ async fn orphaned(stack: &mut Stack) -> Outcome {
 }
 
 async fn bundle(stack: Shared) -> Outcome {
-    let tenant = Tenant::new(&stack, "bundle", 0).await?;
-    for number in 1..=2 {
-        let mut host = hostsim::HostSpec::new(tenant.host(number), number.to_string());
-        host.namespace = Some(tenant.namespace.clone());
-        host.skip_installation = false;
-        stack.site.register(host).await?;
-    }
     let install = json!({"method": "bundle", "bundle": {"repo": "registry.example.org/byoh"}});
-    tenant.template("bundle", json!({"install": install})).await?;
+    let (tenant, request) = installing(&stack, "bundled", install).await?;
     let before = tenant.inventory().await?;
-    let mut request = tenant.request("bundled", "bundled", &[1], &[2]);
-    request["spec"]["templateName"] = json!("bundle");
-    request["spec"]["templateVersion"] = json!("v1");
     tenant.apply(&request).await?;
     if stack.bed.byoh_dialect() == Some(ByohDialect::Platform9) {
         tenant.until("bundled", State::Fulfilled, "", CLUSTER).await?;
@@ -270,6 +262,51 @@ async fn bundle(stack: Shared) -> Outcome {
     }
     tenant.delete("bundled").await?;
     tenant.until_gone("bundled", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before).await
+}
+
+/// A tenant whose agents run install scripts, and a request of its name for a template that installs in this way.
+async fn installing(stack: &Shared, name: &str, install: Value) -> anyhow::Result<(Tenant, Value)> {
+    let tenant = Tenant::new(stack, name, 0).await?;
+    for number in 1..=2 {
+        let mut host = hostsim::HostSpec::new(tenant.host(number), number.to_string());
+        host.namespace = Some(tenant.namespace.clone());
+        host.skip_installation = false;
+        stack.site.register(host).await?;
+    }
+    tenant.template("installs", json!({"install": install})).await?;
+    let mut request = tenant.request(name, name, &[1], &[2]);
+    request["spec"]["templateName"] = json!("installs");
+    request["spec"]["templateVersion"] = json!("v1");
+    Ok((tenant, request))
+}
+
+/// The scripts are there for both dialects of BYOH as long as a host is held, and the agent finds them filled in.
+async fn installer(stack: Shared) -> Outcome {
+    let files = json!({"path": "/srv/kubernetes/VERSION"});
+    let install = json!({"method": "installer", "installer": {"source": "files", "files": files}});
+    let (tenant, request) = installing(&stack, "installed", install).await?;
+    let before = tenant.inventory().await?;
+    tenant.apply(&request).await?;
+    tenant.until("installed", State::Fulfilled, "", CLUSTER).await?;
+    let secrets: Api<Secret> = Api::namespaced(stack.bed.admin(), &tenant.namespace);
+    for number in 1..=2 {
+        let host = tenant.host(number);
+        let secret = secrets.get(&names::install_secret(&host)).await?;
+        for key in ["install", "uninstall"] {
+            let script = secret.data.as_ref().and_then(|data| data.get(key)).context("no script")?;
+            let script = std::str::from_utf8(&script.0)?;
+            for text in [&format!("on host {host};"), "/srv/kubernetes/v1.33.13/"] {
+                ensure!(script.contains(text), "{key} of {host} lacks {text}");
+            }
+            // BYOH's agent reads scripts as templates.
+            let marks = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_uppercase());
+            ensure!(!script.contains("{{") && !script.split('@').any(marks), "{key} of {host} is not filled in");
+        }
+    }
+    tenant.delete("installed").await?;
+    tenant.until_gone("installed", CLUSTER).await?;
     tenant.assert_hosts_free().await?;
     tenant.until_as_before(&before).await
 }

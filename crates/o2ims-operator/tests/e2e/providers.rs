@@ -8,8 +8,8 @@ use testenv::Options;
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant};
 
 pub fn scenarios() -> Vec<Scenario> {
-    let bare = Options { cluster_api: false, byoh: false };
-    vec![Scenario::alone_with("providers_that_are_installed_later_are_noticed", bare, later)]
+    let bare = Options { cluster_api: false, byoh: false, ..Options::default() };
+    vec![Scenario::alone_with("providers_that_are_installed_later_are_noticed", bare, Vec::new(), later)]
 }
 
 async fn later(stack: &mut Stack) -> Outcome {
@@ -26,7 +26,7 @@ async fn later(stack: &mut Stack) -> Outcome {
     stack.bed.install_cluster_api().await?;
     tenant.until("request", State::Pending, "Bring-Your-Own-Host provider (BYOH) not installed", SOON).await?;
     stack.bed.install_byoh().await?;
-    installation::install_provider_parts(&stack.bed).await?;
+    installation::install_provider_parts(&stack.bed, stack.hosts()).await?;
     tenant.equip(stack, 2).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     let ended = stack.operator.as_mut().context("no operator")?.ended()?;

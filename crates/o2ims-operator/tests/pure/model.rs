@@ -14,16 +14,18 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 use o2ims_operator::byoh::host::ByoHost;
 use o2ims_operator::byoh::installation::{BYOHOST_CRD, Dialect, crd_resource};
+use o2ims_operator::byoh::installer::{self, Equipment};
 use o2ims_operator::capi::contract::{CLUSTER_NAME_LABEL, Kind, PAUSED_ANNOTATION};
 use o2ims_operator::capi::read::{
     ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, Condition, K8sInstallerConfigTemplate,
     KubeadmConfigTemplate, KubeadmControlPlane, Machine, MachineDeployment, NameRef, ReplicaStatus,
 };
 use o2ims_operator::provisioning_request::observe::{Observed, observe};
-use o2ims_operator::provisioning_request::plan::{Step, plan};
+use o2ims_operator::provisioning_request::plan::{HostMarks, Step, plan};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
 use o2ims_operator::provisioning_request::validate::{Refusal, Valid, validate};
 use o2ims_operator::watches::Watches;
+use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
 use operator_kit::reflect::SyncState;
 use serde::de::DeserializeOwned;
@@ -37,6 +39,7 @@ pub const STRANGER: &str = "stranger";
 
 const MACHINE_NAME_LABEL: &str = "byoh.infrastructure.cluster.x-k8s.io/byomachine-name";
 const UNREGISTERING: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
+const MACHINE_VERSION: &str = "byoh.infrastructure.cluster.x-k8s.io/k8sversion";
 const FINALIZER: &str = "test/finalizer";
 const BOOTSTRAP: &str = "K8sNodeBootstrapSucceeded";
 
@@ -76,6 +79,8 @@ pub struct World {
     pub config_templates: BTreeMap<String, KubeadmConfigTemplate>,
     pub installer_templates: BTreeMap<String, K8sInstallerConfigTemplate>,
     pub machines: BTreeMap<String, ModelMachine>,
+    /// Hosts with a Secret of install scripts.
+    pub install_secrets: BTreeSet<String>,
     /// What was applied last, whole.
     pub applied: BTreeMap<(Kind, String), Value>,
     /// Hosts whose scripts fail.
@@ -250,6 +255,7 @@ impl World {
             config_templates: BTreeMap::new(),
             installer_templates: BTreeMap::new(),
             machines: BTreeMap::new(),
+            install_secrets: BTreeSet::new(),
             applied: BTreeMap::new(),
             sick: BTreeSet::new(),
             silent: BTreeSet::new(),
@@ -499,9 +505,10 @@ impl World {
         };
         match step {
             Step::AddFinalizer | Step::RemoveFinalizer => same_request(self)?,
-            Step::MarkHost(marks) => {
-                let host = self.hosts.get(&marks.host).ok_or(Conflict)?;
-                if host.metadata.resource_version.as_deref() != Some(&marks.resource_version) {
+            Step::MarkHost(HostMarks { host, resource_version, .. })
+            | Step::EquipHost(Equipment { host, resource_version, .. }) => {
+                let host = self.hosts.get(host).ok_or(Conflict)?;
+                if host.metadata.resource_version.as_deref() != Some(resource_version) {
                     return Err(Conflict);
                 }
             }
@@ -533,10 +540,28 @@ impl World {
                 });
                 self.drop_finished_requests();
             }
-            Step::MarkHost(marks) => self.edit_host(&marks.host, |host| {
-                patch(host.labels_mut(), &marks.labels);
-                patch(host.annotations_mut(), &marks.annotations);
-            }),
+            Step::MarkHost(marks) => {
+                if marks.drops_install_secret.is_some() {
+                    self.install_secrets.remove(&marks.host);
+                }
+                self.edit_host(&marks.host, |host| {
+                    patch(host.labels_mut(), &marks.labels);
+                    patch(host.annotations_mut(), &marks.annotations);
+                });
+            }
+            Step::EquipHost(equipment) => {
+                self.install_secrets.insert(equipment.host.clone());
+                let fields = installer::references(equipment, "secret-uid");
+                let secret = |field: &str| {
+                    let name = fields["spec"][field]["name"].as_str()?;
+                    Some(NameRef { name: name.to_owned(), namespace: NAMESPACE.to_owned() })
+                };
+                self.edit_host(&equipment.host, |host| {
+                    host.annotations_mut().insert(names::INSTALL_SECRET_ANNOTATION.to_owned(), "secret-uid".to_owned());
+                    host.spec.installation_secret = secret("installationSecret");
+                    host.spec.uninstallation_secret = secret("uninstallationSecret");
+                });
+            }
             Step::Create(manifest) => {
                 let mut object = manifest.object.clone();
                 self.revision += 1;
@@ -863,11 +888,12 @@ impl World {
             pairs.extend(self.hosts.values().filter(fits).map(|host| (name.clone(), host.name_any())));
         }
         let Some((machine, host)) = pick(pairs, pick_) else { return false };
-        let ModelMachine { cluster, installer, .. } = self.machines[&machine].clone();
+        let ModelMachine { cluster, installer, version, .. } = self.machines[&machine].clone();
         let fork = self.dialect == Dialect::Platform9;
         self.edit_host(&host, |host| {
             host.labels_mut().insert(CLUSTER_NAME_LABEL.to_owned(), cluster);
             host.labels_mut().insert(MACHINE_NAME_LABEL.to_owned(), format!("{NAMESPACE}.{machine}"));
+            host.annotations_mut().insert(MACHINE_VERSION.to_owned(), version);
             host.spec.bootstrap_secret = Some(NameRef { name: machine.clone(), namespace: NAMESPACE.to_owned() });
             let secret = |kind: &str| {
                 installer.then(|| NameRef { name: format!("byoh-{kind}-{machine}"), namespace: NAMESPACE.to_owned() })
@@ -879,6 +905,12 @@ impl World {
             host.status.machine_ref = Some(NameRef { name: machine, namespace: NAMESPACE.to_owned() });
         });
         true
+    }
+
+    /// Whether agents run without `--skip-installation`.
+    fn agents_install(&self) -> bool {
+        let methods = self.templates.values().map(|template| template.spec.install.method);
+        methods.into_iter().any(|method| method == InstallMethod::Installer)
     }
 
     fn agent_works(&self, host: &ByoHost) -> bool {
@@ -895,6 +927,7 @@ impl World {
                 && !host.is_unregistering()
                 && self.agent_works(host)
                 && !self.cleaning.contains(&host.name_any())
+                && (host.spec.installation_secret.is_some() || !self.agents_install())
         });
         let Some(name) = pick(given.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
         self.edit_host(&name, |host| condition(&mut host.status.conditions, BOOTSTRAP, "True", "", ""));
@@ -1103,6 +1136,7 @@ impl World {
             host.annotations_mut().remove(UNREGISTERING);
             host.labels_mut().remove(CLUSTER_NAME_LABEL);
             host.labels_mut().remove(MACHINE_NAME_LABEL);
+            host.annotations_mut().remove(MACHINE_VERSION);
             host.spec.bootstrap_secret = None;
             host.spec.installation_secret = None;
         });
@@ -1121,6 +1155,7 @@ impl World {
             host.spec.uninstallation_secret.is_some() && host.status.machine_ref.is_none() && !host.is_unregistering()
         });
         let Some(name) = done.map(kube::ResourceExt::name_any) else { return false };
+        self.install_secrets.remove(&name);
         self.edit_host(&name, |host| host.spec.uninstallation_secret = None);
         true
     }

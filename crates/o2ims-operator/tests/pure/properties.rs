@@ -12,6 +12,7 @@ use o2ims_operator::provisioning_request::plan::{Manifest, Step, plan};
 use o2ims_operator::provisioning_request::reserve;
 use o2ims_operator::provisioning_request::status::assess;
 use o2ims_operator::provisioning_request::validate::validate;
+use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningState, names};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ use crate::rules::{check_world, nothing_is_left};
 #[derive(Clone, Debug)]
 struct Setup {
     dialect: Dialect,
-    bundle: bool,
+    method: InstallMethod,
     /// Hosts that have their id from the beginning; the others get it from the operator.
     labelled: u8,
     asks: Vec<Ask>,
@@ -58,21 +59,19 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 fn setup(requests: usize) -> impl Strategy<Value = Setup> {
     let dialect = prop_oneof![
-        Just((Dialect::Upstream, false)),
-        Just((Dialect::Platform9, false)),
-        Just((Dialect::Platform9, true))
+        Just((Dialect::Upstream, InstallMethod::None)),
+        Just((Dialect::Upstream, InstallMethod::Installer)),
+        Just((Dialect::Platform9, InstallMethod::Installer)),
+        Just((Dialect::Platform9, InstallMethod::Bundle))
     ];
     (dialect, any::<u8>(), prop::collection::vec(ask(), requests))
-        .prop_map(|((dialect, bundle), labelled, asks)| Setup { dialect, bundle, labelled, asks })
+        .prop_map(|((dialect, method), labelled, asks)| Setup { dialect, method, labelled, asks })
 }
 
 impl Setup {
     fn world(&self) -> World {
-        let spec = if self.bundle {
-            json!({"install": {"method": "bundle", "bundle": {"repo": "registry.example.org/byoh"}}})
-        } else {
-            json!({})
-        };
+        let bundle = json!({"repo": "registry.example.org/byoh"});
+        let spec = json!({"install": {"method": self.method, "bundle": bundle}});
         let mut world = World::new(self.dialect, spec, 0);
         for number in 1..=6 {
             world.register(number, self.labelled >> number & 1 == 1);
@@ -175,7 +174,7 @@ fn ends_clean(world: &mut World) {
         for mark in [names::REQUEST_UID_LABEL, names::ROLE_LABEL] {
             assert!(!host.labels().contains_key(mark), "{} keeps {mark}", host.name_any());
         }
-        for mark in [names::REQUEST_ANNOTATION, names::HOST_ID_SET_ANNOTATION] {
+        for mark in [names::REQUEST_ANNOTATION, names::HOST_ID_SET_ANNOTATION, names::INSTALL_SECRET_ANNOTATION] {
             assert!(!host.annotations().contains_key(mark), "{} keeps {mark}", host.name_any());
         }
     }
@@ -495,7 +494,8 @@ fn two_requests_for_one_name_do_not_refuse_each_other_in_turns() {
         later: 0,
     };
     for dialect in [Dialect::Upstream, Dialect::Platform9] {
-        let setup = Setup { dialect, bundle: false, labelled: 0, asks: vec![ask(&[1], &[5]), ask(&[3], &[])] };
+        let setup =
+            Setup { dialect, method: InstallMethod::None, labelled: 0, asks: vec![ask(&[1], &[5]), ask(&[3], &[])] };
         let mut world = setup.world();
         let silent = Action::Trouble(6, 22);
         let both = [Action::Begin(0), Action::Step(0), Action::Reconcile(1), Action::Reconcile(1)];

@@ -24,6 +24,16 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
         Step::AddFinalizer => {}
         Step::RemoveFinalizer => nothing_is_left(world, uid, &key(request)),
         Step::MarkHost(marks) => host(world, flight, marks),
+        Step::EquipHost(equipment) => {
+            let host = &world.hosts[&equipment.host];
+            assert_eq!(host.holder(), Some(uid), "equips {}, which it does not hold", equipment.host);
+            // platform9's BYOH takes a host with the one and without the other for cleaned, and deletes the Secret.
+            assert!(
+                host.status.machine_ref.is_some() && !host.is_unregistering(),
+                "equips {} too early",
+                equipment.host
+            );
+        }
         Step::Create(manifest) => create(world, flight, manifest),
         Step::Change(manifest, _) => change(world, flight, manifest),
         Step::Mark(manifest, _) => {
@@ -42,6 +52,7 @@ pub fn nothing_is_left(world: &World, uid: &str, key: &str) {
     for host in world.hosts.values() {
         assert_ne!(host.holder(), Some(uid), "{} is still held", host.name_any());
         assert_ne!(host.annotations().get(names::REQUEST_ANNOTATION).map(String::as_str), Some(key), "a mark is left");
+        assert!(host.holder().is_some() || !world.install_secrets.contains(&host.name_any()), "a Secret is left");
     }
 }
 

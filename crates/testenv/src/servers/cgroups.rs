@@ -1,0 +1,127 @@
+//! Control groups of servers, in every hierarchy that the machine has: one folder per rack, one below it per server.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+const MOUNTED_AT: &str = "/sys/fs/cgroup";
+/// Of version 1: what containerd and the kubelet use, and systemd's own.
+const CONTROLLERS: [&str; 9] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"];
+/// Of version 2.
+const UNIFIED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// How long a group may be busy after its last process was killed.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// How the machine's control groups are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hierarchies {
+    /// Version 1: a folder for each of these.
+    Separate(Vec<&'static str>),
+    /// Version 2.
+    Unified,
+}
+
+impl Hierarchies {
+    pub(crate) fn of_machine() -> Result<Self> {
+        let root = Path::new(MOUNTED_AT);
+        if root.join("cgroup.controllers").is_file() {
+            return Ok(Self::Unified);
+        }
+        for needed in ["cpu", "cpuset", "memory", "pids", "systemd"] {
+            if !root.join(needed).join("cgroup.procs").is_file() {
+                bail!("{MOUNTED_AT} has no hierarchy {needed}: the kubelet needs it");
+            }
+        }
+        let there = |name: &&str| root.join(name).join("cgroup.procs").is_file();
+        Ok(Self::Separate(CONTROLLERS.into_iter().filter(there).collect()))
+    }
+
+    /// For the script inside: `unified`, or names.
+    pub(crate) fn names(&self) -> String {
+        match self {
+            Self::Separate(names) => names.join(" "),
+            Self::Unified => "unified".to_owned(),
+        }
+    }
+
+    fn roots(&self) -> Vec<PathBuf> {
+        let root = Path::new(MOUNTED_AT);
+        match self {
+            Self::Separate(names) => names.iter().map(|name| root.join(name)).collect(),
+            Self::Unified => vec![root.to_path_buf()],
+        }
+    }
+
+    /// Makes a server's groups and returns their folders.
+    pub(crate) fn make(&self, rack: &str, server: &str) -> Result<Vec<PathBuf>> {
+        let mut groups = Vec::new();
+        for root in self.roots() {
+            let (above, own) = (root.join(rack), root.join(rack).join(server));
+            let make = || -> io::Result<()> {
+                for (parent, folder) in [(&root, &above), (&above, &own)] {
+                    if *self == Self::Unified {
+                        delegate(parent)?;
+                    }
+                    fs::create_dir_all(folder)?;
+                    for setting in ["cpuset.cpus", "cpuset.mems"] {
+                        // Version 1 gives a new group no processors, which lets no process in.
+                        if matches!(self, Self::Separate(_)) && folder.join(setting).is_file() {
+                            fs::write(folder.join(setting), fs::read(parent.join(setting))?)?;
+                        }
+                    }
+                }
+                Ok(())
+            };
+            make().with_context(|| format!("cannot make the control group {}", own.display()))?;
+            groups.push(own);
+        }
+        Ok(groups)
+    }
+
+    /// Removes the groups of a rack, or of one server of it; groups that still have a process stay, and that is an error.
+    pub(crate) async fn remove(&self, rack: &str, server: Option<&str>) -> Result<()> {
+        let deadline = Instant::now() + BUSY;
+        for root in self.roots() {
+            let group = server.map_or_else(|| root.join(rack), |server| root.join(rack).join(server));
+            while let Err(error) = remove_tree(&group) {
+                if Instant::now() > deadline {
+                    return Err(error).with_context(|| format!("cannot remove the control group {}", group.display()));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets the groups below have controllers of version 2. A controller that the machine does not give is left out.
+fn delegate(group: &Path) -> io::Result<()> {
+    let given = fs::read_to_string(group.join("cgroup.controllers"))?;
+    let given: Vec<_> = given.split_whitespace().collect();
+    for controller in UNIFIED.into_iter().filter(|controller| given.contains(controller)) {
+        fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"))?;
+    }
+    Ok(())
+}
+
+/// The kernel removes a group only when nothing is below it.
+fn remove_tree(group: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(group) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(group) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

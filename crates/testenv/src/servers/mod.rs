@@ -1,0 +1,38 @@
+//! Servers for tests and the sandbox, made of Linux namespaces: each with its own root file system, systemd as process 1,
+//! containerd, the kubelet, kubeadm and BYOH's agent, on a LAN of their own, without any other network. Everything that runs
+//! on them is real; only the machine is shared, with its kernel, memory and processors.
+//!
+//! What is made once (distribution, programs, images) is kept in the cache; a server has a folder of its own above it.
+
+mod cgroups;
+mod images;
+mod layers;
+mod programs;
+mod rack;
+mod server;
+mod support;
+
+pub use rack::{GATEWAY, Rack};
+pub use server::{AgentSetup, Server};
+
+use anyhow::Result;
+
+use crate::binaries::Cache;
+use crate::progress::Progress;
+
+/// Why this machine cannot have servers, for people; `None` when it can.
+///
+/// # Errors
+/// When there is no place for the cache.
+pub fn obstacle() -> Result<Option<String>> {
+    Ok(support::obstacle(Cache::new(Progress::new(|_| ()))?.root()))
+}
+
+/// Makes everything that needs a network and is not in the cache yet.
+///
+/// # Errors
+/// When something cannot be fetched or built; the error says what.
+pub async fn build(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
+    layers::Layers::get(&Cache::new(Progress::new(progress))?).await?;
+    Ok(())
+}
