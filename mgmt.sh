@@ -14,12 +14,17 @@ usage() {
 usage: ./mgmt.sh COMMAND
 
   sandbox                     start the product on this machine: a real control plane with Cluster API and BYOH, four
-                              SIMULATED hosts, and the example request, followed until its cluster is there
+                              hosts, and the example request, followed until its cluster is there
   sandbox --once              the same, then delete the request, check that nothing is left of it, and stop
+      --simulated             with either: take SIMULATED hosts. Without it they are servers made of namespaces, in which
+                              the real agent, containerd and kubelet run, where the machine permits that
   sandbox status              what is there
   sandbox kubectl ARGUMENT... kubectl for the management cluster
   sandbox kubectl --cluster [NAMESPACE/]NAME ARGUMENT...
                               kubectl for a cluster that a request has made
+  host NAME ssh [COMMAND...]  a shell on a server of the sandbox
+  host NAME logs              what its agent, kubelet and containerd say; Ctrl-C ends it
+  host NAME off | on          cut its power; switch it on again
   sandbox down                stop it, and remove what a crashed one has left
   test                        all tests but the slow ones
   test --all                  all tests
@@ -120,6 +125,21 @@ build_control_plane() {
     tied "$programs/testenv" build >/dev/null
 }
 
+# Makes what servers consist of, and sets `hosts` to servers or simulated and `why_simulated` to the reason, which is said.
+hosts=servers why_simulated=
+prepare_servers() {
+    if [ "$hosts" = servers ] && ! why_simulated=$("$programs/testenv" check-servers 2>&1); then
+        hosts=simulated
+        why_simulated=${why_simulated#error: }
+    fi
+    if [ "$hosts" = servers ] && ! tied "$programs/testenv" build --servers >/dev/null; then
+        [ "${1:-}" != strict ] || die "what servers are made of could not be made; the reason is above"
+        hosts=simulated
+        why_simulated="what servers are made of could not be made; the reason is above"
+    fi
+    [ -z "$why_simulated" ] || say "hosts are SIMULATED on this machine: $why_simulated"
+}
+
 # ---------------------------------------------------------------------------------------------------------------------
 # sandbox
 
@@ -128,13 +148,16 @@ build_sandbox() {
     say "building the operator and the sandbox (some minutes the first time) ..."
     tied cargo build --locked --quiet -p o2ims-operator -p sandbox -p testenv --bins
     build_control_plane
+    prepare_servers
+    run=("$programs/sandbox" run)
+    [ "$hosts" = simulated ] || run+=(--servers)
 }
 
 sandbox_once() {
-    say "sandbox: the example request to fulfilled and back, $(byoh), SIMULATED hosts"
+    say "sandbox: the example request to fulfilled and back, $(byoh)"
     build_sandbox
     # Not a child but this very process: whoever ends it, by whatever signal, ends everything inside.
-    exec scripts/in-own-namespace "$programs/sandbox" run --once
+    exec scripts/in-own-namespace "${run[@]}" --once
 }
 
 # Every process of the sandbox has the lock file open. Prints their ids.
@@ -158,7 +181,7 @@ need_flock() { command -v flock >/dev/null || die "flock is needed (package util
 sandbox_up() {
     need_flock
     ! is_up || die "a sandbox is up already: see './mgmt.sh sandbox status', stop it with './mgmt.sh sandbox down'"
-    say "sandbox: $(byoh), SIMULATED hosts"
+    say "sandbox: $(byoh)"
     build_sandbox
     mkdir -p "$state"
     exec 9>"$lock"
@@ -169,7 +192,7 @@ sandbox_up() {
     trap 'exec 9>&-; trap - INT TERM HUP; say; say "stopping ..."; sandbox_down; exit 130' INT TERM HUP
     local detach=()
     if command -v setsid >/dev/null; then detach=(setsid); fi
-    "${detach[@]}" scripts/in-own-namespace "$programs/sandbox" run --state-dir "$state" >>"$log" 2>&1 </dev/null &
+    "${detach[@]}" scripts/in-own-namespace "${run[@]}" --state-dir "$state" >>"$log" 2>&1 </dev/null &
     local id=$! line up=
     say "$id" >"$state/pid"
     # From here on the lock is the sandbox's alone.
@@ -203,11 +226,23 @@ The sandbox is up, until ./mgmt.sh sandbox down. Now try:
   ./mgmt.sh sandbox kubectl delete -f examples/o2ims-provisioning-request.yaml
   ./mgmt.sh sandbox kubectl apply -f FILE                          # another request; hosts 3 and 4 are free
 
+END
+    if [ "$hosts" = simulated ]; then
+        cat <<'END'
 Break a host, here host 3, and heal it again (what can fail: crates/hostsim/README.md):
 
   ./mgmt.sh sandbox kubectl create configmap hostsim-failures --from-literal=target-3=bootstrap
   ./mgmt.sh sandbox kubectl delete configmap hostsim-failures
 END
+    else
+        cat <<'END'
+Look at a server, and break it:
+
+  ./mgmt.sh host target-1 ssh                                      # a shell; crictl is ctr -n k8s.io here
+  ./mgmt.sh host target-2 logs
+  ./mgmt.sh host target-2 off                                      # as if somebody had pulled the plug; on: put it back
+END
+    fi
 }
 
 sandbox_down() {
@@ -237,6 +272,7 @@ sandbox_down() {
     fi
     rm -rf "$state"
     remove_abandoned_folders
+    scripts/sweep-servers
 }
 
 # Folders of management clusters that were killed; a living one holds its folder's lock.
@@ -255,20 +291,58 @@ need_up() {
     [ -e "$state/admin.kubeconfig" ] || die "the sandbox is still starting"
 }
 
+# Prints the id of the sandbox's first process that is in its namespaces; nothing without isolation.
+first_inside() {
+    local status process
+    for status in $(grep -lsx "PPid:[[:space:]]$(starter)" /proc/[0-9]*/status || true); do
+        process=${status%/status}
+        # The starter has another child, which is outside as it is itself.
+        if [ -e "$process/ns/net" ] && ! [ "$process/ns/net" -ef /proc/self/ns/net ]; then
+            say "${process#/proc/}"
+            return
+        fi
+    done
+}
+
 # Runs a command where the sandbox's network is.
 inside() {
-    local id first
-    id=$(starter)
-    # The child of the starter is in the namespaces; without isolation the starter is the sandbox itself.
-    first=$(grep -lsx "PPid:[[:space:]]$id" /proc/[0-9]*/status | head -n 1 || true)
-    first=${first//[!0-9]/}
-    if [ -z "$first" ] || [ "/proc/$first/ns/net" -ef /proc/self/ns/net ]; then
+    local first
+    first=$(first_inside)
+    if [ -z "$first" ]; then
         exec "$@"
     fi
     if [ "/proc/$first/ns/user" -ef /proc/self/ns/user ]; then
         exec nsenter --target "$first" --net -- "$@"
     fi
     exec nsenter --target "$first" --user --preserve-credentials --net -- "$@"
+}
+
+host() {
+    local name=${1:-} action=${2:-} first sandbox
+    need_up
+    shift 2 2>/dev/null || { usage >&2; exit 2; }
+    ask() { "$programs/sandbox" host --state-dir "$state" "$name" "$1"; }
+    enter() {
+        first=$(ask first) || exit 1
+        sandbox=$(first_inside)
+        [ -n "$sandbox" ] || die "the sandbox is not in namespaces of its own"
+        # The server's numbers are those of the sandbox's process namespace.
+        exec nsenter --target "$sandbox" --mount --pid --net -- nsenter --target "$first" --mount --pid --uts --ipc \
+            --net --cgroup --root --wd=/ -- env -i HOME=/root TERM="${TERM:-dumb}" \
+            PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+    }
+    case $action in
+    on | off) ask "$action" ;;
+    ssh)
+        if [ $# -eq 0 ]; then set -- bash -l; fi
+        enter "$@"
+        ;;
+    logs) enter journalctl --follow --lines 50 --unit byoh-hostagent --unit kubelet --unit containerd ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+    esac
 }
 
 sandbox_kubectl() {
@@ -314,6 +388,11 @@ sandbox_status() {
 }
 
 sandbox() {
+    local argument rest=()
+    for argument in "$@"; do
+        if [ "$argument" = --simulated ] && [ "${1:-}" != kubectl ]; then hosts=simulated; else rest+=("$argument"); fi
+    done
+    set -- "${rest[@]}"
     case ${1:-} in
     "") sandbox_up ;;
     --once) sandbox_once ;;
@@ -336,9 +415,9 @@ sandbox() {
 run_tests() {
     local slow=()
     case ${1:-} in
-    "") say "test: all tests but the slow ones ('./mgmt.sh test --all' runs them too), $(byoh), SIMULATED hosts" ;;
+    "") say "test: all tests but the slow ones ('./mgmt.sh test --all' runs them too), $(byoh)" ;;
     --all)
-        say "test: all tests, $(byoh), SIMULATED hosts"
+        say "test: all tests, $(byoh)"
         slow=(-- --include-ignored)
         ;;
     *)
@@ -350,6 +429,8 @@ run_tests() {
     say "building (some minutes the first time) ..."
     tied cargo test --locked --quiet --workspace --no-run
     build_control_plane
+    prepare_servers strict
+    export O2IMS_NO_SERVERS=$why_simulated
     exec cargo test --locked --workspace "${slow[@]}"
 }
 
@@ -363,6 +444,10 @@ help | -h | --help) usage ;;
 sandbox)
     shift
     sandbox "$@"
+    ;;
+host)
+    shift
+    host "$@"
     ;;
 test)
     shift

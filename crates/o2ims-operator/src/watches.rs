@@ -100,11 +100,12 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
     let hosts = setup.add("byohosts", hosts);
     let root = root.triggers(&host_trigger, hosts_of_request);
     let all = requests.clone();
+    let addresses = hosts.clone();
     let clusters = setup
         .reflection("clusters", every.clone(), move |cluster: &Cluster| {
             let (namespace, name) = (cluster.namespace(), cluster.name_any());
             select(&all, |request| {
-                wants_endpoint_of(request, cluster)
+                wants_endpoint_of(request, cluster, &addresses)
                     || request.namespace() == namespace
                         && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
             })

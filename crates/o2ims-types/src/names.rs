@@ -25,8 +25,10 @@ pub const HOST_ID_SET_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-id-se
 pub const APPLIED_HASH_ANNOTATION: &str = "o2ims.provisioning.oran.org/applied-hash";
 /// Annotation on a Cluster that is still being made: it is paused by the operator, not by a user.
 pub const CREATING_ANNOTATION: &str = "o2ims.provisioning.oran.org/creating";
-/// Annotation on a ByoHost: UID of the Secret with its install scripts, which goes when the host is let go.
+/// Annotation on a ByoHost: name of the Secret with its install scripts, which goes when the host is let go.
 pub const INSTALL_SECRET_ANNOTATION: &str = "o2ims.provisioning.oran.org/install-secret";
+/// Begins the names of Secrets with install scripts; `deploy/` lets the operator write no others.
+pub const INSTALL_SECRET_PREFIX: &str = "o2ims-install.";
 /// Annotation on a ByoHost: what the install scripts or kubeadm failed with, written by the host itself.
 pub const FAILURE_ANNOTATION: &str = "o2ims.provisioning.oran.org/failure";
 /// Value of [`ROLE_LABEL`] for masters.
@@ -65,10 +67,10 @@ pub fn worker(namespace: &str, cluster: &str, host_name: &str) -> String {
     if one_reading { name } else { with_hash(&name, &format!("{cluster}\0{host_name}"), namespace) }
 }
 
-/// Name of the Secret with a host's install scripts. The dot keeps it apart from what Cluster API and BYOH name after
+/// Name of the Secret with a host's install scripts for one machine. The dot keeps it apart from what Cluster API and BYOH name after
 /// clusters and machines.
-pub fn install_secret(host_name: &str) -> String {
-    format!("o2ims-install.{host_name}")
+pub fn install_secret(host_name: &str, machine: &str) -> String {
+    format!("{INSTALL_SECRET_PREFIX}{host_name}.{}", short_hash(machine))
 }
 
 /// Name of an immutable template: its content is part of its name, so that a change makes a new object.

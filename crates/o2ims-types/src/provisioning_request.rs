@@ -203,8 +203,11 @@ pub struct Endpoint {
     pub port: i32,
 }
 
+/// Where the API of a cluster answers if nothing else was asked for.
+pub const API_PORT: i32 = 6443;
+
 fn api_port() -> i32 {
-    6443
+    API_PORT
 }
 
 /// What has become of a request.

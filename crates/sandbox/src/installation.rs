@@ -9,9 +9,10 @@ pub const CRDS: [&str; 2] = [
     include_str!("../../../crds/clustertemplates.o2ims.provisioning.oran.org.yaml"),
 ];
 /// Namespace, ServiceAccount and rights of the operator.
-pub const RIGHTS: [&str; 2] = [
+pub const RIGHTS: [&str; 3] = [
     include_str!("../../../deploy/o2ims-operator/namespace.yaml"),
     include_str!("../../../deploy/o2ims-operator/rbac.yaml"),
+    include_str!("../../../deploy/o2ims-operator/secrets-policy.yaml"),
 ];
 /// Lets the operator claim hosts in spite of BYOH's webhook.
 pub const WEBHOOK_EXEMPTION: &str = include_str!("../../../deploy/byoh/webhook-exemption.yaml");
@@ -57,14 +58,16 @@ impl Hosts {
         }
     }
 
-    const fn template(self) -> &'static str {
+    /// Its ClusterTemplate.
+    pub const fn template(self) -> &'static str {
         match self {
             Self::Simulated => TEMPLATE,
             Self::Servers => SERVER_TEMPLATE,
         }
     }
 
-    const fn cni(self) -> &'static str {
+    /// Its CNI, in the namespace `default`.
+    pub const fn cni(self) -> &'static str {
         match self {
             Self::Simulated => CNI,
             Self::Servers => SERVER_CNI,

@@ -1,13 +1,14 @@
 //! `sandbox run`: the product on this machine, from the example request to a cluster with Ready nodes and, with `--once`,
 //! back to free hosts.
 
+mod control;
 mod follow;
 mod report;
 mod state_dir;
 mod tour;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -28,6 +29,16 @@ struct Arguments {
 enum Command {
     /// Start everything and apply the example request.
     Run(RunArguments),
+    /// Do something with a server of a running sandbox.
+    Host {
+        /// The state folder of the sandbox.
+        #[arg(long, value_name = "FOLDER")]
+        state_dir: PathBuf,
+        /// The server's name.
+        name: String,
+        /// What to do.
+        action: control::Action,
+    },
 }
 
 #[derive(clap::Args)]
@@ -50,7 +61,10 @@ const INTERRUPTED: u8 = 130;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Run(arguments) = Arguments::parse().command;
+    let arguments = match Arguments::parse().command {
+        Command::Run(arguments) => arguments,
+        Command::Host { state_dir, name, action } => return host(&state_dir, action, &name).await,
+    };
     // What the hosts do, and what is wrong in the ConfigMap that breaks them; the clients' own lines are noise here.
     let default = if arguments.once { "off,hostsim=warn" } else { "off,hostsim=info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
@@ -68,6 +82,19 @@ async fn main() -> ExitCode {
         }
         Err(error) => {
             say(&format!("\nFAILED: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn host(folder: &Path, action: control::Action, name: &str) -> ExitCode {
+    match control::ask(folder, action, name).await {
+        Ok(answer) => {
+            say(&answer);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }
@@ -92,14 +119,28 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
         stack = started => stack?,
         () = stop.asked() => return Ok(Ending::Interrupted),
     };
+    let control = match &arguments.state_dir {
+        Some(folder) if arguments.servers => {
+            control::open(folder).inspect_err(|error| say(&format!("./mgmt.sh host will not work: {error:#}"))).ok()
+        }
+        _ => None,
+    };
     let result = tokio::select! {
         result = stay(&mut stack, arguments, begun) => result.map(|()| Ending::Finished),
         ending = async { stop.asked().await; Ending::Interrupted } => Ok(ending),
     };
     let result = match result {
         Ok(Ending::Finished) if !arguments.once => {
+            let servers = stack.servers.clone();
+            let control = async {
+                match &control {
+                    Some(listener) => control::serve(listener, &servers).await,
+                    None => std::future::pending().await,
+                }
+            };
             let failure = tokio::select! {
                 failure = tour::failure(&mut stack) => Some(failure),
+                never = control => match never {},
                 () = stop.asked() => None,
             };
             failure.map_or(Ok(Ending::Finished), |failure| Err(anyhow::anyhow!(failure)))

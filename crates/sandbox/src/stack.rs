@@ -63,7 +63,7 @@ pub struct Stack {
     /// The running operator, if one runs.
     pub operator: Option<Operator>,
     /// Servers, where the hosts are not simulated.
-    pub servers: Vec<Server>,
+    pub servers: Vec<Arc<Server>>,
     rack: Option<Rack>,
     hosts: Hosts,
     options: OperatorOptions,
@@ -188,9 +188,9 @@ impl Stack {
                 skip_installation,
             };
             server.set_up_agent(&setup).await?;
-            servers.push(server);
+            servers.push(Arc::new(server));
         }
-        try_join_all(servers.iter().map(Server::power_on)).await?;
+        try_join_all(servers.iter().map(|server: &Arc<Server>| server.power_on())).await?;
         let hosts = crate::inventory::hosts(self.bed.admin(), namespace);
         for server in &servers {
             let is_there =
@@ -209,7 +209,7 @@ impl Stack {
     /// When there is none.
     pub fn server(&self, name: &str) -> anyhow::Result<&Server> {
         let found = self.servers.iter().find(|server| server.name() == name);
-        found.with_context(|| format!("there is no server {name}"))
+        found.map(AsRef::as_ref).with_context(|| format!("there is no server {name}"))
     }
 
     /// Stops operator, hosts and management cluster, in this order.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use testenv::servers::Rack;
 use testenv::{Bed, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,6 +26,12 @@ enum Command {
     },
     /// Say why this machine cannot have servers; nothing, with exit code 0, if it can.
     CheckServers,
+    /// Start servers `server-1`, `server-2` and so on, and keep them until Ctrl-C.
+    Servers {
+        /// How many.
+        #[arg(default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
+        number: u8,
+    },
     /// Start a management cluster and keep it until Ctrl-C.
     Up {
         /// Leave out Cluster API and BYOH.
@@ -60,10 +67,33 @@ async fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::CheckServers => testenv::servers::obstacle()?.map_or(Ok(()), |obstacle| bail!(obstacle)),
+        Command::Servers { number } => servers(number).await,
         Command::Up { bare, without_byoh } => {
             up(Options { cluster_api: !bare, byoh: !bare && !without_byoh, ..Options::default() }).await
         }
     }
+}
+
+async fn servers(number: u8) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let rack = Rack::start(|line| eprintln!("{line}")).await?;
+    let mut servers = Vec::new();
+    for number in 1..=number {
+        let server = rack.server(&format!("server-{number}"), number + 10)?;
+        server.power_on().await?;
+        println!("{} is on, address {}, first process {}", server.name(), server.address(), server.first().await?);
+        servers.push(server);
+    }
+    println!("{} is up; Ctrl-C stops it.", rack.name());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    for server in servers {
+        server.remove().await?;
+    }
+    rack.stop().await
 }
 
 async fn up(options: Options) -> Result<()> {

@@ -165,6 +165,11 @@ impl ByoHost {
         }
     }
 
+    /// `<namespace>.<ByoMachine>` of the machine that the host was given to.
+    pub fn machine_name(&self) -> Option<&str> {
+        self.labels().get(MACHINE_NAME_LABEL).map(String::as_str)
+    }
+
     /// Kubernetes version of the machine that the host was given to.
     pub fn machine_version(&self) -> Option<&str> {
         self.annotations().get(MACHINE_VERSION_ANNOTATION).map(String::as_str)

@@ -13,6 +13,7 @@ use super::host::ByoHost;
 use super::installation::Dialect;
 
 const COMMON: &str = include_str!("installer/common.sh");
+const CLEAN: &str = include_str!("installer/clean.sh");
 const INSTALL: &str = include_str!("installer/install.sh");
 const UNINSTALL: &str = include_str!("installer/uninstall.sh");
 
@@ -23,8 +24,12 @@ pub struct Equipment {
     pub host: String,
     /// The host as it was observed.
     pub resource_version: String,
+    /// Name of the Secret.
+    pub name: String,
     /// The Secret, as it is applied.
     pub secret: Value,
+    /// The Secret of a former machine, which goes.
+    pub replaces: Option<String>,
     /// Only platform9's BYOH has a field for the uninstall script of its own.
     pub has_uninstallation_secret: bool,
 }
@@ -34,79 +39,101 @@ pub fn equipment(
     host: &ByoHost,
     cluster: &str,
     installer: &Installer,
-    pods: Option<&str>,
+    pods: &[String],
     dialect: Dialect,
     uid: &str,
 ) -> Option<Equipment> {
-    let version = host.machine_version()?;
+    // Agents can write these, and not only on their own host; what follows is run by root.
+    let version = host.machine_version().filter(|text| is_plain(text))?;
+    let machine = host.machine_name().filter(|text| is_plain(text))?;
     // platform9's BYOH takes a host without a machine for one that has been cleaned, and deletes what it names.
     let is_given = host.is_kept_by(cluster) && host.status.machine_ref.is_some();
-    let wants = is_given && host.spec.installation_secret.is_none();
-    let namespace = host.namespace()?;
-    wants.then(|| {
-        let name = host.name_any();
-        let owner = json!({
-            "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
-            "name": name, "uid": host.uid().unwrap_or_default(),
-        });
-        let fill = |script: &str| fill(script, installer, version, &namespace, &name, pods.unwrap_or_default());
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {
-                "name": names::install_secret(&name), "namespace": namespace,
-                "labels": {names::REQUEST_UID_LABEL: uid},
-                "ownerReferences": [owner],
-            },
-            "stringData": {"install": fill(INSTALL), "uninstall": fill(UNINSTALL)},
-        });
-        Equipment {
-            host: name,
-            resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
-            secret,
-            has_uninstallation_secret: dialect == Dialect::Platform9,
-        }
+    let has_scripts = host.spec.installation_secret.is_some() || host.spec.uninstallation_secret.is_some();
+    if !is_given || has_scripts {
+        return None;
+    }
+    let (namespace, name) = (host.namespace()?, host.name_any());
+    let role = host.labels().get(names::ROLE_LABEL).map(String::as_str).unwrap_or_default();
+    let is_network =
+        |text: &&String| text.chars().all(|character| character.is_ascii_hexdigit() || ".:/".contains(character));
+    let pods = pods.iter().filter(is_network).cloned().collect::<Vec<_>>().join(" ");
+    let values = Values { installer, version, machine, role, namespace: &namespace, host: &name, pods };
+    // A name of its own for each machine: a deletion that is meant for the former one cannot hit it.
+    let secret_name = names::install_secret(&name, machine);
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {
+            "name": secret_name, "namespace": namespace,
+            "labels": {names::REQUEST_UID_LABEL: uid},
+            "ownerReferences": [{
+                "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
+                "name": name, "uid": host.uid().unwrap_or_default(),
+            }],
+        },
+        "stringData": {"install": values.fill(INSTALL), "uninstall": values.fill(UNINSTALL)},
+    });
+    let former = host.annotations().get(names::INSTALL_SECRET_ANNOTATION);
+    Some(Equipment {
+        resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
+        replaces: former.filter(|former| **former != secret_name).cloned(),
+        host: name,
+        name: secret_name,
+        secret,
+        has_uninstallation_secret: dialect == Dialect::Platform9,
     })
 }
 
-/// Fills in a script. All values have been checked to have no character that a shell or a Go template would read.
-fn fill(script: &str, installer: &Installer, version: &str, namespace: &str, host: &str, pods: &str) -> String {
-    let minor = version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
-    let source = match installer.source {
-        InstallerSource::Preinstalled => "preinstalled",
-        InstallerSource::Files => "files",
-        InstallerSource::Packages => "packages",
-    };
-    let packages = installer.packages.clone().unwrap_or_default();
-    let repository = |url: Option<String>| url.unwrap_or_default().replace("MINOR", &minor);
-    [
-        ("@VERSION@", version.to_owned()),
-        ("@NAMESPACE@", namespace.to_owned()),
-        ("@HOST@", host.to_owned()),
-        ("@SOURCE@", source.to_owned()),
-        ("@FILES@", installer.files.path.replace("VERSION", version)),
-        ("@DEB@", repository(packages.deb)),
-        ("@RPM@", repository(packages.rpm)),
-        ("@KEY@", packages.key_file.unwrap_or_default()),
-        ("@PODS@", pods.to_owned()),
-    ]
-    .into_iter()
-    .fold(format!("{COMMON}{script}"), |text, (mark, value)| text.replace(mark, &value))
+/// No character that a shell or a Go template would read.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|character| character.is_ascii_alphanumeric() || "-._+".contains(character))
 }
 
-/// The fields of a host that name its scripts, once their Secret has this UID.
-pub fn references(equipment: &Equipment, uid: &str) -> Value {
-    let metadata = &equipment.secret["metadata"];
-    let reference =
-        json!({"apiVersion": "v1", "kind": "Secret", "namespace": metadata["namespace"], "name": metadata["name"]});
+/// What is filled into a script. The CRDs' patterns and [`is_plain`] keep it from being read as anything else.
+struct Values<'a> {
+    installer: &'a Installer,
+    version: &'a str,
+    machine: &'a str,
+    role: &'a str,
+    namespace: &'a str,
+    host: &'a str,
+    pods: String,
+}
+
+impl Values<'_> {
+    fn fill(&self, script: &str) -> String {
+        let minor = self.version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+        let source = match self.installer.source {
+            InstallerSource::Preinstalled => "preinstalled",
+            InstallerSource::Files => "files",
+            InstallerSource::Packages => "packages",
+        };
+        let packages = self.installer.packages.clone().unwrap_or_default();
+        let repository = |url: Option<String>| url.unwrap_or_default().replace("MINOR", &minor);
+        [
+            ("@VERSION@", self.version.to_owned()),
+            ("@MACHINE@", self.machine.to_owned()),
+            ("@ROLE@", self.role.to_owned()),
+            ("@NAMESPACE@", self.namespace.to_owned()),
+            ("@HOST@", self.host.to_owned()),
+            ("@SOURCE@", source.to_owned()),
+            ("@FILES@", self.installer.files.path.replace("VERSION", self.version)),
+            ("@DEB@", repository(packages.deb)),
+            ("@RPM@", repository(packages.rpm)),
+            ("@KEY@", packages.key_file.unwrap_or_default()),
+            ("@PODS@", self.pods.clone()),
+        ]
+        .into_iter()
+        .fold(format!("{COMMON}{CLEAN}{script}"), |text, (mark, value)| text.replace(mark, &value))
+    }
+}
+
+/// The fields of a host that name its scripts, if it is still at this revision.
+pub fn references(equipment: &Equipment, resource_version: &str) -> Value {
+    let namespace = &equipment.secret["metadata"]["namespace"];
+    let reference = json!({"apiVersion": "v1", "kind": "Secret", "namespace": namespace, "name": equipment.name});
     let mut spec = json!({"installationSecret": reference});
     if equipment.has_uninstallation_secret {
         spec["uninstallationSecret"] = reference;
     }
-    json!({
-        "metadata": {
-            "resourceVersion": equipment.resource_version,
-            "annotations": {names::INSTALL_SECRET_ANNOTATION: uid},
-        },
-        "spec": spec,
-    })
+    json!({"metadata": {"resourceVersion": resource_version}, "spec": spec})
 }

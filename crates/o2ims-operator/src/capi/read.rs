@@ -101,17 +101,32 @@ pub struct ClusterSpec {
     pub paused: bool,
     /// Where its API answers.
     pub control_plane_endpoint: Option<ControlPlaneEndpoint>,
+    /// Its networks.
+    #[serde(default)]
+    pub cluster_network: ClusterNetwork,
+}
+
+/// Of a Cluster's networks.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct ClusterNetwork {
+    /// Where its pods are.
+    #[serde(default)]
+    pub pods: NetworkRanges,
+}
+
+/// Networks in CIDR form.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkRanges {
+    /// The networks.
+    #[serde(default)]
+    pub cidr_blocks: Vec<String>,
 }
 
 impl Cluster {
     /// The operator has not let it go yet: it is paused by the operator, not by a user.
     pub fn is_being_made(&self) -> bool {
         self.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::CREATING_ANNOTATION))
-    }
-
-    /// It is being made, and Cluster API has not seen it yet: the first thing that it does is to add its finalizer.
-    pub fn is_unnoticed(&self) -> bool {
-        self.is_being_made() && self.metadata.finalizers.as_ref().is_none_or(Vec::is_empty)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Carries a plan out, one write after the other, and remembers what the caches have yet to show.
 
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
@@ -120,15 +120,27 @@ fn version_of_dynamic(object: &DynamicObject) -> u64 {
     object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
-/// The Secret first, so that the agent finds it. It is never read: the operator may not.
+/// The Secret comes before its name on the host, so that the agent finds it.
 async fn equip(client: &Client, namespace: &str, equipment: &Equipment) -> Result<Write, Error> {
-    let name = equipment.secret["metadata"]["name"].as_str().unwrap_or_default();
-    let named = |error: Error| error.context(format!("Secret {namespace}/{name}"));
-    let secrets: Api<DynamicObject> = dynamic_api(client, &secret_resource(), Some(namespace));
-    let secret =
-        apply::apply(&secrets, &equipment.secret, names::FIELD_MANAGER, Precondition::None).await.map_err(named)?;
-    let fields = installer::references(equipment, &secret.metadata.uid.unwrap_or_default());
+    let name = &equipment.name;
+    if let Some(former) = &equipment.replaces {
+        delete_install_secret(client, namespace, former).await?;
+    }
+    // The host tells of the Secret before there is one, so that none is forgotten.
     let hosts = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
+    let patch = MetadataPatch {
+        annotations: [(names::INSTALL_SECRET_ANNOTATION.to_owned(), Some(name.clone()))].into(),
+        ..MetadataPatch::default()
+    };
+    let marked =
+        apply::patch_metadata(&hosts, &equipment.host, &equipment.resource_version, &patch, names::FIELD_MANAGER)
+            .await
+            .map_err(|error| of_host(error, namespace, &equipment.host))?;
+    let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
+    apply::apply(&secrets, &equipment.secret, names::FIELD_MANAGER, Precondition::None)
+        .await
+        .map_err(|error| error.context(format!("Secret {namespace}/{name}")))?;
+    let fields = installer::references(equipment, marked.metadata.resource_version.as_deref().unwrap_or_default());
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let host = apply::limited("name the install scripts", hosts.patch(&equipment.host, &params, &Patch::Merge(fields)))
         .await
@@ -145,15 +157,23 @@ fn of_host(error: Error, namespace: &str, name: &str) -> Error {
     if error.is_refused_by_webhook() { error.advice("apply deploy/byoh/webhook-exemption.yaml") } else { error }
 }
 
+/// By its name alone: the operator reads no Secrets, so it knows no UID, and nobody else gives such names.
+async fn delete_install_secret(client: &Client, namespace: &str, name: &str) -> Result<(), Error> {
+    if !name.starts_with(names::INSTALL_SECRET_PREFIX) {
+        return Ok(());
+    }
+    let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
+    match apply::limited("delete", async { Ok(secrets.delete(name, &DeleteParams::default()).await) }).await? {
+        Ok(_) => Ok(()),
+        // platform9's BYOH deletes it by itself.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(Error::from(error).context(format!("Secret {namespace}/{name}"))),
+    }
+}
+
 async fn mark(client: &Client, namespace: &str, marks: &HostMarks) -> Result<Write, Error> {
-    if let Some(uid) = &marks.drops_install_secret {
-        let name = names::install_secret(&marks.host);
-        let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
-        match apply::delete(&secrets, &name, uid).await {
-            // platform9's BYOH deletes it by itself; another one of that name is not ours.
-            Err(error) if error.class() == Class::Conflict => {}
-            result => drop(result.map_err(|error| error.context(format!("Secret {namespace}/{name}")))?),
-        }
+    if let Some(name) = &marks.drops_install_secret {
+        delete_install_secret(client, namespace, name).await?;
     }
     let api = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
     let patch = MetadataPatch { labels: marks.labels.clone(), annotations: marks.annotations.clone() };

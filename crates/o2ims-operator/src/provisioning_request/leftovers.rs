@@ -42,7 +42,8 @@ pub async fn reconcile_host(host: Arc<ByoHost>, context: Arc<Context>) -> Result
 /// What the API server refused or did not answer.
 pub async fn reconcile_cluster(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<Outcome, Error> {
     let Some((holder, steps)) = plan_cluster(&cluster, &context.watches) else { return Ok(Outcome::Done) };
-    carry_out(&holder, &steps, &context).await
+    carry_out(&holder, &steps, &context).await?;
+    Ok(Outcome::Progressing { recheck: Some(UNWATCHED) })
 }
 
 /// What is due for a host whose holder is in no cache, and what is known of that holder.
@@ -71,7 +72,9 @@ pub fn plan_host(host: &ByoHost, watches: &Watches) -> Option<(ProvisioningReque
 /// What is due for a Cluster whose request is in no cache, and what is known of that request.
 pub fn plan_cluster(cluster: &Cluster, watches: &Watches) -> Option<(ProvisioningRequest, Vec<Step>)> {
     let maker = vanished(cluster, &watches.requests).filter(|_| cluster.is_being_made())?;
-    Some((maker, teardown::cluster(cluster).into_iter().collect()))
+    let mut of_cluster = maker.clone();
+    of_cluster.spec.template_parameters.cluster_name = Some(cluster.name_any());
+    Some((maker, teardown::cluster(cluster, &observe(watches, &of_cluster))))
 }
 
 /// The request whose marks are on the object, as far as they tell, if no cache has it. Without the annotation it is not

@@ -81,6 +81,8 @@ pub struct Made {
     pub applied_hash: String,
     /// It is on its way out.
     pub deleting: bool,
+    /// It refers to its Cluster as Cluster API makes it do, which shows that Cluster API has seen it.
+    pub adopted: bool,
 }
 
 impl Made {
@@ -90,6 +92,7 @@ impl Made {
             version: version_of(object),
             applied_hash: object.annotations().get(names::APPLIED_HASH_ANNOTATION).cloned().unwrap_or_default(),
             deleting: object.meta().deletion_timestamp.is_some(),
+            adopted: object.owner_references().iter().any(|owner| owner.kind == Kind::Cluster.name()),
         }
     }
 }

@@ -67,7 +67,7 @@ pub struct HostMarks {
     pub labels: BTreeMap<String, Option<String>>,
     /// Annotations to set or to take off.
     pub annotations: BTreeMap<String, Option<String>>,
-    /// UID of the Secret with its install scripts, which goes first.
+    /// The Secret with its install scripts, which goes first.
     pub drops_install_secret: Option<String>,
 }
 

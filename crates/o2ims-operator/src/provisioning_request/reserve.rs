@@ -50,10 +50,11 @@ pub fn equipment(valid: &Valid, observed: &Observed) -> Vec<Step> {
     let install = &valid.template.spec.install;
     let (InstallMethod::Installer, Some(dialect)) = (install.method, observed.dialect) else { return Vec::new() };
     let installer = install.installer.clone().unwrap_or_default();
-    let pods = valid.pod_cidr.as_deref();
+    let pods: Vec<_> =
+        observed.own_cluster().map(|cluster| cluster.spec.cluster_network.pods.cidr_blocks.clone()).unwrap_or_default();
     observed
         .held()
-        .filter_map(|host| installer::equipment(host, &valid.cluster, &installer, pods, dialect, &observed.uid))
+        .filter_map(|host| installer::equipment(host, &valid.cluster, &installer, &pods, dialect, &observed.uid))
         .map(Step::EquipHost)
         .collect()
 }

@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::ResourceExt as _;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use o2ims_types::cluster_template::VirtualIpProvider;
-use o2ims_types::provisioning_request::Endpoint;
+use o2ims_types::provisioning_request::{API_PORT, Endpoint};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, conditions, names};
 use operator_kit::status;
 
 use super::observe::request_exists;
 use super::plan::key;
+use crate::byoh::host::ByoHost;
 use crate::capi::read::Cluster;
 use crate::watches::Watches;
 
@@ -90,7 +91,7 @@ pub fn find(
         return Some(Rival { request, what });
     }
     // A cluster that nobody asks for any more answers all the same.
-    let asked = wanted.control_plane_endpoint.as_ref()?;
+    let asked = &wanted_endpoint(request, &watches.hosts)?;
     let cluster = watches.clusters.find(|cluster| {
         let is_own = is_near(cluster.namespace()) && wanted.cluster_name.as_ref() == Some(&cluster.name_any());
         !is_own && has_endpoint(cluster, asked, is_carried(template))
@@ -104,9 +105,21 @@ pub fn find(
 }
 
 /// Whether a Cluster stands where the request wants to have its own.
-pub fn wants_endpoint_of(request: &ProvisioningRequest, cluster: &Cluster) -> bool {
-    let asked = request.spec.template_parameters.control_plane_endpoint.as_ref();
-    asked.is_some_and(|asked| has_endpoint(cluster, asked, true))
+pub fn wants_endpoint_of(request: &ProvisioningRequest, cluster: &Cluster, hosts: &Store<ByoHost>) -> bool {
+    wanted_endpoint(request, hosts).is_some_and(|asked| has_endpoint(cluster, &asked, true))
+}
+
+/// Where the request's API is to answer: at the asked-for endpoint, or at its one master, unless somebody has that.
+fn wanted_endpoint(request: &ProvisioningRequest, hosts: &Store<ByoHost>) -> Option<Endpoint> {
+    let wanted = &request.spec.template_parameters;
+    if wanted.control_plane_endpoint.is_some() {
+        return wanted.control_plane_endpoint.clone();
+    }
+    let [master] = &wanted.hosts.as_ref()?.masters[..] else { return None };
+    let host = hosts.get(&ObjectRef::new(master.name()).within(&request.namespace()?))?;
+    let is_free = host.busy().is_none() && host.holder().is_none_or(|holder| request.uid().as_deref() == Some(holder));
+    let address = host.addresses().first().copied().filter(|_| is_free)?;
+    Some(Endpoint { host: address.to_string(), port: API_PORT })
 }
 
 fn has_endpoint(cluster: &Cluster, asked: &Endpoint, carried: bool) -> bool {

@@ -418,7 +418,7 @@ fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
             .unwrap_or_default();
         if cluster.spec.paused && cluster.metadata.deletion_timestamp.is_some() {
             format!("Cluster {} is paused (spec.paused), so Cluster API does not delete it", cluster.name_any())
-        } else if cluster.is_unnoticed() {
+        } else if super::teardown::is_unnoticed(cluster, observed) {
             format!("waiting for Cluster API to take notice of Cluster {}, which is to be deleted", cluster.name_any())
         } else {
             let name = cluster.name_any();

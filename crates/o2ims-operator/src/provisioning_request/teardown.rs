@@ -27,7 +27,7 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
         return Vec::new();
     }
     if let Some(own) = observed.own_cluster() {
-        return cluster(own).into_iter().collect();
+        return cluster(own, observed);
     }
     if !observed.made.is_empty() || observed.held().next().is_some() {
         return without_cluster(observed);
@@ -35,16 +35,31 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     vec![Step::RemoveFinalizer]
 }
 
-/// The next step towards the end of a Cluster. While Cluster API has not put its finalizer on it, a delete would take effect
-/// at once, and a KubeadmControlPlane that was made already would be left without an owner, which it needs to go.
-pub fn cluster(cluster: &Cluster) -> Option<Step> {
-    if cluster.is_unnoticed() {
-        return None;
-    }
+/// The next steps towards the end of a Cluster. Its parts need it to go, and Cluster API lets it go when its cache shows no
+/// part: one that was made a moment before would stay for ever.
+pub fn cluster(cluster: &Cluster, observed: &Observed) -> Vec<Step> {
     if cluster.metadata.deletion_timestamp.is_some() {
-        return unpause(cluster);
+        return unpause(cluster).into_iter().collect();
     }
-    Some(Step::Delete { kind: Kind::Cluster, name: cluster.name_any(), uid: cluster.uid().unwrap_or_default() })
+    if is_unnoticed(cluster, observed) {
+        return Vec::new();
+    }
+    let mut parts = observed.made.keys().filter(|(kind, _)| *kind != Kind::Cluster);
+    // Nothing runs yet, so it is taken apart by us, and under its Cluster.
+    if cluster.is_being_made() && parts.next().is_some() {
+        let deletions = objects(observed);
+        return if deletions.is_empty() { unpause(cluster).into_iter().collect() } else { deletions };
+    }
+    vec![Step::Delete { kind: Kind::Cluster, name: cluster.name_any(), uid: cluster.uid().unwrap_or_default() }]
+}
+
+/// Whether Cluster API has yet to see a part of a Cluster that was let go.
+pub fn is_unnoticed(cluster: &Cluster, observed: &Observed) -> bool {
+    let needs_cluster =
+        |kind: Kind| matches!(kind, Kind::KubeadmControlPlane | Kind::MachineDeployment | Kind::ByoCluster);
+    cluster.metadata.deletion_timestamp.is_none()
+        && !cluster.is_being_made()
+        && observed.made.iter().any(|((kind, _), part)| needs_cluster(*kind) && !part.adopted && !part.deleting)
 }
 
 /// What is left when there is no Cluster: objects first, because a Cluster of the same name that somebody else makes would
@@ -56,12 +71,12 @@ pub fn without_cluster(observed: &Observed) -> Vec<Step> {
     objects(observed)
 }
 
-/// Deletes every object that was made.
+/// Deletes every object that was made, but the Cluster.
 pub fn objects(observed: &Observed) -> Vec<Step> {
     observed
         .made
         .iter()
-        .filter(|(_, made)| !made.deleting)
+        .filter(|((kind, _), made)| *kind != Kind::Cluster && !made.deleting)
         .map(|((kind, name), made)| Step::Delete { kind: *kind, name: name.clone(), uid: made.uid.clone() })
         .collect()
 }

@@ -9,7 +9,7 @@ use o2ims_types::cluster_template::{
     ClusterTemplateSpec, Install, InstallMethod, Kubeadm, Timeouts, VirtualIp, VirtualIpProvider,
 };
 use o2ims_types::conditions::reason;
-use o2ims_types::provisioning_request::Hosts;
+use o2ims_types::provisioning_request::{API_PORT, Hosts};
 use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, schema, validation};
 
 use super::observe::{Observed, ResourceSetLookup};
@@ -331,7 +331,11 @@ fn endpoint(
         .first()
         .and_then(|master| observed.host(&master.name))
         .and_then(|host| host.addresses().first().copied());
-    Ok(Endpoint { host: host.map(|address| address.to_string()).unwrap_or_default(), port: 6443, virtual_ip: false })
+    Ok(Endpoint {
+        host: host.map(|address| address.to_string()).unwrap_or_default(),
+        port: API_PORT,
+        virtual_ip: false,
+    })
 }
 
 /// Every host exists, is the one that was meant, is alive, and is free or already held by this request.

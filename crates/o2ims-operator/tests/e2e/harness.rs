@@ -22,10 +22,10 @@ use libtest_mimic::{Arguments, Trial};
 use o2ims_operator::byoh::host::ByoHost;
 use o2ims_operator::capi::read::Condition;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState};
-use sandbox::{Stack, StackOptions, installation, inventory};
+use sandbox::installation::Hosts;
+use sandbox::{Stack, StackOptions, inventory};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use testenv::Options;
 use tokio::process::Command;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
 
@@ -39,6 +39,8 @@ pub struct Scenario {
     pub name: String,
     /// Only with `--include-ignored`.
     pub slow: bool,
+    /// Only where the machine can have servers.
+    pub needs_servers: bool,
     body: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
 }
 
@@ -57,19 +59,23 @@ impl Scenario {
                 }
             })
         };
-        Self { name: name.to_owned(), slow: false, body: Box::new(run) }
+        Self { name: name.to_owned(), slow: false, needs_servers: false, body: Box::new(run) }
     }
 
     /// A scenario with a bed of its own, because it disturbs or counts what others do.
     pub fn alone(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Self {
-        Self::alone_with(name, Options::default(), Vec::new(), body)
+        Self::alone_with(name, |options| options, body)
     }
 
-    /// As [`Scenario::alone`], with only these parts of a bed at first, and these arguments for the operator.
+    /// A scenario with real servers for hosts.
+    pub fn on_servers(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Self {
+        Self { needs_servers: true, ..Self::alone_with(name, StackOptions::with_servers, body) }
+    }
+
+    /// As [`Scenario::alone`], on a stack that is set up in this way.
     pub fn alone_with(
         name: &str,
-        bed: Options,
-        arguments: Vec<String>,
+        set_up: impl FnOnce(StackOptions) -> StackOptions + Send + 'static,
         body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static,
     ) -> Self {
         let own_name = name.to_owned();
@@ -88,12 +94,12 @@ impl Scenario {
                 if let Some(stack) = shared.take() {
                     stop(stack).await?;
                 }
-                let mut stack = start(bed, arguments).await?;
+                let mut stack = start(set_up).await?;
                 let result = body(&mut stack).await.map_err(|error| with_log(error, &stack));
                 result.and(stop(stack).await)
             })
         };
-        Self { name: name.to_owned(), slow: false, body: Box::new(run) }
+        Self { name: name.to_owned(), slow: false, needs_servers: false, body: Box::new(run) }
     }
 
     /// Marks the scenario as slow.
@@ -103,9 +109,10 @@ impl Scenario {
     }
 }
 
-/// For the operator: on a small machine others may keep the API server busy for longer than a lease lasts.
-pub fn patient() -> Vec<String> {
-    vec!["--lease-duration-seconds".to_owned(), "90".to_owned()]
+/// An operator that keeps its lease: on a small machine others may keep the API server busy for longer than a lease lasts.
+pub fn patient(mut options: StackOptions) -> StackOptions {
+    options.operator.arguments = vec!["--lease-duration-seconds".to_owned(), "90".to_owned()];
+    options
 }
 
 /// Scenarios wait most of the time.
@@ -141,9 +148,14 @@ pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let world = Arc::new(World { shared: Arc::default(), room: Semaphore::new(BEDS) });
+    let no_servers = why_no_servers();
+    if let (Some(why), true) = (&no_servers, env::var_os(ALONE).is_none()) {
+        eprintln!("LEFT OUT: what needs real servers ({why})");
+    }
     let trials = scenarios
         .into_iter()
-        .map(|Scenario { name, slow, body }| {
+        .filter(|scenario| !scenario.needs_servers || no_servers.is_none())
+        .map(|Scenario { name, slow, body, .. }| {
             let (world, handle) = (Arc::clone(&world), runtime.handle().clone());
             Trial::test(name, move || handle.block_on(body(world)).map_err(|error| format!("{error:#}").into()))
                 .with_ignored_flag(slow)
@@ -155,6 +167,16 @@ pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
+}
+
+/// Set by `mgmt.sh` to the reason why there are no servers, where they could not be made.
+const NO_SERVERS: &str = "O2IMS_NO_SERVERS";
+
+fn why_no_servers() -> Option<String> {
+    let told = env::var(NO_SERVERS).ok().filter(|why| !why.is_empty());
+    let apart = env::var_os(ISOLATED).is_some();
+    let told = told.or_else(|| (!apart).then(|| "this network is the machine's own".to_owned()));
+    told.or_else(|| testenv::servers::obstacle().unwrap_or_else(|error| Some(format!("{error:#}"))))
 }
 
 /// The stack that scenarios share.
@@ -176,7 +198,7 @@ impl World {
             }
             let mut slot = self.shared.write().await;
             if slot.is_none() {
-                *slot = Some(start(Options::default(), patient()).await?);
+                *slot = Some(start(patient).await?);
             }
         }
     }
@@ -189,9 +211,8 @@ impl World {
     }
 }
 
-async fn start(bed: Options, arguments: Vec<String>) -> anyhow::Result<Stack> {
-    let mut options = StackOptions { bed, ..StackOptions::new(env!("CARGO_BIN_EXE_o2ims-operator")) };
-    options.operator.arguments = arguments;
+async fn start(set_up: impl FnOnce(StackOptions) -> StackOptions) -> anyhow::Result<Stack> {
+    let options = set_up(StackOptions::new(env!("CARGO_BIN_EXE_o2ims-operator")));
     Stack::start(options, |line| eprintln!("{line}")).await.context("starting the stack")
 }
 
@@ -225,28 +246,41 @@ pub struct Tenant {
     /// Its name; host names begin with it too.
     pub namespace: String,
     client: Client,
+    hosts: Hosts,
 }
 
 impl Tenant {
     /// Makes the namespace and registers hosts `<namespace>-1` to `<namespace>-<hosts>` with these ids.
     pub async fn new(stack: &Stack, namespace: &str, hosts: u32) -> anyhow::Result<Self> {
-        let client = stack.bed.admin();
-        let object = Namespace {
-            metadata: kube::core::ObjectMeta { name: Some(namespace.to_owned()), ..Default::default() },
-            ..Default::default()
-        };
-        Api::all(client.clone()).create(&PostParams::default(), &object).await.context("making the namespace")?;
-        let tenant = Self { namespace: namespace.to_owned(), client };
+        let tenant = Self::in_namespace(stack, namespace).await?;
         if stack.bed.byoh_dialect().is_some() {
             tenant.equip(stack, hosts).await?;
         }
         Ok(tenant)
     }
 
+    /// Makes the namespace and switches servers `<namespace>-1` to `<namespace>-<hosts>` on.
+    pub async fn on_servers(stack: &mut Stack, namespace: &str, hosts: u8) -> anyhow::Result<Self> {
+        let tenant = Self::in_namespace(stack, namespace).await?;
+        tenant.equip(stack, 0).await?;
+        stack.power_on(namespace, namespace, 1..=hosts, false).await?;
+        Ok(tenant)
+    }
+
+    async fn in_namespace(stack: &Stack, namespace: &str) -> anyhow::Result<Self> {
+        let client = stack.bed.admin();
+        let object = Namespace {
+            metadata: kube::core::ObjectMeta { name: Some(namespace.to_owned()), ..Default::default() },
+            ..Default::default()
+        };
+        Api::all(client.clone()).create(&PostParams::default(), &object).await.context("making the namespace")?;
+        Ok(Self { namespace: namespace.to_owned(), client, hosts: stack.hosts() })
+    }
+
     /// CNI and hosts, which need Cluster API and BYOH.
     pub async fn equip(&self, stack: &Stack, hosts: u32) -> Outcome {
         let namespace = &self.namespace;
-        let cni = installation::CNI.replace("namespace: default", &format!("namespace: {namespace}"));
+        let cni = self.hosts.cni().replace("namespace: default", &format!("namespace: {namespace}"));
         stack.bed.apply_yaml(&cni).await?;
         if hosts > 0 {
             stack.register(namespace, namespace, 1..=hosts).await?;
@@ -281,7 +315,7 @@ impl Tenant {
 
     /// A ClusterTemplate of the tenant's own, as the shared one but for `change`; requests name it by `name`, v1.
     pub async fn template(&self, name: &str, change: Value) -> Outcome {
-        let mut template: Value = serde_saphyr::from_str(installation::TEMPLATE)?;
+        let mut template: Value = serde_saphyr::from_str(self.hosts.template())?;
         o2ims_types::schema::overlay(
             &mut template,
             json!({

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use k8s_openapi::jiff::Timestamp;
 use o2ims_types::ProvisioningState as State;
 use sandbox::Stack;
-use testenv::{AuditEntry, Options};
+use testenv::AuditEntry;
 
 use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant, patient};
 
@@ -18,7 +18,7 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 fn scenario(name: &str, seconds: u64) -> Scenario {
-    Scenario::alone_with(name, Options::default(), patient(), async move |stack| rest(stack, seconds).await)
+    Scenario::alone_with(name, patient, async move |stack| rest(stack, seconds).await)
 }
 
 /// Nothing is asked and nothing is written but watches and the Lease.

@@ -293,7 +293,8 @@ async fn installer(stack: Shared) -> Outcome {
     let secrets: Api<Secret> = Api::namespaced(stack.bed.admin(), &tenant.namespace);
     for number in 1..=2 {
         let host = tenant.host(number);
-        let secret = secrets.get(&names::install_secret(&host)).await?;
+        let name = tenant.byohosts().get(&host).await?.spec.installation_secret.context("no install script")?.name;
+        let secret = secrets.get(&name).await?;
         for key in ["install", "uninstall"] {
             let script = secret.data.as_ref().and_then(|data| data.get(key)).context("no script")?;
             let script = std::str::from_utf8(&script.0)?;

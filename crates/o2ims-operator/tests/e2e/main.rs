@@ -15,6 +15,7 @@ mod idle;
 mod lifecycle;
 mod outages;
 mod providers;
+mod servers;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ use harness::Scenario;
 fn scenarios() -> Vec<Scenario> {
     // What takes longest begins first.
     [
+        servers::scenarios(),
         crash::scenarios(),
         outages::scenarios(),
         idle::scenarios(),

@@ -2,14 +2,17 @@
 
 use anyhow::{Context as _, ensure};
 use o2ims_types::{ProvisioningState as State, conditions};
-use sandbox::{Stack, installation};
+use sandbox::{Stack, StackOptions, installation};
 use testenv::Options;
 
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant};
 
 pub fn scenarios() -> Vec<Scenario> {
-    let bare = Options { cluster_api: false, byoh: false, ..Options::default() };
-    vec![Scenario::alone_with("providers_that_are_installed_later_are_noticed", bare, Vec::new(), later)]
+    vec![Scenario::alone_with("providers_that_are_installed_later_are_noticed", bare, later)]
+}
+
+fn bare(options: StackOptions) -> StackOptions {
+    StackOptions { bed: Options { cluster_api: false, byoh: false, ..options.bed }, ..options }
 }
 
 async fn later(stack: &mut Stack) -> Outcome {

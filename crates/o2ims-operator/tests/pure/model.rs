@@ -551,13 +551,13 @@ impl World {
             }
             Step::EquipHost(equipment) => {
                 self.install_secrets.insert(equipment.host.clone());
-                let fields = installer::references(equipment, "secret-uid");
+                let fields = installer::references(equipment, &equipment.resource_version);
                 let secret = |field: &str| {
                     let name = fields["spec"][field]["name"].as_str()?;
                     Some(NameRef { name: name.to_owned(), namespace: NAMESPACE.to_owned() })
                 };
                 self.edit_host(&equipment.host, |host| {
-                    host.annotations_mut().insert(names::INSTALL_SECRET_ANNOTATION.to_owned(), "secret-uid".to_owned());
+                    host.annotations_mut().insert(names::INSTALL_SECRET_ANNOTATION.to_owned(), equipment.name.clone());
                     host.spec.installation_secret = secret("installationSecret");
                     host.spec.uninstallation_secret = secret("uninstallationSecret");
                 });
@@ -676,8 +676,9 @@ fn patch(map: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<S
 pub type Move = fn(&mut World, usize) -> bool;
 
 /// What Cluster API, BYOH and agents do by themselves. If all of these go on, everything settles.
-pub const PROGRESS: [Move; 15] = [
+pub const PROGRESS: [Move; 16] = [
     World::cluster_is_noticed,
+    World::part_is_noticed,
     World::cluster_is_adopted,
     World::machine_is_made,
     World::machine_takes_a_host,
@@ -752,6 +753,21 @@ impl World {
         parts.cloned().collect()
     }
 
+    /// The controller of a part adds its finalizer, whether or not it may work on it.
+    pub fn part_is_noticed(&mut self, _: usize) -> bool {
+        let kinds = [Kind::KubeadmControlPlane, Kind::ByoCluster, Kind::MachineDeployment];
+        let parts: Vec<_> = self.applied.keys().filter(|(kind, _)| kinds.contains(kind)).cloned().collect();
+        let is_fresh = |meta: &ObjectMeta| meta.finalizers.is_none() && meta.deletion_timestamp.is_none();
+        let Some((kind, name)) = parts.into_iter().find(|(kind, name)| self.meta(*kind, name).is_some_and(is_fresh))
+        else {
+            return false;
+        };
+        with_kind!(self, kind, map => edit(&mut self.revision, map, &name, |object| {
+            object.meta_mut().finalizers = Some(vec![FINALIZER.to_owned()]);
+        }));
+        true
+    }
+
     pub fn cluster_is_adopted(&mut self, _: usize) -> bool {
         let clusters: Vec<_> =
             self.clusters.values().filter(|cluster| cluster.metadata.deletion_timestamp.is_none()).cloned().collect();
@@ -764,11 +780,11 @@ impl World {
                 json!({"apiVersion": Kind::Cluster.api_version(), "kind": "Cluster", "name": name, "uid": cluster.uid()}),
             );
             let parts = self.parts(&name);
-            let fresh =
-                parts.iter().find(|(kind, part)| self.meta(*kind, part).is_some_and(|meta| meta.finalizers.is_none()));
+            let fresh = parts
+                .iter()
+                .find(|(kind, part)| self.meta(*kind, part).is_some_and(|meta| meta.owner_references.is_none()));
             if let Some((kind, part)) = fresh {
                 with_kind!(self, *kind, map => edit(&mut self.revision, map, part, |object| {
-                    object.meta_mut().finalizers = Some(vec![FINALIZER.to_owned()]);
                     object.meta_mut().owner_references = Some(vec![owner]);
                 }));
                 return true;
@@ -817,7 +833,9 @@ impl World {
             owners.push((Kind::MachineDeployment, name.clone(), wanted, template, version));
         }
         owners.retain(|(kind, name, ..)| {
-            self.meta(*kind, name).is_some_and(|meta| meta.deletion_timestamp.is_none() && meta.finalizers.is_some())
+            self.meta(*kind, name).is_some_and(|meta| {
+                meta.deletion_timestamp.is_none() && meta.finalizers.is_some() && meta.owner_references.is_some()
+            })
         });
         owners
     }
@@ -927,7 +945,8 @@ impl World {
                 && !host.is_unregistering()
                 && self.agent_works(host)
                 && !self.cleaning.contains(&host.name_any())
-                && (host.spec.installation_secret.is_some() || !self.agents_install())
+                && (!self.agents_install()
+                    || host.spec.installation_secret.is_some() && self.install_secrets.contains(&host.name_any()))
         });
         let Some(name) = pick(given.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
         self.edit_host(&name, |host| condition(&mut host.status.conditions, BOOTSTRAP, "True", "", ""));
@@ -1043,10 +1062,8 @@ impl World {
             let owned: Vec<_> = self
                 .parts(&cluster)
                 .into_iter()
-                .filter(|(kind, name)| {
-                    *kind != Kind::MachineDeployment
-                        || self.meta(*kind, name).is_some_and(|meta| meta.owner_references.is_some())
-                })
+                // What its cache does not show is gone for Cluster API.
+                .filter(|(kind, name)| self.meta(*kind, name).is_some_and(|meta| meta.owner_references.is_some()))
                 .collect();
             let stage = [Kind::MachineDeployment, Kind::KubeadmControlPlane, Kind::ByoCluster]
                 .into_iter()
@@ -1085,7 +1102,9 @@ impl World {
             .collect();
         for (kind, name) in owners {
             let cluster = self.cluster_of(kind, &name);
-            if self.clusters.contains_key(&cluster) && !self.runs(&cluster) {
+            let adopted = self.meta(kind, &name).is_some_and(|meta| meta.owner_references.is_some());
+            // Without its Cluster it never goes.
+            if !self.runs(&cluster) || !adopted {
                 continue;
             }
             if self.machines_of(kind, &name).is_empty() {
@@ -1421,6 +1440,12 @@ impl World {
 
     pub fn cluster_is_deleted_by_hand(&mut self, pick_: usize) -> bool {
         let Some(name) = self.pick_cluster(pick_) else { return false };
+        // Sooner than this it wedges, as somebody's own hand can.
+        let is_adopted =
+            |(kind, part): &(Kind, String)| self.meta(*kind, part).is_some_and(|meta| meta.owner_references.is_some());
+        if !self.parts(&name).iter().all(is_adopted) {
+            return false;
+        }
         self.delete(Kind::Cluster, &name);
         true
     }

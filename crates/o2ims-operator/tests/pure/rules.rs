@@ -165,10 +165,14 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
     let fields: Vec<_> = spec.as_object().map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default();
     if kind == Kind::Cluster {
         assert_eq!(*spec, json!({"paused": false}));
-        assert!(
-            world.clusters[name].metadata.deletion_timestamp.is_some(),
-            "resumes a Cluster that may be paused by its users"
-        );
+        let cluster = &world.clusters[name];
+        let deleted = cluster.metadata.deletion_timestamp.is_some();
+        assert!(deleted || cluster.is_being_made(), "resumes a Cluster that may be paused by its users");
+        let begins = world.made(flight.observed.uid.as_str()).into_iter().any(|(kind, part)| {
+            kind == Kind::KubeadmControlPlane
+                && world.meta(kind, &part).is_some_and(|meta| meta.deletion_timestamp.is_none())
+        });
+        assert!(deleted || !begins, "begins a cluster that is to go");
     } else {
         assert_eq!(fields, ["replicas"], "{} {name}", kind.name());
         assert!(flight.request.metadata.deletion_timestamp.is_none(), "changes while it is deleted");
@@ -196,7 +200,14 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
     assert_eq!(mark, uid, "deletes what is not its own");
     let orphaned = world.own_clusters(uid).is_empty();
     if flight.request.metadata.deletion_timestamp.is_some() {
-        assert!(kind == Kind::Cluster || orphaned, "deletes {name} before Cluster API has taken the cluster down");
+        let own = world.own_clusters(uid);
+        let running = own.iter().any(|cluster| !cluster.is_being_made());
+        assert!(kind == Kind::Cluster || !running, "deletes {name} before Cluster API has taken the cluster down");
+        let parts = [Kind::KubeadmControlPlane, Kind::MachineDeployment, Kind::ByoCluster];
+        let unseen = world.made(uid).into_iter().find(|(kind, part)| {
+            parts.contains(kind) && world.meta(*kind, part).is_some_and(|meta| meta.owner_references.is_none())
+        });
+        assert!(kind != Kind::Cluster || unseen.is_none(), "deletes Cluster {name} before {unseen:?} was seen");
         return;
     }
     // Without its Cluster a request either makes a new one, or clears away what is left.

@@ -88,8 +88,13 @@ fn a_request_from_its_beginning_to_its_end() {
     is(&world, Progressing, "host 1 (target-1): waits to be given to a machine", "+++-?", ["Reserved", "Reserved"]);
     assert_eq!(status(&world).extensions.hosts[1].message, "waits for the control plane");
 
-    let begins: [Move; 4] =
-        [World::cluster_is_noticed, World::cluster_is_adopted, World::machine_is_made, World::machine_takes_a_host];
+    let begins: [Move; 5] = [
+        World::cluster_is_noticed,
+        World::part_is_noticed,
+        World::cluster_is_adopted,
+        World::machine_is_made,
+        World::machine_takes_a_host,
+    ];
     after(&mut world, &begins);
     let waits = "host 1 (target-1): its agent has been given the bootstrap script and has not reported back yet";
     is(&world, Progressing, waits, "+++-?", ["Bootstrapping", "Reserved"]);
@@ -175,6 +180,7 @@ fn a_deadline_passes_and_the_request_recovers() {
         &mut world,
         &[
             World::cluster_is_noticed,
+            World::part_is_noticed,
             World::cluster_is_adopted,
             World::machine_is_made,
             World::machine_takes_a_host,
@@ -402,6 +408,7 @@ fn a_host_that_fails_is_named() {
             &mut world,
             &[
                 World::cluster_is_noticed,
+                World::part_is_noticed,
                 World::cluster_is_adopted,
                 World::machine_is_made,
                 World::machine_takes_a_host,

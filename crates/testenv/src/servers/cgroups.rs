@@ -12,14 +12,16 @@ const MOUNTED_AT: &str = "/sys/fs/cgroup";
 const CONTROLLERS: [&str; 9] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"];
 /// Of version 2.
 const UNIFIED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// What there has to be in any case.
+const NEEDED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 /// How long a group may be busy after its last process was killed.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// How the machine's control groups are mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hierarchies {
-    /// Version 1: a folder for each of these.
-    Separate(Vec<&'static str>),
+    /// Version 1: a folder for each of these, some with several controllers (`cpu,cpuacct`).
+    Separate(Vec<String>),
     /// Version 2.
     Unified,
 }
@@ -27,16 +29,40 @@ pub(crate) enum Hierarchies {
 impl Hierarchies {
     pub(crate) fn of_machine() -> Result<Self> {
         let root = Path::new(MOUNTED_AT);
-        if root.join("cgroup.controllers").is_file() {
-            return Ok(Self::Unified);
-        }
-        for needed in ["cpu", "cpuset", "memory", "pids", "systemd"] {
-            if !root.join(needed).join("cgroup.procs").is_file() {
-                bail!("{MOUNTED_AT} has no hierarchy {needed}: the kubelet needs it");
+        let unified = fs::read_to_string(root.join("cgroup.controllers")).ok();
+        let found: Vec<String> = match &unified {
+            Some(_) => Vec::new(),
+            None => fs::read_dir(root)
+                .with_context(|| format!("{MOUNTED_AT} cannot be read"))?
+                .flatten()
+                // Single controllers of a shared hierarchy are links.
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .filter(|entry| entry.path().join("cgroup.procs").is_file())
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .filter(|name| name.split(',').any(|name| CONTROLLERS.contains(&name)))
+                .collect(),
+        };
+        let given: Vec<&str> = match &unified {
+            Some(text) => text.split_whitespace().collect(),
+            None => found.iter().flat_map(|name| name.split(',')).collect(),
+        };
+        let needed = NEEDED.into_iter().chain(unified.is_none().then_some("systemd"));
+        for needed in needed {
+            if !given.contains(&needed) {
+                bail!("{MOUNTED_AT} has no controller {needed}: the kubelet and systemd need it");
             }
         }
-        let there = |name: &&str| root.join(name).join("cgroup.procs").is_file();
-        Ok(Self::Separate(CONTROLLERS.into_iter().filter(there).collect()))
+        Ok(if unified.is_some() { Self::Unified } else { Self::Separate(found) })
+    }
+
+    /// Makes a group and removes it again.
+    pub(crate) fn try_out(&self) -> Result<()> {
+        let name = format!("o2ims-probe-{}", std::process::id());
+        let made = self.make(&name, "server");
+        for root in self.roots() {
+            remove_tree(&root.join(&name)).with_context(|| format!("cannot remove {}", root.join(&name).display()))?;
+        }
+        made.map(drop)
     }
 
     /// For the script inside: `unified`, or names.
@@ -101,7 +127,10 @@ impl Hierarchies {
 fn delegate(group: &Path) -> io::Result<()> {
     let given = fs::read_to_string(group.join("cgroup.controllers"))?;
     let given: Vec<_> = given.split_whitespace().collect();
-    for controller in UNIFIED.into_iter().filter(|controller| given.contains(controller)) {
+    let enabled = fs::read_to_string(group.join("cgroup.subtree_control"))?;
+    let enabled: Vec<_> = enabled.split_whitespace().collect();
+    let lacking = |controller: &&str| given.contains(controller) && !enabled.contains(controller);
+    for controller in UNIFIED.into_iter().filter(lacking) {
         fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"))?;
     }
     Ok(())

@@ -18,6 +18,8 @@ use crate::binaries::Cache;
 
 /// The image of the pod network; `manifests/pod-network.yaml` of the sandbox names it.
 const POD_NETWORK: &str = "localhost/pod-network:1";
+/// The image of a pod that looks a name up.
+const PROBE: &str = "localhost/probe:1";
 /// The image that ClusterTemplates have by default.
 const KUBE_VIP: &str = "ghcr.io/kube-vip/kube-vip:v0.9.1";
 /// What kube-proxy calls.
@@ -94,6 +96,7 @@ async fn all(programs: &NodePrograms, names: &[String], system: &Path) -> Result
         ("pause", find(names, "pause")?, &programs.pause, Some("65535:65535")),
         ("kube-vip", KUBE_VIP.to_owned(), &programs.kube_vip, None),
         ("pod-network", POD_NETWORK.to_owned(), &programs.pod_network, None),
+        ("probe", PROBE.to_owned(), &programs.probe, None),
     ];
     for (program, name, built, user) in entered {
         let mut image = Image::of(&name, Content::File(program.to_owned(), built.program.clone()));

@@ -34,6 +34,10 @@ else
         option=$hierarchy
         [ "$hierarchy" != systemd ] || option=none,name=systemd
         mount -t cgroup -o "$option" cgroup "$root/sys/fs/cgroup/$hierarchy"
+        # Several controllers may share one, by names such as cpu,cpuacct.
+        for controller in ${hierarchy//,/ }; do
+            [ -e "$root/sys/fs/cgroup/$controller" ] || ln -s "$hierarchy" "$root/sys/fs/cgroup/$controller"
+        done
     done
     # Else systemd mounts the other hierarchies, which are the machine's.
     mount -o remount,ro "$root/sys/fs/cgroup"

@@ -205,7 +205,7 @@ async fn node(cache: &Cache, programs: &NodePrograms, images: &Images) -> Result
     );
     let key = programs.key();
     let masked = MASKED.join(" ");
-    let parts = [key.as_str(), &containerd, KUBELET_UNIT, KUBELET_DROP_IN, &masked, "2"];
+    let parts = [key.as_str(), &containerd, KUBELET_UNIT, KUBELET_DROP_IN, &masked, "3"];
     let folder = cache
         .folder("server-node", &parts, 5, async |folder| {
             let root = folder.join("root");
@@ -223,7 +223,7 @@ async fn node(cache: &Cache, programs: &NodePrograms, images: &Images) -> Result
             for unit in MASKED {
                 link(&root, &format!("etc/systemd/system/{unit}"), "/dev/null")?;
             }
-            enable(&root, "kubelet.service")
+            Ok(())
         })
         .await?;
     Ok(folder.join("root"))
@@ -262,14 +262,10 @@ pub(crate) fn link(root: &Path, path: &str, target: &str) -> Result<()> {
     symlink(target, &path).with_context(|| format!("cannot link {}", path.display()))
 }
 
-/// Has systemd start a unit.
+/// Has systemd start a unit of `/etc/systemd/system`.
 pub(crate) fn enable(root: &Path, unit: &str) -> Result<()> {
-    let target = if root.join("etc/systemd/system").join(unit).exists() { "/etc" } else { "/lib" };
-    link(
-        root,
-        &format!("etc/systemd/system/multi-user.target.wants/{unit}"),
-        &format!("{target}/systemd/system/{unit}"),
-    )
+    let path = format!("etc/systemd/system/multi-user.target.wants/{unit}");
+    link(root, &path, &format!("/etc/systemd/system/{unit}"))
 }
 
 /// Runs a program; its last lines are the error.

@@ -21,6 +21,7 @@ static IMAGES_MODULE: Module = Module {
     go_sum: include_str!("../../modules/images/go.sum"),
     sources: &[
         ("pause/main.go", include_str!("../../modules/images/pause/main.go")),
+        ("probe/main.go", include_str!("../../modules/images/probe/main.go")),
         ("pod-network/main.go", include_str!("../../modules/images/pod-network/main.go")),
     ],
 };
@@ -33,6 +34,7 @@ const COREDNS: &Recipe = &other("coredns", "v1.12.0", &COREDNS_MODULE, "github.c
 const KUBE_VIP: &Recipe =
     &other("kube-vip", "v0.9.1", &KUBE_VIP_MODULE, "github.com/kube-vip/kube-vip", "-X main.Version=v0.9.1", 75);
 const PAUSE: &Recipe = &other("pause", "own", &IMAGES_MODULE, "./pause", "", 5);
+const PROBE: &Recipe = &other("probe", "own", &IMAGES_MODULE, "./probe", "", 5);
 const POD_NETWORK: &Recipe = &other("pod-network", "own", &IMAGES_MODULE, "./pod-network", "", 20);
 
 const fn other(
@@ -59,6 +61,7 @@ pub(crate) struct NodePrograms {
     pub(crate) kube_vip: Built,
     pub(crate) pause: Built,
     pub(crate) pod_network: Built,
+    pub(crate) probe: Built,
     kubelet: Built,
     kubectl: Built,
     pub(crate) kubeadm: Built,
@@ -80,6 +83,7 @@ impl NodePrograms {
             kube_vip: cache.program(KUBE_VIP).await?,
             pause: cache.program(PAUSE).await?,
             pod_network: cache.program(POD_NETWORK).await?,
+            probe: cache.program(PROBE).await?,
         })
     }
 
@@ -100,6 +104,7 @@ impl NodePrograms {
             &self.kube_vip,
             &self.pause,
             &self.pod_network,
+            &self.probe,
             &self.kubelet,
             &self.kubectl,
             &self.kubeadm,

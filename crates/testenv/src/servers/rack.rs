@@ -78,6 +78,11 @@ impl Rack {
         Ok(Self { common: Arc::new(common) })
     }
 
+    /// Its name, which its folder and control groups have too.
+    pub fn name(&self) -> &str {
+        &self.common.name
+    }
+
     /// A new server, switched off. Numbers are from 1 to 200, and each is given once: the address is made of it.
     ///
     /// # Errors
@@ -91,11 +96,11 @@ impl Rack {
     /// # Errors
     /// When something does not go.
     pub async fn stop(self) -> Result<()> {
-        self.common.hierarchies.remove(&self.common.name, None).await?;
-        // A LAN that goes with its network need not be removed first; one that stays would be in the way of the next.
-        ip(&["link", "delete", BRIDGE]).await?;
+        let groups = self.common.hierarchies.remove(&self.common.name, None).await;
+        let lan = ip(&["link", "delete", BRIDGE]).await;
         let folder = &self.common.folder;
-        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+        let removed = fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()));
+        groups.and(lan).and(removed)
     }
 }
 
@@ -103,11 +108,14 @@ impl Common {
     fn new(racks: &Path, hierarchies: Hierarchies, layers: Layers) -> Result<Self> {
         let name = format!("{NAME}{:08x}", random() >> 32);
         let folder = racks.join(&name);
-        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let lock = File::create(folder.join(LOCK))?;
+        // It gets its name when it has its lock, or others would take it for abandoned.
+        let unnamed = racks.join(format!("new-{name}"));
+        fs::create_dir(&unnamed).with_context(|| format!("cannot make {}", unnamed.display()))?;
+        let lock = File::create(unnamed.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        write_private(&folder.join("on.sh"), ON.as_bytes())?;
-        write_private(&folder.join("init.sh"), INIT.as_bytes())?;
+        write_private(&unnamed.join("on.sh"), ON.as_bytes())?;
+        write_private(&unnamed.join("init.sh"), INIT.as_bytes())?;
+        fs::rename(&unnamed, &folder)?;
         Ok(Self { name, folder, hierarchies, layers, store: None, _lock: lock })
     }
 }
@@ -138,6 +146,8 @@ async fn import(common: Arc<Common>, folder: PathBuf) -> Result<()> {
 }
 
 async fn make_lan() -> Result<()> {
+    // One that was started here before and failed has left it.
+    let _ = ip(&["link", "delete", BRIDGE]).await;
     ip(&["link", "add", BRIDGE, "type", "bridge"]).await?;
     ip(&["address", "add", &format!("{GATEWAY}/{PREFIX}"), "dev", BRIDGE]).await?;
     ip(&["link", "set", BRIDGE, "up"]).await
@@ -170,12 +180,12 @@ async fn ip(arguments: &[&str]) -> Result<()> {
 async fn sweep(racks: &Path, hierarchies: &Hierarchies) {
     let Ok(entries) = fs::read_dir(racks) else { return };
     for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
         let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && is_old(&lock) {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if hierarchies.remove(&name, None).await.is_ok() {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+        let is_whole = name.starts_with(NAME) || is_old(&lock);
+        let is_abandoned = is_whole && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if is_abandoned && hierarchies.remove(&name, None).await.is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }

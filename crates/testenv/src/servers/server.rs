@@ -132,7 +132,17 @@ impl Server {
             self.common.folder.join("on.sh").display().to_string(),
         ];
         let log = self.folder.join("console");
-        let process = Process::start(&format!("server {}", self.name), Path::new("/usr/bin/env"), &arguments, &log)?;
+        let started = self.boot(&arguments, &log).await;
+        if started.is_err() {
+            unplug(self.number).await;
+            let _ = self.common.hierarchies.remove(&self.common.name, Some(&self.name)).await;
+        }
+        *power = Some(started?);
+        Ok(())
+    }
+
+    async fn boot(&self, arguments: &[String], log: &Path) -> Result<Running> {
+        let process = Process::start(&format!("server {}", self.name), Path::new("/usr/bin/env"), arguments, log)?;
         process.wait_ready(BOOT, || async { first_of(&process).is_some() }).await?;
         let first = first_of(&process).context("its first process is gone")?;
         plug(self.number, first).await?;
@@ -140,8 +150,7 @@ impl Server {
         process
             .wait_ready(BOOT, || async { enter(first, &active).output().await.is_ok_and(|out| out.status.success()) })
             .await?;
-        *power = Some(Running { process, first });
-        Ok(())
+        Ok(Running { process, first })
     }
 
     /// Cuts the power: no process of it gets another instruction, and its card is dead. Nothing happens if it is off.
@@ -168,7 +177,7 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::power_off`], and when its folder cannot be removed.
-    pub async fn remove(self) -> Result<()> {
+    pub async fn remove(&self) -> Result<()> {
         self.power_off().await?;
         fs::remove_dir_all(&self.folder).with_context(|| format!("cannot remove server {}", self.name))
     }

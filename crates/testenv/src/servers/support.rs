@@ -14,12 +14,14 @@ pub(crate) fn obstacle(cache: &Path) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("servers need root: namespaces, mounts and control groups of the machine".to_owned());
     }
-    for tool in ["bash", "unshare", "nsenter", "ip", "mount", "pivot_root", "cp", "md5sum"] {
+    for tool in
+        ["bash", "unshare", "setpriv", "setsid", "nsenter", "flock", "ip", "mount", "pivot_root", "cp", "md5sum"]
+    {
         if !is_installed(tool) {
             return Some(format!("{tool} is not installed (packages util-linux, iproute2 and coreutils have them)"));
         }
     }
-    if let Err(error) = Hierarchies::of_machine() {
+    if let Err(error) = Hierarchies::of_machine().and_then(|hierarchies| hierarchies.try_out()) {
         return Some(format!("{error:#}"));
     }
     overlay(cache).or_else(network)

@@ -1,7 +1,11 @@
 # Written by the O2IMS operator for Kubernetes @VERSION@ on host @HOST@; run by BYOH's agent as root.
 set -u
 wrapper=/usr/local/sbin/kubeadm
+mark='Put here by the O2IMS operator'
 drop_in=/etc/systemd/system/kubelet.service.d/90-o2ims.conf
+# Made when kubeadm has ended well, with the machine's name in it; removed by the reset.
+node=/var/lib/o2ims-node
+machine='@MACHINE@'
 
 # report TEXT: lets the ProvisioningRequest say why, with the agent's own rights on its ByoHost. An empty text takes it back.
 report() {
@@ -16,3 +20,7 @@ fail() {
     report "$1"
     exit 1
 }
+# is_ours FILE: whether it is there and was written by these scripts.
+is_ours() { [ -f "$1" ] && head -c 400 "$1" | tr -d '\0' | grep -q "$mark"; }
+# run_containerd: the scripts cannot tell what runs on a host without it.
+run_containerd() { systemctl is-active --quiet containerd || systemctl start containerd || fail 'containerd does not run'; }

@@ -1,50 +1,52 @@
-if [ -e /etc/kubernetes/kubelet.conf ]; then
+
+# An installed kubeadm that is not ours.
+find_program() {
+    local candidate
+    for candidate in $(type -aP "$1"); do
+        if ! is_ours "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+if is_ours "$wrapper"; then
+    # The agent was interrupted before it could write down that it is done.
+    if [ "$(cat "$node" 2>/dev/null)" = "$machine" ]; then exit 0; fi
+    # Or a node was never cleaned: upstream's agent forgets it then.
+    "$wrapper" reset --force || fail 'what a former bootstrap left could not be reset'
+    clean_host
+elif [ -e /etc/kubernetes/kubelet.conf ]; then
     fail 'the host is a Kubernetes node already (/etc/kubernetes/kubelet.conf exists); run kubeadm reset on it'
+elif [ -e "$wrapper" ]; then
+    fail "$wrapper is in the way: it is where this installer puts a file of its own; move kubeadm elsewhere"
 fi
 free=$(df --output=avail -k /var/lib | tail -n 1)
 [ "$free" -ge 1048576 ] || fail "only $((free / 1024)) MiB are free in /var/lib; Kubernetes needs at least 1024"
 
-# What kubeadm's preflight asks for; a host that has it already is not touched.
+# What kubeadm and the kubelet ask for, now and after a reboot. What a host has already is not touched.
 if [ "$(wc -l </proc/swaps)" -gt 1 ]; then swapoff -a || fail 'swap cannot be switched off'; fi
 for module in overlay br_netfilter; do
-    [ -d "/sys/module/$module" ] || modprobe "$module" 2>/dev/null || true
+    [ -d "/sys/module/$module" ] && continue
+    if modprobe "$module" 2>/dev/null; then echo "$module" >>/etc/modules-load.d/o2ims.conf; fi
 done
 if [ "$(cat /proc/sys/net/ipv4/ip_forward)" != 1 ]; then
     sysctl -qw net.ipv4.ip_forward=1 || fail 'net.ipv4.ip_forward cannot be set to 1'
+    echo 'net.ipv4.ip_forward = 1' >/etc/sysctl.d/90-o2ims.conf
 fi
-systemctl is-active --quiet containerd || systemctl start containerd || fail 'containerd does not run'
-
-# A path without our own kubeadm, to find the one that is installed.
-search=$(printf %s "$PATH" | tr : '\n' | grep -vx "${wrapper%/*}" | paste -sd :)
-find_program() { PATH=$search command -v "$1"; }
+run_containerd
+systemctl enable --quiet containerd
 
 from_files() {
     [ -x '@FILES@/kubelet' ] && [ -x '@FILES@/kubeadm' ] || fail 'kubelet and kubeadm are not in @FILES@'
     for program in kubelet kubeadm kubectl; do
         [ -x "@FILES@/$program" ] || continue
+        if [ -e "/usr/local/bin/$program" ] && [ ! -L "/usr/local/bin/$program" ]; then
+            fail "/usr/local/bin/$program is in the way: it is no link; move it, or use install.installer.source preinstalled"
+        fi
         ln -sfn "@FILES@/$program" "/usr/local/bin/$program" || fail "/usr/local/bin/$program cannot be linked"
     done
-    # A unit that is there may start another kubelet.
-    write_unit
-}
-
-write_unit() {
-    mkdir -p /etc/systemd/system/kubelet.service.d
-    if ! systemctl cat kubelet.service >/dev/null 2>&1; then
-        printf '[Unit]\nDescription=kubelet\nWants=network-online.target\nAfter=network-online.target\n\n[Service]\n%s\n\n%s\n' \
-            "$(printf 'Restart=always\nStartLimitInterval=0\nRestartSec=10')" \
-            "$(printf '[Install]\nWantedBy=multi-user.target')" >/etc/systemd/system/kubelet.service
-    fi
-    cat >"$drop_in" <<END
-[Service]
-Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
-Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
-EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
-EnvironmentFile=-/etc/default/kubelet
-ExecStart=
-ExecStart=$(find_program kubelet) \$KUBELET_KUBECONFIG_ARGS \$KUBELET_CONFIG_ARGS \$KUBELET_KUBEADM_ARGS \$KUBELET_EXTRA_ARGS
-END
-    systemctl daemon-reload
 }
 
 from_packages() {
@@ -87,28 +89,64 @@ for program in kubelet kubeadm; do
     [ "${found%%[+-]*}" = '@VERSION@' ] || fail "$program ${found:-of no version} is installed, @VERSION@ was asked for"
 done
 
-systemctl cat kubelet.service >/dev/null 2>&1 || write_unit
+# The kubelet that was found, as kubeadm wants it started; swap that the host's fstab brings back after a reboot goes again.
+unit=/etc/systemd/system/kubelet.service
+if ! systemctl cat kubelet.service >/dev/null 2>&1; then
+    cat >"$unit" <<END
+# $mark
+[Unit]
+Description=kubelet
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Restart=always
+StartLimitInterval=0
+RestartSec=10
+
+[Install]
+WantedBy=multi-user.target
+END
+fi
+mkdir -p "${drop_in%/*}"
+cat >"$drop_in" <<END
+# $mark
+[Service]
+ExecStartPre=-/bin/sh -c '[ "\$(wc -l </proc/swaps)" -le 1 ] || swapoff -a'
+Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
+Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+EnvironmentFile=-/etc/default/kubelet
+EnvironmentFile=-/etc/sysconfig/kubelet
+ExecStart=
+ExecStart=$(find_program kubelet) \$KUBELET_KUBECONFIG_ARGS \$KUBELET_CONFIG_ARGS \$KUBELET_KUBEADM_ARGS \$KUBELET_EXTRA_ARGS
+END
+systemctl daemon-reload
 systemctl enable --quiet kubelet || fail 'the kubelet cannot be enabled'
 
-# kubeadm as the agent finds it first. It says why it failed, and does not wait on reset for an etcd that goes as a whole:
-# of masters that are reset together the last waits two minutes for a quorum that never comes back. A master that leaves
-# a cluster which stays was taken out of its etcd by Cluster API before.
+# kubeadm as the agent finds it first. It says why it failed. And on a node, its reset leaves the etcd member alone: of masters
+# that are reset together the last would wait two minutes for a quorum that never comes back, and one that leaves a cluster
+# which stays was taken out of etcd by Cluster API before. After a bootstrap that failed, the reset is whole.
 mkdir -p "${wrapper%/*}"
 cat >"$wrapper.new" <<END
 #!/bin/bash
-# Put here by the O2IMS operator; removed when the host is let go.
+# $mark; removed when the host is let go.
 real=$(find_program kubeadm)
 $(declare -f report)
 case \${1:-} in
 reset)
     shift
-    exec "\$real" reset --skip-phases=remove-etcd-member "\$@"
+    if [ -e $node ]; then set -- --skip-phases=remove-etcd-member "\$@"; fi
+    "\$real" reset "\$@" && rm -f $node
+    exit
     ;;
 init | join)
+    if [ "\$(cat $node 2>/dev/null)" = '$machine' ]; then exit 0; fi
     output=\$(mktemp)
     "\$real" "\$@" 2>&1 | tee "\$output"
     code=\${PIPESTATUS[0]}
     if [ "\$code" -eq 0 ]; then
+        echo '$machine' >$node
         report ''
     else
         why=\$(grep -o '\[ERROR .*' "\$output" | head -n 3)
