@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use testenv::servers::Rack;
+use testenv::servers::{Rack, Unfetched};
 use testenv::{Bed, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,13 +43,16 @@ enum Command {
     },
 }
 
+/// Exit code when the servers' distribution is not to be had from here.
+const UNFETCHED: u8 = 75;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Arguments::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Unfetched>() { ExitCode::from(UNFETCHED) } else { ExitCode::FAILURE }
         }
     }
 }

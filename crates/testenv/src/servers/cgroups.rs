@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::ports::random;
+
 const MOUNTED_AT: &str = "/sys/fs/cgroup";
 /// Of version 1: what containerd and the kubelet use, and systemd's own.
 const CONTROLLERS: [&str; 9] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"];
@@ -57,7 +59,8 @@ impl Hierarchies {
 
     /// Makes a group and removes it again.
     pub(crate) fn try_out(&self) -> Result<()> {
-        let name = format!("o2ims-probe-{}", std::process::id());
+        // Process numbers are the same in each namespace.
+        let name = format!("o2ims-probe-{:016x}", random());
         let made = self.make(&name, "server");
         for root in self.roots() {
             remove_tree(&root.join(&name)).with_context(|| format!("cannot remove {}", root.join(&name).display()))?;

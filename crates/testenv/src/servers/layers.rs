@@ -118,9 +118,15 @@ async fn system(cache: &Cache) -> Result<PathBuf> {
             }
             Ok(())
         })
-        .await?;
+        .await
+        .context(Unfetched)?;
     Ok(folder.join("root"))
 }
+
+/// The distribution is not to be had from here: nothing that a change of this repository could mend.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the servers' distribution cannot be fetched ({MIRROR} names a mirror)")]
+pub struct Unfetched;
 
 /// The mirror that the user names, or the one of this machine if it has the same distribution.
 fn mirror() -> String {

@@ -12,6 +12,7 @@ mod rack;
 mod server;
 mod support;
 
+pub use layers::Unfetched;
 pub use rack::{GATEWAY, Rack};
 pub use server::{AgentSetup, Server};
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::cgroups::Hierarchies;
+use crate::ports::random;
 
 /// Set by `scripts/in-own-namespace`: the network is not the machine's own.
 const OWN_NAMESPACE: &str = "O2IMS_OWN_NAMESPACE";
@@ -39,7 +40,7 @@ pub(crate) fn has_own_network() -> bool {
 }
 
 fn overlay(cache: &Path) -> Option<String> {
-    let folder = cache.join(format!("overlay-probe-{}", std::process::id()));
+    let folder = cache.join(format!("overlay-probe-{:016x}", random()));
     let parts = ["lower", "upper", "work", "merged"].map(|name| folder.join(name));
     let made = parts.iter().try_for_each(fs::create_dir_all);
     let options =
