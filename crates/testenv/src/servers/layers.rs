@@ -52,6 +52,9 @@ EnvironmentFile=-/etc/default/kubelet
 ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 ";
+/// The disk is the machine's: how full that is says nothing of a server, and must not evict its pods or its images.
+const KUBELET_DEFAULTS: &str = "KUBELET_EXTRA_ARGS=--eviction-hard=memory.available<100Mi,nodefs.available<200Mi,imagefs.available<200Mi \
+     --image-gc-high-threshold=100 --image-gc-low-threshold=99\n";
 /// What has nothing to do on a machine that shares its kernel.
 const MASKED: [&str; 24] = [
     "apt-daily.timer",
@@ -211,7 +214,7 @@ async fn node(cache: &Cache, programs: &NodePrograms, images: &Images) -> Result
     );
     let key = programs.key();
     let masked = MASKED.join(" ");
-    let parts = [key.as_str(), &containerd, KUBELET_UNIT, KUBELET_DROP_IN, &masked, "3"];
+    let parts = [key.as_str(), &containerd, KUBELET_UNIT, KUBELET_DROP_IN, KUBELET_DEFAULTS, &masked, "3"];
     let folder = cache
         .folder("server-node", &parts, 5, async |folder| {
             let root = folder.join("root");
@@ -225,6 +228,7 @@ async fn node(cache: &Cache, programs: &NodePrograms, images: &Images) -> Result
             write(&root, "etc/containerd/config.toml", &containerd)?;
             write(&root, "usr/lib/systemd/system/kubelet.service", KUBELET_UNIT)?;
             write(&root, "usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf", KUBELET_DROP_IN)?;
+            write(&root, "etc/default/kubelet", KUBELET_DEFAULTS)?;
             write(&root, "etc/ssh/sshd_config.d/test.conf", "PermitRootLogin prohibit-password\nUseDNS no\n")?;
             for unit in MASKED {
                 link(&root, &format!("etc/systemd/system/{unit}"), "/dev/null")?;
