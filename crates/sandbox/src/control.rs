@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum as _;
 use testenv::servers::Server;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -65,11 +66,11 @@ async fn act(line: &str, servers: &[Arc<Server>]) -> anyhow::Result<String> {
     let names = || servers.iter().map(|server| server.name()).collect::<Vec<_>>().join(", ");
     let server = servers.iter().find(|server| server.name() == name);
     let server = server.with_context(|| format!("there is no server {name}; there are {}", names()))?;
+    let action = Action::from_str(action, true).map_err(anyhow::Error::msg)?;
     match action {
-        "On" => server.power_on().await.map(|()| format!("{name} is on")),
-        "Off" => server.power_off().await.map(|()| format!("{name} is off")),
-        "First" => Ok(server.first().await?.to_string()),
-        _ => bail!("{action} is nothing that can be done with a server"),
+        Action::On => server.power_on().await.map(|()| format!("{name} is on")),
+        Action::Off => server.power_off().await.map(|()| format!("{name} is off")),
+        Action::First => Ok(server.first().await?.to_string()),
     }
 }
 

@@ -28,6 +28,20 @@ pub(crate) struct Module {
     pub(crate) sources: &'static [(&'static str, &'static str)],
 }
 
+/// The module in the folder `modules/NAME`, with these files of its own.
+macro_rules! module {
+    ($name:literal $(, $source:literal)*) => {
+        $crate::binaries::Module {
+            go_mod: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/modules/", $name, "/go.mod")),
+            go_sum: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/modules/", $name, "/go.sum")),
+            sources: &[
+                $(($source, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/modules/", $name, "/", $source)))),*
+            ],
+        }
+    };
+}
+pub(crate) use module;
+
 /// How a program is built.
 pub(crate) struct Recipe {
     /// The program's file name.

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::access::Access;
 use crate::assets;
-use crate::binaries::{Built, Cache, Module, Recipe};
+use crate::binaries::{Built, Cache, Module, Recipe, module};
 use crate::checkout::Checkout;
 use crate::objects;
 use crate::provider::{Launch, Provider, Setting, wait_in_force};
@@ -29,11 +29,7 @@ const WEBHOOK_PORT: u16 = 9443;
 /// The only account that BYOH's own webhook lets change hosts besides their agents.
 const USER: &str = "system:serviceaccount:byoh-system:byoh-controller-manager";
 
-static MODULE: Module = Module {
-    go_mod: include_str!("../modules/byoh/go.mod"),
-    go_sum: include_str!("../modules/byoh/go.sum"),
-    sources: &[],
-};
+static MODULE: Module = module!("byoh");
 
 const RECIPE: &Recipe = &Recipe {
     name: "byoh-manager",

@@ -7,7 +7,7 @@ use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::binaries::{Cache, Module, Recipe};
+use crate::binaries::{Cache, Module, Recipe, module};
 use crate::provider::{Launch, Provider, Setting, wait_in_force};
 
 const SOURCES: &str = "sigs.k8s.io/cluster-api";
@@ -15,11 +15,7 @@ const CERTIFICATES: &str = "certificates";
 const STAMPS: &str = "-X sigs.k8s.io/cluster-api/version.gitVersion=v1.10.10 \
      -X sigs.k8s.io/cluster-api/version.gitMajor=1 -X sigs.k8s.io/cluster-api/version.gitMinor=10";
 
-static MODULE: Module = Module {
-    go_mod: include_str!("../modules/cluster-api/go.mod"),
-    go_sum: include_str!("../modules/cluster-api/go.sum"),
-    sources: &[],
-};
+static MODULE: Module = module!("cluster-api");
 
 const CORE: &Recipe = &recipe("capi-core", SOURCES, "config", 110);
 const BOOTSTRAP: &Recipe =

@@ -10,7 +10,7 @@ use kube::Client;
 
 use crate::access::Access;
 use crate::audit;
-use crate::binaries::{Built, Cache, Module, Recipe};
+use crate::binaries::{Built, Cache, Module, Recipe, module};
 use crate::certificates::{Authority, Pair, signing_key};
 use crate::folder::{Folder, write_private};
 use crate::http_probe;
@@ -24,16 +24,8 @@ const KUBERNETES_STAMPS: &str = "-X k8s.io/component-base/version.gitVersion=v1.
      -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33 \
      -X k8s.io/client-go/pkg/version.gitVersion=v1.33.13";
 
-static ETCD_MODULE: Module = Module {
-    go_mod: include_str!("../modules/etcd/go.mod"),
-    go_sum: include_str!("../modules/etcd/go.sum"),
-    sources: &[],
-};
-static KUBERNETES_MODULE: Module = Module {
-    go_mod: include_str!("../modules/kubernetes/go.mod"),
-    go_sum: include_str!("../modules/kubernetes/go.sum"),
-    sources: &[],
-};
+static ETCD_MODULE: Module = module!("etcd");
+static KUBERNETES_MODULE: Module = module!("kubernetes");
 
 pub(crate) const ETCD: &Recipe = &Recipe {
     name: "etcd",

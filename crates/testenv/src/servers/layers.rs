@@ -2,7 +2,7 @@
 //! sees them as layers below a folder of its own.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -13,6 +13,7 @@ use super::images::Images;
 use super::support::is_installed;
 use crate::binaries::Cache;
 use crate::byoh;
+use crate::folder::write_private;
 use crate::servers::programs::NodePrograms;
 
 const RELEASE: &str = "bookworm";
@@ -256,13 +257,7 @@ async fn agent(cache: &Cache) -> Result<PathBuf> {
 
 /// Writes a file of a layer, and the folders above it.
 pub(crate) fn write(root: &Path, path: &str, content: &str) -> Result<()> {
-    let path = root.join(path);
-    let write = || {
-        fs::create_dir_all(path.parent().unwrap_or(root))?;
-        fs::write(&path, content)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write_private(&root.join(path), content.as_bytes())
 }
 
 /// Makes a symbolic link in a layer.

@@ -3,28 +3,12 @@
 use anyhow::Result;
 use std::path::Path;
 
-use crate::binaries::{Built, Cache, Module, Recipe, short_hash};
+use crate::binaries::{Built, Cache, Module, Recipe, module, short_hash};
 use crate::control_plane::{self, KUBERNETES_VERSION, kubernetes};
 
-static COREDNS_MODULE: Module = Module {
-    go_mod: include_str!("../../modules/coredns/go.mod"),
-    go_sum: include_str!("../../modules/coredns/go.sum"),
-    sources: &[],
-};
-static KUBE_VIP_MODULE: Module = Module {
-    go_mod: include_str!("../../modules/kube-vip/go.mod"),
-    go_sum: include_str!("../../modules/kube-vip/go.sum"),
-    sources: &[],
-};
-static IMAGES_MODULE: Module = Module {
-    go_mod: include_str!("../../modules/images/go.mod"),
-    go_sum: include_str!("../../modules/images/go.sum"),
-    sources: &[
-        ("pause/main.go", include_str!("../../modules/images/pause/main.go")),
-        ("probe/main.go", include_str!("../../modules/images/probe/main.go")),
-        ("pod-network/main.go", include_str!("../../modules/images/pod-network/main.go")),
-    ],
-};
+static COREDNS_MODULE: Module = module!("coredns");
+static KUBE_VIP_MODULE: Module = module!("kube-vip");
+static IMAGES_MODULE: Module = module!("images", "pause/main.go", "probe/main.go", "pod-network/main.go");
 
 const KUBELET: &Recipe = &kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", 45, false);
 const KUBEADM: &Recipe = &kubernetes("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 25, false);
