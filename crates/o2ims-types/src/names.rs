@@ -25,6 +25,8 @@ pub const HOST_ID_SET_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-id-se
 pub const APPLIED_HASH_ANNOTATION: &str = "o2ims.provisioning.oran.org/applied-hash";
 /// Annotation on a Cluster that is still being made: it is paused by the operator, not by a user.
 pub const CREATING_ANNOTATION: &str = "o2ims.provisioning.oran.org/creating";
+/// Annotation on a Cluster: how Kubernetes gets onto its hosts, as its ClusterTemplate said (JSON of `spec.install`).
+pub const INSTALL_ANNOTATION: &str = "o2ims.provisioning.oran.org/install";
 /// Annotation on a ByoHost: name of the Secret with its install scripts, which goes when the host is let go.
 pub const INSTALL_SECRET_ANNOTATION: &str = "o2ims.provisioning.oran.org/install-secret";
 /// Begins the names of Secrets with install scripts; `deploy/` lets the operator write no others.

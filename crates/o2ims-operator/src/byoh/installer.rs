@@ -88,7 +88,17 @@ fn is_plain(text: &str) -> bool {
     text.chars().all(|character| character.is_ascii_alphanumeric() || "-._+".contains(character))
 }
 
-/// What is filled into a script. The CRDs' patterns and [`is_plain`] keep it from being read as anything else.
+/// No path or URL has a character that a shell or a Go template would read. The CRD's patterns see to that in a
+/// ClusterTemplate; nothing does in an annotation.
+pub fn is_sound(installer: &Installer) -> bool {
+    let packages = installer.packages.iter();
+    let places = packages.flat_map(|all| [&all.deb, &all.rpm, &all.key_file]).flatten().chain([&installer.files.path]);
+    places
+        .flat_map(|place| place.chars())
+        .all(|character| character.is_ascii_alphanumeric() || "-._+/:~%".contains(character))
+}
+
+/// What is filled into a script. [`is_plain`] and [`is_sound`] keep it from being read as anything else.
 struct Values<'a> {
     installer: &'a Installer,
     version: &'a str,

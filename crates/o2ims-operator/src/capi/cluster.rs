@@ -21,7 +21,10 @@ pub fn cluster(valid: &Valid) -> Value {
     json!({
         "apiVersion": Kind::Cluster.api_version(),
         "kind": Kind::Cluster.name(),
-        "metadata": {"name": valid.cluster, "namespace": namespace, "labels": valid.labels},
+        "metadata": {
+            "name": valid.cluster, "namespace": namespace, "labels": valid.labels,
+            "annotations": {names::INSTALL_ANNOTATION: json!(valid.install).to_string()},
+        },
         "spec": {
             "clusterNetwork": network,
             "controlPlaneEndpoint": endpoint(&valid.endpoint),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use o2ims_types::cluster_template::Install;
 use o2ims_types::names;
 use serde::Deserialize;
 
@@ -127,6 +128,11 @@ impl Cluster {
     /// The operator has not let it go yet: it is paused by the operator, not by a user.
     pub fn is_being_made(&self) -> bool {
         self.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::CREATING_ANNOTATION))
+    }
+
+    /// How Kubernetes gets onto its hosts, as it was made.
+    pub fn install(&self) -> Option<Install> {
+        serde_json::from_str(self.metadata.annotations.as_ref()?.get(names::INSTALL_ANNOTATION)?).ok()
     }
 }
 

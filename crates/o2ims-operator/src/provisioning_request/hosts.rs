@@ -1,6 +1,7 @@
 //! How far each host of a request is: from its ByoHost and its Machine. Pure.
 
 use kube::ResourceExt as _;
+use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{HostRef, ProvisioningRequest, names};
 
 use super::observe::Observed;
@@ -156,7 +157,7 @@ fn progress(
             "its bootstrap script has run; waiting for its node to appear"
         } else if host.spec.installation_secret.is_some() && !host.installed() {
             "its agent has been given the install script and has not reported back yet"
-        } else if host.waits_for_installer() && observed.installs() {
+        } else if host.waits_for_installer() && observed.install().method == InstallMethod::Installer {
             "its agent waits for the install script"
         } else if host.waits_for_installer() {
             "its agent waits for an installer; with install.method none it has to be started with --skip-installation"

@@ -7,7 +7,7 @@ use kube::{
     Resource, ResourceExt as _,
     runtime::reflector::{ObjectRef, Store},
 };
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::cluster_template::Install;
 use o2ims_types::provisioning_request::Hosts;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::reflect::SyncState;
@@ -15,6 +15,7 @@ use operator_kit::reflect::SyncState;
 use super::rivals::{self, Rival};
 use crate::byoh::host::ByoHost;
 use crate::byoh::installation::Dialect;
+use crate::byoh::installer;
 use crate::capi::contract::Kind;
 use crate::capi::read::{Cluster, KubeadmControlPlane, Machine, MachineDeployment};
 use crate::watches::Watches;
@@ -132,9 +133,12 @@ impl Observed {
         self.cluster.as_ref().filter(|_| self.cluster_is_own)
     }
 
-    /// The operator gives hosts their install scripts.
-    pub fn installs(&self) -> bool {
-        self.template.as_ref().is_some_and(|template| template.spec.install.method == InstallMethod::Installer)
+    /// How Kubernetes gets onto the hosts: a cluster that runs keeps what it was made with, whatever becomes of the template.
+    pub fn install(&self) -> Install {
+        let running = self.own_cluster().filter(|cluster| !cluster.is_being_made());
+        let sound = |install: &Install| install.installer.as_ref().is_none_or(installer::is_sound);
+        let kept = running.and_then(|cluster| cluster.install()).filter(sound);
+        kept.or_else(|| Some(self.template.as_ref()?.spec.install.clone())).unwrap_or_default()
     }
 
     /// The request's cluster is past its creation: what it was made with stays.

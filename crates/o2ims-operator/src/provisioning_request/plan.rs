@@ -98,7 +98,11 @@ pub fn plan(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, obs
         // Nothing is held for a request that cannot go on; but a cluster that is there is not touched.
         Err(_) if observed.cluster.is_none() => teardown::without_cluster(observed),
         Err(_) if observed.own_cluster().is_none() && observed.made.is_empty() => reserve::release_all(observed),
-        Err(_) if observed.is_running() => reserve::release_unused(&request.namespace().unwrap_or_default(), observed),
+        Err(_) if observed.is_running() => {
+            let mut steps = reserve::equipment(observed);
+            steps.extend(reserve::release_unused(&request.namespace().unwrap_or_default(), observed));
+            steps
+        }
         Err(_) => Vec::new(),
     }
 }
@@ -126,7 +130,7 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
     if existing.is_being_made() {
         return finish_creation(valid, observed, &marks, &wanted);
     }
-    let equipment = reserve::equipment(valid, observed);
+    let equipment = reserve::equipment(observed);
     if !equipment.is_empty() {
         return equipment;
     }
@@ -231,7 +235,7 @@ fn unclean_workers(valid: &Valid, observed: &Observed) -> Vec<String> {
 fn creating(valid: &Valid) -> Value {
     let mut object = cluster::cluster(valid);
     object["spec"]["paused"] = json!(true);
-    object["metadata"]["annotations"] = json!({names::CREATING_ANNOTATION: "true"});
+    object["metadata"]["annotations"][names::CREATING_ANNOTATION] = json!("true");
     object
 }
 
@@ -242,9 +246,8 @@ fn children(valid: &Valid, observed: &Observed, marks: &Marks<'_>, owner: &str) 
     let template = |kind: Kind, stem: &str, spec: Value| marks.template(kind, stem, &spec, owner);
     let mut all = Vec::new();
 
-    let install = &valid.template.spec.install;
-    let installer = (install.method == InstallMethod::Bundle)
-        .then(|| installer_template_spec(install))
+    let installer = (valid.install.method == InstallMethod::Bundle)
+        .then(|| installer_template_spec(&valid.install))
         .flatten()
         .map(|spec| template(Kind::K8sInstallerConfigTemplate, &valid.cluster, spec));
     let installer_name = installer.as_ref().map(|manifest| manifest.name.clone());

@@ -14,6 +14,7 @@ use super::plan::{HostMarks, Step, key};
 use super::validate::Valid;
 use crate::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
 use crate::byoh::installer;
+use crate::capi::read::Cluster;
 
 /// The claims that are still to be made.
 pub fn claims(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) -> Vec<Step> {
@@ -45,16 +46,18 @@ fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Opti
     (!labels.is_empty() || !annotations.is_empty()).then(|| marks(host, labels, annotations))
 }
 
-/// The install scripts that held hosts wait for.
-pub fn equipment(valid: &Valid, observed: &Observed) -> Vec<Step> {
-    let install = &valid.template.spec.install;
+/// The install scripts that held hosts wait for. A machine of a cluster that runs gets them whatever is wrong with the
+/// request today.
+pub fn equipment(observed: &Observed) -> Vec<Step> {
+    let install = observed.install();
     let (InstallMethod::Installer, Some(dialect)) = (install.method, observed.dialect) else { return Vec::new() };
-    let installer = install.installer.clone().unwrap_or_default();
-    let pods: Vec<_> =
-        observed.own_cluster().map(|cluster| cluster.spec.cluster_network.pods.cidr_blocks.clone()).unwrap_or_default();
+    let stays = |cluster: &&Arc<Cluster>| cluster.metadata.deletion_timestamp.is_none();
+    let Some(cluster) = observed.own_cluster().filter(stays) else { return Vec::new() };
+    let installer = install.installer.unwrap_or_default();
+    let (name, pods) = (&observed.cluster_name, &cluster.spec.cluster_network.pods.cidr_blocks);
     observed
         .held()
-        .filter_map(|host| installer::equipment(host, &valid.cluster, &installer, &pods, dialect, &observed.uid))
+        .filter_map(|host| installer::equipment(host, name, &installer, pods, dialect, &observed.uid))
         .map(Step::EquipHost)
         .collect()
 }

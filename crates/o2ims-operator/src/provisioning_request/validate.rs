@@ -38,6 +38,8 @@ pub struct Valid {
     pub service_cidr: Option<String>,
     /// Labels of the Cluster: the request's, and those that the ClusterResourceSet selects.
     pub labels: BTreeMap<String, String>,
+    /// How Kubernetes gets onto the hosts.
+    pub install: Install,
     /// The template.
     pub template: Arc<ClusterTemplate>,
 }
@@ -149,6 +151,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
         pod_cidr: parameters.pod_cidr.clone(),
         service_cidr: parameters.service_cidr.clone(),
         labels,
+        install: observed.install(),
         template,
     };
     available(&valid, &parameters, observed)?;

@@ -927,8 +927,9 @@ impl World {
 
     /// Whether agents run without `--skip-installation`.
     fn agents_install(&self) -> bool {
-        let methods = self.templates.values().map(|template| template.spec.install.method);
-        methods.into_iter().any(|method| method == InstallMethod::Installer)
+        let templates = self.templates.values().chain(self.stash.1.values());
+        let mut methods = templates.map(|template| template.spec.install.method);
+        methods.any(|method| method == InstallMethod::Installer)
     }
 
     fn agent_works(&self, host: &ByoHost) -> bool {
@@ -1453,6 +1454,16 @@ impl World {
     pub fn deployment_is_deleted_by_hand(&mut self, pick_: usize) -> bool {
         let Some(name) = pick(self.deployments.keys().cloned().collect(), pick_) else { return false };
         self.delete(Kind::MachineDeployment, &name);
+        true
+    }
+
+    pub fn worker_machine_is_deleted_by_hand(&mut self, pick_: usize) -> bool {
+        let machines = self.machines.values().filter(|machine| machine.owner.0 == Kind::MachineDeployment);
+        let second = self.second;
+        let Some(name) = pick(machines.map(|machine| machine.record.name_any()).collect(), pick_) else { return false };
+        self.edit_machine(&name, |machine| {
+            machine.metadata.deletion_timestamp.get_or_insert(at(second));
+        });
         true
     }
 

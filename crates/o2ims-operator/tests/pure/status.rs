@@ -423,6 +423,50 @@ fn a_host_that_fails_is_named() {
     }
 }
 
+/// A wrong edit of the request, or a template that is gone, keeps no machine of the running cluster from its scripts.
+#[test]
+fn a_machine_gets_its_scripts_whatever_is_wrong_with_the_request() {
+    type Case = (fn(&mut World), &'static str);
+    let cases: [Case; 2] = [
+        (
+            |world| {
+                world.edit_request("one", |request| {
+                    let hosts = request.spec.template_parameters.hosts.as_mut().unwrap();
+                    hosts.workers.push(from(host_refs(&[9])[0].clone()));
+                });
+            },
+            "host 9 (target-9) is not registered in namespace site-a",
+        ),
+        (
+            |world| {
+                world.template_goes_or_comes(0);
+            },
+            "cluster is ready: 1 master, 1 worker",
+        ),
+    ];
+    for (goes_wrong, message) in cases {
+        let mut world = World::new(Dialect::Upstream, json!({"install": {"method": "installer"}}), 4);
+        world.submit(request("one", "core", &[1], &[2]));
+        world.settle();
+        let scripts = |world: &World| world.hosts["target-2"].spec.installation_secret.clone().unwrap().name;
+        let before = scripts(&world);
+        goes_wrong(&mut world);
+        assert!(world.worker_machine_is_deleted_by_hand(0));
+        // BYOH can give a host away before its agent's last write; a Machine that is deleted by hand risks that.
+        let cleaning: [Move; 4] = [
+            World::machine_is_taken_down,
+            World::agent_starts_cleaning,
+            World::agent_lets_go,
+            World::agent_ends_cleaning,
+        ];
+        after(&mut world, &cleaning);
+        world.settle();
+        assert_eq!(world.message("one"), message);
+        assert!(world.hosts["target-2"].bootstrapped());
+        assert_ne!(scripts(&world), before);
+    }
+}
+
 /// What the last write ran into is what the request waits for.
 #[test]
 fn an_obstacle_is_told() {

@@ -5,6 +5,8 @@ mark='Put here by the O2IMS operator'
 drop_in=/etc/systemd/system/kubelet.service.d/90-o2ims.conf
 # Made when kubeadm has ended well, with the machine's name in it; removed by the reset.
 node=/var/lib/o2ims-node
+# Links that were made to programs in a folder; where the etcd member keeps its data; routes that were there before.
+links=/var/lib/o2ims-links etcd=/var/lib/o2ims-etcd routes=/var/lib/o2ims-routes
 machine='@MACHINE@'
 
 # report TEXT: lets the ProvisioningRequest say why, with the agent's own rights on its ByoHost. An empty text takes it back.

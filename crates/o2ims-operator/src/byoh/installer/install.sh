@@ -22,8 +22,12 @@ elif [ -e /etc/kubernetes/kubelet.conf ]; then
 elif [ -e "$wrapper" ]; then
     fail "$wrapper is in the way: it is where this installer puts a file of its own; move kubeadm elsewhere"
 fi
-free=$(df --output=avail -k /var/lib | tail -n 1)
-[ "$free" -ge 1048576 ] || fail "only $((free / 1024)) MiB are free in /var/lib; Kubernetes needs at least 1024"
+# Each of these may be a file system of its own.
+for folder in /var/lib /var/lib/containerd /var/lib/etcd /var/lib/kubelet; do
+    [ -d "$folder" ] || continue
+    free=$(df --output=avail -k "$folder" | tail -n 1)
+    [ "$free" -ge 1048576 ] || fail "only $((free / 1024)) MiB are free in $folder; Kubernetes needs at least 1024"
+done
 
 # What kubeadm and the kubelet ask for, now and after a reboot. What a host has already is not touched.
 if [ "$(wc -l </proc/swaps)" -gt 1 ]; then swapoff -a || fail 'swap cannot be switched off'; fi
@@ -38,6 +42,14 @@ fi
 run_containerd
 systemctl enable --quiet containerd
 
+# Links of a former installation; kubeadm's was kept for the agent.
+if [ -f "$links" ]; then
+    while IFS= read -r link; do
+        if [ -L "$link" ]; then rm -f "$link"; fi
+    done <"$links"
+    rm -f "$links"
+fi
+
 from_files() {
     [ -x '@FILES@/kubelet' ] && [ -x '@FILES@/kubeadm' ] || fail 'kubelet and kubeadm are not in @FILES@'
     for program in kubelet kubeadm kubectl; do
@@ -45,6 +57,7 @@ from_files() {
         if [ -e "/usr/local/bin/$program" ] && [ ! -L "/usr/local/bin/$program" ]; then
             fail "/usr/local/bin/$program is in the way: it is no link; move it, or use install.installer.source preinstalled"
         fi
+        echo "/usr/local/bin/$program" >>"$links"
         ln -sfn "@FILES@/$program" "/usr/local/bin/$program" || fail "/usr/local/bin/$program cannot be linked"
     done
 }
@@ -58,9 +71,9 @@ from_packages() {
         if [ -n '@KEY@' ]; then signed='[signed-by=@KEY@] '; fi
         echo "deb ${signed}@DEB@ /" >/etc/apt/sources.list.d/o2ims-kubernetes.list
         export DEBIAN_FRONTEND=noninteractive
-        output=$(apt-get update -q -o Dir::Etc::sourcelist=sources.list.d/o2ims-kubernetes.list \
+        output=$(apt-get update -q -o DPkg::Lock::Timeout=300 -o Dir::Etc::sourcelist=sources.list.d/o2ims-kubernetes.list \
             -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 2>&1) || fail "apt-get update: $(echo "$output" | tail -n 2)"
-        output=$(apt-get install -q -y --allow-downgrades --allow-change-held-packages --no-install-recommends \
+        output=$(apt-get install -q -y -o DPkg::Lock::Timeout=300 --allow-downgrades --allow-change-held-packages --no-install-recommends \
             "kubelet=$version-*" "kubeadm=$version-*" 2>&1) || fail "apt-get install: $(echo "$output" | tail -n 2)"
         apt-mark hold kubelet kubeadm >/dev/null
         return
@@ -128,6 +141,7 @@ systemctl enable --quiet kubelet || fail 'the kubelet cannot be enabled'
 # that are reset together the last would wait two minutes for a quorum that never comes back, and one that leaves a cluster
 # which stays was taken out of etcd by Cluster API before. After a bootstrap that failed, the reset is whole.
 mkdir -p "${wrapper%/*}"
+pod_routes >"$routes"
 cat >"$wrapper.new" <<END
 #!/bin/bash
 # $mark; removed when the host is let go.
@@ -136,6 +150,8 @@ $(declare -f report)
 case \${1:-} in
 reset)
     shift
+    data=\$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml 2>/dev/null)
+    case \$data in /?*) echo "\$data" >$etcd ;; esac
     if [ -e $node ]; then set -- --skip-phases=remove-etcd-member "\$@"; fi
     "\$real" reset "\$@" && rm -f $node
     exit
