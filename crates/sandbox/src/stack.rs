@@ -165,7 +165,47 @@ impl Stack {
         Ok(())
     }
 
-    /// Switches servers `<prefix>-<number>` on, whose agents register them with `host-id` `<number>`, and waits for that.
+    /// A new server without an agent, switched off. `address` is the last part of its address.
+    ///
+    /// # Errors
+    /// When the hosts are simulated, or the server cannot be made.
+    pub fn bare_server(&mut self, name: &str, address: u8) -> anyhow::Result<Arc<Server>> {
+        let rack = self.rack.as_ref().context("the hosts of this stack are simulated")?;
+        let server = Arc::new(rack.server(name, address)?);
+        self.servers.push(server.clone());
+        Ok(server)
+    }
+
+    /// New servers `<prefix>-<number>`, switched off, whose agents will register them with `host-id` `<number>`.
+    ///
+    /// # Errors
+    /// When BYOH issues no kubeconfig for agents, or a server cannot be made.
+    pub async fn rack_up(
+        &mut self,
+        namespace: &str,
+        prefix: &str,
+        numbers: std::ops::RangeInclusive<u8>,
+        skip_installation: bool,
+    ) -> anyhow::Result<Vec<Arc<Server>>> {
+        // Its token lasts half an hour, so each call has one of its own.
+        let name = format!("{prefix}-{}", numbers.start());
+        let bootstrap_kubeconfig = self.bed.bootstrap_kubeconfig(namespace, &name).await?;
+        let mut servers = Vec::new();
+        for number in numbers {
+            let server = self.bare_server(&format!("{prefix}-{number}"), 10 + number)?;
+            let setup = AgentSetup {
+                bootstrap_kubeconfig: bootstrap_kubeconfig.clone(),
+                namespace: namespace.to_owned(),
+                labels: vec![format!("host-id={number}")],
+                skip_installation,
+            };
+            server.set_up_agent(&setup).await?;
+            servers.push(server);
+        }
+        Ok(servers)
+    }
+
+    /// As [`Stack::rack_up`], switches them on, and waits until they are registered.
     ///
     /// # Errors
     /// When a server does not start, or its agent does not register it.
@@ -176,21 +216,8 @@ impl Stack {
         numbers: std::ops::RangeInclusive<u8>,
         skip_installation: bool,
     ) -> anyhow::Result<()> {
-        let rack = self.rack.as_ref().context("the hosts of this stack are simulated")?;
-        let bootstrap_kubeconfig = self.bed.bootstrap_kubeconfig(namespace, &format!("{prefix}-servers")).await?;
-        let mut servers = Vec::new();
-        for number in numbers {
-            let server = rack.server(&format!("{prefix}-{number}"), 10 + number)?;
-            let setup = AgentSetup {
-                bootstrap_kubeconfig: bootstrap_kubeconfig.clone(),
-                namespace: namespace.to_owned(),
-                labels: vec![format!("host-id={number}")],
-                skip_installation,
-            };
-            server.set_up_agent(&setup).await?;
-            servers.push(Arc::new(server));
-        }
-        try_join_all(servers.iter().map(|server: &Arc<Server>| server.power_on())).await?;
+        let servers = self.rack_up(namespace, prefix, numbers, skip_installation).await?;
+        try_join_all(servers.iter().map(|server| server.power_on())).await?;
         let hosts = crate::inventory::hosts(self.bed.admin(), namespace);
         for server in &servers {
             let is_there =
@@ -199,8 +226,16 @@ impl Stack {
                 .await
                 .with_context(|| format!("the agent of {} does not register it", server.name()))??;
         }
-        self.servers.extend(servers);
         Ok(())
+    }
+
+    /// Takes a server out of the rack, with its disk.
+    ///
+    /// # Errors
+    /// When there is none of this name, or something of it stays.
+    pub async fn remove_server(&mut self, name: &str) -> anyhow::Result<()> {
+        let found = self.servers.iter().position(|server| server.name() == name);
+        self.servers.swap_remove(found.with_context(|| format!("there is no server {name}"))?).remove().await
     }
 
     /// The server of this name.

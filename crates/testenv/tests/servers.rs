@@ -7,15 +7,12 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
-use testenv::servers::{Rack, obstacle};
+use testenv::servers::{Rack, left_out, racks};
 
 const ISOLATED: &str = "O2IMS_OWN_NAMESPACE";
-/// Set by `mgmt.sh` to the reason why there are no servers, where they could not be made.
-const NO_SERVERS: &str = "O2IMS_NO_SERVERS";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let told = std::env::var(NO_SERVERS).ok().filter(|why| !why.is_empty());
     let mut trials = vec![
         Trial::test("a_server_has_power_and_a_network", || {
             tokio::runtime::Runtime::new().unwrap().block_on(power_and_network());
@@ -26,7 +23,7 @@ fn main() -> ExitCode {
             Ok(())
         }),
     ];
-    if let Some(why) = told.or_else(|| obstacle().unwrap()) {
+    if let Some(why) = left_out().unwrap() {
         eprintln!("LEFT OUT: what needs real servers ({why})");
         trials.clear();
     }
@@ -70,7 +67,7 @@ fn killed_starter() {
     for victim in ["the starter", "the script around it"] {
         let mut script = start();
         let rack = name_of_rack(&mut script);
-        let folder = racks().join(&rack);
+        let folder = racks().unwrap().join(&rack);
         assert!(folder.is_dir() && !groups_of(&rack).is_empty());
         let id = script.id().to_string();
         let target = if victim == "the starter" { starter_below(&id) } else { id };
@@ -119,15 +116,6 @@ fn starter_below(ancestor: &str) -> String {
         }
     }
     panic!("the starter does not run");
-}
-
-fn racks() -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("O2IMS_TESTENV_CACHE").unwrap_or_else(|| {
-        let caches = variable("XDG_CACHE_HOME").unwrap_or_else(|| variable("HOME").unwrap().join(".cache"));
-        caches.join("o2ims-testenv")
-    });
-    cache.join("racks")
 }
 
 fn groups_of(rack: &str) -> Vec<PathBuf> {

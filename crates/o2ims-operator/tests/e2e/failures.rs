@@ -66,10 +66,7 @@ async fn creation(stack: Shared, name: &str, broken: u32, failure: Failure, word
         tenant.until_connected(broken).await?;
     }
     host.fail(failure);
-    let mut request = tenant.request("request", "site", &[1], &[2]);
-    request["spec"]["templateName"] = json!("short");
-    request["spec"]["templateVersion"] = json!("v1");
-    tenant.apply(&request).await?;
+    tenant.apply(&tenant.request_for("short", "request", &[1], &[2])).await?;
     let told = format!("host {broken} ({}): {words}", tenant.host(broken));
     // On a busy machine the deadline may pass before the host's turn comes; the reason is told then all the same.
     let failed = tenant.until("request", State::Failed, &told, CLUSTER).await?;
@@ -94,10 +91,7 @@ async fn cleanup(stack: Shared, name: &str, failure: Failure) -> Outcome {
     let tenant = Tenant::new(&stack, &format!("cleanup-{name}"), 2).await?;
     tenant.template("short", json!({"timeouts": {"deletion": "8s"}})).await?;
     let hangs = failure == Failure::HangingCleanup;
-    let mut request = tenant.request("request", "site", &[1], &[2]);
-    request["spec"]["templateName"] = json!("short");
-    request["spec"]["templateVersion"] = json!("v1");
-    tenant.apply(&request).await?;
+    tenant.apply(&tenant.request_for("short", "request", &[1], &[2])).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     let host = stack.site.host(&tenant.host(2)).context("no host")?;
     host.fail(failure);

@@ -147,17 +147,21 @@ pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let world = Arc::new(World { shared: Arc::default(), room: Semaphore::new(BEDS) });
-    let no_servers = why_no_servers();
+    let world = Arc::new(World { shared: Arc::default(), room: Semaphore::new(BEDS), rack: Semaphore::new(1) });
+    let no_servers = testenv::servers::left_out().unwrap_or_else(|error| Some(format!("{error:#}")));
     if let (Some(why), true) = (&no_servers, env::var_os(ALONE).is_none()) {
         eprintln!("LEFT OUT: what needs real servers ({why})");
     }
     let trials = scenarios
         .into_iter()
         .filter(|scenario| !scenario.needs_servers || no_servers.is_none())
-        .map(|Scenario { name, slow, body, .. }| {
+        .map(|Scenario { name, slow, needs_servers, body }| {
             let (world, handle) = (Arc::clone(&world), runtime.handle().clone());
-            Trial::test(name, move || handle.block_on(body(world)).map_err(|error| format!("{error:#}").into()))
+            let run = async move || {
+                let _rack = if needs_servers { Some(world.rack.acquire().await?) } else { None };
+                body(Arc::clone(&world)).await
+            };
+            Trial::test(name, move || handle.block_on(run()).map_err(|error| format!("{error:#}").into()))
                 .with_ignored_flag(slow)
         })
         .collect();
@@ -169,16 +173,6 @@ pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
     conclusion.exit_code()
 }
 
-/// Set by `mgmt.sh` to the reason why there are no servers, where they could not be made.
-const NO_SERVERS: &str = "O2IMS_NO_SERVERS";
-
-fn why_no_servers() -> Option<String> {
-    let told = env::var(NO_SERVERS).ok().filter(|why| !why.is_empty());
-    let apart = env::var_os(ISOLATED).is_some();
-    let told = told.or_else(|| (!apart).then(|| "this network is the machine's own".to_owned()));
-    told.or_else(|| testenv::servers::obstacle().unwrap_or_else(|error| Some(format!("{error:#}"))))
-}
-
 /// The stack that scenarios share.
 pub type Shared = OwnedRwLockReadGuard<Option<Stack>, Stack>;
 
@@ -186,6 +180,8 @@ pub type Shared = OwnedRwLockReadGuard<Option<Stack>, Stack>;
 pub struct World {
     shared: Arc<RwLock<Option<Stack>>>,
     room: Semaphore,
+    /// Two racks at once would need more inotify instances than machines have by default.
+    rack: Semaphore,
 }
 
 impl World {
@@ -261,9 +257,15 @@ impl Tenant {
 
     /// Makes the namespace and switches servers `<namespace>-1` to `<namespace>-<hosts>` on.
     pub async fn on_servers(stack: &mut Stack, namespace: &str, hosts: u8) -> anyhow::Result<Self> {
+        let tenant = Self::without_hosts(stack, namespace).await?;
+        stack.power_on(namespace, namespace, 1..=hosts, false).await?;
+        Ok(tenant)
+    }
+
+    /// Makes the namespace.
+    pub async fn without_hosts(stack: &Stack, namespace: &str) -> anyhow::Result<Self> {
         let tenant = Self::in_namespace(stack, namespace).await?;
         tenant.equip(stack, 0).await?;
-        stack.power_on(namespace, namespace, 1..=hosts, false).await?;
         Ok(tenant)
     }
 
@@ -311,6 +313,14 @@ impl Tenant {
                 }
             }
         })
+    }
+
+    /// As [`Tenant::request`], for the tenant's own template of this name.
+    pub fn request_for(&self, template: &str, name: &str, masters: &[u32], workers: &[u32]) -> Value {
+        let mut request = self.request(name, name, masters, workers);
+        request["spec"]["templateName"] = json!(template);
+        request["spec"]["templateVersion"] = json!("v1");
+        request
     }
 
     /// A ClusterTemplate of the tenant's own, as the shared one but for `change`; requests name it by `name`, v1.

@@ -4,20 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, PostParams};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
+use o2ims_operator::byoh::host::ByoHost;
 use o2ims_types::{ProvisioningState as State, names};
 use sandbox::Stack;
-use serde_json::json;
+use serde_json::{Value, json};
+use testenv::ByohDialect;
 use testenv::servers::Server;
 
-use crate::harness::{CLUSTER, Outcome, Scenario, Tenant, wait};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::on_servers("servers_become_nodes_and_are_clean_again", come_and_go),
         Scenario::on_servers("a_server_says_why_it_is_no_node", failures).slow(),
+        Scenario::on_servers("a_server_that_is_cut_off_halfway_goes_on_later", cut_off).slow(),
+        Scenario::on_servers("a_wrong_token_is_told", wrong_tokens).slow(),
+        Scenario::on_servers("kubernetes_comes_in_every_way_that_a_template_names", every_way).slow(),
         Scenario::on_servers("three_masters_share_an_address_and_one_is_cut_off", three_masters).slow(),
     ]
 }
@@ -27,7 +32,10 @@ const REMAINS: &str = r#"
 set -euo pipefail
 # What does not work finds nothing.
 systemctl is-active --quiet containerd
-rules=$(iptables-save; ip6tables-save) tables=$(nft list tables) ports=$(ss -Hltn) routes=$(ip route)
+rules=$(iptables-save && ip6tables-save)
+tables=$(nft list tables)
+ports=$(ss -Hltn)
+routes=$(ip route)
 containers=$(ctr --namespace k8s.io containers list --quiet)
 set +e
 [ -z "$containers" ] || echo "containers $containers"
@@ -95,20 +103,46 @@ async fn come_and_go(stack: &mut Stack) -> Outcome {
     Ok(())
 }
 
+/// A server that is somebody's node already is refused, and is as it was when the request is gone.
+async fn foreign_node(stack: &Stack, tenant: &Tenant) -> Outcome {
+    let server = stack.server(&tenant.host(3))?;
+    let files = "/etc/kubernetes/kubelet.conf /var/lib/kubelet/kept /var/lib/etcd/member/wal";
+    let all = |command: &str| {
+        format!("set -e; mkdir -p /etc/kubernetes /var/lib/etcd/member; for file in {files}; do {command} $file; done")
+    };
+    server.run(&["bash", "-c", &all("touch")]).await?;
+    tenant.apply(&tenant.request("foreign", "foreign", &[3], &[])).await?;
+    let told =
+        format!("host 3 ({}): installation of Kubernetes failed: the host is a Kubernetes node already", server.name());
+    tenant.until("foreign", State::Progressing, &told, CLUSTER).await?;
+    tenant.delete("foreign").await?;
+    tenant.until_gone("foreign", CLUSTER).await?;
+    server.run(&["bash", "-c", &all("ls")]).await?;
+    server.run(&["bash", "-c", &all("rm")]).await?;
+    server.run(&["rm", "-r", "/etc/kubernetes", "/var/lib/etcd/member"]).await?;
+    Ok(())
+}
+
 /// What goes wrong on a server is told in the words of the program that failed, and forgotten when it is mended.
 async fn failures(stack: &mut Stack) -> Outcome {
-    let tenant = Tenant::on_servers(stack, "faults", 2).await?;
+    let tenant = Tenant::on_servers(stack, "faults", 3).await?;
+    foreign_node(stack, &tenant).await?;
     let server = |number: u32| stack.server(&tenant.host(number));
     let told = |number: u32, words: &str| format!("host {number} ({}): {words}", tenant.host(number));
 
-    // A port that kubeadm needs on the master; another version on the worker.
+    // A port that kubeadm needs on the master; no room, and then another version, on the worker.
     let (master, worker) = (server(1)?, server(2)?);
+    worker.run(&["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", "/var/lib/kubelet"]).await?;
     master.run(&["systemd-run", "--unit=thief", "nc", "-lk", "6443"]).await?;
     worker.run(&["bash", "-c", "mv /usr/bin/kubelet /usr/bin/kubelet.real; printf '#!/bin/sh\\necho Kubernetes v1.30.0\\n' >/usr/bin/kubelet; chmod 755 /usr/bin/kubelet"]).await?;
     tenant.apply(&tenant.request("request", "faults", &[1], &[2])).await?;
     let words = "bootstrap failed: kubeadm init: [ERROR Port-6443]: Port 6443 is in use";
     tenant.until("request", State::Progressing, &told(1, words), CLUSTER).await?;
     master.run(&["systemctl", "stop", "thief"]).await?;
+    let words =
+        "installation of Kubernetes failed: only 200 MiB are free in /var/lib/kubelet; Kubernetes needs at least 1024";
+    tenant.until("request", State::Progressing, &told(2, words), CLUSTER).await?;
+    worker.run(&["umount", "/var/lib/kubelet"]).await?;
     let words = "installation of Kubernetes failed: kubelet v1.30.0 is installed, v1.33.13 was asked for";
     tenant.until("request", State::Progressing, &told(2, words), CLUSTER).await?;
     worker.run(&["mv", "/usr/bin/kubelet.real", "/usr/bin/kubelet"]).await?;
@@ -121,6 +155,192 @@ async fn failures(stack: &mut Stack) -> Outcome {
     tenant.until_gone("request", CLUSTER).await?;
     tenant.assert_hosts_free().await?;
     assert_clean(&stack.servers).await
+}
+
+/// Returns when a program with these arguments runs on the server.
+async fn until_runs(server: &Server, arguments: &str) -> Outcome {
+    let look =
+        format!("timeout 120 bash -c 'until pgrep --full \"^[^ ]*{arguments}\" >/dev/null; do sleep 0.02; done'");
+    server.run(&["bash", "-c", &look]).await.with_context(|| format!("{arguments} was not seen"))?;
+    Ok(())
+}
+
+/// Power is cut while kubeadm runs, on the master and on the worker, and the worker's agent is stopped before: each is told
+/// by name and fails the request at its deadline, and nobody has to do more than to switch it on again.
+async fn cut_off(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "halfway", 2).await?;
+    let (master, worker) = (stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?);
+    tenant.template("short", json!({"timeouts": {"controlPlane": "20s", "workers": "10s"}})).await?;
+    let heartbeat = stack.bed.byoh_dialect() == Some(ByohDialect::Platform9);
+    let told = if heartbeat { "is not alive: HeartbeatTimeout" } else { "its agent has been given the" };
+    let silent = |number: u32| format!("host {number} ({}): {told}", tenant.host(number));
+
+    tenant.apply(&tenant.request_for("short", "request", &[1], &[2])).await?;
+    until_runs(master, "kubeadm init").await?;
+    master.power_off().await?;
+    worker.run(&["systemctl", "stop", "byoh-hostagent"]).await?;
+    tenant.until("request", State::Failed, &silent(1), CLUSTER).await?;
+    master.power_on().await?;
+
+    tenant.until("request", State::Failed, &silent(2), CLUSTER).await?;
+    worker.run(&["systemctl", "start", "byoh-hostagent"]).await?;
+    until_runs(worker, "kubeadm join").await?;
+    // What is told stays: upstream's agent reports once, at the end.
+    worker.power_off().await?;
+    worker.power_on().await?;
+
+    tenant.until("request", State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
+    assert_dns(&tenant, "request", worker.name()).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    assert_clean(&stack.servers).await
+}
+
+fn token_in(text: &str) -> anyhow::Result<&str> {
+    text.split_once("token: ").and_then(|(_, rest)| rest.split_whitespace().next()).context("no token")
+}
+
+/// Two kinds of bootstrap tokens can be wrong: the agent's, so that there is no host, and kubeadm's, so that it cannot join.
+async fn wrong_tokens(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "token", 1).await?;
+    let name = tenant.namespace.clone();
+    let worker = stack.rack_up(&name, &name, 2..=2, false).await?.remove(0);
+    let right = stack.bed.bootstrap_kubeconfig(&name, worker.name()).await?;
+    let token = token_in(&right)?;
+    let (id, _) = token.split_once('.').context("no token id")?;
+    worker.write("etc/byoh/bootstrap.conf", &right.replace(token, &format!("{id}.0123456789abcdef"))).await?;
+    worker.power_on().await?;
+    tenant.apply(&tenant.request("request", "token", &[1], &[2])).await?;
+    let told = format!("host 2 ({}) is not registered in namespace {name}", worker.name());
+    tenant.until("request", State::Pending, &told, SOON).await?;
+    // The cause is where the runbook sends people.
+    let cause =
+        "timeout 60 bash -c 'until journalctl --unit byoh-hostagent | grep -q Unauthorized; do sleep 0.5; done'";
+    worker.run(&["bash", "-c", cause]).await?;
+    worker.power_off().await?;
+    worker.write("etc/byoh/bootstrap.conf", &right).await?;
+    worker.power_on().await?;
+    tenant.until("request", State::Progressing, "", CLUSTER).await?;
+
+    // kubeadm looks for its token for five minutes, by its own default.
+    worker.run(&["systemctl", "stop", "byoh-hostagent"]).await?;
+    let has_script = |host: Option<&ByoHost>| host.is_some_and(|host| host.spec.bootstrap_secret.is_some());
+    let host = wait(tenant.byohosts(), worker.name(), "a bootstrap script", CLUSTER, has_script).await?;
+    let secret = host.and_then(|host| host.spec.bootstrap_secret).context("no bootstrap script")?.name;
+    let secrets: Api<Secret> = Api::namespaced(stack.bed.admin(), &name);
+    let script = secrets.get(&secret).await?.data.and_then(|mut data| data.remove("value")).context("no script")?;
+    let script = String::from_utf8(script.0)?;
+    let token = token_in(&script)?;
+    let put = async |text: String| {
+        let patch = json!({"data": {"value": k8s_openapi::ByteString(text.into_bytes())}});
+        secrets.patch(&secret, &PatchParams::default(), &Patch::Merge(patch)).await
+    };
+    put(script.replace(token, "aaaaaa.0123456789abcdef")).await?;
+    worker.run(&["systemctl", "start", "byoh-hostagent"]).await?;
+    let told = format!("host 2 ({}): bootstrap failed: kubeadm join: ", worker.name());
+    let failed = tenant.until("request", State::Progressing, &told, 2 * CLUSTER).await?;
+    let message = failed.status.context("no status")?.provisioning_status.provisioning_message;
+    ensure!(message.contains("couldn't validate the identity of the API Server"), "{message}");
+    put(script.clone()).await?;
+    // Or else it comes to that only when kubeadm has waited another five minutes.
+    worker.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
+    tenant.until("request", State::Fulfilled, "1 master, 1 worker", 3 * CLUSTER).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    assert_clean(&stack.servers).await
+}
+
+/// Where the servers have kubelet, kubeadm and kubectl; `/usr/bin` has links to these.
+const FOLDER: &str = "/opt/kubernetes/v1.33.13";
+/// Makes Debian packages of kubelet and kubeadm, and a repository of these, which nobody has signed.
+const INTO_PACKAGES: &str = r#"
+set -euo pipefail
+rm /usr/bin/kube{let,adm}
+mkdir -p /srv/repository
+cd /srv/repository
+for program in kubelet kubeadm; do
+    mkdir -p "/tmp/$program/DEBIAN" "/tmp/$program/usr/bin"
+    cp "/opt/kubernetes/v1.33.13/$program" "/tmp/$program/usr/bin/"
+    cat >"/tmp/$program/DEBIAN/control" <<END
+Package: $program
+Version: 1.33.13-1.1
+Architecture: all
+Maintainer: nobody <nobody@example.org>
+Description: for a test
+END
+    dpkg-deb --build -Znone "/tmp/$program" "$program.deb" >/dev/null
+    cat >>Packages <<END
+$(dpkg-deb --field "$program.deb")
+Filename: ./$program.deb
+Size: $(stat -c %s "$program.deb")
+SHA256: $(sha256sum "$program.deb" | cut -d ' ' -f 1)
+
+END
+    rm -r "/tmp/$program"
+done
+cat >/etc/apt/apt.conf.d/unsigned <<END
+Acquire::AllowInsecureRepositories "true";
+APT::Get::AllowUnauthenticated "true";
+END
+"#;
+
+/// Side by side, a cluster of one server for each way.
+async fn every_way(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "ways", 3).await?;
+    stack.power_on("ways", "ways", 4..=4, true).await?;
+    let installer = |source: Value| json!({"install": {"method": "installer", "installer": source}});
+    tenant.template("files", installer(json!({"source": "files"}))).await?;
+    let packages = json!({"source": "packages", "packages": {"deb": "file:/srv/repository"}});
+    tenant.template("packages", installer(packages)).await?;
+    let bundle = json!({"method": "bundle", "bundle": {"repo": "registry.invalid/byoh"}});
+    tenant.template("bundle", json!({"install": bundle})).await?;
+    tenant.template("none", json!({"install": {"method": "none"}})).await?;
+    let server = |number: u32| stack.server(&tenant.host(number));
+    server(1)?.run(&["bash", "-c", "rm /usr/bin/kube{let,adm,ctl}"]).await?;
+    server(2)?.run(&["bash", "-c", INTO_PACKAGES]).await?;
+    let ways = [("files", 1), ("packages", 2), ("bundle", 3), ("none", 4)];
+    for (way, number) in ways {
+        tenant.apply(&tenant.request_for(way, way, &[number], &[])).await?;
+    }
+    // A bundle is pulled from a registry, which nobody reaches from here.
+    let (state, told) = match stack.bed.byoh_dialect() {
+        Some(ByohDialect::Platform9) => {
+            (State::Progressing, format!("host 3 ({}): installation of Kubernetes failed", tenant.host(3)))
+        }
+        _ => (State::Pending, "ClusterTemplate bundle-v1 uses install.method bundle".to_owned()),
+    };
+    tenant.until("bundle", state, &told, CLUSTER).await?;
+    for way in ["files", "packages", "none"] {
+        tenant.until(way, State::Fulfilled, "1 master, 0 workers", 2 * CLUSTER).await?;
+    }
+    for (way, _) in ways {
+        tenant.delete(way).await?;
+    }
+    for (way, _) in ways {
+        tenant.until_gone(way, CLUSTER).await?;
+    }
+    tenant.assert_hosts_free().await?;
+    // Without an installer nobody cleans; the next bootstrap fails, resets, and succeeds.
+    let cleaned: Vec<_> = stack.servers.iter().filter(|server| server.name() != tenant.host(4)).cloned().collect();
+    assert_clean(&cleaned).await?;
+    // A link to kubeadm stays, which the agent may still need, until the next installation.
+    let left = "compgen -G '/usr/local/bin/kube[!a]*'; compgen -G '/etc/apt/sources.list.d/o2ims*'; true";
+    for number in [1, 2] {
+        let left = server(number)?.run(&["bash", "-c", left]).await?;
+        ensure!(left.is_empty(), "on {} is left:\n{left}", tenant.host(number));
+    }
+    let other = format!("cp {FOLDER}/* /usr/bin/ && printf '#!/bin/sh\\necho v1.30.0\\n' >{FOLDER}/kubeadm");
+    server(1)?.run(&["bash", "-c", &other]).await?;
+    tenant.apply(&tenant.request("preinstalled", "preinstalled", &[1], &[])).await?;
+    tenant.apply(&tenant.request_for("none", "again", &[4], &[])).await?;
+    for name in ["preinstalled", "again"] {
+        tenant.until(name, State::Fulfilled, "1 master, 0 workers", CLUSTER).await?;
+        tenant.delete(name).await?;
+        tenant.until_gone(name, CLUSTER).await?;
+    }
+    Ok(())
 }
 
 async fn three_masters(stack: &mut Stack) -> Outcome {

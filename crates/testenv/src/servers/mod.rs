@@ -16,6 +16,8 @@ pub use layers::Unfetched;
 pub use rack::{GATEWAY, Rack};
 pub use server::{AgentSetup, Server};
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::binaries::Cache;
@@ -27,6 +29,29 @@ use crate::progress::Progress;
 /// When there is no place for the cache.
 pub fn obstacle() -> Result<Option<String>> {
     Ok(support::obstacle(Cache::new(Progress::new(|_| ()))?.root()))
+}
+
+/// Set by `mgmt.sh` to the reason why there are no servers, where they could not be made.
+const NO_SERVERS: &str = "O2IMS_NO_SERVERS";
+
+/// Why tests that need servers are left out; `None` when they are not.
+///
+/// # Errors
+/// As [`obstacle`].
+pub fn left_out() -> Result<Option<String>> {
+    match std::env::var(NO_SERVERS).ok().filter(|why| !why.is_empty()) {
+        Some(told) => Ok(Some(told)),
+        None if !support::has_own_network() => Ok(Some("this network is the machine's own".to_owned())),
+        None => obstacle(),
+    }
+}
+
+/// Where racks keep the servers' disks, a folder for each rack.
+///
+/// # Errors
+/// When there is no place for the cache.
+pub fn racks() -> Result<PathBuf> {
+    Ok(Cache::new(Progress::new(|_| ()))?.root().join(rack::FOLDER))
 }
 
 /// Makes everything that needs a network and is not in the cache yet.

@@ -22,6 +22,8 @@ use crate::progress::Progress;
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Of the LAN.
 pub(crate) const PREFIX: u8 = 24;
+/// Of the racks, in the cache.
+pub(crate) const FOLDER: &str = "racks";
 const BRIDGE: &str = "lan0";
 /// Begins the names of racks' folders and control groups.
 const NAME: &str = "o2ims-rack-";
@@ -60,7 +62,7 @@ impl Rack {
             bail!("this machine cannot have servers: {obstacle}");
         }
         let hierarchies = Hierarchies::of_machine()?;
-        let racks = cache.root().join("racks");
+        let racks = cache.root().join(FOLDER);
         fs::create_dir_all(&racks)?;
         sweep(&racks, &hierarchies).await;
         let layers = Layers::get(&cache).await?;

@@ -1,6 +1,7 @@
 //! Whether this machine can have servers.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -25,7 +26,29 @@ pub(crate) fn obstacle(cache: &Path) -> Option<String> {
     if let Err(error) = Hierarchies::of_machine().and_then(|hierarchies| hierarchies.try_out()) {
         return Some(format!("{error:#}"));
     }
-    overlay(cache).or_else(network)
+    overlay(cache).or_else(network).or_else(inotify)
+}
+
+/// Instances of inotify that four servers with two clusters take, 27 on a master and 14 on a worker, and the control plane.
+const INOTIFY: usize = 100;
+
+/// Every systemd, kubelet and API server watches files; where instances run out, kubelets end with "too many open files".
+/// All of root's count, so from within a namespace this cannot be told.
+fn inotify() -> Option<String> {
+    const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
+    if has_own_network() {
+        return None;
+    }
+    let limit: usize = fs::read_to_string(LIMIT).ok()?.trim().parse().ok()?;
+    let is_inotify =
+        |file: &fs::DirEntry| fs::read_link(file.path()).is_ok_and(|to| to == Path::new("anon_inode:inotify"));
+    let of_root = |process: &fs::DirEntry| process.metadata().is_ok_and(|of| of.uid() == 0);
+    let processes = fs::read_dir("/proc").ok()?.flatten().filter(of_root);
+    let files = processes.filter_map(|process| fs::read_dir(process.path().join("fd")).ok()).flatten().flatten();
+    let free = limit.saturating_sub(files.filter(is_inotify).count());
+    (free < INOTIFY).then(|| {
+        format!("of {limit} inotify instances {free} are free, and servers need {INOTIFY}: sysctl -w fs.inotify.max_user_instances=1024")
+    })
 }
 
 /// Whether a program is in PATH.

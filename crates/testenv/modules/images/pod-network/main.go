@@ -24,9 +24,6 @@ import (
 
 const configuration = "/etc/cni/net.d/10-pod-network.conflist"
 
-// Routes of this program: nothing else uses the number on a test server.
-const protocol netlink.RouteProtocol = 77
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -101,7 +98,7 @@ func routeTo(node *corev1.Node) *netlink.Route {
 	}
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
-			return &netlink.Route{Dst: pods, Gw: net.ParseIP(address.Address), Protocol: protocol}
+			return &netlink.Route{Dst: pods, Gw: net.ParseIP(address.Address)}
 		}
 	}
 	return nil
