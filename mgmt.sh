@@ -28,6 +28,10 @@ usage: ./mgmt.sh COMMAND
   sandbox down                stop it, and remove what a crashed one has left
   test                        all tests but the slow ones
   test --all                  all tests
+  bench                       how long a cluster takes on real servers, beside kubeadm by hand and plain Cluster API
+                              objects, in one run; some 20 minutes
+      --rounds N --three-masters N
+                              how many clusters of either size are made; 5 and 4
 
 Installing a management cluster on servers is not there yet; README.md says how to use the operator on an existing one.
 
@@ -444,6 +448,18 @@ run_tests() {
     exec cargo test --locked --workspace "${slow[@]}"
 }
 
+bench() {
+    say "bench: $(byoh)"
+    check_prerequisites
+    say "building (some minutes the first time) ..."
+    tied cargo build --locked --quiet -p o2ims-operator -p bench -p testenv --bins
+    why_simulated=$("$programs/testenv" check-servers 2>&1) || die "real servers are measured: ${why_simulated#error: }"
+    build_control_plane
+    prepare_servers
+    [ "$hosts" = servers ] || exit 1
+    exec scripts/in-own-namespace "$programs/bench" "$@"
+}
+
 if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
     O2IMS_BYOH_CHECKOUT=$(realpath "$O2IMS_BYOH_CHECKOUT")
     export O2IMS_BYOH_CHECKOUT
@@ -462,6 +478,10 @@ host)
 test)
     shift
     run_tests "$@"
+    ;;
+bench)
+    shift
+    bench "$@"
     ;;
 *)
     usage >&2

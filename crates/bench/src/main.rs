@@ -1,0 +1,129 @@
+//! `./mgmt.sh bench`: how long a cluster takes on real servers by a ProvisioningRequest, beside the same cluster by plain
+//! Cluster API objects and by kubeadm typed by hand, one after the other in one run. Prints tables of seconds and ratios.
+
+mod by_hand;
+mod by_request;
+mod plain;
+mod table;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::PostParams;
+use kube::core::ObjectMeta;
+use sandbox::{Stack, StackOptions};
+
+use table::Table;
+
+/// Kubernetes of all clusters.
+const VERSION: &str = "v1.33.13";
+/// How long anything may take that is waited for.
+const LIMIT: Duration = Duration::from_secs(300);
+
+#[derive(Parser)]
+#[command(version, about = "Time to cluster on real servers, beside kubeadm by hand and plain Cluster API objects")]
+struct Arguments {
+    /// How many clusters of one master and one worker are made in each way.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=20))]
+    rounds: u8,
+    /// How many clusters of three masters and one worker are made and deleted by requests.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=20))]
+    three_masters: u8,
+}
+
+/// Of one cluster.
+struct Times {
+    /// From the first command until every node is Ready.
+    up: Duration,
+    /// From the deletion until every host is free.
+    down: Duration,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("FAILED: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name("o2ims-operator");
+    ensure!(program.is_file(), "{} is missing; cargo build -p o2ims-operator makes it", program.display());
+    let options = StackOptions::new(program).with_servers();
+    let mut stack = Stack::start(options, |line| eprintln!("{line}")).await?;
+    let measured = tokio::select! {
+        measured = measure(&mut stack, arguments) => measured,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),
+    };
+    let stopped = stack.stop().await.context("stopping");
+    println!("{}", measured?);
+    stopped
+}
+
+async fn measure(stack: &mut Stack, arguments: &Arguments) -> anyhow::Result<String> {
+    for namespace in [by_request::NAMESPACE, by_request::THREE, plain::NAMESPACE] {
+        prepare(stack, namespace).await?;
+    }
+    let (mut up, mut down) = (Table::default(), Table::default());
+    stack.power_on(by_request::NAMESPACE, by_request::NAMESPACE, 1..=2, false).await?;
+    for round in 0..arguments.rounds {
+        // Each way comes first as often as the others: what comes first finds cold caches.
+        for turn in 0..3 {
+            let (way, times) = match (round + turn) % 3 {
+                0 => ("kubeadm by hand", by_hand::one_and_one(stack, round).await?),
+                1 => ("plain Cluster API objects", plain::one_and_one(stack, round).await?),
+                _ => ("ProvisioningRequest", by_request::one_and_one(stack, round).await?),
+            };
+            let (up_seconds, down_seconds) = (times.up.as_secs_f32(), times.down.as_secs_f32());
+            eprintln!("{}: {way}: {up_seconds:.1} s, deleted in {down_seconds:.1} s", round + 1);
+            up.add(way, times.up);
+            down.add(way, times.down);
+        }
+    }
+    let mut text = String::new();
+    let first = "kubeadm by hand";
+    if arguments.rounds > 0 {
+        text += &up.print("1 master, 1 worker: seconds from the first command until both nodes are Ready", first);
+        text += &down.print("1 master, 1 worker: seconds from the deletion until both hosts are free", first);
+        text += "\nBy hand there is no BYOH, and `kubeadm reset` leaves more behind than a released host does.\n";
+    }
+    for number in 1..=2 {
+        stack.remove_server(&format!("{}-{number}", by_request::NAMESPACE)).await?;
+    }
+    if arguments.three_masters > 0 {
+        let (mut up, mut down) = (Table::default(), Table::default());
+        stack.power_on(by_request::THREE, by_request::THREE, 1..=4, false).await?;
+        for round in 0..arguments.three_masters {
+            let (times, memory) = by_request::three_and_one(stack, round).await?;
+            let (up_seconds, down_seconds) = (times.up.as_secs_f32(), times.down.as_secs_f32());
+            eprintln!("{}: three masters: {up_seconds:.1} s, deleted in {down_seconds:.1} s", round + 1);
+            up.add("ProvisioningRequest", times.up);
+            down.add("ProvisioningRequest", times.down);
+            if round == 0 {
+                text += &memory;
+            }
+        }
+        text += &up.print("3 masters, 1 worker: seconds until fulfilled", "");
+        text += &down.print("3 masters, 1 worker: seconds from the deletion until every host is free", "");
+    }
+    Ok(text)
+}
+
+/// A namespace with the CNI.
+async fn prepare(stack: &Stack, namespace: &str) -> anyhow::Result<()> {
+    let object = Namespace {
+        metadata: ObjectMeta { name: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        ..Namespace::default()
+    };
+    Api::all(stack.bed.admin()).create(&PostParams::default(), &object).await.context("making a namespace")?;
+    stack.bed.apply_yaml(&stack.hosts().cni().replace("namespace: default", &format!("namespace: {namespace}"))).await
+}

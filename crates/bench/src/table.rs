@@ -1,0 +1,60 @@
+//! Medians and ratios.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Times of several ways, in the order in which they were first measured.
+#[derive(Default)]
+pub struct Table(Vec<(&'static str, Vec<Duration>)>);
+
+impl Table {
+    /// One more time of a way.
+    pub fn add(&mut self, way: &'static str, time: Duration) {
+        match self.0.iter_mut().find(|(name, _)| *name == way) {
+            Some((_, times)) => times.push(time),
+            None => self.0.push((way, vec![time])),
+        }
+    }
+
+    /// A Markdown table; ratios are those of medians, to the way `first`.
+    pub fn print(&self, title: &str, first: &str) -> String {
+        let one = self.0.iter().find(|(way, _)| *way == first).map(|(_, times)| median(times));
+        let mut text =
+            format!("\n{title}\n\n| way | median | least | most | runs | ratio |\n|---|---|---|---|---|---|\n");
+        for (way, times) in &self.0 {
+            let middle = median(times);
+            let ratio = one.map_or_else(|| "-".to_owned(), |one| format!("{:.2}", middle / one));
+            let seconds = || times.iter().map(Duration::as_secs_f64);
+            let (least, most) = (seconds().fold(f64::MAX, f64::min), seconds().fold(0.0, f64::max));
+            let _ = writeln!(text, "| {way} | {middle:.1} | {least:.1} | {most:.1} | {} | {ratio} |", times.len());
+        }
+        text
+    }
+}
+
+/// Seconds.
+fn median(times: &[Duration]) -> f64 {
+    let mut sorted: Vec<_> = times.iter().map(Duration::as_secs_f64).collect();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_those_of_medians() {
+        let mut table = Table::default();
+        for seconds in [9, 1, 2] {
+            table.add("one", Duration::from_secs(seconds));
+        }
+        for seconds in [3, 4] {
+            table.add("other", Duration::from_secs(seconds));
+        }
+        let text = table.print("title", "one");
+        assert!(text.contains("| one | 2.0 | 1.0 | 9.0 | 3 | 1.00 |"), "{text}");
+        assert!(text.contains("| other | 3.5 | 3.0 | 4.0 | 2 | 1.75 |"), "{text}");
+    }
+}
