@@ -285,7 +285,7 @@ async fn installing(stack: &Shared, name: &str, install: Value) -> anyhow::Resul
 async fn installer(stack: Shared) -> Outcome {
     let files = json!({"path": "/srv/kubernetes/VERSION"});
     let install = json!({"method": "installer", "installer": {"source": "files", "files": files}});
-    let (tenant, request) = installing(&stack, "installed", install).await?;
+    let (tenant, request) = installing(&stack, "installed", install.clone()).await?;
     let before = tenant.inventory().await?;
     tenant.apply(&request).await?;
     tenant.until("installed", State::Fulfilled, "", CLUSTER).await?;
@@ -303,6 +303,7 @@ async fn installer(stack: Shared) -> Outcome {
     }
     let is_new = |host: Option<&ByoHost>| script_of(host).is_some_and(|script| Some(&script) != old.as_ref());
     wait(tenant.byohosts(), &tenant.host(2), "another install script", CLUSTER, is_new).await?;
+    tenant.template("installs", json!({"install": install})).await?;
     tenant.apply(&request).await?;
     tenant.until("installed", State::Fulfilled, "", CLUSTER).await?;
     for number in 1..=2 {
