@@ -17,18 +17,19 @@ usage: ./mgmt.sh COMMAND
                               hosts, and the example request, followed until its cluster is there
   sandbox --once              the same, then delete the request, check that nothing is left of it, and stop
       --simulated             with either: take SIMULATED hosts. Without it they are servers made of namespaces, in which
-                              the real agent, containerd and kubelet run, where the machine permits that
+                              the real agent, containerd and kubelet run, where the machine permits that (as root)
   sandbox status              what is there
   sandbox kubectl ARGUMENT... kubectl for the management cluster
   sandbox kubectl --cluster [NAMESPACE/]NAME ARGUMENT...
                               kubectl for a cluster that a request has made
-  host NAME ssh [COMMAND...]  a shell on a server of the sandbox
+  host NAME ssh [PROGRAM ARGUMENT...]
+                              a shell, or a program, on a server of the sandbox, once that is up
   host NAME logs              what its agent, kubelet and containerd say; Ctrl-C ends it
   host NAME off | on          cut its power; switch it on again
   sandbox down                stop it, and remove what a crashed one has left
   test                        all tests but the slow ones
   test --all                  all tests
-  bench                       how long a cluster takes on real servers, beside kubeadm by hand and plain Cluster API
+  bench                       how long a cluster takes on servers of namespaces, beside kubeadm by hand and plain Cluster API
                               objects, in one run; some 20 minutes
       --rounds N --three-masters N
                               how many clusters of either size are made; 5 and 4

@@ -54,7 +54,7 @@ impl Hosts {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Simulated => "SIMULATED",
-            Self::Servers => "real",
+            Self::Servers => "server of namespaces",
         }
     }
 

@@ -119,18 +119,19 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
         stack = started => stack?,
         () = stop.asked() => return Ok(Ending::Interrupted),
     };
-    let control = match &arguments.state_dir {
-        Some(folder) if arguments.servers => {
-            control::open(folder).inspect_err(|error| say(&format!("./mgmt.sh host will not work: {error:#}"))).ok()
-        }
-        _ => None,
-    };
     let result = tokio::select! {
         result = stay(&mut stack, arguments, begun) => result.map(|()| Ending::Finished),
         ending = async { stop.asked().await; Ending::Interrupted } => Ok(ending),
     };
     let result = match result {
         Ok(Ending::Finished) if !arguments.once => {
+            let control = match &arguments.state_dir {
+                Some(folder) if arguments.servers => control::open(folder)
+                    .inspect_err(|error| say(&format!("./mgmt.sh host will not work: {error:#}")))
+                    .ok(),
+                _ => None,
+            };
+            say(UP);
             let servers = stack.servers.clone();
             let control = async {
                 match &control {
@@ -171,7 +172,6 @@ async fn stay(stack: &mut Stack, arguments: &RunArguments, begun: Instant) -> an
     tour::tour(stack, arguments.once, begun).await?;
     if !arguments.once {
         stack.site.watch_failures("default", hostsim::FAILURES_CONFIG_MAP);
-        say(UP);
     }
     Ok(())
 }

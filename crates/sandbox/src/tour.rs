@@ -38,7 +38,7 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
         Hosts::Servers => stack.power_on(NAMESPACE, "target", 1..=HOSTS, false).await?,
     }
     let kind = stack.hosts().name();
-    say_at(begun, &format!("{HOSTS} {kind} hosts are registered: target-1 to target-{HOSTS}"));
+    say_at(begun, &format!("{HOSTS} hosts are registered ({kind}): target-1 to target-{HOSTS}"));
     let client = stack.bed.admin();
     let before = if once { settled(&client).await? } else { BTreeSet::new() };
     let start = begun.elapsed();

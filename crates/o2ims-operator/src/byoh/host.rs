@@ -58,9 +58,13 @@ pub struct ByoHostStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What the agent found out about the server; that it is there is what counts.
+/// What the agent found out about the server. A host without it was never heard of.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct HostInfo {}
+pub struct HostInfo {
+    /// The operating system, for people.
+    #[serde(default, rename = "osimage")]
+    pub os_image: String,
+}
 
 /// A network card.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -154,17 +154,15 @@ fn progress(
             return (State::Failed, failure);
         }
         let message = if host.bootstrapped() {
-            "its bootstrap script has run; waiting for its node to appear"
+            "its bootstrap script has run; waiting for its node to appear".to_owned()
         } else if host.spec.installation_secret.is_some() && !host.installed() {
-            "its agent has been given the install script and has not reported back yet"
-        } else if host.waits_for_installer() && observed.install().method == InstallMethod::Installer {
-            "its agent waits for the install script"
+            "its agent has been given the install script and has not reported back yet".to_owned()
         } else if host.waits_for_installer() {
-            "its agent waits for an installer; with install.method none it has to be started with --skip-installation"
+            waits_for_installer(host, observed.install().method)
         } else {
-            "its agent has been given the bootstrap script and has not reported back yet"
+            "its agent has been given the bootstrap script and has not reported back yet".to_owned()
         };
-        return (State::Bootstrapping, message.to_owned());
+        return (State::Bootstrapping, message);
     };
     if node.name != host.name_any() {
         return (State::Failed, format!("its Machine {} has become node {}", machine.name_any(), node.name));
@@ -181,4 +179,20 @@ fn progress(
         return (State::Joined, format!("its node runs Kubernetes {running}, asked for {wanted}"));
     }
     (State::Ready, String::new())
+}
+
+fn waits_for_installer(host: &ByoHost, method: InstallMethod) -> String {
+    let waits = "its agent waits for";
+    match method {
+        InstallMethod::Installer => format!("{waits} the install script"),
+        InstallMethod::None => {
+            format!("{waits} an installer; with install.method none it has to be started with --skip-installation")
+        }
+        InstallMethod::Bundle => {
+            let system = host.status.host_info.as_ref().map(|info| info.os_image.as_str()).unwrap_or_default();
+            format!(
+                "{waits} BYOH's install script, which BYOH makes for the systems of its bundles only; this is {system}"
+            )
+        }
+    }
 }

@@ -304,10 +304,10 @@ async fn every_way(stack: &mut Stack) -> Outcome {
     for (way, number) in ways {
         tenant.apply(&tenant.request_for(way, way, &[number], &[])).await?;
     }
-    // A bundle is pulled from a registry, which nobody reaches from here.
+    // There are no bundles for the servers' system.
     let (state, told) = match stack.bed.byoh_dialect() {
         Some(ByohDialect::Platform9) => {
-            (State::Progressing, format!("host 3 ({}): installation of Kubernetes failed", tenant.host(3)))
+            (State::Progressing, format!("host 3 ({}): its agent waits for BYOH's install script", tenant.host(3)))
         }
         _ => (State::Pending, "ClusterTemplate bundle-v1 uses install.method bundle".to_owned()),
     };
