@@ -1,0 +1,3 @@
+//! O-Clouds, and how they are reached.
+
+pub mod kubeconfig;
