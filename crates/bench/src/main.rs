@@ -94,7 +94,7 @@ async fn measure(stack: &mut Stack, arguments: &Arguments) -> anyhow::Result<Str
     if arguments.rounds > 0 {
         text += &up.print("1 master, 1 worker: seconds from the first command until both nodes are Ready", first);
         text += &down.print("1 master, 1 worker: seconds from the deletion until both hosts are free", first);
-        text += "\nBy hand there is no BYOH, and `kubeadm reset` leaves more behind than a released host does.\n";
+        text += "\nBy hand there is only `kubeadm reset`; with plain objects the old node runs on. A request's hosts are clean.\n";
     }
     for number in 1..=2 {
         stack.remove_server(&format!("{}-{number}", by_request::NAMESPACE)).await?;
