@@ -6,15 +6,12 @@ mod by_request;
 mod plain;
 mod table;
 
+use std::fmt;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
-use kube::api::PostParams;
-use kube::core::ObjectMeta;
 use sandbox::{Stack, StackOptions};
 
 use table::Table;
@@ -41,6 +38,12 @@ struct Times {
     up: Duration,
     /// From the deletion until every host is free.
     down: Duration,
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s, deleted in {:.1} s", self.up.as_secs_f32(), self.down.as_secs_f32())
+    }
 }
 
 #[tokio::main]
@@ -71,7 +74,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn measure(stack: &mut Stack, arguments: &Arguments) -> anyhow::Result<String> {
     for namespace in [by_request::NAMESPACE, by_request::THREE, plain::NAMESPACE] {
-        prepare(stack, namespace).await?;
+        stack.make_namespace(namespace).await?;
+        stack.apply_cni(namespace).await?;
     }
     let (mut up, mut down) = (Table::default(), Table::default());
     stack.power_on(by_request::NAMESPACE, by_request::NAMESPACE, 1..=2, false).await?;
@@ -83,8 +87,7 @@ async fn measure(stack: &mut Stack, arguments: &Arguments) -> anyhow::Result<Str
                 1 => ("plain Cluster API objects", plain::one_and_one(stack, round).await?),
                 _ => ("ProvisioningRequest", by_request::one_and_one(stack, round).await?),
             };
-            let (up_seconds, down_seconds) = (times.up.as_secs_f32(), times.down.as_secs_f32());
-            eprintln!("{}: {way}: {up_seconds:.1} s, deleted in {down_seconds:.1} s", round + 1);
+            eprintln!("{}: {way}: {times}", round + 1);
             up.add(way, times.up);
             down.add(way, times.down);
         }
@@ -104,8 +107,7 @@ async fn measure(stack: &mut Stack, arguments: &Arguments) -> anyhow::Result<Str
         stack.power_on(by_request::THREE, by_request::THREE, 1..=4, false).await?;
         for round in 0..arguments.three_masters {
             let (times, memory) = by_request::three_and_one(stack, round).await?;
-            let (up_seconds, down_seconds) = (times.up.as_secs_f32(), times.down.as_secs_f32());
-            eprintln!("{}: three masters: {up_seconds:.1} s, deleted in {down_seconds:.1} s", round + 1);
+            eprintln!("{}: three masters: {times}", round + 1);
             up.add("ProvisioningRequest", times.up);
             down.add("ProvisioningRequest", times.down);
             if round == 0 {
@@ -116,14 +118,4 @@ async fn measure(stack: &mut Stack, arguments: &Arguments) -> anyhow::Result<Str
         text += &down.print("3 masters, 1 worker: seconds from the deletion until every host is free", "");
     }
     Ok(text)
-}
-
-/// A namespace with the CNI.
-async fn prepare(stack: &Stack, namespace: &str) -> anyhow::Result<()> {
-    let object = Namespace {
-        metadata: ObjectMeta { name: Some(namespace.to_owned()), ..ObjectMeta::default() },
-        ..Namespace::default()
-    };
-    Api::all(stack.bed.admin()).create(&PostParams::default(), &object).await.context("making a namespace")?;
-    stack.bed.apply_yaml(&stack.hosts().cni().replace("namespace: default", &format!("namespace: {namespace}"))).await
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::future::try_join_all;
-use kube::core::DynamicObject;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::PostParams;
+use kube::core::{DynamicObject, ObjectMeta};
 use kube::runtime::wait::await_condition;
 use tokio::time::timeout;
 
@@ -145,6 +148,26 @@ impl Stack {
             operator.crash().await?;
         }
         self.start_operator().await
+    }
+
+    /// Makes a namespace for requests and hosts.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn make_namespace(&self, name: &str) -> anyhow::Result<()> {
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let object = Namespace { metadata, ..Namespace::default() };
+        Api::all(self.bed.admin()).create(&PostParams::default(), &object).await.context("making the namespace")?;
+        Ok(())
+    }
+
+    /// Puts the hosts' CNI into a namespace, which needs Cluster API.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn apply_cni(&self, namespace: &str) -> anyhow::Result<()> {
+        let cni = self.hosts.cni().replace("namespace: default", &format!("namespace: {namespace}"));
+        self.bed.apply_yaml(&cni).await
     }
 
     /// Registers simulated hosts `<prefix>-<number>` with `host-id` `<number>`.

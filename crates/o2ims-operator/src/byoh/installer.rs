@@ -53,11 +53,10 @@ pub fn equipment(
         return None;
     }
     let (namespace, name) = (host.namespace()?, host.name_any());
-    let role = host.labels().get(names::ROLE_LABEL).map(String::as_str).unwrap_or_default();
     let is_network =
         |text: &&String| text.chars().all(|character| character.is_ascii_hexdigit() || ".:/".contains(character));
     let pods = pods.iter().filter(is_network).cloned().collect::<Vec<_>>().join(" ");
-    let values = Values { installer, version, machine, role, namespace: &namespace, host: &name, pods };
+    let values = Values { installer, version, machine, namespace: &namespace, host: &name, pods };
     // A name of its own for each machine: a deletion that is meant for the former one cannot hit it.
     let secret_name = names::install_secret(&name, machine);
     let secret = json!({
@@ -103,7 +102,6 @@ struct Values<'a> {
     installer: &'a Installer,
     version: &'a str,
     machine: &'a str,
-    role: &'a str,
     namespace: &'a str,
     host: &'a str,
     pods: String,
@@ -122,7 +120,6 @@ impl Values<'_> {
         [
             ("@VERSION@", self.version.to_owned()),
             ("@MACHINE@", self.machine.to_owned()),
-            ("@ROLE@", self.role.to_owned()),
             ("@NAMESPACE@", self.namespace.to_owned()),
             ("@HOST@", self.host.to_owned()),
             ("@SOURCE@", source.to_owned()),

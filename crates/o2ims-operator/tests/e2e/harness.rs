@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
+use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::KubeConfigOptions;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -270,20 +270,14 @@ impl Tenant {
     }
 
     async fn in_namespace(stack: &Stack, namespace: &str) -> anyhow::Result<Self> {
-        let client = stack.bed.admin();
-        let object = Namespace {
-            metadata: kube::core::ObjectMeta { name: Some(namespace.to_owned()), ..Default::default() },
-            ..Default::default()
-        };
-        Api::all(client.clone()).create(&PostParams::default(), &object).await.context("making the namespace")?;
-        Ok(Self { namespace: namespace.to_owned(), client, hosts: stack.hosts() })
+        stack.make_namespace(namespace).await?;
+        Ok(Self { namespace: namespace.to_owned(), client: stack.bed.admin(), hosts: stack.hosts() })
     }
 
     /// CNI and hosts, which need Cluster API and BYOH.
     pub async fn equip(&self, stack: &Stack, hosts: u32) -> Outcome {
         let namespace = &self.namespace;
-        let cni = self.hosts.cni().replace("namespace: default", &format!("namespace: {namespace}"));
-        stack.bed.apply_yaml(&cni).await?;
+        stack.apply_cni(namespace).await?;
         if hosts > 0 {
             stack.register(namespace, namespace, 1..=hosts).await?;
         }
