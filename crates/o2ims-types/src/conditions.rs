@@ -46,3 +46,61 @@ pub mod reason {
     /// Nothing to do.
     pub const IDLE: &str = "Idle";
 }
+
+/// Conditions and reasons of the SMO's objects, beside those above.
+pub mod focom {
+    /// Stage of a FocomProvisioningRequest: it is right as far as the SMO can know, and may go where it wants.
+    pub const VALIDATED: &str = super::VALIDATED;
+    /// Stage of a FocomProvisioningRequest: the O-Cloud answers.
+    pub const O_CLOUD_AVAILABLE: &str = "OCloudAvailable";
+    /// Stage of a FocomProvisioningRequest: the O-Cloud has it as it stands at the SMO.
+    pub const SYNCED: &str = "Synced";
+
+    /// Reasons, CamelCase as the Kubernetes API conventions want them.
+    pub mod reason {
+        /// The O-Cloud can be used.
+        pub const READY: &str = "Ready";
+        /// The first answer has not come yet.
+        pub const CONNECTING: &str = "Connecting";
+        /// There is no such Secret, or it has no kubeconfig.
+        pub const SECRET_MISSING: &str = "SecretMissing";
+        /// The operator may not read the Secret, or may not read it for this OCloud.
+        pub const SECRET_NOT_ALLOWED: &str = "SecretNotAllowed";
+        /// The kubeconfig has something that is not allowed, or lacks something.
+        pub const KUBECONFIG_REFUSED: &str = "KubeconfigRefused";
+        /// The O-Cloud does not answer.
+        pub const UNREACHABLE: &str = "Unreachable";
+        /// The O-Cloud's certificate, or ours, is not believed.
+        pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
+        /// The O-Cloud does not know us.
+        pub const UNAUTHORIZED: &str = "Unauthorized";
+        /// The O-Cloud knows us, and does not let us do this.
+        pub const FORBIDDEN: &str = "Forbidden";
+        /// The O-Cloud has no ProvisioningRequests.
+        pub const API_MISSING: &str = "ApiMissing";
+        /// There is no such OCloud, or this namespace may not use it.
+        pub const O_CLOUD_UNKNOWN: &str = "OCloudUnknown";
+        /// The namespace takes no requests from this one.
+        pub const NOT_ALLOWED: &str = "NotAllowed";
+        /// The parameters are not what the template's schema says.
+        pub const INVALID: &str = super::super::reason::INVALID;
+        /// The TemplateInfo has no usable schema.
+        pub const TEMPLATE_INVALID: &str = "TemplateInvalid";
+        /// The O-Cloud has a ProvisioningRequest of that name, which is not this request's.
+        pub const NAME_TAKEN: &str = super::super::reason::NAME_TAKEN;
+        /// The O-Cloud refuses the ProvisioningRequest.
+        pub const REFUSED: &str = "Refused";
+        /// The O-Cloud says that the request has failed.
+        pub const REMOTE_FAILED: &str = "RemoteFailed";
+        /// On the way.
+        pub const IN_PROGRESS: &str = super::super::reason::IN_PROGRESS;
+        /// Done.
+        pub const SUCCEEDED: &str = super::super::reason::SUCCEEDED;
+        /// The request is being deleted.
+        pub const DELETING: &str = super::super::reason::DELETING;
+        /// Not looked at, because an earlier stage is not done.
+        pub const WAITING: &str = super::super::reason::WAITING;
+        /// Nothing to do.
+        pub const IDLE: &str = super::super::reason::IDLE;
+    }
+}

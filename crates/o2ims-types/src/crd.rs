@@ -4,14 +4,23 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
-use crate::{ClusterTemplate, ProvisioningRequest};
+use crate::{ClusterTemplate, FocomProvisioningRequest, OCloud, ProvisioningRequest, TemplateInfo};
 
-/// Every CRD of the O-Cloud side, as JSON, in the order in which they are applied.
+/// Every CRD, as JSON: the O-Cloud's two, then the SMO's three.
 ///
 /// # Errors
 /// When a definition cannot be serialised, which is a defect.
 pub fn all() -> Result<Vec<Value>, serde_json::Error> {
-    [ProvisioningRequest::crd(), ClusterTemplate::crd()].iter().map(shipped).collect()
+    [
+        ProvisioningRequest::crd(),
+        ClusterTemplate::crd(),
+        FocomProvisioningRequest::crd(),
+        OCloud::crd(),
+        TemplateInfo::crd(),
+    ]
+    .iter()
+    .map(shipped)
+    .collect()
 }
 
 fn shipped(crd: &CustomResourceDefinition) -> Result<Value, serde_json::Error> {

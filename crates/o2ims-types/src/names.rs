@@ -38,6 +38,42 @@ pub const ROLE_CONTROL_PLANE: &str = "control-plane";
 /// Value of [`ROLE_LABEL`] for workers.
 pub const ROLE_WORKER: &str = "worker";
 
+/// Names of the SMO's side.
+pub mod focom {
+    /// Namespace of the FOCOM operator.
+    pub const OPERATOR_NAMESPACE: &str = "focom-system";
+    /// Field manager of everything that the FOCOM operator applies.
+    pub const FIELD_MANAGER: &str = "focom-operator";
+    /// Finalizer of a FocomProvisioningRequest, as Nephio names it: it stays until the O-Cloud has none of it.
+    pub const FINALIZER: &str = "focom.nephio.org/finalizer";
+    /// `oCloudId` that means the very cluster that the operator works for.
+    pub const LOCAL_O_CLOUD: &str = "management-cluster";
+
+    /// Label on a ProvisioningRequest: name of the FocomProvisioningRequest that it was made for.
+    pub const SOURCE_LABEL: &str = "focom.nephio.org/source";
+    /// Label on a ProvisioningRequest: namespace of the FocomProvisioningRequest that it was made for.
+    pub const SOURCE_NAMESPACE_LABEL: &str = "focom.nephio.org/source-namespace";
+    /// Label on a ProvisioningRequest: UID of the FocomProvisioningRequest that it was made for. What carries it is ours.
+    pub const SOURCE_UID_LABEL: &str = "focom.nephio.org/source-uid";
+    /// Label on a ProvisioningRequest: the SMO that it came from.
+    pub const SMO_LABEL: &str = "focom.nephio.org/smo";
+    /// Annotation on a ProvisioningRequest: hash of what was applied.
+    pub const APPLIED_HASH_ANNOTATION: &str = "focom.nephio.org/applied-hash";
+
+    /// Annotation on a FocomProvisioningRequest that is being deleted: `true` lets it go although its O-Cloud cannot be
+    /// asked. What the O-Cloud has stays there.
+    pub const ABANDON_ANNOTATION: &str = "focom.nephio.org/abandon";
+    /// Annotation on a Namespace: namespaces, separated by commas, whose requests to this very cluster may be for it.
+    pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";
+    /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets.
+    pub const SECRETS_FOR_ANNOTATION: &str = "focom.nephio.org/secrets-for";
+
+    /// Name of the ProvisioningRequest of a FocomProvisioningRequest.
+    pub fn remote_request(name: &str) -> String {
+        format!("{name}-o2ims")
+    }
+}
+
 /// Longest label value, from the Kubernetes API conventions.
 const LABEL_VALUE_MAX: usize = 63;
 /// A MachineSet adds `-` and 5 characters to the MachineDeployment's name, its Machines add the same again.

@@ -165,6 +165,18 @@ rule!(
     "templateName and templateVersion cannot change: delete this request and make a new one"
 );
 rule!(
+    /// The O-Cloud of a request is where its ProvisioningRequest is.
+    O_CLOUD_IMMUTABLE,
+    "self.oCloudId == oldSelf.oCloudId && self.oCloudNamespace == oldSelf.oCloudNamespace",
+    "oCloudId and oCloudNamespace cannot change: delete this request and make a new one"
+);
+rule!(
+    /// The name is the value of a label on the ProvisioningRequest.
+    FPR_NAME,
+    "size(self.metadata.name) <= 63",
+    "metadata.name must have at most 63 characters"
+);
+rule!(
     /// Sits at the root of the object, where the status can be read: until hosts are reserved, a mistake can be mended.
     CONTROL_PLANE_FROZEN,
     "!has(oldSelf.status) || !has(oldSelf.status.provisionedResourceSet) || (has(self.spec.templateParameters.k8sVersion) == has(oldSelf.spec.templateParameters.k8sVersion) && (!has(self.spec.templateParameters.k8sVersion) || self.spec.templateParameters.k8sVersion == oldSelf.spec.templateParameters.k8sVersion) && has(self.spec.templateParameters.labels) == has(oldSelf.spec.templateParameters.labels) && (!has(self.spec.templateParameters.labels) || self.spec.templateParameters.labels == oldSelf.spec.templateParameters.labels) && has(self.spec.templateParameters.hosts) == has(oldSelf.spec.templateParameters.hosts) && (!has(self.spec.templateParameters.hosts) || self.spec.templateParameters.hosts.masters == oldSelf.spec.templateParameters.hosts.masters))",

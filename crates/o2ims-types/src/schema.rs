@@ -27,11 +27,11 @@ pub fn overlay(base: &mut Value, over: Value) {
     }
 }
 
-/// Checks `parameters` against a template's JSON Schema.
+/// Checks `templateParameters` against a template's JSON Schema: every violation, each with the path of the field; none
+/// when all is well. The SMO and the O-Cloud use the same words.
 ///
 /// # Errors
-/// `Err(TemplateError)` when the schema itself is not one; otherwise a list of violations, each with the path of the field,
-/// empty when all is well.
+/// When the schema itself is not one.
 pub fn check(parameters: &Value, schema: &Value) -> Result<Vec<String>, TemplateError> {
     let validator = jsonschema::validator_for(schema).map_err(|error| TemplateError(error.to_string()))?;
     Ok(validator
@@ -42,16 +42,17 @@ pub fn check(parameters: &Value, schema: &Value) -> Result<Vec<String>, Template
             let message: String = error.to_string().chars().take(300).collect();
             if path.is_empty() { message } else { format!("{path}: {message}") }
         })
+        .map(|violation| format!("templateParameters: {violation}"))
         .collect())
 }
 
-/// A template's `parameterSchema` is not a JSON Schema.
+/// What a template gives as the schema of its parameters is none; the text goes behind the field's name.
 #[derive(Debug)]
 pub struct TemplateError(pub String);
 
 impl std::fmt::Display for TemplateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "parameterSchema is not a JSON Schema: {}", self.0)
+        write!(f, "is not a JSON Schema: {}", self.0)
     }
 }
 
@@ -74,7 +75,7 @@ mod tests {
         let schema = json!({"properties": {"site": {"type": "object", "properties": {"rack": {"type": "integer"}}}}});
         let violations = check(&json!({"site": {"rack": "a"}}), &schema).unwrap();
         assert_eq!(violations.len(), 1);
-        assert!(violations[0].starts_with("site.rack: "), "{violations:?}");
+        assert!(violations[0].starts_with("templateParameters: site.rack: "), "{violations:?}");
         assert!(check(&json!({}), &json!({"type": 5})).is_err());
     }
 }

@@ -19,4 +19,4 @@ pub use lease::Leadership;
 pub use metrics::Metrics;
 pub use outcome::{Error, Outcome};
 pub use reflect::{Reflection, SyncState, Trigger};
-pub use run::{Controller, Process};
+pub use run::{Controller, Process, Tasks};

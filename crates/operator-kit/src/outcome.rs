@@ -311,6 +311,12 @@ pub fn verdict(result: &Result<Outcome, Error>, attempt: u32, jitter: f64) -> Ve
     }
 }
 
+/// How long to wait before try number `attempt + 1`: `min` doubled with every try after the first, up to `max`, and moved
+/// by up to a quarter so that many do not come back together.
+pub fn delay(min: Duration, max: Duration, attempt: u32) -> Duration {
+    backoff(min, max, attempt, random_unit())
+}
+
 /// `min` doubled with every attempt after the first, up to `max`, moved by the jitter and never above `max`.
 pub(crate) fn backoff(min: Duration, max: Duration, attempt: u32, jitter: f64) -> Duration {
     let doubled = min.saturating_mul(1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX));

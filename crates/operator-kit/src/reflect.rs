@@ -150,6 +150,7 @@ where
     state: watch::Sender<SyncState>,
     touches: Vec<Touch<K>>,
     relists: Vec<Hook>,
+    deletions: Vec<Touch<K>>,
     same: Option<Same<K>>,
     undecodable_advice: Option<&'static str>,
 }
@@ -193,6 +194,7 @@ where
             state: watch::Sender::new(SyncState::Syncing),
             touches: Vec::new(),
             relists: Vec::new(),
+            deletions: Vec::new(),
             same: None,
             undecodable_advice: None,
         }
@@ -219,6 +221,13 @@ where
     #[must_use]
     pub fn on_relist(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.relists.push(Box::new(hook));
+        self
+    }
+
+    /// Calls `hook` for every object that is gone, with its last record.
+    #[must_use]
+    pub fn on_delete(mut self, hook: impl Fn(&K) + Send + Sync + 'static) -> Self {
+        self.deletions.push(Box::new(hook));
         self
     }
 
@@ -258,6 +267,19 @@ where
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         stop.run_until_cancelled(self.watch()).await;
         Ok(())
+    }
+
+    /// As [`Reflection::run`], up to the first error, which the caller has to deal with.
+    pub async fn until_failure(mut self) -> watcher::Error {
+        let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
+        loop {
+            match events.next().await {
+                Some(Ok(event)) => self.accept(event),
+                Some(Err(error)) => return error,
+                // kube's watcher has no end.
+                None => futures::future::pending().await,
+            }
+        }
     }
 
     async fn watch(&mut self) {
@@ -339,6 +361,9 @@ where
         self.writer.apply_watcher_event(&Event::InitDone);
         for old in &before {
             let now = self.store.get(&self.reference(old.meta()));
+            if now.is_none() {
+                self.tell_deleted(old);
+            }
             if now.is_none_or(|now| now.meta().resource_version != old.meta().resource_version) {
                 self.touch(Some(old));
             }
@@ -394,7 +419,14 @@ where
     fn remove(&mut self, object: Option<&K>) {
         if let Some(object) = object {
             self.writer.apply_watcher_event(&Event::Delete(object.clone()));
+            self.tell_deleted(object);
             self.touch(Some(object));
+        }
+    }
+
+    fn tell_deleted(&self, object: &K) {
+        for hook in &self.deletions {
+            hook(object);
         }
     }
 

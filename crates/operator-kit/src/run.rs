@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use futures::{FutureExt, StreamExt, pin_mut, stream};
+use futures::{FutureExt, StreamExt, future::BoxFuture, pin_mut, stream};
 use kube::{
     Resource,
     runtime::{
@@ -23,7 +23,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{
     select,
-    sync::watch,
+    sync::{mpsc, watch},
     task::{Id, JoinError, JoinSet},
     time::{Instant, timeout},
 };
@@ -437,6 +437,53 @@ impl Process {
     }
 }
 
+/// A name and what to do.
+type Child = (String, BoxFuture<'static, anyhow::Result<()>>);
+
+/// Starts tasks while the process runs, such as one for each API server that objects tell of. Clones are the same.
+#[derive(Clone)]
+pub struct Tasks(mpsc::UnboundedSender<Child>);
+
+/// Runs what [`Tasks`] start; it is a service of the process.
+pub struct TaskRunner(mpsc::UnboundedReceiver<Child>);
+
+impl Tasks {
+    /// The two halves.
+    pub fn new() -> (Self, TaskRunner) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), TaskRunner(receiver))
+    }
+
+    /// Starts a task, which may end by itself without harm. Nothing happens when the process is about to end.
+    pub fn start(&self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        let _ = self.0.send((name.into(), task.boxed()));
+    }
+}
+
+impl TaskRunner {
+    /// Runs tasks until told to stop; then drops them.
+    ///
+    /// Errors if one fails or panics: nobody would start it again.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let (mut running, mut names) = (JoinSet::new(), HashMap::new());
+        loop {
+            select! {
+                () = stop.cancelled() => break,
+                Some((name, task)) = self.0.recv() => {
+                    names.insert(running.spawn(task).id(), name);
+                }
+                Some(end) = running.join_next_with_id() => {
+                    let id = id_of(&end);
+                    end_of(&names, end)?;
+                    names.remove(&id);
+                }
+            }
+        }
+        running.shutdown().await;
+        Ok(())
+    }
+}
+
 type End = Result<(Id, anyhow::Result<()>), JoinError>;
 
 /// How a task ended that was told to.
@@ -449,12 +496,16 @@ fn end_of(names: &HashMap<Id, String>, end: End) -> anyhow::Result<()> {
     result.with_context(|| format!("task {name} failed"))
 }
 
-/// The error of a task that ended though nobody told it to.
-fn early(names: &HashMap<Id, String>, end: End) -> anyhow::Error {
-    let id = match &end {
+fn id_of(end: &End) -> Id {
+    match end {
         Ok((id, _)) => *id,
         Err(error) => error.id(),
-    };
+    }
+}
+
+/// The error of a task that ended though nobody told it to.
+fn early(names: &HashMap<Id, String>, end: End) -> anyhow::Error {
+    let id = id_of(&end);
     match end_of(names, end) {
         Err(error) => error,
         Ok(()) => anyhow!("task {} ended by itself", names.get(&id).map_or("unnamed", String::as_str)),

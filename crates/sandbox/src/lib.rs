@@ -1,10 +1,12 @@
 //! The whole product on a test bed: real control plane, Cluster API and BYOH, the operator under its own ServiceAccount
 //! and with the rights that it ships, and simulated hosts.
 
+pub mod focom;
 pub mod installation;
 pub mod inventory;
 pub mod operator;
 pub mod stack;
+pub mod waiting;
 
 pub use operator::{Operator, OperatorOptions};
 pub use stack::{Stack, StackOptions};

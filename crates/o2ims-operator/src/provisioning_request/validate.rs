@@ -239,10 +239,10 @@ fn parameters(
     let merged = schema::with_defaults(given, template.spec.defaults.as_ref());
     let mut wrong = Vec::new();
     if let Some(wanted) = template.spec.parameter_schema.as_ref().filter(|_| !observed.is_running()) {
-        let found = schema::check(&merged, wanted).map_err(|error| {
-            Refusal::waiting(reason::TEMPLATE_UNAVAILABLE, format!("ClusterTemplate {}: {error}", template.name_any()))
-        })?;
-        wrong.extend(found.into_iter().map(|violation| format!("templateParameters: {violation}")));
+        wrong.extend(schema::check(&merged, wanted).map_err(|error| {
+            let name = template.name_any();
+            Refusal::waiting(reason::TEMPLATE_UNAVAILABLE, format!("ClusterTemplate {name}: parameterSchema {error}"))
+        })?);
     }
     let mut parameters: TemplateParameters = serde_json::from_value(merged)
         .map_err(|error| Refusal::invalid(format!("templateParameters with the template's defaults: {error}")))?;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::process::{ExitCode, Stdio};
@@ -17,14 +16,14 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::KubeConfigOptions;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Config, Resource, ResourceExt};
+use kube::{Api, Client, Config, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
 use o2ims_operator::byoh::host::ByoHost;
 use o2ims_operator::capi::read::Condition;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState};
 use sandbox::installation::Hosts;
+pub use sandbox::waiting::wait;
 use sandbox::{Stack, StackOptions, inventory};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
@@ -530,35 +529,4 @@ impl States {
 fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|list| list.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
-}
-
-/// Watches one object until `done` holds for it (`None`: it does not exist). The error shows what was seen last.
-pub async fn wait<K>(
-    api: Api<K>,
-    name: &str,
-    what: &str,
-    limit: Duration,
-    mut done: impl FnMut(Option<&K>) -> bool,
-) -> anyhow::Result<Option<K>>
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let mut last: Option<K> = None;
-    let seen = async {
-        let mut events = watcher::watch_object(api, name).default_backoff().boxed();
-        while let Some(object) = events.try_next().await? {
-            let finished = done(object.as_ref());
-            last = object;
-            if finished {
-                return Ok(());
-            }
-        }
-        Err(anyhow!("the watch ended"))
-    };
-    match tokio::time::timeout(limit, seen).await {
-        Ok(result) => result.map(|()| last),
-        Err(_) => {
-            bail!("waited {} s for {what}; last seen: {last:#?}", limit.as_secs())
-        }
-    }
 }

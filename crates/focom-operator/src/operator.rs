@@ -1,0 +1,173 @@
+//! The operator as a process: settings, and what runs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use k8s_openapi::api::core::v1;
+use kube::{Api, Client, ResourceExt as _};
+use o2ims_types::names::focom;
+use operator_kit::admin::{Gates, Server};
+use operator_kit::client::{self, Limits};
+use operator_kit::events::Events;
+use operator_kit::lease::{Elector, Settings as LeaseSettings};
+use operator_kit::metrics::Metrics;
+use operator_kit::run::{Controller, Process, Tasks};
+use operator_kit::telemetry;
+
+use crate::ocloud::connection::Setup;
+use crate::ocloud::links::Links;
+use crate::request::expect::Expectations;
+use crate::watches::{self, Triggers, Watches};
+use crate::{ocloud, request, template_info};
+
+const NAME: &str = "focom-operator";
+/// Requests that wait for a slow O-Cloud hold some of these (see [`ocloud::gate`]); there should be more than they hold.
+const CONCURRENCY: u16 = 64;
+
+/// Turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state back.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version)]
+pub struct Settings {
+    /// Where /livez, /readyz and /metrics answer.
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub admin_address: SocketAddr,
+    /// Form of the logs: json or text.
+    #[arg(long, env = "LOG_FORMAT", default_value_t = telemetry::Format::Json)]
+    pub log_format: telemetry::Format,
+    /// What is logged, as for tracing's EnvFilter, such as info or focom_operator=debug,info.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Namespace of the Lease that decides which replica works.
+    #[arg(long, env = "POD_NAMESPACE", default_value = focom::OPERATOR_NAMESPACE)]
+    pub lease_namespace: String,
+    /// Seconds after which another replica takes over from one that does not answer; this one ends after two thirds of them.
+    #[arg(long, env = "LEASE_DURATION_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
+    pub lease_duration_seconds: u64,
+    /// The oCloudId that means this very cluster.
+    #[arg(long, env = "LOCAL_O_CLOUD", default_value = focom::LOCAL_O_CLOUD)]
+    pub local_o_cloud: String,
+    /// What tells this SMO from others on an O-Cloud, a label value. Default: the UID of the Namespace kube-system.
+    #[arg(long, env = "SMO_ID", value_parser = label_value)]
+    pub smo_id: Option<String>,
+}
+
+/// By the rule of the Kubernetes API for label values.
+fn label_value(text: &str) -> Result<String, &'static str> {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    if bytes.len() <= 63 && bytes.iter().all(|byte| inner(*byte)) && outer(bytes.first()) && outer(bytes.last()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 63 letters, digits, '-', '_' or '.', and begin and end with a letter or digit")
+    }
+}
+
+/// What reconciles work with.
+pub struct Context {
+    /// The SMO's own API, to write with.
+    pub client: Client,
+    /// To read from.
+    pub watches: Watches,
+    /// The O-Clouds.
+    pub links: Links,
+    /// What the caches have yet to show.
+    pub expectations: Expectations,
+    /// To tell users.
+    pub events: Events,
+    /// The oCloudId that means this very cluster.
+    pub local_id: String,
+}
+
+/// Runs until SIGTERM or SIGINT, or until the lease is lost.
+///
+/// # Errors
+/// When the API server cannot be configured or a part of the process ends by itself.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    telemetry::init(settings.log_format, &settings.log_level)?;
+    let metrics = Metrics::new(NAME, env!("CARGO_PKG_VERSION"));
+    let config = client::infer().await?;
+    let client = client::build(config.clone(), NAME, Limits::default(), &metrics)?;
+    let lease = LeaseSettings::new(settings.lease_namespace.clone(), NAME)
+        .lasting(Duration::from_secs(settings.lease_duration_seconds));
+    let lease_client = client::build(config, NAME, Limits::lease(lease.renew_deadline), &metrics)?;
+    let events = Events::new(client.clone(), NAME, &lease.identity);
+    let elector = Elector::new(lease_client, lease, &metrics);
+    let smo = match settings.smo_id {
+        Some(id) => id,
+        None => cluster_id(&client).await?,
+    };
+    tracing::info!(smo, "marks its ProvisioningRequests");
+
+    let triggers = Triggers::default();
+    let mut prepared = watches::set_up(&client, &metrics, &triggers);
+    let (tasks, runner) = Tasks::new();
+    let setup = Setup { smo, metrics: metrics.clone(), trigger: triggers.requests.clone() };
+    let links = Links::new(
+        client.clone(),
+        setup,
+        tasks,
+        prepared.watches.requests.clone(),
+        triggers.o_clouds.clone(),
+        settings.local_o_cloud.clone(),
+    );
+    let context = Arc::new(Context {
+        client,
+        watches: prepared.watches,
+        links,
+        expectations: Expectations::default(),
+        events: events.clone(),
+        local_id: settings.local_o_cloud,
+    });
+    let forgetting = Arc::clone(&context);
+    prepared.o_clouds = prepared.o_clouds.on_delete(move |o_cloud| forgetting.links.forget(&ocloud::id(o_cloud)));
+
+    let states = [
+        ("focomprovisioningrequests", prepared.requests.state()),
+        ("oclouds", prepared.o_clouds.state()),
+        ("templateinfoes", prepared.templates.state()),
+        ("namespaces", prepared.namespaces.state()),
+    ];
+    let gates = Gates::new();
+    let mut requests = Controller::new("focomprovisioningrequest", &prepared.requests, &triggers.requests, &metrics)
+        .concurrency(CONCURRENCY)
+        .events(events.clone())
+        .when_leading(elector.leadership());
+    let mut o_clouds = Controller::new("ocloud", &prepared.o_clouds, &triggers.o_clouds, &metrics)
+        .events(events.clone())
+        .when_leading(elector.leadership());
+    let templates = Controller::new("templateinfo", &prepared.templates, &triggers.templates, &metrics)
+        .events(events)
+        .when_leading(elector.leadership());
+    for (name, state) in states {
+        requests = requests.after(state.clone());
+        o_clouds = o_clouds.after(state.clone());
+        gates.add_watch(name, state);
+    }
+    let server = Server::bind(settings.admin_address, gates, metrics).await?;
+    tracing::info!(address = %server.address(), "admin endpoints listen");
+
+    let mut process = Process::new();
+    process.service("admin", server.run(process.service_stop()));
+    process.service("lease", elector.run(process.service_stop()));
+    process.service("O-Clouds", runner.run(process.service_stop()));
+    process.service("watch focomprovisioningrequests", prepared.requests.run(process.service_stop()));
+    process.service("watch oclouds", prepared.o_clouds.run(process.service_stop()));
+    process.service("watch templateinfoes", prepared.templates.run(process.service_stop()));
+    process.service("watch namespaces", prepared.namespaces.run(process.service_stop()));
+    process.work("templateinfo", templates.run(process.work_stop(), Arc::clone(&context), template_info::reconcile));
+    process.work("ocloud", o_clouds.run(process.work_stop(), Arc::clone(&context), ocloud::reconcile));
+    process.work("focomprovisioningrequest", requests.run(process.work_stop(), context, request::reconcile));
+    process.run().await
+}
+
+/// The usual stand-in for an id of a cluster.
+async fn cluster_id(client: &Client) -> anyhow::Result<String> {
+    let found = Api::<v1::Namespace>::all(client.clone()).get_metadata("kube-system").await;
+    let found =
+        found.context("reading the Namespace kube-system, whose UID tells this SMO from others (or set --smo-id)")?;
+    found.uid().context("the Namespace kube-system has no UID")
+}

@@ -1,0 +1,149 @@
+//! A FocomProvisioningRequest: `observe → validate → plan → apply → status`. Only `apply` and the write of the status talk to
+//! API servers; the other steps are functions.
+
+pub mod apply;
+pub mod expect;
+pub mod observe;
+pub mod plan;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource as _};
+use o2ims_types::FocomProvisioningRequest;
+use o2ims_types::conditions::focom::reason;
+use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
+use o2ims_types::names::focom;
+use operator_kit::outcome::{Class, Error, Outcome};
+use operator_kit::status::patch_status_if_changed;
+
+use crate::ocloud::connection::View;
+use crate::operator::Context;
+use apply::Failure;
+use observe::{Observed, Remote};
+use status::Obstacle;
+
+/// Brings one request a step further.
+///
+/// # Errors
+/// What an API server refused or did not answer; waiting is an [`Outcome`], not an error.
+pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Context>) -> Result<Outcome, Error> {
+    let observed = observe::observe(&context.watches, &context.local_id, &request);
+    let way = validate::way(&request, &observed);
+    // What a request may not reach is not even looked up for it.
+    let remote = way.is_ok().then(|| Remote::observe(&context.links, &request, &observed.target));
+    let verdict = way.and_then(|()| validate::parameters(&request, &observed));
+    if is_too_early(&request, verdict.is_ok(), remote.as_ref()) {
+        return Ok(Outcome::progressing());
+    }
+    let own = remote.as_ref().and_then(|remote| remote.request.as_deref());
+    if let Some(patience) = context.expectations.missing(&observed.uid, &request, own) {
+        return Ok(Outcome::progressing_for(patience));
+    }
+    let settled = |own: &_| context.expectations.is_stored(&observed.uid, own);
+    let mut steps = plan::plan(&request, &observed, &verdict, remote.as_ref(), settled);
+    if request.status.is_none() && request.meta().deletion_timestamp.is_none() {
+        // First a word to the user, then the rest: the write of the status is what starts the next reconcile.
+        steps.clear();
+    }
+    let place = match connection_for(&steps, remote.as_ref()) {
+        Some(connection) => match connection.gate().enter(&ObjectRef::from_obj(request.as_ref())) {
+            Some(place) => Some(place),
+            None => return Ok(Outcome::progressing()),
+        },
+        None => None,
+    };
+    let given_up = status::is_given_up(&request, &steps, remote.as_ref());
+    let applied = apply::apply(&context, &request, &observed, remote.as_ref(), &steps).await;
+    drop(place);
+    if steps.contains(&plan::Step::RemoveFinalizer) && applied.is_ok() {
+        if given_up {
+            let note = "the request was let go although its O-Cloud could not be asked; what is there stays";
+            context.events.warning(&request.object_ref(&()), "Abandoned", "Delete", note).await;
+        }
+        return Ok(Outcome::Done);
+    }
+    let obstacle = match &applied {
+        // Somebody else was faster; what is true now is on its way.
+        Err(Failure { error, .. }) if error.class() == Class::Conflict => return end(applied, Outcome::Done),
+        Err(failure) => Some(obstacle(failure)),
+        Ok(()) => None,
+    };
+    let (status, outcome) =
+        status::assess(&request, &observed, &verdict, remote.as_ref(), obstacle.as_ref(), Timestamp::now());
+    write_status(&request, &context, &observed, &status).await?;
+    end(applied, outcome)
+}
+
+fn end(applied: Result<(), Failure>, outcome: Outcome) -> Result<Outcome, Error> {
+    applied.map_or_else(|failure| Err(failure.error), |()| Ok(outcome))
+}
+
+/// Whether the first word of the O-Cloud, which comes at once, should be waited for; a user has been told before, or will
+/// be then.
+fn is_too_early(request: &FocomProvisioningRequest, valid: bool, remote: Option<&Remote>) -> bool {
+    let connecting = remote.is_some_and(|remote| matches!(remote.found.view, View::Connecting));
+    connecting && request.status.is_some() && (valid || request.meta().deletion_timestamp.is_some())
+}
+
+/// The connection that `steps` are going to use.
+fn connection_for<'a>(
+    steps: &[plan::Step],
+    remote: Option<&'a Remote>,
+) -> Option<&'a crate::ocloud::connection::Connection> {
+    let remote = remote.filter(|remote| !steps.is_empty() && remote.open().is_some())?;
+    remote.found.connection.as_deref()
+}
+
+fn obstacle(failure: &Failure) -> Obstacle {
+    let lasting = failure.name_taken || failure.error.class() == Class::Terminal;
+    let reason = match (failure.name_taken, failure.error.class()) {
+        (true, _) => reason::NAME_TAKEN,
+        (false, Class::Terminal) => reason::REFUSED,
+        (false, _) => reason::IN_PROGRESS,
+    };
+    Obstacle { reason, message: failure.error.message().to_owned(), lasting }
+}
+
+async fn write_status(
+    request: &FocomProvisioningRequest,
+    context: &Context,
+    observed: &Observed,
+    new: &FocomProvisioningRequestStatus,
+) -> Result<(), Error> {
+    let api = Api::<FocomProvisioningRequest>::namespaced(context.client.clone(), &observed.namespace);
+    let old = request.status.as_ref();
+    if let Some(written) = patch_status_if_changed(&api, request, old, new, focom::FIELD_MANAGER).await? {
+        context.expectations.wrote_request(&observed.uid, &written);
+    }
+    tell(request, context, new).await;
+    Ok(())
+}
+
+/// Events for what a user would want to be told: a new phase, and a new state on the O-Cloud.
+async fn tell(request: &FocomProvisioningRequest, context: &Context, new: &FocomProvisioningRequestStatus) {
+    let regarding = request.object_ref(&());
+    let old = request.status.as_ref();
+    if old.map(|old| &old.phase) != Some(&new.phase) {
+        if new.phase == Phase::Failed.name() {
+            context.events.warning(&regarding, &new.phase, "Provision", &new.message).await;
+        } else {
+            context.events.normal(&regarding, &new.phase, "Provision", &new.message).await;
+        }
+    }
+    let state = |status: &FocomProvisioningRequestStatus| {
+        status
+            .provisioning_status
+            .as_ref()
+            .map(|status| status.provisioning_state.clone())
+            .filter(|state| !state.is_empty())
+    };
+    let (was, is) = (old.and_then(state), state(new));
+    if let Some(is) = is.filter(|is| was.as_ref() != Some(is)) {
+        let note = format!("{is}: {}", new.message);
+        context.events.normal(&regarding, "ProvisioningStateChanged", "Provision", &note).await;
+    }
+}

@@ -1,0 +1,126 @@
+//! What has to be done, as a function of what was asked and what was observed. A plan that is carried out leaves none.
+
+use kube::ResourceExt as _;
+use o2ims_types::FocomProvisioningRequest;
+use o2ims_types::names::focom;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::observe::{Observed, Remote};
+use super::validate::Refusal;
+use crate::ocloud::connection::{API_VERSION, Open, RemoteRequest};
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// On the request, before anything is done for it.
+    AddFinalizer,
+    /// Of the ProvisioningRequest; none of that name is taken over.
+    Create(Value),
+    /// Of the ProvisioningRequest with this UID.
+    Change(Value, String),
+    /// Of the ProvisioningRequest with this UID.
+    Delete(String),
+    /// Off the request: nothing is left of it.
+    RemoveFinalizer,
+}
+
+/// What has to be done for the request. `settled` tells a ProvisioningRequest that differs from what was sent because its
+/// O-Cloud makes something else of it.
+pub fn plan(
+    request: &FocomProvisioningRequest,
+    observed: &Observed,
+    verdict: &Result<(), Refusal>,
+    remote: Option<&Remote>,
+    settled: impl Fn(&RemoteRequest) -> bool,
+) -> Vec<Step> {
+    let has_finalizer = request.finalizers().iter().any(|finalizer| finalizer == focom::FINALIZER);
+    if request.metadata.deletion_timestamp.is_some() {
+        return if has_finalizer { teardown(request, observed, remote) } else { Vec::new() };
+    }
+    let (Ok(()), Some(remote)) = (verdict, remote) else { return Vec::new() };
+    let Some(open) = remote.open() else { return Vec::new() };
+    let wanted = manifest(request, observed, open);
+    let write = match (&remote.request, remote.own(&observed.uid)) {
+        (None, _) => Some(Step::Create(wanted)),
+        (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() && !is_as(own, &wanted, &settled) => {
+            Some(Step::Change(wanted, own.uid().unwrap_or_default()))
+        }
+        _ => None,
+    };
+    let finalizer = (!has_finalizer).then_some(Step::AddFinalizer);
+    finalizer.into_iter().chain(write).collect()
+}
+
+fn teardown(request: &FocomProvisioningRequest, observed: &Observed, remote: Option<&Remote>) -> Vec<Step> {
+    let open = remote.and_then(Remote::open);
+    match (open, remote.and_then(|remote| remote.own(&observed.uid))) {
+        (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() => {
+            vec![Step::Delete(own.uid().unwrap_or_default())]
+        }
+        (Some(_), None) => vec![Step::RemoveFinalizer],
+        (None, _) if is_abandoned(request) => vec![Step::RemoveFinalizer],
+        // It waits for the O-Cloud to take it back, or to answer.
+        (Some(_), Some(_)) | (None, _) => Vec::new(),
+    }
+}
+
+/// Whether the request may go although its O-Cloud cannot be asked.
+pub fn is_abandoned(request: &FocomProvisioningRequest) -> bool {
+    request.annotations().get(focom::ABANDON_ANNOTATION).is_some_and(|value| value == "true")
+}
+
+/// The ProvisioningRequest as it should be.
+fn manifest(request: &FocomProvisioningRequest, observed: &Observed, open: &Open) -> Value {
+    let spec = &request.spec;
+    let mut wanted = json!({
+        "templateName": spec.template_name,
+        "templateVersion": spec.template_version,
+        "templateParameters": spec.template_parameters,
+    });
+    for (field, value) in [("name", &spec.name), ("description", &spec.description)] {
+        if let Some(value) = value {
+            wanted[field] = json!(value);
+        }
+    }
+    let hash = hash(&wanted);
+    let mut metadata = json!({
+        "name": focom::remote_request(&request.name_any()),
+        "labels": {
+            focom::SMO_LABEL: open.smo,
+            focom::SOURCE_LABEL: request.name_any(),
+            focom::SOURCE_NAMESPACE_LABEL: observed.namespace,
+            focom::SOURCE_UID_LABEL: observed.uid,
+        },
+        "annotations": {focom::APPLIED_HASH_ANNOTATION: hash},
+    });
+    if let Some(namespace) = open.namespace(&spec.o_cloud_namespace) {
+        metadata["namespace"] = json!(namespace);
+    }
+    json!({"apiVersion": API_VERSION, "kind": "ProvisioningRequest", "metadata": metadata, "spec": wanted})
+}
+
+fn is_as(found: &RemoteRequest, wanted: &Value, settled: impl Fn(&RemoteRequest) -> bool) -> bool {
+    let sent = found.annotations().get(focom::APPLIED_HASH_ANNOTATION).map(String::as_str);
+    sent == wanted["metadata"]["annotations"][focom::APPLIED_HASH_ANNOTATION].as_str()
+        && (holds(&found.spec, &wanted["spec"]) || settled(found))
+}
+
+/// Of the text, which is the same for the same value: serde_json sorts the fields.
+pub fn hash(value: &Value) -> String {
+    let digest: [u8; 32] = Sha256::digest(value.to_string()).into();
+    format!("{:016x}", digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+/// Whether everything that `wanted` says stands in `found` too; what a server has filled in beside it does not matter.
+pub fn holds(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| holds(found, wanted)))
+        }
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| holds(found, wanted))
+        }
+        (found, wanted) => found == wanted,
+    }
+}

@@ -1,0 +1,272 @@
+//! What a user is told, as a function of what was observed.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use o2ims_types::conditions::{self, focom as stage, focom::reason};
+use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase, RemoteProvisioningStatus};
+use o2ims_types::names::focom;
+use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
+use operator_kit::outcome::Outcome;
+use operator_kit::status::{self, Observation, Truth};
+
+use super::observe::{Observed, Remote};
+use super::plan;
+use super::validate::Refusal;
+use crate::ocloud::connection::{RemoteRequest, View};
+
+/// What kept a write from being done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Reason of the condition.
+    pub reason: &'static str,
+    /// What happened, and what to do about it.
+    pub message: String,
+    /// Whether only a change by somebody helps.
+    pub lasting: bool,
+}
+
+/// A finding: where the request is, and why.
+struct Finding {
+    phase: Phase,
+    reason: &'static str,
+    message: String,
+    /// Whether somebody has to act.
+    stalled: bool,
+    /// Whether the O-Cloud's word is from now.
+    current: bool,
+    ready: bool,
+}
+
+impl Finding {
+    fn waiting(phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { phase, reason, message: message.into(), stalled: false, current: true, ready: false }
+    }
+
+    fn stalled(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { stalled: true, ..Self::waiting(Phase::Failed, reason, message) }
+    }
+}
+
+/// The status to write, and how the reconcile ends.
+pub fn assess(
+    request: &FocomProvisioningRequest,
+    observed: &Observed,
+    verdict: &Result<(), Refusal>,
+    remote: Option<&Remote>,
+    obstacle: Option<&Obstacle>,
+    now: Timestamp,
+) -> (FocomProvisioningRequestStatus, Outcome) {
+    let own = remote.and_then(|remote| remote.own(&observed.uid));
+    let finding = find(request, observed, verdict, remote, own, obstacle);
+    let old = request.status.clone().unwrap_or_default();
+    let mut new = old.clone();
+    finding.phase.name().clone_into(&mut new.phase);
+    new.message.clone_from(&finding.message);
+    if let Some(own) = own {
+        new.remote_name = Some(own.name_any());
+        let status = own.status.clone();
+        new.provisioning_status = status.provisioning_status;
+        new.provisioned_resource_set = status.provisioned_resource_set;
+    } else if finding.phase == Phase::Creating {
+        new.remote_name = Some(focom::remote_request(&request.name_any()));
+    }
+    new.observed_generation = request.metadata.generation;
+    set_conditions(&mut new, request, verdict, remote, &finding, now);
+    if new != old {
+        new.last_updated = Some(Time(Timestamp::from_second(now.as_second()).unwrap_or(now)));
+    }
+    let outcome = match (finding.ready, finding.stalled) {
+        (true, _) => Outcome::Done,
+        (false, true) => Outcome::blocked(finding.message),
+        (false, false) => Outcome::progressing(),
+    };
+    (new, outcome)
+}
+
+fn find(
+    request: &FocomProvisioningRequest,
+    observed: &Observed,
+    verdict: &Result<(), Refusal>,
+    remote: Option<&Remote>,
+    own: Option<&RemoteRequest>,
+    obstacle: Option<&Obstacle>,
+) -> Finding {
+    if request.metadata.deletion_timestamp.is_some() {
+        return deleting(request, verdict, remote, own, obstacle);
+    }
+    if let Err(refusal) = verdict {
+        return Finding::stalled(refusal.reason, &refusal.message);
+    }
+    let was_sent = request.status.as_ref().is_some_and(|status| status.remote_name.is_some());
+    match remote.map(|remote| &remote.found.view) {
+        Some(View::Broken(fault)) => {
+            let message = format!("waiting for O-Cloud {}: {}", o_cloud(request), fault.message);
+            let phase = if was_sent { last_phase(request) } else { Phase::Pending };
+            return Finding { current: false, ..Finding::waiting(phase, fault.reason, message) };
+        }
+        Some(View::Open(_)) => {}
+        Some(View::Connecting) | None => {
+            let message = format!("connecting to O-Cloud {}", o_cloud(request));
+            return Finding::waiting(Phase::Pending, reason::CONNECTING, message);
+        }
+    }
+    if let Some(obstacle) = obstacle {
+        if obstacle.lasting {
+            return Finding::stalled(obstacle.reason, &obstacle.message);
+        }
+        let phase = if was_sent { last_phase(request) } else { Phase::Pending };
+        return Finding::waiting(phase, obstacle.reason, &obstacle.message);
+    }
+    if super::apply::is_taken(remote, &observed.uid) {
+        return Finding::stalled(
+            reason::NAME_TAKEN,
+            format!(
+                "ProvisioningRequest {} is another request's of this SMO: choose another metadata.name",
+                focom::remote_request(&request.name_any())
+            ),
+        );
+    }
+    match own {
+        None if request.status.is_none() => {
+            Finding::waiting(Phase::Pending, reason::IN_PROGRESS, format!("O-Cloud {} answers", o_cloud(request)))
+        }
+        None => {
+            Finding::waiting(Phase::Creating, reason::IN_PROGRESS, "the ProvisioningRequest is sent to the O-Cloud")
+        }
+        Some(own) if own.metadata.deletion_timestamp.is_some() => Finding::waiting(
+            Phase::Creating,
+            reason::IN_PROGRESS,
+            "the ProvisioningRequest was deleted on the O-Cloud; it is made anew when it is gone",
+        ),
+        Some(own) => synced(own),
+    }
+}
+
+/// The ProvisioningRequest is there.
+fn synced(own: &RemoteRequest) -> Finding {
+    let status = own.status.clone();
+    let RemoteProvisioningStatus { provisioning_state: state, provisioning_message: message, .. } =
+        status.provisioning_status.unwrap_or_default();
+    let message = match (state.is_empty(), message.is_empty()) {
+        (true, _) => "the O-Cloud has the request and has not looked at it yet".to_owned(),
+        (false, true) => format!("the O-Cloud says: {state}"),
+        (false, false) => message,
+    };
+    // Without the word of what it speaks of, a status is taken for one of now.
+    let is_of_now =
+        status.observed_generation.is_none_or(|seen| own.metadata.generation.is_none_or(|asked| seen >= asked));
+    if is_of_now && state == ProvisioningState::Failed.to_string() {
+        return Finding::stalled(reason::REMOTE_FAILED, message);
+    }
+    let ready = is_of_now && state == ProvisioningState::Fulfilled.to_string();
+    let reason = if ready { reason::SUCCEEDED } else { reason::IN_PROGRESS };
+    Finding { ready, ..Finding::waiting(Phase::Synced, reason, message) }
+}
+
+fn deleting(
+    request: &FocomProvisioningRequest,
+    verdict: &Result<(), Refusal>,
+    remote: Option<&Remote>,
+    own: Option<&RemoteRequest>,
+    obstacle: Option<&Obstacle>,
+) -> Finding {
+    let give_up = format!(
+        "; to let the request go and leave on the O-Cloud what is there, annotate it with {}=true",
+        focom::ABANDON_ANNOTATION
+    );
+    let wait = |reason, message: String| Finding::waiting(Phase::Deleting, reason, message);
+    match (verdict, remote.map(|remote| &remote.found.view)) {
+        (Err(refusal), None) => wait(refusal.reason, format!("{}{give_up}", refusal.message)),
+        (_, Some(View::Broken(fault))) => Finding {
+            current: false,
+            ..wait(fault.reason, format!("waiting for O-Cloud {}: {}{give_up}", o_cloud(request), fault.message))
+        },
+        (_, Some(View::Connecting) | None) => {
+            wait(reason::CONNECTING, format!("connecting to O-Cloud {}", o_cloud(request)))
+        }
+        (_, Some(View::Open(_))) => {
+            let said = own.and_then(|own| own.status.provisioning_status.as_ref());
+            let said = said
+                .filter(|said| {
+                    own.is_some_and(|own| own.metadata.deletion_timestamp.is_some())
+                        && !said.provisioning_message.is_empty()
+                })
+                .map_or_else(
+                    || "the O-Cloud takes the request back".to_owned(),
+                    |said| said.provisioning_message.clone(),
+                );
+            wait(reason::DELETING, obstacle.map_or(said, |obstacle| obstacle.message.clone()))
+        }
+    }
+}
+
+fn o_cloud(request: &FocomProvisioningRequest) -> String {
+    format!("{}/{}", request.spec.o_cloud_namespace, request.spec.o_cloud_id)
+}
+
+/// The phase that was last written: what an O-Cloud does while it cannot be asked is not known.
+fn last_phase(request: &FocomProvisioningRequest) -> Phase {
+    let last = request.status.as_ref().map(|status| status.phase.as_str()).unwrap_or_default();
+    [Phase::Creating, Phase::Synced, Phase::Failed]
+        .into_iter()
+        .find(|phase| phase.name() == last)
+        .unwrap_or(Phase::Creating)
+}
+
+fn set_conditions(
+    new: &mut FocomProvisioningRequestStatus,
+    request: &FocomProvisioningRequest,
+    verdict: &Result<(), Refusal>,
+    remote: Option<&Remote>,
+    finding: &Finding,
+    now: Timestamp,
+) {
+    let deleting = request.metadata.deletion_timestamp.is_some();
+    let observed_generation = request.metadata.generation;
+    let mut set = |type_, status, reason, message: String| {
+        let observation = Observation { type_, status, reason, message, observed_generation };
+        status::set(&mut new.conditions, observation, now);
+    };
+    let ready = match (finding.ready, finding.current) {
+        (true, _) => Truth::True,
+        (false, true) => Truth::False,
+        (false, false) => Truth::Unknown,
+    };
+    set(conditions::READY, ready, finding.reason, finding.message.clone());
+    let working = !finding.ready && !finding.stalled;
+    let idle = |active: bool| if active { finding.reason } else { reason::IDLE };
+    let text = |active: bool| if active { finding.message.clone() } else { String::new() };
+    set(conditions::RECONCILING, working.into(), idle(working), text(working));
+    set(conditions::STALLED, finding.stalled.into(), idle(finding.stalled), text(finding.stalled));
+    if deleting {
+        return;
+    }
+    match verdict {
+        Ok(()) => set(stage::VALIDATED, Truth::True, reason::SUCCEEDED, String::new()),
+        Err(refusal) => set(stage::VALIDATED, Truth::False, refusal.reason, refusal.message.clone()),
+    }
+    let waiting = || (Truth::Unknown, reason::WAITING, String::new());
+    let (status, why, message) = match remote.map(|remote| &remote.found.view) {
+        Some(View::Open(_)) => (Truth::True, reason::SUCCEEDED, String::new()),
+        Some(View::Broken(fault)) => (Truth::False, fault.reason, fault.message.clone()),
+        Some(View::Connecting) => (Truth::Unknown, reason::CONNECTING, String::new()),
+        None => waiting(),
+    };
+    set(stage::O_CLOUD_AVAILABLE, status, why, message);
+    let (status, why, message) = match (finding.phase, finding.reason) {
+        _ if !finding.current => (Truth::Unknown, finding.reason, finding.message.clone()),
+        (Phase::Synced, _) | (_, reason::REMOTE_FAILED) => (Truth::True, reason::SUCCEEDED, String::new()),
+        (Phase::Creating, _) => (Truth::False, reason::IN_PROGRESS, finding.message.clone()),
+        _ if verdict.is_err() => waiting(),
+        (_, why) => (Truth::False, why, finding.message.clone()),
+    };
+    set(stage::SYNCED, status, why, message);
+}
+
+/// Whether the request is about to go although its O-Cloud cannot be asked.
+pub fn is_given_up(request: &FocomProvisioningRequest, steps: &[plan::Step], remote: Option<&Remote>) -> bool {
+    plan::is_abandoned(request)
+        && steps.contains(&plan::Step::RemoveFinalizer)
+        && remote.and_then(Remote::open).is_none()
+}

@@ -1,0 +1,47 @@
+//! A TemplateInfo: whether its schema is one.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, ResourceExt as _};
+use o2ims_types::conditions::{self, focom::reason};
+use o2ims_types::names::focom;
+use o2ims_types::schema::{self, TemplateError};
+use o2ims_types::{TemplateInfo, TemplateInfoSpec, TemplateInfoStatus};
+use operator_kit::outcome::{Error, Outcome};
+use operator_kit::status::{self, Observation, Truth, patch_status_if_changed};
+use serde_json::{Map, Value};
+
+use crate::operator::Context;
+
+/// Writes whether the schema can be used.
+///
+/// # Errors
+/// What the API server refused or did not answer.
+pub async fn reconcile(template: Arc<TemplateInfo>, context: Arc<Context>) -> Result<Outcome, Error> {
+    let new = assess(&template, Timestamp::now());
+    let api = Api::<TemplateInfo>::namespaced(context.client.clone(), &template.namespace().unwrap_or_default());
+    patch_status_if_changed(&api, template.as_ref(), template.status.as_ref(), &new, focom::FIELD_MANAGER).await?;
+    Ok(Outcome::Done)
+}
+
+/// What is wrong with the parameters of a request, by the template's schema.
+///
+/// # Errors
+/// When the schema itself is not one.
+pub fn violations(template: &TemplateInfoSpec, parameters: &Map<String, Value>) -> Result<Vec<String>, TemplateError> {
+    schema::check(&Value::Object(parameters.clone()), &template.schema()?)
+}
+
+fn assess(template: &TemplateInfo, now: Timestamp) -> TemplateInfoStatus {
+    let mut new = template.status.clone().unwrap_or_default();
+    let (status, reason, message) = match violations(&template.spec, &Map::new()) {
+        Ok(_) => (Truth::True, reason::READY, "requests are checked against the schema".to_owned()),
+        Err(error) => (Truth::False, reason::INVALID, format!("templateParameterSchema {error}")),
+    };
+    let observed_generation = template.metadata.generation;
+    let ready = Observation { type_: conditions::READY, status, reason, message, observed_generation };
+    status::set(&mut new.conditions, ready, now);
+    new.observed_generation = observed_generation;
+    new
+}

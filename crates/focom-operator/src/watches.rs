@@ -1,0 +1,118 @@
+//! What of the SMO is watched. Reconciles read from here and nowhere else.
+
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
+use operator_kit::metrics::Metrics;
+use operator_kit::reflect::{DeserializeGuard, Reflection, Trigger};
+use serde::de::DeserializeOwned;
+
+use crate::grant::Namespace;
+
+/// The caches.
+#[derive(Clone)]
+pub struct Watches {
+    /// Requests.
+    pub requests: Store<FocomProvisioningRequest>,
+    /// OClouds.
+    pub o_clouds: Store<OCloud>,
+    /// TemplateInfos.
+    pub templates: Store<TemplateInfo>,
+    /// Namespaces, for what they grant.
+    pub namespaces: Store<Namespace>,
+}
+
+/// The triggers that changes cause.
+#[derive(Clone, Default)]
+pub struct Triggers {
+    /// Of requests.
+    pub requests: Trigger<FocomProvisioningRequest>,
+    /// Of OClouds.
+    pub o_clouds: Trigger<OCloud>,
+    /// Of TemplateInfos.
+    pub templates: Trigger<TemplateInfo>,
+}
+
+/// What [`set_up`] prepares; each watch has to be run.
+pub struct Prepared {
+    /// The caches.
+    pub watches: Watches,
+    /// The watch of requests.
+    pub requests: Reflection<FocomProvisioningRequest>,
+    /// The watch of OClouds.
+    pub o_clouds: Reflection<OCloud>,
+    /// The watch of TemplateInfos.
+    pub templates: Reflection<TemplateInfo>,
+    /// The watch of Namespaces.
+    pub namespaces: Reflection<Namespace>,
+}
+
+/// Sets up every watch. Each one triggers the requests that its objects concern.
+pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepared {
+    let requests = watch::<FocomProvisioningRequest>("focomprovisioningrequests", client, metrics)
+        .undecodable_advice(
+            "make its spec what the CustomResourceDefinition says; to get rid of it, remove its finalizer \
+             focom.nephio.org/finalizer and delete its ProvisioningRequest on the O-Cloud",
+        )
+        .triggers(&triggers.requests, |request| vec![ObjectRef::from_obj(request)]);
+    let all = requests.store();
+    let of_o_cloud = all.clone();
+    let o_clouds = watch::<OCloud>("oclouds", client, metrics)
+        .triggers(&triggers.o_clouds, |o_cloud| vec![ObjectRef::from_obj(o_cloud)])
+        .triggers(&triggers.requests, move |o_cloud| {
+            let (namespace, name) = (o_cloud.namespace().unwrap_or_default(), o_cloud.name_any());
+            select(&of_o_cloud, |request| {
+                request.spec.o_cloud_namespace == namespace && request.spec.o_cloud_id == name
+            })
+        });
+    let of_template = all.clone();
+    let templates = watch::<TemplateInfo>("templateinfoes", client, metrics)
+        .triggers(&triggers.templates, |template| vec![ObjectRef::from_obj(template)])
+        .triggers(&triggers.requests, move |template| {
+            let (namespace, spec) = (template.namespace(), &template.spec);
+            select(&of_template, |request| {
+                request.namespace() == namespace
+                    && request.spec.template_name == spec.template_name
+                    && request.spec.template_version == spec.template_version
+            })
+        });
+    let (for_namespace, with_secret) = (all.clone(), o_clouds.store());
+    let namespaces = watch::<Namespace>("namespaces", client, metrics)
+        .only_real_changes()
+        .triggers(&triggers.requests, move |namespace| {
+            let name = namespace.name_any();
+            select(&for_namespace, |request| request.spec.o_cloud_namespace == name)
+        })
+        .triggers(&triggers.o_clouds, move |namespace| {
+            let name = namespace.name_any();
+            select(&with_secret, |o_cloud| o_cloud.spec.o2ims_secret.secret_ref.namespace == name)
+        });
+    Prepared {
+        watches: Watches {
+            requests: all,
+            o_clouds: o_clouds.store(),
+            templates: templates.store(),
+            namespaces: namespaces.store(),
+        },
+        requests,
+        o_clouds,
+        templates,
+        namespaces,
+    }
+}
+
+fn watch<K>(name: &'static str, client: &Client, metrics: &Metrics) -> Reflection<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let api = Api::<DeserializeGuard<K>>::all(client.clone());
+    Reflection::new(name, api, watcher::Config::default(), metrics)
+}
+
+fn select<K>(store: &Store<K>, concerned: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.state().iter().filter(|object| concerned(object)).map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+}

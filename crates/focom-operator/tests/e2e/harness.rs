@@ -1,0 +1,398 @@
+//! One SMO and two O-Clouds that all scenarios share, tenants, and waiting on watches.
+//!
+//! The SMO and the O-Clouds are management clusters of their own, each with an API server of its own. `site-a` has everything:
+//! the O2IMS operator, Cluster API, BYOH and simulated hosts. `site-b` has the O2IMS operator, but no providers for it (a network
+//! has room for one BYOH manager): what it is asked for stays pending. The SMO has the O2IMS CRDs too, as a local target.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use libtest_mimic::{Arguments, Trial};
+use o2ims_types::names::focom as names;
+use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
+use sandbox::waiting::wait;
+use sandbox::{Operator, OperatorOptions, Stack, StackOptions, focom, installation};
+use serde_json::{Value, json};
+use testenv::{Bed, Options};
+use tokio::sync::{Mutex, RwLock};
+
+/// Result of a scenario.
+pub type Outcome = anyhow::Result<()>;
+type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// One scenario.
+pub struct Scenario {
+    name: &'static str,
+    slow: bool,
+    body: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
+}
+
+impl Scenario {
+    /// A scenario beside others.
+    pub fn new<F>(name: &'static str, body: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let run = move |world: Arc<World>| -> Running {
+            Box::pin(async move {
+                let _others = world.turn.read().await;
+                world.started().await?;
+                body(Arc::clone(&world)).await
+            })
+        };
+        Self { name, slow: false, body: Box::new(run) }
+    }
+
+    /// A scenario without others, because it disturbs or counts what they do.
+    pub fn alone<F>(name: &'static str, body: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let run = move |world: Arc<World>| -> Running {
+            Box::pin(async move {
+                let _nobody_else = world.turn.write().await;
+                world.started().await?;
+                body(Arc::clone(&world)).await
+            })
+        };
+        Self { name, slow: false, body: Box::new(run) }
+    }
+
+    /// Only with `--include-ignored`.
+    #[allow(dead_code)]
+    pub fn slow(mut self) -> Self {
+        self.slow = true;
+        self
+    }
+}
+
+/// Scenarios wait most of the time.
+const SIDE_BY_SIDE: usize = 8;
+/// Who the operator is to the SMO's API server.
+pub const OPERATOR_USER: &str = "system:serviceaccount:focom-system:focom-operator";
+/// Who the operator is to an O-Cloud's API server.
+pub const SMO_USER: &str = "system:serviceaccount:o2ims-system:smo";
+/// How long a whole cluster may take here.
+pub const CLUSTER: Duration = Duration::from_secs(240);
+/// How long the operators may take for what only they have to do.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Runs the scenarios as a test binary does, and stops what they share.
+pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let world = Arc::new(World::default());
+    let trials = scenarios
+        .into_iter()
+        .map(|Scenario { name, slow, body }| {
+            let (world, handle) = (Arc::clone(&world), runtime.handle().clone());
+            let run = async move || match body(Arc::clone(&world)).await {
+                Err(error) => Err(format!("{:#}", world.with_log(error).await).into()),
+                Ok(()) => Ok(()),
+            };
+            Trial::test(name, move || handle.block_on(run())).with_ignored_flag(slow)
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Err(error) = runtime.block_on(world.stop()) {
+        eprintln!("the SMO and its O-Clouds did not stop as they should: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+/// Where the scenarios take place.
+#[derive(Default)]
+pub struct World {
+    turn: RwLock<()>,
+    parts: Mutex<Option<Arc<Parts>>>,
+}
+
+/// The SMO and its O-Clouds.
+pub struct Parts {
+    /// The SMO's management cluster.
+    pub smo: Bed,
+    /// The FOCOM operator, if it runs.
+    pub focom: Mutex<Option<Operator>>,
+    /// The O-Cloud that has everything.
+    pub site_a: Stack,
+    /// The O-Cloud without providers.
+    pub site_b: Stack,
+    /// A kubeconfig for `site-a`.
+    pub kubeconfig_a: String,
+    /// A kubeconfig for `site-b`.
+    pub kubeconfig_b: String,
+}
+
+impl World {
+    /// The parts, started when the first scenario needs them.
+    pub async fn started(&self) -> anyhow::Result<Arc<Parts>> {
+        let mut parts = self.parts.lock().await;
+        if let Some(parts) = parts.as_ref() {
+            return Ok(Arc::clone(parts));
+        }
+        let started = Arc::new(Parts::start().await.context("starting the SMO and its O-Clouds")?);
+        *parts = Some(Arc::clone(&started));
+        Ok(started)
+    }
+
+    async fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
+        let parts = self.parts.lock().await;
+        let Some(parts) = parts.as_ref() else { return error };
+        match parts.focom.lock().await.as_ref() {
+            Some(focom) => anyhow!("{error:#}\n--- last lines of the operator's log:\n{}", focom.log_tail(30)),
+            None => error,
+        }
+    }
+
+    async fn stop(&self) -> Outcome {
+        match self.parts.lock().await.take() {
+            Some(parts) => Arc::into_inner(parts).context("a scenario still holds them")?.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The O2IMS operator's program, which cargo builds beside this test.
+fn o2ims_operator() -> anyhow::Result<std::path::PathBuf> {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_focom-operator")).with_file_name("o2ims-operator");
+    ensure!(program.is_file(), "{} is missing: cargo build -p o2ims-operator", program.display());
+    Ok(program)
+}
+
+impl Parts {
+    async fn start() -> anyhow::Result<Self> {
+        let bare = Options { cluster_api: false, byoh: false, ..Options::default() };
+        let patient = |mut options: StackOptions| {
+            options.operator.arguments = vec!["--lease-duration-seconds".to_owned(), "90".to_owned()];
+            options
+        };
+        let smo = Bed::start(bare, |line| eprintln!("smo: {line}")).await?;
+        let options = patient(StackOptions::new(o2ims_operator()?));
+        let site_a = Stack::start(options.clone(), |line| eprintln!("site-a: {line}")).await?;
+        let options = StackOptions { bed: bare, ..options };
+        let site_b = Stack::start(options, |line| eprintln!("site-b: {line}")).await?;
+        for crd in installation::CRDS {
+            smo.apply_yaml(crd).await?;
+        }
+        focom::install(&smo).await?;
+        let (kubeconfig_a, kubeconfig_b) =
+            (focom::kubeconfig_for(&site_a.bed).await?, focom::kubeconfig_for(&site_b.bed).await?);
+        let parts = Self { smo, focom: Mutex::default(), site_a, site_b, kubeconfig_a, kubeconfig_b };
+        parts.start_focom().await?;
+        Ok(parts)
+    }
+
+    /// How the operator is started.
+    pub fn focom_options() -> OperatorOptions {
+        let mut options = OperatorOptions::new(env!("CARGO_BIN_EXE_focom-operator"));
+        options.arguments = vec!["--lease-duration-seconds".to_owned(), "90".to_owned()];
+        "info,focom_operator=debug".clone_into(&mut options.log_level);
+        options
+    }
+
+    /// Starts the FOCOM operator.
+    pub async fn start_focom(&self) -> Outcome {
+        *self.focom.lock().await = Some(focom::start_operator(&self.smo, &Self::focom_options()).await?);
+        Ok(())
+    }
+
+    /// Stops everything. Whatever ran: the rights that are shipped were enough.
+    async fn stop(self) -> Outcome {
+        let refused: BTreeSet<_> =
+            [(&self.smo, OPERATOR_USER), (&self.site_a.bed, SMO_USER), (&self.site_b.bed, SMO_USER)]
+                .into_iter()
+                .map(|(bed, user)| Ok((bed.audit_log().entries()?, user)))
+                .collect::<anyhow::Result<Vec<_>>>()?
+                .into_iter()
+                .flat_map(|(entries, user)| {
+                    entries.into_iter().filter(move |entry| entry.user == user && entry.code == 403)
+                })
+                .filter(|entry| !(entry.resource == "secrets" && entry.namespace.contains(UNBOUND)))
+                .map(|entry| format!("{} {}", entry.verb, entry.uri))
+                .collect();
+        let focom = match self.focom.into_inner() {
+            Some(focom) => focom.stop().await,
+            None => Ok(()),
+        };
+        let (site_a, site_b) = (self.site_a.stop().await, self.site_b.stop().await);
+        focom.and(site_a).and(site_b).and(self.smo.stop().await)?;
+        ensure!(refused.is_empty(), "refused to the operator: {refused:?}");
+        Ok(())
+    }
+}
+
+/// Part of the names of namespaces in which the operator may read no Secrets, on purpose.
+pub const UNBOUND: &str = "unbound";
+
+/// A namespace at the SMO, and one of the same name on every O-Cloud.
+pub struct Tenant {
+    /// Its name; host names begin with it too.
+    pub namespace: String,
+    /// The parts that it is on.
+    pub parts: Arc<Parts>,
+}
+
+impl Tenant {
+    /// Makes the namespaces, and OClouds `site-a` and `site-b` in the SMO's.
+    pub async fn new(world: &World, namespace: &str) -> anyhow::Result<Self> {
+        let tenant = Self::bare(world, namespace).await?;
+        let parts = &tenant.parts;
+        focom::introduce(&parts.smo, namespace, "site-a", &parts.kubeconfig_a).await?;
+        focom::introduce(&parts.smo, namespace, "site-b", &parts.kubeconfig_b).await?;
+        Ok(tenant)
+    }
+
+    /// Makes the namespaces.
+    pub async fn bare(world: &World, namespace: &str) -> anyhow::Result<Self> {
+        let parts = world.started().await?;
+        parts.site_a.make_namespace(namespace).await?;
+        parts.site_b.make_namespace(namespace).await?;
+        let metadata = json!({"metadata": {"name": namespace}});
+        Api::<Namespace>::all(parts.smo.admin())
+            .create(&kube::api::PostParams::default(), &serde_json::from_value(metadata)?)
+            .await?;
+        Ok(Self { namespace: namespace.to_owned(), parts })
+    }
+
+    /// The SMO's API.
+    pub fn client(&self) -> Client {
+        self.parts.smo.admin()
+    }
+
+    /// Registers simulated hosts `<namespace>-1` to `<namespace>-<hosts>` on `site-a`, with a CNI.
+    pub async fn equip(&self, hosts: u32) -> Outcome {
+        self.parts.site_a.apply_cni(&self.namespace).await?;
+        self.parts.site_a.register(&self.namespace, &self.namespace, 1..=hosts).await
+    }
+
+    /// A request as JSON, for hosts by number.
+    pub fn request(&self, name: &str, o_cloud: &str, masters: &[u32], workers: &[u32]) -> Value {
+        let hosts = |numbers: &[u32]| -> Vec<Value> {
+            numbers
+                .iter()
+                .map(|number| json!({"hostId": number, "hostName": format!("{}-{number}", self.namespace)}))
+                .collect()
+        };
+        json!({
+            "apiVersion": "focom.nephio.org/v1alpha1",
+            "kind": "FocomProvisioningRequest",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {
+                "oCloudId": o_cloud,
+                "oCloudNamespace": self.namespace,
+                "templateName": "byoh-workload-cluster",
+                "templateVersion": "v1.0.0",
+                "templateParameters": {
+                    "clusterName": name,
+                    "hosts": {"masters": hosts(masters), "workers": hosts(workers)},
+                },
+            },
+        })
+    }
+
+    /// Requests of the namespace.
+    pub fn requests(&self) -> Api<FocomProvisioningRequest> {
+        Api::namespaced(self.client(), &self.namespace)
+    }
+
+    /// OClouds of the namespace.
+    pub fn o_clouds(&self) -> Api<OCloud> {
+        Api::namespaced(self.client(), &self.namespace)
+    }
+
+    /// ProvisioningRequests on an O-Cloud, or on the SMO's own cluster.
+    pub fn remote(&self, bed: &Bed) -> Api<ProvisioningRequest> {
+        Api::namespaced(bed.admin(), &self.namespace)
+    }
+
+    /// Applies a request, as a user with `kubectl apply --server-side` would.
+    pub async fn apply(&self, request: &Value) -> kube::Result<FocomProvisioningRequest> {
+        let name = request["metadata"]["name"].as_str().unwrap_or_default();
+        self.requests().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(request)).await
+    }
+
+    /// Asks for the deletion of a request.
+    pub async fn delete(&self, name: &str) -> Outcome {
+        self.requests().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Waits until the request is in `phase` and its message contains `words`.
+    pub async fn until(
+        &self,
+        name: &str,
+        phase: &str,
+        words: &str,
+        limit: Duration,
+    ) -> anyhow::Result<FocomProvisioningRequest> {
+        let what = format!("request {name} to be {phase} with {words:?}");
+        let reached = |request: Option<&FocomProvisioningRequest>| {
+            let status = request.and_then(|request| request.status.as_ref());
+            status.is_some_and(|status| status.phase == phase && status.message.contains(words))
+        };
+        let found = wait(self.requests(), name, &what, limit, reached).await?;
+        found.with_context(|| format!("request {name} is gone"))
+    }
+
+    /// Waits until the O-Cloud's state, as the request shows it, is this one.
+    pub async fn until_state(
+        &self,
+        name: &str,
+        state: &str,
+        limit: Duration,
+    ) -> anyhow::Result<FocomProvisioningRequest> {
+        let what = format!("request {name} to show the state {state}");
+        let reached = |request: Option<&FocomProvisioningRequest>| {
+            let status = request.and_then(|request| request.status.as_ref()?.provisioning_status.as_ref());
+            status.is_some_and(|status| status.provisioning_state == state)
+        };
+        let found = wait(self.requests(), name, &what, limit, reached).await?;
+        found.with_context(|| format!("request {name} is gone"))
+    }
+
+    /// Waits until the request is gone.
+    pub async fn until_gone(&self, name: &str, limit: Duration) -> Outcome {
+        let what = format!("request {name} to be gone");
+        wait(self.requests(), name, &what, limit, |request: Option<&FocomProvisioningRequest>| request.is_none())
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until the OCloud's condition `Ready` has this reason.
+    pub async fn until_o_cloud(&self, name: &str, reason: &str) -> anyhow::Result<OCloud> {
+        let what = format!("OCloud {name} to be {reason}");
+        let reached = |o_cloud: Option<&OCloud>| {
+            let conditions = o_cloud.and_then(|o_cloud| Some(&o_cloud.status.as_ref()?.conditions));
+            conditions.is_some_and(|list| list.iter().any(|found| found.type_ == "Ready" && found.reason == reason))
+        };
+        wait(self.o_clouds(), name, &what, SOON, reached).await?.with_context(|| format!("OCloud {name} is gone"))
+    }
+
+    /// Reasons of the Events about the request, in no order.
+    pub async fn events(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        let events = Api::<Event>::namespaced(self.client(), &self.namespace).list(&ListParams::default()).await?;
+        let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name);
+        Ok(events.into_iter().filter(about).filter_map(|event| event.reason).collect())
+    }
+
+    /// Name of the ProvisioningRequest of a request.
+    pub fn remote_name(name: &str) -> String {
+        names::remote_request(name)
+    }
+
+    /// Names of the ProvisioningRequests of the namespace on a management cluster.
+    pub async fn remote_names(&self, bed: &Bed) -> anyhow::Result<Vec<String>> {
+        Ok(self.remote(bed).list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect())
+    }
+}

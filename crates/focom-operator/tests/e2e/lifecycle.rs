@@ -1,0 +1,130 @@
+//! The path of a request: there, changed, and back.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::ResourceExt as _;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use o2ims_types::names::focom as names;
+use sandbox::waiting::wait;
+use serde_json::json;
+
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, World};
+
+/// All of them.
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("a_cluster_on_an_o_cloud_and_back", a_cluster_on_an_o_cloud_and_back),
+        Scenario::new("the_very_cluster_needs_no_o_cloud", the_very_cluster_needs_no_o_cloud),
+    ]
+}
+
+/// The phases that a request goes through, each once, in the order in which a watch shows them.
+struct Phases {
+    seen: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Phases {
+    fn follow(tenant: &Tenant, name: &str) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (list, api, name) = (Arc::clone(&seen), tenant.requests(), name.to_owned());
+        let task = tokio::spawn(async move {
+            let mut events = watcher::watch_object(api, &name).default_backoff().boxed();
+            while let Ok(Some(object)) = events.try_next().await {
+                if let Some(status) = object.and_then(|object| object.status) {
+                    let mut list = list.lock().expect("not poisoned");
+                    if list.last() != Some(&status.phase) {
+                        list.push(status.phase);
+                    }
+                }
+            }
+        });
+        Self { seen, task }
+    }
+
+    fn seen(self) -> Vec<String> {
+        self.task.abort();
+        self.seen.lock().expect("not poisoned").clone()
+    }
+}
+
+async fn a_cluster_on_an_o_cloud_and_back(world: Arc<World>) -> Outcome {
+    let tenant = Tenant::new(&world, "whole-path").await?;
+    tenant.equip(2).await?;
+    let o_cloud = tenant.until_o_cloud("site-a", "Ready").await?;
+    let version = o_cloud.status.and_then(|status| status.server_version);
+    ensure!(version.as_deref().is_some_and(|version| version.starts_with("v1.33.")), "server version: {version:?}");
+
+    let phases = Phases::follow(&tenant, "edge");
+    tenant.apply(&tenant.request("edge", "site-a", &[1], &[2])).await?;
+    let request = tenant.until_state("edge", "fulfilled", CLUSTER).await?;
+    let status = request.status.clone().context("a status")?;
+    ensure!(status.remote_name.as_deref() == Some("edge-o2ims"), "remote name: {:?}", status.remote_name);
+    let condition =
+        |type_: &str| status.conditions.iter().find(|found| found.type_ == type_).map(|found| found.status.as_str());
+    for (type_, expected) in [
+        ("Ready", "True"),
+        ("Reconciling", "False"),
+        ("Stalled", "False"),
+        ("Validated", "True"),
+        ("OCloudAvailable", "True"),
+        ("Synced", "True"),
+    ] {
+        ensure!(condition(type_) == Some(expected), "{type_}: {:?}", condition(type_));
+    }
+
+    let api = tenant.remote(&tenant.parts.site_a.bed);
+    let remote = api.get("edge-o2ims").await?;
+    let said = remote.status.clone().context("a status on the O-Cloud")?;
+    ensure!(status.provisioned_resource_set == said.provisioned_resource_set, "the resource set is not the O-Cloud's");
+    ensure!(status.observed_generation == request.metadata.generation);
+    let label = |key: &str| remote.labels().get(key).cloned();
+    ensure!(label(names::SOURCE_LABEL).as_deref() == Some("edge"));
+    ensure!(label(names::SOURCE_NAMESPACE_LABEL).as_deref() == Some("whole-path"));
+    ensure!(label(names::SOURCE_UID_LABEL) == request.metadata.uid);
+
+    tenant.delete("edge").await?;
+    tenant.until("edge", "Deleting", "deleting Cluster edge", SOON).await?;
+    tenant.until_gone("edge", CLUSTER).await?;
+    ensure!(
+        tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty(),
+        "the FPR went before its ProvisioningRequest"
+    );
+    ensure!(phases.seen() == ["Pending", "Creating", "Synced", "Deleting"]);
+    let events = tenant.events("edge").await?;
+    for reason in ["Pending", "Creating", "Synced", "Deleting", "ProvisioningStateChanged"] {
+        ensure!(events.iter().any(|found| found == reason), "no event {reason}: {events:?}");
+    }
+    Ok(())
+}
+
+async fn the_very_cluster_needs_no_o_cloud(world: Arc<World>) -> Outcome {
+    let tenant = Tenant::bare(&world, "local").await?;
+    let mut request = tenant.request("here", "management-cluster", &[1], &[]);
+    // As in the integration guide.
+    request["spec"].as_object_mut().context("a spec")?.remove("templateVersion");
+    tenant.apply(&request).await?;
+    tenant.until("here", "Synced", "has not looked at it yet", SOON).await?;
+    let api = tenant.remote(&tenant.parts.smo);
+    let remote = api.get("here-o2ims").await?;
+    ensure!(remote.spec.template_version == "v1.0.0", "the default version is not filled in");
+
+    // A change goes through, and what somebody else changes goes back.
+    request["spec"]["description"] = json!("changed");
+    tenant.apply(&request).await?;
+    let changed = |remote: Option<&o2ims_types::ProvisioningRequest>| {
+        remote.is_some_and(|remote| remote.spec.description.as_deref() == Some("changed"))
+    };
+    wait(api.clone(), "here-o2ims", "the change to arrive", SOON, changed).await?;
+    let meddle = json!({"spec": {"description": "meddled with"}});
+    let params = kube::api::PatchParams::default();
+    api.patch("here-o2ims", &params, &kube::api::Patch::Merge(&meddle)).await?;
+    wait(api.clone(), "here-o2ims", "the change to be taken back", SOON, changed).await?;
+
+    tenant.delete("here").await?;
+    tenant.until_gone("here", SOON).await?;
+    ensure!(tenant.remote_names(&tenant.parts.smo).await?.is_empty());
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! `OCloud`: how an O-Cloud is reached. Nephio's published shape, and more.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How an O-Cloud is reached, and who may.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "focom.nephio.org",
+    version = "v1alpha1",
+    kind = "OCloud",
+    plural = "oclouds",
+    namespaced,
+    category = "focom",
+    doc = "An O-Cloud that requests can be sent to.",
+    status = "OCloudStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.serverVersion"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type=='Ready')].message"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OCloudSpec {
+    /// The credentials for the O-Cloud's API.
+    #[serde(rename = "o2imsSecret")]
+    pub o2ims_secret: O2imsSecret,
+    /// Namespaces, beside the OCloud's own, whose requests may use it; `*` for all. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    pub allowed_namespaces: Vec<String>,
+}
+
+/// The credentials for the O-Cloud's API.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct O2imsSecret {
+    /// The Secret that holds them.
+    pub secret_ref: SecretRef,
+}
+
+/// A Secret with a kubeconfig under the key `kubeconfig`, or `value` as Cluster API writes it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its namespace. Another one than the OCloud's has to allow it, by an annotation on the Namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+}
+
+/// Whether the O-Cloud can be used.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OCloudStatus {
+    /// `Ready`, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Version of the O-Cloud's API server, as it last said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// `metadata.generation` that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}

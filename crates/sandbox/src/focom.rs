@@ -1,0 +1,107 @@
+//! The SMO's side: the FOCOM operator, installed as a user would, and O-Clouds that it knows.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use o2ims_types::OCloud;
+use serde_json::{Value, json};
+use testenv::Bed;
+
+use crate::operator::{Operator, OperatorOptions};
+
+/// The CustomResourceDefinitions.
+pub const CRDS: [&str; 3] = [
+    include_str!("../../../crds/focomprovisioningrequests.focom.nephio.org.yaml"),
+    include_str!("../../../crds/oclouds.focom.nephio.org.yaml"),
+    include_str!("../../../crds/templateinfoes.provisioning.oran.org.yaml"),
+];
+/// Namespace, ServiceAccount and rights of the operator.
+pub const RIGHTS: [&str; 2] = [
+    include_str!("../../../deploy/focom-operator/namespace.yaml"),
+    include_str!("../../../deploy/focom-operator/rbac.yaml"),
+];
+/// The SMO's account on an O-Cloud.
+pub const O_CLOUD_ACCOUNT: &str = include_str!("../../../deploy/focom-operator/o-cloud-account.yaml");
+/// The example request.
+pub const EXAMPLE: &str = include_str!("../../../examples/focom-provisioning-request.yaml");
+
+/// Installs CRDs and rights.
+///
+/// # Errors
+/// When the API server refuses a file.
+pub async fn install(bed: &Bed) -> anyhow::Result<()> {
+    for (what, files) in [("crds/", &CRDS[..]), ("deploy/focom-operator/", &RIGHTS[..])] {
+        for file in files {
+            bed.apply_yaml(file).await.with_context(|| format!("applying {what}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts the operator, with the ServiceAccount and the rights from `deploy/`.
+///
+/// # Errors
+/// When no token is given or the program cannot be started.
+pub async fn start_operator(bed: &Bed, options: &OperatorOptions) -> anyhow::Result<Operator> {
+    let kubeconfig = bed.dir().join("focom-operator.kubeconfig");
+    bed.service_account_kubeconfig("focom-system", "focom-operator", &kubeconfig).await?;
+    Operator::start(options, &kubeconfig, &operator_log(bed))
+}
+
+/// Where the operator logs to.
+pub fn operator_log(bed: &Bed) -> PathBuf {
+    bed.dir().join("focom-operator.log")
+}
+
+/// A kubeconfig of the SMO's account on an O-Cloud, which gets the account.
+///
+/// # Errors
+/// When the O-Cloud refuses it.
+pub async fn kubeconfig_for(o_cloud: &Bed) -> anyhow::Result<String> {
+    o_cloud.apply_yaml(O_CLOUD_ACCOUNT).await.context("applying deploy/focom-operator/o-cloud-account.yaml")?;
+    let path = o_cloud.dir().join("smo.kubeconfig");
+    o_cloud.service_account_kubeconfig("o2ims-system", "smo", &path).await?;
+    std::fs::read_to_string(&path).context("reading the SMO's kubeconfig")
+}
+
+/// Makes an O-Cloud known to the SMO: Secret and OCloud of this name in this namespace, and the operator's right to read it.
+///
+/// # Errors
+/// When the SMO's API server refuses an object.
+pub async fn introduce(smo: &Bed, namespace: &str, name: &str, kubeconfig: &str) -> anyhow::Result<()> {
+    allow_secrets(smo, namespace).await?;
+    let (client, params) = (smo.admin(), PatchParams::apply("user").force());
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"kubeconfig": kubeconfig}});
+    Api::<Secret>::namespaced(client.clone(), namespace).patch(name, &params, &Patch::Apply(&secret)).await?;
+    let o_cloud = o_cloud(namespace, name);
+    Api::<OCloud>::namespaced(client, namespace).patch(name, &params, &Patch::Apply(&o_cloud)).await?;
+    Ok(())
+}
+
+/// An OCloud whose Secret has its name and namespace.
+pub fn o_cloud(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "focom.nephio.org/v1alpha1",
+        "kind": "OCloud",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"o2imsSecret": {"secretRef": {"name": name, "namespace": namespace}}},
+    })
+}
+
+/// Lets the operator read the Secrets of a namespace, by the command that its message names.
+///
+/// # Errors
+/// When the API server refuses the binding.
+pub async fn allow_secrets(smo: &Bed, namespace: &str) -> anyhow::Result<()> {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "focom-operator-secrets", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "focom-operator-secrets"},
+        "subjects": [{"kind": "ServiceAccount", "name": "focom-operator", "namespace": "focom-system"}],
+    });
+    smo.apply_yaml(&binding.to_string()).await
+}
