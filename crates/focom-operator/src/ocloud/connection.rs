@@ -17,7 +17,7 @@ use o2ims_types::provisioning_request::ProvisionedResourceSet;
 use operator_kit::metrics::Metrics;
 use operator_kit::outcome;
 use operator_kit::reflect::{Reflection, Trigger};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -50,8 +50,13 @@ pub struct RemoteRequest {
     #[serde(default)]
     pub spec: Value,
     /// What of its status is brought back.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "as_far_as_possible")]
     pub status: RemoteStatus,
+}
+
+/// A status of another form is none: it must not hide that the ProvisioningRequest exists.
+fn as_far_as_possible<'de, D: Deserializer<'de>>(status: D) -> Result<RemoteStatus, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(status)?).unwrap_or_default())
 }
 
 impl Resource for RemoteRequest {

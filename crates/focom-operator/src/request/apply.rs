@@ -115,7 +115,7 @@ impl<'a> Site<'a> {
         match look.map_err(|error| self.explain(error)) {
             Ok(Some(found)) if found.labels().get(focom::SOURCE_UID_LABEL).is_none_or(|source| source != uid) => {
                 Failure {
-                    error: Error::transient(format!(
+                    error: Error::terminal(format!(
                         "ProvisioningRequest {} exists on the O-Cloud and is not this request's: choose another metadata.name, or \
                      have that one removed",
                         self.place

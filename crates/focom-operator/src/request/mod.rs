@@ -35,12 +35,16 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let way = validate::way(&request, &observed);
     // What a request may not reach is not even looked up for it.
     let remote = way.is_ok().then(|| Remote::observe(&context.links, &request, &observed.target));
-    let verdict = way.and_then(|()| validate::parameters(&request, &observed));
+    let own = remote.as_ref().and_then(|remote| remote.own(&observed.uid));
+    let verdict = way.and_then(|()| match own {
+        Some(own) if plan::is_sent(&request, own) => Ok(()),
+        _ => validate::parameters(&request, &observed),
+    });
     if is_too_early(&request, verdict.is_ok(), remote.as_ref()) {
         return Ok(Outcome::progressing());
     }
-    let own = remote.as_ref().and_then(|remote| remote.request.as_deref());
-    if let Some(patience) = context.expectations.missing(&observed.uid, &request, own) {
+    let found = remote.as_ref().and_then(|remote| remote.request.as_deref());
+    if let Some(patience) = context.expectations.missing(&observed.uid, &request, found) {
         return Ok(Outcome::progressing_for(patience));
     }
     let settled = |own: &_| context.expectations.is_stored(&observed.uid, own);

@@ -72,17 +72,7 @@ pub fn is_abandoned(request: &FocomProvisioningRequest) -> bool {
 
 /// The ProvisioningRequest as it should be.
 fn manifest(request: &FocomProvisioningRequest, observed: &Observed, open: &Open) -> Value {
-    let spec = &request.spec;
-    let mut wanted = json!({
-        "templateName": spec.template_name,
-        "templateVersion": spec.template_version,
-        "templateParameters": spec.template_parameters,
-    });
-    for (field, value) in [("name", &spec.name), ("description", &spec.description)] {
-        if let Some(value) = value {
-            wanted[field] = json!(value);
-        }
-    }
+    let wanted = remote_spec(request);
     let hash = hash(&wanted);
     let mut metadata = json!({
         "name": focom::remote_request(&request.name_any()),
@@ -94,16 +84,39 @@ fn manifest(request: &FocomProvisioningRequest, observed: &Observed, open: &Open
         },
         "annotations": {focom::APPLIED_HASH_ANNOTATION: hash},
     });
-    if let Some(namespace) = open.namespace(&spec.o_cloud_namespace) {
+    if let Some(namespace) = open.namespace(&request.spec.o_cloud_namespace) {
         metadata["namespace"] = json!(namespace);
     }
     json!({"apiVersion": API_VERSION, "kind": "ProvisioningRequest", "metadata": metadata, "spec": wanted})
 }
 
 fn is_as(found: &RemoteRequest, wanted: &Value, settled: impl Fn(&RemoteRequest) -> bool) -> bool {
-    let sent = found.annotations().get(focom::APPLIED_HASH_ANNOTATION).map(String::as_str);
-    sent == wanted["metadata"]["annotations"][focom::APPLIED_HASH_ANNOTATION].as_str()
+    sent_hash(found) == wanted["metadata"]["annotations"][focom::APPLIED_HASH_ANNOTATION].as_str()
         && (holds(&found.spec, &wanted["spec"]) || settled(found))
+}
+
+fn sent_hash(found: &RemoteRequest) -> Option<&str> {
+    found.annotations().get(focom::APPLIED_HASH_ANNOTATION).map(String::as_str)
+}
+
+/// Whether the request was sent as it stands. A template that changes afterwards is not held against it.
+pub fn is_sent(request: &FocomProvisioningRequest, found: &RemoteRequest) -> bool {
+    sent_hash(found) == Some(&hash(&remote_spec(request)))
+}
+
+fn remote_spec(request: &FocomProvisioningRequest) -> Value {
+    let spec = &request.spec;
+    let mut wanted = json!({
+        "templateName": spec.template_name,
+        "templateVersion": spec.template_version,
+        "templateParameters": spec.template_parameters,
+    });
+    for (field, value) in [("name", &spec.name), ("description", &spec.description)] {
+        if let Some(value) = value {
+            wanted[field] = json!(value);
+        }
+    }
+    wanted
 }
 
 /// Of the text, which is the same for the same value: serde_json sorts the fields.

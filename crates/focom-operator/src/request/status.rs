@@ -15,6 +15,9 @@ use super::plan;
 use super::validate::Refusal;
 use crate::ocloud::connection::{RemoteRequest, View};
 
+/// Longest message of an O-Cloud that is brought back, in characters.
+const MESSAGE_MAX: usize = 2_000;
+
 /// What kept a write from being done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
@@ -66,7 +69,10 @@ pub fn assess(
     if let Some(own) = own {
         new.remote_name = Some(own.name_any());
         let status = own.status.clone();
-        new.provisioning_status = status.provisioning_status;
+        new.provisioning_status = status.provisioning_status.map(|mut said| {
+            said.provisioning_message = said.provisioning_message.chars().take(MESSAGE_MAX).collect();
+            said
+        });
         new.provisioned_resource_set = status.provisioned_resource_set;
     } else if finding.phase == Phase::Creating {
         new.remote_name = Some(focom::remote_request(&request.name_any()));
@@ -151,7 +157,7 @@ fn synced(own: &RemoteRequest) -> Finding {
     let message = match (state.is_empty(), message.is_empty()) {
         (true, _) => "the O-Cloud has the request and has not looked at it yet".to_owned(),
         (false, true) => format!("the O-Cloud says: {state}"),
-        (false, false) => message,
+        (false, false) => message.chars().take(MESSAGE_MAX).collect(),
     };
     // Without the word of what it speaks of, a status is taken for one of now.
     let is_of_now =

@@ -17,7 +17,6 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
-use o2ims_types::names::focom as names;
 use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
 use sandbox::waiting::wait;
 use sandbox::{Operator, OperatorOptions, Stack, StackOptions, focom, installation};
@@ -386,9 +385,12 @@ impl Tenant {
         Ok(events.into_iter().filter(about).filter_map(|event| event.reason).collect())
     }
 
-    /// Name of the ProvisioningRequest of a request.
-    pub fn remote_name(name: &str) -> String {
-        names::remote_request(name)
+    /// Waits until a ProvisioningRequest is on an O-Cloud, or is not.
+    pub async fn until_remote(&self, bed: &Bed, name: &str, there: bool) -> Outcome {
+        let what = format!("ProvisioningRequest {name} to be {}", if there { "there" } else { "gone" });
+        let reached = |remote: Option<&ProvisioningRequest>| remote.is_some() == there;
+        wait(self.remote(bed), name, &what, SOON, reached).await?;
+        Ok(())
     }
 
     /// Names of the ProvisioningRequests of the namespace on a management cluster.

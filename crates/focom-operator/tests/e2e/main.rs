@@ -9,9 +9,10 @@
 
 mod harness;
 mod lifecycle;
+mod o_clouds;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run([lifecycle::scenarios()].into_iter().flatten().collect())
+    harness::run([lifecycle::scenarios(), o_clouds::scenarios()].into_iter().flatten().collect())
 }
