@@ -14,8 +14,8 @@ usage() {
 usage: ./mgmt.sh COMMAND
 
   sandbox                     start the product on this machine: a real control plane with Cluster API and BYOH, four
-                              hosts, and the example request, followed until its cluster is there
-  sandbox --once              the same, then delete the request, check that nothing is left of it, and stop
+                              hosts, and both example requests, followed until their clusters are there
+  sandbox --once              the same, then delete the requests, check that nothing is left of them, and stop
       --simulated             with either: take SIMULATED hosts. Without it they are servers made of namespaces, in which
                               the real agent, containerd and kubelet run, where the machine permits that (as root)
   sandbox status              what is there
@@ -157,8 +157,8 @@ prepare_servers() {
 
 build_sandbox() {
     check_prerequisites
-    say "building the operator and the sandbox (some minutes the first time) ..."
-    tied cargo build --locked --quiet -p o2ims-operator -p sandbox -p testenv --bins
+    say "building the operators and the sandbox (some minutes the first time) ..."
+    tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p sandbox -p testenv --bins
     build_control_plane
     prepare_servers
     run=("$programs/sandbox" run)
@@ -166,7 +166,7 @@ build_sandbox() {
 }
 
 sandbox_once() {
-    say "sandbox: the example request to fulfilled and back, $(byoh)"
+    say "sandbox: the example requests to fulfilled and back, $(byoh)"
     build_sandbox
     # Not a child but this very process: whoever ends it, by whatever signal, ends everything inside.
     exec scripts/in-own-namespace "${run[@]}" --once
@@ -234,12 +234,14 @@ explain() {
 
 The sandbox is up, until ./mgmt.sh sandbox down. Now try:
 
-  ./mgmt.sh sandbox kubectl get pr                                 # requests; -o wide shows messages, -w follows
+  ./mgmt.sh sandbox kubectl get fpr                                # the SMO's requests; -o wide shows messages, -w follows
+  ./mgmt.sh sandbox kubectl get pr                                 # the O-Cloud's requests: one by hand, one by the SMO
   ./mgmt.sh sandbox kubectl get byohosts --show-labels             # hosts, and who holds them
   ./mgmt.sh sandbox kubectl --cluster core get nodes               # the new cluster itself
   ./mgmt.sh sandbox kubectl describe pr core-cluster-request       # conditions and events
-  ./mgmt.sh sandbox kubectl delete -f examples/o2ims-provisioning-request.yaml
-  ./mgmt.sh sandbox kubectl apply -f FILE                          # another request; hosts 3 and 4 are free
+  ./mgmt.sh sandbox kubectl describe fpr edge-cluster-request
+  ./mgmt.sh sandbox kubectl delete -f examples/focom-provisioning-request.yaml    # hosts 3 and 4 are free then
+  ./mgmt.sh sandbox kubectl apply -f FILE                          # another request
 
 END
     if [ "$hosts" = simulated ]; then
@@ -395,7 +397,9 @@ sandbox_status() {
         say "the sandbox is starting; its output is in .sandbox/log"
         return
     fi
-    say "the sandbox is up (process $(starter)); logs: .sandbox/log, .sandbox/operator.log"
+    say "the sandbox is up (process $(starter)); logs: .sandbox/log, .sandbox/operator.log, .sandbox/focom-operator.log"
+    say
+    (sandbox_kubectl get focomprovisioningrequests --all-namespaces --output wide)
     say
     (sandbox_kubectl get provisioningrequests --all-namespaces --output wide)
     say

@@ -86,7 +86,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
         })
         .triggers(&triggers.o_clouds, move |namespace| {
             let name = namespace.name_any();
-            select(&with_secret, |o_cloud| o_cloud.spec.o2ims_secret.secret_ref.namespace == name)
+            select(&with_secret, |o_cloud| o_cloud.secret().0 == name)
         });
     Prepared {
         watches: Watches {

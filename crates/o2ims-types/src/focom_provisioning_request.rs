@@ -44,10 +44,10 @@ pub struct FocomProvisioningRequestSpec {
     #[schemars(length(max = 4096))]
     pub description: Option<String>,
     /// Name of the OCloud, or the id that stands for this very cluster (`management-cluster` by default).
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("pattern" = rules::SUBDOMAIN_PATTERN))]
     pub o_cloud_id: String,
     /// Namespace of the OCloud here, and of the ProvisioningRequest there.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), extend("pattern" = rules::LABEL_PATTERN))]
     pub o_cloud_namespace: String,
     /// Name of the template.
     #[schemars(length(min = 1, max = 120))]
@@ -59,6 +59,14 @@ pub struct FocomProvisioningRequestSpec {
     /// The template's parameters. The O-Cloud decides what they mean; a TemplateInfo lets the SMO check them before.
     #[schemars(schema_with = "open_object")]
     pub template_parameters: Map<String, Value>,
+}
+
+impl FocomProvisioningRequest {
+    /// The state of the ProvisioningRequest, as the O-Cloud last said.
+    pub fn remote_state(&self) -> Option<&str> {
+        let said = self.status.as_ref()?.provisioning_status.as_ref()?;
+        Some(said.provisioning_state.as_str()).filter(|state| !state.is_empty())
+    }
 }
 
 /// The version that is meant where a request names none, as in the integration guide's example.

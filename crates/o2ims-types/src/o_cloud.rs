@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 /// How an O-Cloud is reached, and who may.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
@@ -52,11 +54,20 @@ pub struct O2imsSecret {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("pattern" = rules::SUBDOMAIN_PATTERN))]
     pub name: String,
-    /// Its namespace. Another one than the OCloud's has to allow it, by an annotation on the Namespace.
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: String,
+    /// Its namespace. Default: the OCloud's. Another one has to allow it, by an annotation on the Namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), extend("pattern" = rules::LABEL_PATTERN))]
+    pub namespace: Option<String>,
+}
+
+impl OCloud {
+    /// Namespace and name of the Secret with the credentials.
+    pub fn secret(&self) -> (String, String) {
+        let SecretRef { name, namespace } = &self.spec.o2ims_secret.secret_ref;
+        (namespace.clone().or_else(|| self.metadata.namespace.clone()).unwrap_or_default(), name.clone())
+    }
 }
 
 /// Whether the O-Cloud can be used.

@@ -18,6 +18,10 @@ macro_rules! rule {
     };
 }
 
+/// Names of namespaces (RFC 1123 labels). They become parts of URLs, so nothing else gets in.
+pub const LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// Names of most objects (RFC 1123 subdomains).
+pub const SUBDOMAIN_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// `clusterProvisioner` of the Bring-Your-Own-Host provider, the default.
 pub const BYOH: &str = "byoh";
 /// Most masters in one request. etcd gains nothing from more than seven members.

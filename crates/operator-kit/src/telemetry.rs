@@ -36,9 +36,10 @@ impl fmt::Display for Format {
     }
 }
 
-/// kube logs the whole answer when it cannot decode one, at level warn, and an answer may be a Secret. This directive
-/// comes last, so that no filter turns that line on.
-const NEVER_LOGGED: &str = "kube_client::client=error";
+/// kube logs the whole answer when it cannot decode one, at level warn, and an answer may be a Secret. The libraries below it
+/// log at level trace where they connect to, which may come out of a Secret too. These directives come last, so that no filter
+/// turns such lines on.
+const NEVER_LOGGED: [&str; 4] = ["kube_client::client=error", "hyper_util=info", "hyper=info", "rustls=info"];
 
 /// Starts logging for the process; call once, first of all. `filter` has the syntax of `RUST_LOG`
 /// (`info`, `info,o2ims_operator=debug`). Panics are logged too, in the same form.
@@ -70,7 +71,7 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
 
 fn guarded(filter: &str) -> anyhow::Result<EnvFilter> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter {filter:?}"))?;
-    Ok(filter.add_directive(NEVER_LOGGED.parse::<Directive>()?))
+    NEVER_LOGGED.iter().try_fold(filter, |filter, never| Ok(filter.add_directive(never.parse::<Directive>()?)))
 }
 
 #[cfg(test)]
@@ -83,6 +84,7 @@ mod tests {
             let filter = guarded(filter).expect("parses").to_string();
             assert!(filter.contains("kube_client::client=error"), "{filter}");
             assert!(!filter.contains("kube_client::client=trace"), "{filter}");
+            assert!(filter.contains("hyper_util=info"), "{filter}");
         }
         assert!(guarded("not a [filter").is_err());
     }

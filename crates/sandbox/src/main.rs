@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use sandbox::{Stack, StackOptions};
+use sandbox::{Operator, OperatorOptions, Stack, StackOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -108,13 +108,14 @@ enum Ending {
 async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
     let mut stop = Stop::new()?;
     let begun = Instant::now();
-    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name("o2ims-operator");
-    if !program.is_file() {
-        anyhow::bail!("{} is missing; cargo build -p o2ims-operator makes it", program.display());
-    }
-    let options = StackOptions::new(program);
+    let options = StackOptions::new(program("o2ims-operator")?);
+    let focom = OperatorOptions::new(program("focom-operator")?);
     let options = if arguments.servers { options.with_servers() } else { options };
-    let started = Stack::start(options, move |line| say_at(begun, line));
+    let started = async {
+        let mut stack = Stack::start(options, move |line| say_at(begun, line)).await?;
+        stack.start_focom(&focom).await?;
+        anyhow::Ok(stack)
+    };
     let mut stack = tokio::select! {
         stack = started => stack?,
         () = stop.asked() => return Ok(Ending::Interrupted),
@@ -147,8 +148,13 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
             failure.map_or(Ok(Ending::Finished), |failure| Err(anyhow::anyhow!(failure)))
         }
         Err(error) => {
-            let log = stack.operator.as_ref().map(|operator| operator.log_tail(20)).unwrap_or_default();
-            Err(error.context(format!("the last lines of the operator's log:\n{log}\n")))
+            let tail = |operator: &Option<Operator>| {
+                operator.as_ref().map(|operator| operator.log_tail(20)).unwrap_or_default()
+            };
+            let (o2ims, focom) = (tail(&stack.operator), tail(&stack.focom));
+            Err(error.context(format!(
+                "the last lines of the O2IMS operator's log:\n{o2ims}\nand of the FOCOM operator's:\n{focom}\n"
+            )))
         }
         result => result,
     };
@@ -162,6 +168,13 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
         say_at(begun, "everything is stopped");
     }
     Ok(ending)
+}
+
+/// A program of the product, which is built beside this one.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name(name);
+    anyhow::ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
+    Ok(program)
 }
 
 /// Everything between the start and the stop.

@@ -31,6 +31,8 @@ impl OperatorOptions {
 pub struct Operator {
     child: Child,
     log: PathBuf,
+    /// Where in the log it begins, in bytes.
+    begins: usize,
 }
 
 impl Operator {
@@ -41,6 +43,7 @@ impl Operator {
     pub fn start(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Result<Self> {
         let file =
             std::fs::OpenOptions::new().create(true).append(true).open(log).context("opening the operator's log")?;
+        let begins = usize::try_from(file.metadata().context("looking at the operator's log")?.len())?;
         let child = Command::new(&options.program)
             .args(["--log-format", "text", "--log-level", &options.log_level, "--admin-address", "127.0.0.1:0"])
             .args(&options.arguments)
@@ -52,7 +55,7 @@ impl Operator {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", options.program.display()))?;
-        Ok(Self { child, log: log.to_owned() })
+        Ok(Self { child, log: log.to_owned(), begins })
     }
 
     /// Kills the operator as a crash would.
@@ -98,9 +101,9 @@ impl Operator {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let found = text
+            let own = text.get(self.begins..).unwrap_or_default();
+            let found = own
                 .lines()
-                .rev()
                 .find(|line| line.contains("admin endpoints listen"))
                 .and_then(|line| line.split("address=").nth(1)?.split_whitespace().next().map(ToOwned::to_owned));
             if let Some(address) = found {

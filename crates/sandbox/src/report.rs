@@ -6,7 +6,8 @@ use kube::core::DynamicObject;
 use kube::{Api, Client, Config, ResourceExt as _};
 
 use anyhow::{Context as _, bail};
-use o2ims_types::{ProvisioningRequest, names};
+use o2ims_types::provisioning_request::HostStatus;
+use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest, names};
 use serde_json::Value;
 
 use sandbox::{Stack, inventory};
@@ -50,54 +51,68 @@ fn is_ready(node: &Node) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Prints the request, its cluster, and every host of the namespace with what runs on it.
+/// Prints the requests, their clusters, and every host of the namespace with what runs on it.
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn print(stack: &Stack, request: &ProvisioningRequest, nodes: &[Node]) -> anyhow::Result<()> {
+pub async fn print(
+    stack: &Stack,
+    by_smo: &FocomProvisioningRequest,
+    requests: &[(ProvisioningRequest, Vec<Node>)],
+) -> anyhow::Result<()> {
     let client = stack.bed.admin();
-    let namespace = request.namespace().unwrap_or_default();
-    let status = request.status.clone().unwrap_or_default();
-    let cluster = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
-    let object = inventory::api(client.clone(), &namespace, "cluster.x-k8s.io", "Cluster").get(&cluster).await?;
+    let namespace = by_smo.namespace().unwrap_or_default();
+    let clusters = inventory::api(client.clone(), &namespace, "cluster.x-k8s.io", "Cluster");
     let machines =
         inventory::api(client.clone(), &namespace, "cluster.x-k8s.io", "Machine").list(&ListParams::default()).await?;
     let all_hosts = inventory::hosts(client.clone(), &namespace).list(&ListParams::default()).await?;
 
-    let extensions = &status.extensions;
     let field = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    say("");
-    table(
-        &["REQUEST", "STATE", "NODES", "CLUSTER", "PHASE", "VERSION", "API"],
-        &[vec![
+    let (mut rows, mut hosts, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
+    for (request, its_nodes) in requests {
+        let told = request.status.clone().unwrap_or_default();
+        let cluster = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
+        let object = clusters.get(&cluster).await?;
+        rows.push(vec![
             request.name_any(),
-            status.provisioning_status.provisioning_state.to_string(),
-            field(&extensions.ready_nodes),
+            told.provisioning_status.provisioning_state.to_string(),
+            field(&told.extensions.ready_nodes),
             cluster,
             text(&object.data["status"]["phase"]),
-            field(&extensions.k8s_version),
-            field(&extensions.control_plane_endpoint),
+            field(&told.extensions.k8s_version),
+            field(&told.extensions.control_plane_endpoint),
+        ]);
+        hosts.extend(told.extensions.hosts);
+        nodes.extend(its_nodes.clone());
+    }
+    say("");
+    let status = by_smo.status.clone().unwrap_or_default();
+    table(
+        &["FOCOM REQUEST", "O-CLOUD", "PHASE", "STATE", "BECAME"],
+        &[vec![
+            by_smo.name_any(),
+            by_smo.spec.o_cloud_id.clone(),
+            status.phase.clone(),
+            by_smo.remote_state().unwrap_or("-").to_owned(),
+            field(&status.remote_name),
         ]],
     );
     say("");
-    let rows: Vec<_> = all_hosts.iter().map(|host| row(host, &machines.items, extensions, nodes)).collect();
+    table(&["REQUEST", "STATE", "NODES", "CLUSTER", "PHASE", "VERSION", "API"], &rows);
+    say("");
+    let rows: Vec<_> = all_hosts.iter().map(|host| row(host, &machines.items, &hosts, &nodes)).collect();
     let host = format!("HOST ({})", stack.hosts().name());
     table(&[&host, "ID", "ROLE", "STATE", "MACHINE", "NODE"], &rows);
     say("");
     Ok(())
 }
 
-fn row(
-    host: &DynamicObject,
-    machines: &[DynamicObject],
-    extensions: &o2ims_types::provisioning_request::StatusExtensions,
-    nodes: &[Node],
-) -> Vec<String> {
+fn row(host: &DynamicObject, machines: &[DynamicObject], states: &[HostStatus], nodes: &[Node]) -> Vec<String> {
     let name = host.name_any();
     let label = |key: &str| host.labels().get(key).cloned().unwrap_or_else(|| "-".to_owned());
     let attached = &host.data["status"]["machineRef"]["name"];
     let machine = machines.iter().find(|machine| machine.data["spec"]["infrastructureRef"]["name"] == *attached);
-    let state = extensions.hosts.iter().find(|host| host.host_name == name).map_or("Free", |host| &host.state);
+    let state = states.iter().find(|host| host.host_name == name).map_or("Free", |host| &host.state);
     let node = nodes.iter().find(|node| node.name_any() == name).map(|node| {
         let version =
             node.status.as_ref().and_then(|status| status.node_info.as_ref()).map(|info| &info.kubelet_version);

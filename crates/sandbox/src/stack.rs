@@ -17,6 +17,7 @@ use hostsim::{HostSpec, Site, SiteOptions};
 use testenv::servers::{AgentSetup, GATEWAY, Rack, Server};
 use testenv::{Bed, Options};
 
+use crate::focom;
 use crate::installation::{self, Hosts};
 use crate::operator::{Operator, OperatorOptions};
 
@@ -63,8 +64,10 @@ pub struct Stack {
     pub bed: Bed,
     /// The simulated hosts.
     pub site: Site,
-    /// The running operator, if one runs.
+    /// The running O2IMS operator, if one runs.
     pub operator: Option<Operator>,
+    /// The running FOCOM operator, if one runs: the cluster is SMO and O-Cloud then.
+    pub focom: Option<Operator>,
     /// Servers, where the hosts are not simulated.
     pub servers: Vec<Arc<Server>>,
     rack: Option<Rack>,
@@ -96,6 +99,7 @@ impl Stack {
             bed,
             site,
             operator: None,
+            focom: None,
             servers: Vec::new(),
             rack,
             hosts: options.hosts,
@@ -111,6 +115,16 @@ impl Stack {
     /// When no token is given or the program cannot be started.
     pub async fn start_operator(&mut self) -> anyhow::Result<()> {
         self.operator = Some(self.another_operator(&self.options).await?);
+        Ok(())
+    }
+
+    /// Makes the cluster an SMO too: installs the FOCOM operator and starts it.
+    ///
+    /// # Errors
+    /// When the API server refuses a file or the program cannot be started.
+    pub async fn start_focom(&mut self, options: &OperatorOptions) -> anyhow::Result<()> {
+        focom::install(&self.bed).await?;
+        self.focom = Some(focom::start_operator(&self.bed, options).await?);
         Ok(())
     }
 
@@ -275,10 +289,10 @@ impl Stack {
     /// # Errors
     /// When a part does not stop as it should; the others are stopped all the same.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let operator = match self.operator {
-            Some(operator) => operator.stop().await,
-            None => Ok(()),
-        };
+        let mut operator = Ok(());
+        for running in [self.focom, self.operator].into_iter().flatten() {
+            operator = operator.and(running.stop().await);
+        }
         self.site.shut_down().await;
         let mut servers = Ok(());
         for server in self.servers {

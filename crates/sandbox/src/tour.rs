@@ -1,22 +1,23 @@
-//! The path of the example request: applied, fulfilled and, if asked for, deleted until nothing is left of it.
+//! The path of the example requests: applied, fulfilled and, if asked for, deleted until nothing is left of them.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client, ResourceExt as _};
-use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
 use sandbox::installation::Hosts;
-use sandbox::{Stack, installation, inventory};
+use sandbox::{Stack, focom, installation, inventory};
 
-use crate::follow::Follower;
+use crate::follow::{Follower, Request};
 use crate::report;
 use crate::{say, say_at};
 
-/// Namespace of the example request and of the hosts.
+/// Namespace of the example requests and of the hosts.
 const NAMESPACE: &str = "default";
-/// How many hosts there are: the example takes the first two.
+/// How many hosts there are: each example takes two.
 const HOSTS: u8 = 4;
 /// How long the request may take, either way.
 const REQUEST: Duration = Duration::from_secs(300);
@@ -27,8 +28,9 @@ const SETTLING: Duration = Duration::from_secs(15);
 /// Time between two looks at every object that there is; nothing tells when all of them are gone.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Registers hosts, applies the example request and waits until it is fulfilled; `once`: takes it back and checks that
-/// nothing is left. Seconds are counted from `begun`.
+/// Registers hosts and takes both example requests, one after the other, until their clusters are there: the one as a platform
+/// operator would apply it, the other as an SMO would. `once`: takes them back and checks that nothing is left. Seconds are
+/// counted from `begun`.
 ///
 /// # Errors
 /// Whatever is not as it should be.
@@ -43,56 +45,121 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
     let before = if once { settled(&client).await? } else { BTreeSet::new() };
     let start = begun.elapsed();
 
-    let example: ProvisioningRequest =
-        serde_saphyr::from_str(installation::EXAMPLE).context("reading the example request")?;
-    let name = example.name_any();
+    let direct = Example { file: "examples/o2ims-provisioning-request.yaml", yaml: installation::EXAMPLE };
+    let mut direct = Act::<ProvisioningRequest>::new(stack, direct, begun)?;
+    let core = watched_apply(stack, &mut direct).await?;
+    let by_smo = Example { file: "examples/focom-provisioning-request.yaml", yaml: focom::EXAMPLE };
+    let mut by_smo = Act::<FocomProvisioningRequest>::new(stack, by_smo, begun)?;
+    let edge = watched_apply(stack, &mut by_smo).await?;
+    let remote =
+        edge.status.as_ref().and_then(|status| status.remote_name.clone()).context("the FPR names no request")?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(client.clone(), NAMESPACE);
-    let mut follower = Follower::new(requests.clone(), &name, begun);
-    say_at(begun, "kubectl apply -f examples/o2ims-provisioning-request.yaml");
-    let applied = Instant::now();
-    stack.bed.apply_yaml(installation::EXAMPLE).await.context("applying the example request")?;
-    let request = watched(stack, follower.until_fulfilled(REQUEST)).await?;
-    let fulfilled = applied.elapsed();
-
-    let cluster = example.spec.template_parameters.cluster_name.clone().unwrap_or_default();
-    let nodes = watched(stack, report::nodes(client.clone(), NAMESPACE, &cluster)).await?;
-    report::print(stack, &request, &nodes).await?;
-    report::check_nodes(&nodes, &hosts_of(&example))?;
+    let made = [core, requests.get(&remote).await.context("reading the request that the FPR has become")?];
+    let mut clusters = Vec::new();
+    for request in made {
+        let cluster = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
+        let nodes = watched(stack, report::nodes(client.clone(), NAMESPACE, &cluster)).await?;
+        report::check_nodes(&nodes, &hosts_of(&request))?;
+        clusters.push((request, nodes));
+    }
+    report::print(stack, &edge, &clusters).await?;
+    let took = format!(
+        "times: start {:.1} s, ProvisioningRequest to fulfilled {:.1} s, FocomProvisioningRequest to fulfilled {:.1} s",
+        start.as_secs_f32(),
+        direct.fulfilled.as_secs_f32(),
+        by_smo.fulfilled.as_secs_f32()
+    );
     if !once {
-        say(&format!(
-            "times: start {:.1} s, request to fulfilled {:.1} s",
-            start.as_secs_f32(),
-            fulfilled.as_secs_f32()
-        ));
+        say(&took);
         say(stack.hosts().explain());
         return Ok(());
     }
 
-    say_at(begun, "kubectl delete -f examples/o2ims-provisioning-request.yaml");
-    let deleted = Instant::now();
-    requests.delete(&name, &DeleteParams::default()).await.context("deleting the request")?;
-    watched(stack, follower.until_gone(REQUEST)).await?;
-    let gone = deleted.elapsed();
-    say_at(begun, "the request is gone");
+    direct.delete().await?;
+    by_smo.delete().await?;
+    watched(stack, direct.until_gone()).await?;
+    watched(stack, by_smo.until_gone()).await?;
 
     // At once, before anything can settle: a request that is gone has given its hosts back.
     all_free(&client).await?;
     say_at(begun, &format!("all {HOSTS} hosts are free"));
     watched(stack, nothing_left(&client, &before)).await?;
-    say_at(begun, &format!("nothing is left of it: the API holds the same {} objects as before", before.len()));
-    check_states(follower.states())?;
+    say_at(begun, &format!("nothing is left of them: the API holds the same {} objects as before", before.len()));
+    direct.check_stages(&["pending", "progressing", "fulfilled", "deleting"])?;
+    by_smo.check_stages(&["Pending", "Creating", "Synced", "Deleting"])?;
 
     say("");
-    say("request -> cluster with Ready nodes -> nothing left: it works");
-    say(&format!(
-        "times: start {:.1} s, request to fulfilled {:.1} s, delete to gone {:.1} s",
-        start.as_secs_f32(),
-        fulfilled.as_secs_f32(),
-        gone.as_secs_f32()
-    ));
+    say("requests -> clusters with Ready nodes -> nothing left: it works");
+    say(&format!("{took}, delete to gone {:.1} s and {:.1} s", direct.gone.as_secs_f32(), by_smo.gone.as_secs_f32()));
     say(stack.hosts().explain());
     say("");
     Ok(())
+}
+
+/// A file of `examples/`.
+struct Example {
+    file: &'static str,
+    yaml: &'static str,
+}
+
+/// One request, from the apply to its end.
+struct Act<R> {
+    example: Example,
+    name: String,
+    requests: Api<R>,
+    follower: Follower<R>,
+    begun: Instant,
+    /// From the apply to the cluster.
+    fulfilled: Duration,
+    deleted: Instant,
+    /// From the deletion to the end.
+    gone: Duration,
+}
+
+impl<R> Act<R>
+where
+    R: Request + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    fn new(stack: &Stack, example: Example, begun: Instant) -> anyhow::Result<Self> {
+        let object: R = serde_saphyr::from_str(example.yaml).with_context(|| format!("reading {}", example.file))?;
+        let (name, requests) = (object.name_any(), Api::namespaced(stack.bed.admin(), NAMESPACE));
+        let follower = Follower::new(requests.clone(), &name, begun);
+        let (fulfilled, gone) = (Duration::ZERO, Duration::ZERO);
+        Ok(Self { example, name, requests, follower, begun, fulfilled, deleted: begun, gone })
+    }
+
+    async fn delete(&mut self) -> anyhow::Result<()> {
+        say_at(self.begun, &format!("kubectl delete -f {}", self.example.file));
+        self.deleted = Instant::now();
+        self.requests.delete(&self.name, &DeleteParams::default()).await.context("deleting the request")?;
+        Ok(())
+    }
+
+    async fn until_gone(&mut self) -> anyhow::Result<()> {
+        self.follower.until_gone(REQUEST).await?;
+        self.gone = self.deleted.elapsed();
+        say_at(self.begun, &format!("{} is gone", self.name));
+        Ok(())
+    }
+
+    fn check_stages(&self, wanted: &[&str]) -> anyhow::Result<()> {
+        let seen = self.follower.stages();
+        ensure!(seen == wanted, "{} went through {} and not {}", self.name, seen.join(", "), wanted.join(", "));
+        Ok(())
+    }
+}
+
+/// Applies a request and waits for its cluster.
+async fn watched_apply<R>(stack: &mut Stack, act: &mut Act<R>) -> anyhow::Result<R>
+where
+    R: Request + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    say_at(act.begun, &format!("kubectl apply -f {}", act.example.file));
+    let applied = Instant::now();
+    stack.bed.apply_yaml(act.example.yaml).await.context("applying the example request")?;
+    let request = watched(stack, act.follower.until_fulfilled(REQUEST)).await?;
+    act.fulfilled = applied.elapsed();
+    Ok(request)
 }
 
 /// Waits until a process of the stack ends that should not, and says which.
@@ -103,10 +170,12 @@ pub async fn failure(stack: &mut Stack) -> String {
         if let Some(failure) = stack.bed.failed() {
             return failure;
         }
-        match stack.operator.as_mut().map(sandbox::Operator::ended) {
-            Some(Ok(Some(ended))) => return format!("the operator ended by itself: {ended}"),
-            Some(Err(error)) => return format!("the operator cannot be watched: {error:#}"),
-            Some(Ok(None)) | None => {}
+        for (name, operator) in [("O2IMS", &mut stack.operator), ("FOCOM", &mut stack.focom)] {
+            match operator.as_mut().map(sandbox::Operator::ended) {
+                Some(Ok(Some(ended))) => return format!("the {name} operator ended by itself: {ended}"),
+                Some(Err(error)) => return format!("the {name} operator cannot be watched: {error:#}"),
+                Some(Ok(None)) | None => {}
+            }
         }
     }
 }
@@ -171,12 +240,5 @@ async fn all_free(client: &Client) -> anyhow::Result<()> {
             bail!("the request is gone, but host {} is not free: {sign}", host.name_any());
         }
     }
-    Ok(())
-}
-
-fn check_states(seen: &[State]) -> anyhow::Result<()> {
-    let wanted = [State::Pending, State::Progressing, State::Fulfilled, State::Deleting];
-    let list = |states: &[State]| states.iter().map(State::to_string).collect::<Vec<_>>().join(", ");
-    ensure!(seen == wanted, "the request had the states {} and not {}", list(seen), list(&wanted));
     Ok(())
 }

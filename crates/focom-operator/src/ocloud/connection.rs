@@ -224,10 +224,7 @@ impl Keeper {
                     Watched::Never(fault) => fault,
                 },
                 Ok(Err(fault)) => fault,
-                Err(_) => Fault::new(
-                    o2ims_types::conditions::focom::reason::UNREACHABLE,
-                    format!("the O-Cloud does not answer within {} s", PROBE.as_secs()),
-                ),
+                Err(_) => Fault::silent(),
             };
             attempt += 1;
             tracing::debug!(attempt, reason = fault.reason, "O-Cloud cannot be used");

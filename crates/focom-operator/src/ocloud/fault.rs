@@ -63,6 +63,11 @@ impl Fault {
         }
     }
 
+    /// No answer, whatever it was that was waited for: one text, so that a condition that says it stays as it is.
+    pub fn silent() -> Self {
+        Self::new(reason::UNREACHABLE, "the O-Cloud does not answer in time")
+    }
+
     /// The O-Cloud serves no ProvisioningRequests.
     pub fn api_missing() -> Self {
         Self::new(
@@ -74,7 +79,7 @@ impl Fault {
     fn of_connection(error: &(dyn Error + 'static)) -> Self {
         let causes: Vec<_> = std::iter::successors(Some(error), |error| (*error).source()).collect();
         if causes.iter().any(|cause| cause.is::<TimedOut>()) {
-            return Self::new(reason::UNREACHABLE, "the O-Cloud does not answer in time");
+            return Self::silent();
         }
         let text = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ").to_lowercase();
         if text.contains("certificate") || text.contains("fatal alert") {
@@ -90,13 +95,11 @@ impl Fault {
             Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe) => {
                 "the connection was closed"
             }
-            Some(io::ErrorKind::TimedOut) => "no answer in time",
+            Some(io::ErrorKind::TimedOut) => return Self::silent(),
             Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "no route to its address",
             Some(io::ErrorKind::UnexpectedEof) => "what answers there does not speak TLS",
             _ if text.contains("dns") || text.contains("lookup") => "its host name is unknown",
-            _ if text.contains("deadline") || text.contains("timed out") || text.contains("elapsed") => {
-                "no answer in time"
-            }
+            _ if ["deadline", "timed out", "elapsed"].iter().any(|sign| text.contains(sign)) => return Self::silent(),
             _ => "the connection fails",
         };
         Self::new(reason::UNREACHABLE, format!("the O-Cloud cannot be reached: {why}"))

@@ -230,9 +230,8 @@ impl<'a> Fields<'a> {
         for (key, value) in self.map {
             let known = allowed.contains(&key.as_str()) || IGNORED.contains(&key.as_str());
             if !known && !value.is_null() {
-                // A key can be anything; what is not a plausible name is not repeated.
-                let plain = key.len() <= 63
-                    && key.chars().all(|character| character.is_ascii_alphanumeric() || "-_".contains(character));
+                // A key can be anything, a misplaced secret too; what does not look like a field's name is not repeated.
+                let plain = key.len() <= 32 && key.chars().all(|letter| letter.is_ascii_alphabetic() || letter == '-');
                 return Err(if plain {
                     self.refuse(key, why_forbidden(key))
                 } else {

@@ -8,7 +8,6 @@ use kube::config::KubeConfigOptions;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Config};
 use o2ims_types::conditions::focom::reason;
-use o2ims_types::o_cloud::SecretRef;
 use o2ims_types::{FocomProvisioningRequest, OCloud};
 use operator_kit::client::{self, Limits};
 use operator_kit::reflect::Trigger;
@@ -25,7 +24,7 @@ const USER_AGENT: &str = "focom-operator";
 const LIMITS: Limits =
     Limits { connect: Duration::from_secs(5), request: Duration::from_secs(10), watch_start: Duration::from_secs(10) };
 
-/// Namespace and name of an OCloud.
+/// Namespace and name of an OCloud, or of its Secret.
 pub type Id = (String, String);
 
 /// What a request finds where its O-Cloud should be.
@@ -57,7 +56,7 @@ struct State {
 
 #[derive(Default)]
 struct Link {
-    credentials: Option<(SecretRef, Credentials)>,
+    credentials: Option<(Id, Credentials)>,
     connection: Option<(Access, Arc<Connection>)>,
     fault: Option<Fault>,
 }
@@ -76,7 +75,7 @@ impl Links {
     }
 
     /// What is known of the Secret; the first call starts its watch.
-    pub fn credentials(&self, id: &Id, secret: &SecretRef) -> Seen {
+    pub fn credentials(&self, id: &Id, secret: &Id) -> Seen {
         let mut state = self.lock();
         let link = state.links.entry(id.clone()).or_default();
         if let Some((watched, credentials)) = &link.credentials
@@ -85,7 +84,7 @@ impl Links {
             return credentials.seen();
         }
         let (client, changed) = (self.client.clone(), self.changed(id));
-        let (credentials, task) = Credentials::watch(client, &secret.namespace, &secret.name, changed);
+        let (credentials, task) = Credentials::watch(client, &secret.0, &secret.1, changed);
         link.credentials = Some((secret.clone(), credentials));
         self.tasks.start(format!("secret of {}/{}", id.0, id.1), task);
         Seen::NotYet

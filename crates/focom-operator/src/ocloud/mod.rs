@@ -32,10 +32,10 @@ use links::Id;
 pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Outcome, Error> {
     let id = id(&o_cloud);
     let links = &context.links;
-    let secret = &o_cloud.spec.o2ims_secret.secret_ref;
-    let owner = context.watches.namespaces.get(&ObjectRef::new(&secret.namespace));
-    if grant::may_read_secrets(&secret.namespace, owner.as_deref(), &id.0) {
-        match links.credentials(&id, secret) {
+    let secret = o_cloud.secret();
+    let owner = context.watches.namespaces.get(&ObjectRef::new(&secret.0));
+    if grant::may_read_secrets(&secret.0, owner.as_deref(), &id.0) {
+        match links.credentials(&id, &secret) {
             Seen::NotYet => return Ok(Outcome::progressing()),
             Seen::Kubeconfig(file) => match kubeconfig::read(&file) {
                 Ok(access) => links.connect(&id, access).await,
@@ -65,8 +65,8 @@ pub fn id(o_cloud: &OCloud) -> Id {
 }
 
 fn secret_name(o_cloud: &OCloud) -> String {
-    let secret = &o_cloud.spec.o2ims_secret.secret_ref;
-    format!("Secret {}/{}", secret.namespace, secret.name)
+    let (namespace, name) = o_cloud.secret();
+    format!("Secret {namespace}/{name}")
 }
 
 fn missing(o_cloud: &OCloud, what: &str) -> Fault {
@@ -81,7 +81,7 @@ fn unusable(o_cloud: &OCloud, refused: &kubeconfig::Refused) -> String {
 }
 
 fn forbidden(o_cloud: &OCloud) -> Fault {
-    let namespace = &o_cloud.spec.o2ims_secret.secret_ref.namespace;
+    let (namespace, _) = o_cloud.secret();
     Fault::new(
         reason::SECRET_NOT_ALLOWED,
         format!(
@@ -95,7 +95,7 @@ fn forbidden(o_cloud: &OCloud) -> Fault {
 
 /// The same words whether the Secret, or its Namespace, exists or not.
 fn not_granted(o_cloud: &OCloud) -> Fault {
-    let (owner, asker) = (&o_cloud.spec.o2ims_secret.secret_ref.namespace, o_cloud.namespace().unwrap_or_default());
+    let ((owner, _), asker) = (o_cloud.secret(), o_cloud.namespace().unwrap_or_default());
     Fault::new(
         reason::SECRET_NOT_ALLOWED,
         format!(

@@ -157,7 +157,7 @@ impl<'a> Site<'a> {
             }
             None if error.class() == Class::Transient => {
                 self.connection.doubt();
-                Error::transient("the O-Cloud does not answer in time")
+                Error::transient(Fault::silent().message)
             }
             None => error,
         }

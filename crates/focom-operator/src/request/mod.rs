@@ -61,13 +61,13 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
         None => None,
     };
     let given_up = status::is_given_up(&request, &steps, remote.as_ref());
+    if given_up {
+        let note = "the request is let go although its O-Cloud cannot be asked; what is there stays";
+        context.events.warning(&request.object_ref(&()), "Abandoned", "Delete", note).await;
+    }
     let applied = apply::apply(&context, &request, &observed, remote.as_ref(), &steps).await;
     drop(place);
     if steps.contains(&plan::Step::RemoveFinalizer) && applied.is_ok() {
-        if given_up {
-            let note = "the request was let go although its O-Cloud could not be asked; what is there stays";
-            context.events.warning(&request.object_ref(&()), "Abandoned", "Delete", note).await;
-        }
         return Ok(Outcome::Done);
     }
     let obstacle = match &applied {

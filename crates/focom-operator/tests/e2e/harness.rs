@@ -156,7 +156,7 @@ impl World {
 
     async fn stop(&self) -> Outcome {
         match self.parts.lock().await.take() {
-            Some(parts) => Arc::into_inner(parts).context("a scenario still holds them")?.stop().await,
+            Some(parts) => Box::pin(Arc::into_inner(parts).context("a scenario still holds them")?.stop()).await,
             None => Ok(()),
         }
     }
@@ -218,6 +218,7 @@ impl Parts {
                     entries.into_iter().filter(move |entry| entry.user == user && entry.code == 403)
                 })
                 .filter(|entry| !(entry.resource == "secrets" && entry.namespace.contains(UNBOUND)))
+                .filter(|entry| !(entry.subresource == "status" && entry.namespace == "gap"))
                 .map(|entry| format!("{} {}", entry.verb, entry.uri))
                 .collect();
         let focom = match self.focom.into_inner() {

@@ -7,12 +7,32 @@
 // Test code: a broken assumption may end the scenario.
 #![allow(clippy::expect_used, clippy::similar_names)]
 
+mod attacks;
+mod crash;
+mod deletion;
 mod harness;
+mod hostile;
+mod idle;
 mod lifecycle;
+mod nephio;
 mod o_clouds;
+mod secrecy;
+mod templates;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run([lifecycle::scenarios(), o_clouds::scenarios()].into_iter().flatten().collect())
+    let scenarios = [
+        lifecycle::scenarios(),
+        attacks::scenarios(),
+        o_clouds::scenarios(),
+        deletion::scenarios(),
+        templates::scenarios(),
+        hostile::scenarios(),
+        crash::scenarios(),
+        secrecy::scenarios(),
+        nephio::scenarios(),
+        idle::scenarios(),
+    ];
+    harness::run(scenarios.into_iter().flatten().collect())
 }
