@@ -77,8 +77,7 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
 
     direct.delete().await?;
     by_smo.delete().await?;
-    watched(stack, direct.until_gone()).await?;
-    watched(stack, by_smo.until_gone()).await?;
+    watched(stack, async { tokio::try_join!(direct.until_gone(), by_smo.until_gone()) }).await?;
 
     // At once, before anything can settle: a request that is gone has given its hosts back.
     all_free(&client).await?;

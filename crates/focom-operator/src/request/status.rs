@@ -192,16 +192,12 @@ fn deleting(
             wait(reason::CONNECTING, format!("connecting to O-Cloud {}", o_cloud(request)))
         }
         (_, Some(View::Open(_))) => {
-            let said = own.and_then(|own| own.status.provisioning_status.as_ref());
-            let said = said
-                .filter(|said| {
-                    own.is_some_and(|own| own.metadata.deletion_timestamp.is_some())
-                        && !said.provisioning_message.is_empty()
-                })
-                .map_or_else(
-                    || "the O-Cloud takes the request back".to_owned(),
-                    |said| said.provisioning_message.clone(),
-                );
+            // Its former message speaks of a cluster that is to stay.
+            let said = own.and_then(|own| own.status.provisioning_status.as_ref()).filter(|said| {
+                said.provisioning_state == ProvisioningState::Deleting.to_string()
+                    && !said.provisioning_message.is_empty()
+            });
+            let said = said.map_or("the O-Cloud takes the request back", |said| &said.provisioning_message).to_owned();
             wait(reason::DELETING, obstacle.map_or(said, |obstacle| obstacle.message.clone()))
         }
     }
