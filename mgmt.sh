@@ -33,6 +33,8 @@ usage: ./mgmt.sh COMMAND
                               objects, in one run; some 20 minutes
       --rounds N --three-masters N
                               how many clusters of either size are made; 5 and 4
+  bench focom                 what the way over an SMO costs: how late a state is seen there, and what an O-Cloud that never
+                              answers costs the requests for others; some 3 minutes
 
 Installing a management cluster on servers is not there yet; README.md says how to use the operator on an existing one.
 
@@ -457,7 +459,11 @@ bench() {
     say "bench: $(byoh)"
     check_prerequisites
     say "building (some minutes the first time) ..."
-    tied cargo build --locked --quiet -p o2ims-operator -p bench -p testenv --bins
+    tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p bench -p testenv --bins
+    if [ "${1:-}" = focom ]; then
+        build_control_plane
+        exec scripts/in-own-namespace "$programs/bench" "$@"
+    fi
     why_simulated=$("$programs/testenv" check-servers 2>&1) || die "real servers are measured: ${why_simulated#error: }"
     build_control_plane
     prepare_servers

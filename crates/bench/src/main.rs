@@ -1,12 +1,15 @@
 //! `./mgmt.sh bench`: how long a cluster takes on real servers by a ProvisioningRequest, beside the same cluster by plain
-//! Cluster API objects and by kubeadm typed by hand, one after the other in one run. Prints tables of seconds and ratios.
+//! Cluster API objects and by kubeadm typed by hand, one after the other in one run. `./mgmt.sh bench focom`: what the way over
+//! an SMO costs. Both print tables of figures and ratios.
 
 mod by_hand;
 mod by_request;
+mod focom;
 mod plain;
 mod table;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,12 +27,21 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[derive(Parser)]
 #[command(version, about = "Time to cluster on real servers, beside kubeadm by hand and plain Cluster API objects")]
 struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// How many clusters of one master and one worker are made in each way.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=20))]
     rounds: u8,
     /// How many clusters of three masters and one worker are made and deleted by requests.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=20))]
     three_masters: u8,
+}
+
+/// What else can be measured.
+#[derive(clap::Subcommand)]
+enum Other {
+    /// The way over an SMO, with two O-Clouds.
+    Focom(focom::Arguments),
 }
 
 /// Of one cluster.
@@ -49,7 +61,7 @@ impl fmt::Display for Times {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments).await {
+    match Box::pin(run(&arguments)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("FAILED: {error:#}");
@@ -58,10 +70,18 @@ async fn main() -> ExitCode {
     }
 }
 
+/// A program of the product, which is built beside this one.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name(name);
+    ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
+    Ok(program)
+}
+
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name("o2ims-operator");
-    ensure!(program.is_file(), "{} is missing; cargo build -p o2ims-operator makes it", program.display());
-    let options = StackOptions::new(program).with_servers();
+    if let Some(Other::Focom(arguments)) = &arguments.other {
+        return Box::pin(focom::run(arguments)).await;
+    }
+    let options = StackOptions::new(program("o2ims-operator")?).with_servers();
     let mut stack = Stack::start(options, |line| eprintln!("{line}")).await?;
     let measured = tokio::select! {
         measured = measure(&mut stack, arguments) => measured,

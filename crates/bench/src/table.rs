@@ -26,10 +26,22 @@ impl Table {
             let ratio = one.map_or_else(|| "-".to_owned(), |one| format!("{:.2}", middle / one));
             let seconds = || times.iter().map(Duration::as_secs_f64);
             let (least, most) = (seconds().fold(f64::MAX, f64::min), seconds().fold(0.0, f64::max));
-            let _ = writeln!(text, "| {way} | {middle:.1} | {least:.1} | {most:.1} | {} | {ratio} |", times.len());
+            let _ = writeln!(text, "| {way} | {middle:.2} | {least:.2} | {most:.2} | {} | {ratio} |", times.len());
         }
         text
     }
+}
+
+/// The value that this part of the times does not exceed; the times are sorted.
+pub fn quantile(sorted: &[Duration], part: f64) -> Duration {
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "few and positive"
+    )]
+    let place = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(place.max(1) - 1).copied().unwrap_or_default()
 }
 
 /// Seconds.
@@ -45,6 +57,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_quantile_is_a_time_that_was_measured() {
+        let times: Vec<_> = (1..=200).map(Duration::from_millis).collect();
+        let of = |part| quantile(&times, part).as_millis();
+        assert_eq!((of(0.5), of(0.99), of(1.0)), (100, 198, 200));
+        assert_eq!(quantile(&[Duration::from_secs(1)], 0.5), Duration::from_secs(1));
+    }
+
+    #[test]
     fn ratios_are_those_of_medians() {
         let mut table = Table::default();
         for seconds in [9, 1, 2] {
@@ -54,7 +74,7 @@ mod tests {
             table.add("other", Duration::from_secs(seconds));
         }
         let text = table.print("title", "one");
-        assert!(text.contains("| one | 2.0 | 1.0 | 9.0 | 3 | 1.00 |"), "{text}");
-        assert!(text.contains("| other | 3.5 | 3.0 | 4.0 | 2 | 1.75 |"), "{text}");
+        assert!(text.contains("| one | 2.00 | 1.00 | 9.00 | 3 | 1.00 |"), "{text}");
+        assert!(text.contains("| other | 3.50 | 3.00 | 4.00 | 2 | 1.75 |"), "{text}");
     }
 }

@@ -1,27 +1,23 @@
 //! One SMO and two O-Clouds that all scenarios share, tenants, and waiting on watches.
-//!
-//! The SMO and the O-Clouds are management clusters of their own, each with an API server of its own. `site-a` has everything:
-//! the O2IMS operator, Cluster API, BYOH and simulated hosts. `site-b` has the O2IMS operator, but no providers for it (a network
-//! has room for one BYOH manager): what it is asked for stays pending. The SMO has the O2IMS CRDs too, as a local target.
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
 use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
 use sandbox::waiting::wait;
-use sandbox::{Operator, OperatorOptions, Stack, StackOptions, focom, installation};
+use sandbox::{Federation, OperatorOptions, StackOptions};
 use serde_json::{Value, json};
-use testenv::{Bed, Options};
+use testenv::Bed;
 use tokio::sync::{Mutex, RwLock};
 
 /// Result of a scenario.
@@ -118,20 +114,7 @@ pub struct World {
 }
 
 /// The SMO and its O-Clouds.
-pub struct Parts {
-    /// The SMO's management cluster.
-    pub smo: Bed,
-    /// The FOCOM operator, if it runs.
-    pub focom: Mutex<Option<Operator>>,
-    /// The O-Cloud that has everything.
-    pub site_a: Stack,
-    /// The O-Cloud without providers.
-    pub site_b: Stack,
-    /// A kubeconfig for `site-a`.
-    pub kubeconfig_a: String,
-    /// A kubeconfig for `site-b`.
-    pub kubeconfig_b: String,
-}
+pub type Parts = Federation;
 
 impl World {
     /// The parts, started when the first scenario needs them.
@@ -140,7 +123,7 @@ impl World {
         if let Some(parts) = parts.as_ref() {
             return Ok(Arc::clone(parts));
         }
-        let started = Arc::new(Parts::start().await.context("starting the SMO and its O-Clouds")?);
+        let started = Arc::new(start().await.context("starting the SMO and its O-Clouds")?);
         *parts = Some(Arc::clone(&started));
         Ok(started)
     }
@@ -156,84 +139,42 @@ impl World {
 
     async fn stop(&self) -> Outcome {
         match self.parts.lock().await.take() {
-            Some(parts) => Box::pin(Arc::into_inner(parts).context("a scenario still holds them")?.stop()).await,
+            Some(parts) => stop(Arc::into_inner(parts).context("a scenario still holds them")?).await,
             None => Ok(()),
         }
     }
 }
 
-/// The O2IMS operator's program, which cargo builds beside this test.
-fn o2ims_operator() -> anyhow::Result<std::path::PathBuf> {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_focom-operator")).with_file_name("o2ims-operator");
-    ensure!(program.is_file(), "{} is missing: cargo build -p o2ims-operator", program.display());
-    Ok(program)
-}
-
-impl Parts {
-    async fn start() -> anyhow::Result<Self> {
-        let bare = Options { cluster_api: false, byoh: false, ..Options::default() };
-        let patient = |mut options: StackOptions| {
-            options.operator.arguments = vec!["--lease-duration-seconds".to_owned(), "90".to_owned()];
-            options
-        };
-        let smo = Bed::start(bare, |line| eprintln!("smo: {line}")).await?;
-        let options = patient(StackOptions::new(o2ims_operator()?));
-        let site_a = Stack::start(options.clone(), |line| eprintln!("site-a: {line}")).await?;
-        let options = StackOptions { bed: bare, ..options };
-        let site_b = Stack::start(options, |line| eprintln!("site-b: {line}")).await?;
-        for crd in installation::CRDS {
-            smo.apply_yaml(crd).await?;
-        }
-        focom::install(&smo).await?;
-        let (kubeconfig_a, kubeconfig_b) =
-            (focom::kubeconfig_for(&site_a.bed).await?, focom::kubeconfig_for(&site_b.bed).await?);
-        let parts = Self { smo, focom: Mutex::default(), site_a, site_b, kubeconfig_a, kubeconfig_b };
-        parts.start_focom().await?;
-        Ok(parts)
-    }
-
-    /// How the operator is started.
-    pub fn focom_options() -> OperatorOptions {
-        let mut options = OperatorOptions::new(env!("CARGO_BIN_EXE_focom-operator"));
+async fn start() -> anyhow::Result<Parts> {
+    // Operators that keep their leases: on a small machine others may keep an API server busy for longer than a lease lasts.
+    let patient = |program: &Path| {
+        let mut options = OperatorOptions::new(program);
         options.arguments = vec!["--lease-duration-seconds".to_owned(), "90".to_owned()];
-        "info,focom_operator=debug".clone_into(&mut options.log_level);
         options
-    }
-
-    /// Starts the FOCOM operator.
-    pub async fn start_focom(&self) -> Outcome {
-        *self.focom.lock().await = Some(focom::start_operator(&self.smo, &Self::focom_options()).await?);
-        Ok(())
-    }
-
-    /// Stops everything. Whatever ran: the rights that are shipped were enough.
-    async fn stop(self) -> Outcome {
-        let refused: BTreeSet<_> =
-            [(&self.smo, OPERATOR_USER), (&self.site_a.bed, SMO_USER), (&self.site_b.bed, SMO_USER)]
-                .into_iter()
-                .map(|(bed, user)| Ok((bed.audit_log().entries()?, user)))
-                .collect::<anyhow::Result<Vec<_>>>()?
-                .into_iter()
-                .flat_map(|(entries, user)| {
-                    entries.into_iter().filter(move |entry| entry.user == user && entry.code == 403)
-                })
-                .filter(|entry| !(entry.resource == "secrets" && entry.namespace.contains(UNBOUND)))
-                .filter(|entry| !(entry.subresource == "status" && entry.namespace == "gap"))
-                .map(|entry| format!("{} {}", entry.verb, entry.uri))
-                .collect();
-        let focom = match self.focom.into_inner() {
-            Some(focom) => focom.stop().await,
-            None => Ok(()),
-        };
-        let (site_a, site_b) = (self.site_a.stop().await, self.site_b.stop().await);
-        focom.and(site_a).and(site_b).and(self.smo.stop().await)?;
-        ensure!(refused.is_empty(), "refused to the operator: {refused:?}");
-        Ok(())
-    }
+    };
+    let program = Path::new(env!("CARGO_BIN_EXE_focom-operator"));
+    let o2ims = program.with_file_name("o2ims-operator");
+    ensure!(o2ims.is_file(), "{} is missing: cargo build -p o2ims-operator", o2ims.display());
+    let site_a = StackOptions { operator: patient(&o2ims), ..StackOptions::new("") };
+    let mut focom = patient(program);
+    "info,focom_operator=debug".clone_into(&mut focom.log_level);
+    Federation::start(site_a, focom, |line| eprintln!("{line}")).await
 }
 
-/// Part of the names of namespaces in which the operator may read no Secrets, on purpose.
-pub const UNBOUND: &str = "unbound";
+/// Stops everything. Whatever ran: the rights that are shipped were enough.
+async fn stop(parts: Parts) -> Outcome {
+    let mut refused = BTreeSet::new();
+    for (bed, user) in [(&parts.smo, OPERATOR_USER), (&parts.site_a.bed, SMO_USER), (&parts.site_b.bed, SMO_USER)] {
+        let entries = bed.audit_log().entries()?.into_iter();
+        let own = entries.filter(|entry| entry.user == user && entry.code == 403);
+        // Where the right is taken away on purpose.
+        let meant = |entry: &testenv::AuditEntry| entry.subresource == "status" && entry.namespace == "gap";
+        refused.extend(own.filter(|entry| !meant(entry)).map(|entry| format!("{} {}", entry.verb, entry.uri)));
+    }
+    Box::pin(parts.stop()).await?;
+    ensure!(refused.is_empty(), "refused to the operator: {refused:?}");
+    Ok(())
+}
 
 /// A namespace at the SMO, and one of the same name on every O-Cloud.
 pub struct Tenant {
@@ -247,21 +188,14 @@ impl Tenant {
     /// Makes the namespaces, and OClouds `site-a` and `site-b` in the SMO's.
     pub async fn new(world: &World, namespace: &str) -> anyhow::Result<Self> {
         let tenant = Self::bare(world, namespace).await?;
-        let parts = &tenant.parts;
-        focom::introduce(&parts.smo, namespace, "site-a", &parts.kubeconfig_a).await?;
-        focom::introduce(&parts.smo, namespace, "site-b", &parts.kubeconfig_b).await?;
+        tenant.parts.introduce(namespace).await?;
         Ok(tenant)
     }
 
     /// Makes the namespaces.
     pub async fn bare(world: &World, namespace: &str) -> anyhow::Result<Self> {
         let parts = world.started().await?;
-        parts.site_a.make_namespace(namespace).await?;
-        parts.site_b.make_namespace(namespace).await?;
-        let metadata = json!({"metadata": {"name": namespace}});
-        Api::<Namespace>::all(parts.smo.admin())
-            .create(&kube::api::PostParams::default(), &serde_json::from_value(metadata)?)
-            .await?;
+        parts.make_namespace(namespace).await?;
         Ok(Self { namespace: namespace.to_owned(), parts })
     }
 

@@ -11,7 +11,7 @@ use kube::api::ListParams;
 use sandbox::focom;
 use serde_json::{Value, json};
 
-use crate::harness::{Outcome, Parts, SOON, Scenario, Tenant, World};
+use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
 use crate::o_clouds::{put_o_cloud, put_secret, with};
 
 /// All of them.
@@ -29,7 +29,7 @@ async fn no_secret_is_seen_anywhere(world: Arc<World>) -> Outcome {
     // Everything that the operator can log, and more than anybody asks for.
     let quiet = parts.focom.lock().await.take().context("the operator does not run")?;
     quiet.stop().await?;
-    let mut options = Parts::focom_options();
+    let mut options = parts.focom_options().clone();
     "trace".clone_into(&mut options.log_level);
     let loud = focom::start_operator(&parts.smo, &options).await?;
     let admin = loud.admin_address().await?;

@@ -1,0 +1,109 @@
+//! An SMO with two O-Clouds: three management clusters, each with an API server of its own.
+//!
+//! `site-a` has everything: the O2IMS operator, Cluster API, BYOH and hosts. `site-b` has the O2IMS operator, but no providers
+//! for it (a network has room for one BYOH manager): what it is asked for stays pending. The SMO has the O2IMS CRDs too, so
+//! that it can be asked itself.
+
+use anyhow::Context as _;
+use testenv::{Bed, Options};
+use tokio::sync::Mutex;
+
+use crate::focom;
+use crate::installation;
+use crate::operator::{Operator, OperatorOptions};
+use crate::stack::{Stack, StackOptions};
+
+/// The SMO and its O-Clouds, all running.
+pub struct Federation {
+    /// The SMO's management cluster.
+    pub smo: Bed,
+    /// The FOCOM operator, if it runs.
+    pub focom: Mutex<Option<Operator>>,
+    /// The O-Cloud that has everything.
+    pub site_a: Stack,
+    /// The O-Cloud without providers.
+    pub site_b: Stack,
+    /// A kubeconfig for `site-a`, of the SMO's account there.
+    pub kubeconfig_a: String,
+    /// A kubeconfig for `site-b`, of the SMO's account there.
+    pub kubeconfig_b: String,
+    focom_options: OperatorOptions,
+}
+
+impl Federation {
+    /// Starts everything. `site_a` says what that O-Cloud consists of; `site-b` gets the same O2IMS operator.
+    ///
+    /// # Errors
+    /// When a part does not start; the message says which, and quotes its log.
+    pub async fn start(
+        site_a: StackOptions,
+        focom_options: OperatorOptions,
+        progress: impl Fn(&str) + Clone + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let bare = Options { cluster_api: false, byoh: false, ..Options::default() };
+        let of = |name: &'static str| {
+            let progress = progress.clone();
+            move |line: &str| progress(&format!("{name}: {line}"))
+        };
+        let site_b = StackOptions { bed: bare, operator: site_a.operator.clone(), ..StackOptions::new("") };
+        let smo = Bed::start(bare, of("smo")).await.context("starting the SMO")?;
+        let site_a = Stack::start(site_a, of("site-a")).await.context("starting site-a")?;
+        let site_b = Stack::start(site_b, of("site-b")).await.context("starting site-b")?;
+        for crd in installation::CRDS {
+            smo.apply_yaml(crd).await?;
+        }
+        focom::install(&smo).await?;
+        let kubeconfig_a = focom::kubeconfig_for(&site_a.bed).await?;
+        let kubeconfig_b = focom::kubeconfig_for(&site_b.bed).await?;
+        let all = Self { smo, focom: Mutex::default(), site_a, site_b, kubeconfig_a, kubeconfig_b, focom_options };
+        all.start_focom().await?;
+        Ok(all)
+    }
+
+    /// How the FOCOM operator is started.
+    pub fn focom_options(&self) -> &OperatorOptions {
+        &self.focom_options
+    }
+
+    /// Starts the FOCOM operator, once the former one has stopped.
+    ///
+    /// # Errors
+    /// When no token is given or the program cannot be started.
+    pub async fn start_focom(&self) -> anyhow::Result<()> {
+        *self.focom.lock().await = Some(focom::start_operator(&self.smo, &self.focom_options).await?);
+        Ok(())
+    }
+
+    /// Makes the O-Clouds known in a namespace of the SMO, as `site-a` and `site-b`.
+    ///
+    /// # Errors
+    /// When the SMO's API server refuses an object.
+    pub async fn introduce(&self, namespace: &str) -> anyhow::Result<()> {
+        focom::introduce(&self.smo, namespace, "site-a", &self.kubeconfig_a).await?;
+        focom::introduce(&self.smo, namespace, "site-b", &self.kubeconfig_b).await
+    }
+
+    /// Makes a namespace on all three.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn make_namespace(&self, name: &str) -> anyhow::Result<()> {
+        for bed in [&self.smo, &self.site_a.bed, &self.site_b.bed] {
+            bed.apply_yaml(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops everything.
+    ///
+    /// # Errors
+    /// When a part does not stop as it should; the others are stopped all the same.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let focom = match self.focom.into_inner() {
+            Some(focom) => focom.stop().await,
+            None => Ok(()),
+        };
+        let (site_a, site_b) = (self.site_a.stop().await, self.site_b.stop().await);
+        focom.and(site_a).and(site_b).and(self.smo.stop().await)
+    }
+}
