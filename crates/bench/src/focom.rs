@@ -141,9 +141,9 @@ async fn beside_a_black_hole(all: &Federation, rounds: u8) -> anyhow::Result<Str
             let send = async {
                 let mut sent = Vec::new();
                 // The same pace in both ways: otherwise they would press on the API servers differently.
-                let mut pace = tokio::time::interval(PACE);
+                let mut ticks = tokio::time::interval(PACE);
                 for number in 0..REQUESTS {
-                    pace.tick().await;
+                    ticks.tick().await;
                     if with_hole {
                         apply(all, &format!("lost-{number}"), "hole", number).await?;
                     }
@@ -153,9 +153,9 @@ async fn beside_a_black_hole(all: &Federation, rounds: u8) -> anyhow::Result<Str
                 }
                 Ok(sent)
             };
-            let (words, sent) = tokio::try_join!(until_shown(all, REQUESTS as usize, "fine"), send)?;
+            let (words, applied) = tokio::try_join!(until_shown(all, REQUESTS as usize, "fine"), send)?;
             let way = if with_hole { "beside 20 for a black hole" } else { "alone" };
-            for (name, at) in sent {
+            for (name, at) in applied {
                 table.add(way, words.get(&name).context("not shown")?.saturating_duration_since(at));
             }
             eprintln!("{}: {way}", round + 1);
