@@ -16,6 +16,8 @@ usage: ./mgmt.sh COMMAND
   sandbox                     start the product on this machine: a real control plane with Cluster API and BYOH, four
                               hosts, and both example requests, followed until their clusters are there
   sandbox --once              the same, then delete the requests, check that nothing is left of them, and stop
+      --o-clouds 2            with either: an SMO on a cluster of its own and two O-Clouds, site-a with the hosts, and site-b with
+                              neither hosts nor Cluster API; kubectl is the SMO's then, and kubectl --o-cloud NAME another's
       --simulated             with either: take SIMULATED hosts. Without it they are servers made of namespaces, in which
                               the real agent, containerd and kubelet run, where the machine permits that (as root)
   sandbox status              what is there
@@ -133,7 +135,7 @@ build_control_plane() {
 }
 
 # Makes what servers consist of, and sets `hosts` to servers or simulated and `why_simulated` to the reason, which is said.
-hosts=servers why_simulated=
+hosts=servers why_simulated= o_clouds=
 prepare_servers() {
     local code=0
     if [ "$hosts" = servers ] && ! why_simulated=$("$programs/testenv" check-servers 2>&1); then
@@ -165,6 +167,7 @@ build_sandbox() {
     prepare_servers
     run=("$programs/sandbox" run)
     [ "$hosts" = simulated ] || run+=(--servers)
+    [ -z "$o_clouds" ] || run+=(--o-clouds "$o_clouds")
 }
 
 sandbox_once() {
@@ -367,6 +370,13 @@ host() {
 sandbox_kubectl() {
     need_up
     local config=$state/admin.kubeconfig cluster namespace=default
+    # Clusters are made on the O-Cloud that has hosts.
+    if [ "${1:-}" = --cluster ] && [ -e "$state/site-a.kubeconfig" ]; then config=$state/site-a.kubeconfig; fi
+    if [ "${1:-}" = --o-cloud ]; then
+        config=$state/${2:-}.kubeconfig
+        [ $# -ge 2 ] && [ -e "$config" ] || die "no such O-Cloud: site-a and site-b are there with ./mgmt.sh sandbox --o-clouds 2"
+        shift 2
+    fi
     if [ "${1:-}" = --cluster ]; then
         [ $# -ge 2 ] || die "--cluster needs a name"
         cluster=$2
@@ -403,17 +413,34 @@ sandbox_status() {
     say
     (sandbox_kubectl get focomprovisioningrequests --all-namespaces --output wide)
     say
-    (sandbox_kubectl get provisioningrequests --all-namespaces --output wide)
+    local at=()
+    if [ -e "$state/site-a.kubeconfig" ]; then
+        (sandbox_kubectl get oclouds --all-namespaces)
+        say
+        at=(--o-cloud site-a)
+    fi
+    (sandbox_kubectl "${at[@]}" get provisioningrequests --all-namespaces --output wide)
     say
-    (sandbox_kubectl get byohosts --all-namespaces --label-columns=host-id,o2ims.provisioning.oran.org/role,cluster.x-k8s.io/cluster-name)
+    (sandbox_kubectl "${at[@]}" get byohosts --all-namespaces --label-columns=host-id,o2ims.provisioning.oran.org/role,cluster.x-k8s.io/cluster-name)
 }
 
 sandbox() {
-    local argument rest=()
-    for argument in "$@"; do
-        if [ "$argument" = --simulated ] && [ "${1:-}" != kubectl ]; then hosts=simulated; else rest+=("$argument"); fi
-    done
-    set -- "${rest[@]}"
+    local rest=()
+    if [ "${1:-}" != kubectl ]; then
+        while [ $# -gt 0 ]; do
+            case $1 in
+            --simulated) hosts=simulated ;;
+            --o-clouds)
+                [ "${2:-}" = 2 ] || die "--o-clouds takes 2: one with hosts and one without, and an SMO of its own"
+                o_clouds=2
+                shift
+                ;;
+            *) rest+=("$1") ;;
+            esac
+            shift
+        done
+        set -- "${rest[@]}"
+    fi
     case ${1:-} in
     "") sandbox_up ;;
     --once) sandbox_once ;;

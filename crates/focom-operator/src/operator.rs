@@ -24,8 +24,9 @@ use crate::watches::{self, Triggers, Watches};
 use crate::{ocloud, request, template_info};
 
 const NAME: &str = "focom-operator";
-/// Requests that wait for a slow O-Cloud hold some of these (see [`ocloud::gate`]); there should be more than they hold.
-const CONCURRENCY: u16 = 64;
+/// Most requests wait for an answer of an API server. Each O-Cloud that answers slowly holds a few of these (see
+/// [`ocloud::gate`]).
+const CONCURRENCY: u16 = 256;
 
 /// Turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state back.
 #[derive(Debug, Parser)]
@@ -105,15 +106,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let triggers = Triggers::default();
     let mut prepared = watches::set_up(&client, &metrics, &triggers);
     let (tasks, runner) = Tasks::new();
-    let setup = Setup { smo, metrics: metrics.clone(), trigger: triggers.requests.clone() };
-    let links = Links::new(
-        client.clone(),
-        setup,
-        tasks,
-        prepared.watches.requests.clone(),
-        triggers.o_clouds.clone(),
-        settings.local_o_cloud.clone(),
-    );
+    let setup = Setup {
+        smo,
+        metrics: metrics.clone(),
+        trigger: triggers.requests.clone(),
+        requests: prepared.watches.requests.clone(),
+    };
+    let links = Links::new(client.clone(), setup, tasks, triggers.o_clouds.clone(), settings.local_o_cloud.clone());
     let context = Arc::new(Context {
         client,
         watches: prepared.watches,
@@ -124,6 +123,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     });
     let forgetting = Arc::clone(&context);
     prepared.o_clouds = prepared.o_clouds.on_delete(move |o_cloud| forgetting.links.forget(&ocloud::id(o_cloud)));
+    let forgetting = Arc::clone(&context);
+    prepared.requests =
+        prepared.requests.on_delete(move |request| forgetting.expectations.forget(&request.uid().unwrap_or_default()));
 
     let states = [
         ("focomprovisioningrequests", prepared.requests.state()),

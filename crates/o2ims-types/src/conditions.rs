@@ -80,6 +80,8 @@ pub mod focom {
         pub const API_MISSING: &str = "ApiMissing";
         /// There is no such OCloud, or this namespace may not use it.
         pub const O_CLOUD_UNKNOWN: &str = "OCloudUnknown";
+        /// The OCloud leads to another O-Cloud than the one that the request was sent to.
+        pub const O_CLOUD_CHANGED: &str = "OCloudChanged";
         /// The namespace takes no requests from this one.
         pub const NOT_ALLOWED: &str = "NotAllowed";
         /// The parameters are not what the template's schema says.

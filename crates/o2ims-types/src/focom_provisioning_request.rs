@@ -97,6 +97,9 @@ pub struct FocomProvisioningRequestStatus {
     /// Name of the ProvisioningRequest on the O-Cloud.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_name: Option<String>,
+    /// Tells the O-Cloud that it was sent to from others: a hash of where that is and whom it is trusted by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_to: Option<String>,
     /// State and message of the ProvisioningRequest, as the O-Cloud last said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning_status: Option<RemoteProvisioningStatus>,

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use axum::body::{Body as AnyBody, Bytes, HttpBody, to_bytes};
-use futures::future::BoxFuture;
+use futures::{StreamExt as _, future::BoxFuture};
 use http::{HeaderValue, Method, Request, Response, header::USER_AGENT};
 use kube::{
     Client, Config,
@@ -31,12 +31,19 @@ pub struct Limits {
     pub request: Duration,
     /// From the request of a watch to the start of its answer. The watch itself ends by kube's idle limit.
     pub watch_start: Duration,
+    /// Largest answer, and largest line of a watch, in bytes.
+    pub answer_max: usize,
 }
 
 impl Default for Limits {
-    /// 5 s to connect, 15 s for a request, 30 s to start a watch.
+    /// 5 s to connect, 15 s for a request, 30 s to start a watch, 256 MiB: a page of a list has up to 500 objects.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), request: Duration::from_secs(15), watch_start: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(5),
+            request: Duration::from_secs(15),
+            watch_start: Duration::from_secs(30),
+            answer_max: 256 * 1024 * 1024,
+        }
     }
 }
 
@@ -44,7 +51,7 @@ impl Limits {
     /// For the client of the lease: several tries fit into the renew deadline.
     pub fn lease(renew_deadline: Duration) -> Self {
         let request = renew_deadline * 3 / 10;
-        Self { connect: renew_deadline / 5, request, watch_start: request }
+        Self { connect: renew_deadline / 5, request, watch_start: request, ..Self::default() }
     }
 }
 
@@ -103,6 +110,7 @@ where
         let watch = is_watch(request.uri().query());
         let verb = if watch { "WATCH" } else { verb(request.method()) };
         let limit = if watch { self.limits.watch_start } else { self.limits.request };
+        let answer_max = self.limits.answer_max;
         let metrics = self.metrics.clone();
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -110,8 +118,11 @@ where
                 let (head, body) = answer.await.map_err(Into::into)?.into_parts();
                 let body = AnyBody::new(body);
                 // The limit includes the body: an answer that stalls half-way is no answer.
-                let body =
-                    if watch && head.status.is_success() { body } else { to_bytes(body, usize::MAX).await?.into() };
+                let body = if watch && head.status.is_success() {
+                    in_lines(body, answer_max)
+                } else {
+                    to_bytes(body, answer_max).await?.into()
+                };
                 Ok(Response::from_parts(head, body))
             };
             let result = tokio::time::timeout(limit, whole).await.unwrap_or_else(|_| Err(TimedOut(limit).into()));
@@ -119,6 +130,19 @@ where
             result
         })
     }
+}
+
+/// The body, which fails when one of its lines is longer than `max`: a watch is read line by line.
+fn in_lines(body: AnyBody, max: usize) -> AnyBody {
+    let mut line = 0_usize;
+    AnyBody::from_stream(body.into_data_stream().map(move |chunk| {
+        let chunk = chunk.map_err(BoxError::from)?;
+        line = match chunk.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => chunk.len() - end - 1,
+            None => line.saturating_add(chunk.len()),
+        };
+        if line > max { Err(BoxError::from("a line of the watch is too long")) } else { Ok(chunk) }
+    }))
 }
 
 fn is_watch(query: Option<&str>) -> bool {
@@ -187,6 +211,21 @@ mod tests {
         assert_eq!(error.class(), Class::Transient);
         assert!(error.message().contains("within 15 s"), "{error}");
         assert!(metrics.encode().expect("text").contains(r#"api_requests_total{verb="GET",code="timeout"} 1"#));
+    }
+
+    /// Says more and more, and never ends a line.
+    async fn endless(_: Request<Body>) -> Result<Response<AnyBody>, Infallible> {
+        Ok(Response::new(AnyBody::from_stream(stream::repeat_with(|| Ok::<_, Infallible>("x".repeat(1024))))))
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_kept() {
+        let limits = Limits { answer_max: 64 * 1024, ..Limits::default() };
+        let client = from_service(tower::service_fn(endless), limits, &Metrics::new("test", "0"));
+        let api = Api::<ConfigMap>::default_namespaced(client);
+        assert!(api.get("x").await.is_err());
+        let mut events = api.watch(&kube::api::WatchParams::default(), "1").await.expect("starts").boxed();
+        assert!(events.next().await.is_some_and(|event| event.is_err()));
     }
 
     #[tokio::test(start_paused = true)]

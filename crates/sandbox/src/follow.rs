@@ -82,13 +82,21 @@ impl<R: Request> Follower<R> {
     /// Waits until the request is fulfilled.
     ///
     /// # Errors
-    /// When it fails, is deleted, or `limit` passes.
+    /// When it fails, or `limit` passes.
     pub async fn until_fulfilled(&mut self, limit: Duration) -> anyhow::Result<R> {
+        self.until(limit, R::is_fulfilled).await
+    }
+
+    /// Waits until `done` holds for the request.
+    ///
+    /// # Errors
+    /// When it fails, or `limit` passes.
+    pub async fn until(&mut self, limit: Duration, done: impl Fn(&R) -> bool) -> anyhow::Result<R> {
         let follow = async {
             loop {
                 // It may not be there yet.
                 let Some(request) = self.next().await? else { continue };
-                if request.is_fulfilled() {
+                if done(&request) {
                     return Ok(request);
                 }
                 if request.has_failed() {
@@ -96,7 +104,9 @@ impl<R: Request> Follower<R> {
                 }
             }
         };
-        tokio::time::timeout(limit, follow).await.unwrap_or_else(|_| Err(self.too_late("fulfilled", limit)))
+        tokio::time::timeout(limit, follow)
+            .await
+            .unwrap_or_else(|_| Err(self.too_late("as far as it should be", limit)))
     }
 
     /// Waits until the request does not exist any more.

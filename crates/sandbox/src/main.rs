@@ -1,6 +1,7 @@
 //! `sandbox run`: the product on this machine, from the example request to a cluster with Ready nodes and, with `--once`,
 //! back to free hosts.
 
+mod apart;
 mod control;
 mod follow;
 mod report;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use apart::Apart;
 use clap::{Parser, Subcommand};
 use sandbox::{Operator, OperatorOptions, Stack, StackOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,6 +51,9 @@ struct RunArguments {
     /// Take servers for hosts instead of simulated ones.
     #[arg(long)]
     servers: bool,
+    /// Start an SMO of its own and this many O-Clouds, instead of one cluster that is both.
+    #[arg(long, value_name = "2", value_parser = clap::value_parser!(u8).range(2..=2))]
+    o_clouds: Option<u8>,
     /// Folder for the administrator's kubeconfig and for links to kubectl and the operator's log.
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
@@ -74,7 +79,7 @@ async fn main() -> ExitCode {
         .with_ansi(false)
         .without_time()
         .init();
-    match run(&arguments).await {
+    match Box::pin(run(&arguments)).await {
         Ok(Ending::Finished) => ExitCode::SUCCESS,
         Ok(Ending::Interrupted) => {
             say("interrupted; everything is stopped");
@@ -111,17 +116,21 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
     let options = StackOptions::new(program("o2ims-operator")?);
     let focom = OperatorOptions::new(program("focom-operator")?);
     let options = if arguments.servers { options.with_servers() } else { options };
+    let progress = move |line: &str| say_at(begun, line);
     let started = async {
-        let mut stack = Stack::start(options, move |line| say_at(begun, line)).await?;
+        if arguments.o_clouds.is_some() {
+            return Apart::start(options, focom, progress).await.map(|(stack, apart)| (stack, Some(apart)));
+        }
+        let mut stack = Stack::start(options, progress).await?;
         stack.start_focom(&focom).await?;
-        anyhow::Ok(stack)
+        Ok((stack, None))
     };
-    let mut stack = tokio::select! {
-        stack = started => stack?,
+    let (mut stack, apart) = tokio::select! {
+        started = started => started?,
         () = stop.asked() => return Ok(Ending::Interrupted),
     };
     let result = tokio::select! {
-        result = stay(&mut stack, arguments, begun) => result.map(|()| Ending::Finished),
+        result = stay(&mut stack, apart.as_ref(), arguments, begun) => result.map(|()| Ending::Finished),
         ending = async { stop.asked().await; Ending::Interrupted } => Ok(ending),
     };
     let result = match result {
@@ -141,7 +150,7 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
                 }
             };
             let failure = tokio::select! {
-                failure = tour::failure(&mut stack) => Some(failure),
+                failure = tour::failure(&mut stack, apart.as_ref()) => Some(failure),
                 never = control => match never {},
                 () = stop.asked() => None,
             };
@@ -159,6 +168,10 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
         result => result,
     };
     let stopped = stack.stop().await;
+    let stopped = match apart {
+        Some(apart) => stopped.and(apart.stop().await),
+        None => stopped,
+    };
     if let Some(folder) = &arguments.state_dir {
         state_dir::clear(folder);
     }
@@ -178,11 +191,16 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Everything between the start and the stop.
-async fn stay(stack: &mut Stack, arguments: &RunArguments, begun: Instant) -> anyhow::Result<()> {
+async fn stay(
+    stack: &mut Stack,
+    apart: Option<&Apart>,
+    arguments: &RunArguments,
+    begun: Instant,
+) -> anyhow::Result<()> {
     if let Some(folder) = &arguments.state_dir {
-        state_dir::write(folder, stack)?;
+        state_dir::write(folder, stack, apart)?;
     }
-    tour::tour(stack, arguments.once, begun).await?;
+    tour::tour(stack, apart, arguments.once, begun).await?;
     if !arguments.once {
         stack.site.watch_failures("default", hostsim::FAILURES_CONFIG_MAP);
     }

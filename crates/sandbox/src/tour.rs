@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
 use sandbox::installation::Hosts;
 use sandbox::{Stack, focom, installation, inventory};
 
+use serde_json::{Value, json};
+
+use crate::apart::{Apart, NAMESPACE, WITH_HOSTS, WITHOUT_HOSTS};
 use crate::follow::{Follower, Request};
 use crate::report;
 use crate::{say, say_at};
 
-/// Namespace of the example requests and of the hosts.
-const NAMESPACE: &str = "default";
 /// How many hosts there are: each example takes two.
 const HOSTS: u8 = 4;
 /// How long the request may take, either way.
@@ -34,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Whatever is not as it should be.
-pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Result<()> {
+pub async fn tour(stack: &mut Stack, apart: Option<&Apart>, once: bool, begun: Instant) -> anyhow::Result<()> {
     match stack.hosts() {
         Hosts::Simulated => stack.register(NAMESPACE, "target", 1..=u32::from(HOSTS)).await?,
         Hosts::Servers => stack.power_on(NAMESPACE, "target", 1..=HOSTS, false).await?,
@@ -45,12 +46,21 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
     let before = if once { settled(&client).await? } else { BTreeSet::new() };
     let start = begun.elapsed();
 
-    let direct = Example { file: "examples/o2ims-provisioning-request.yaml", yaml: installation::EXAMPLE };
-    let mut direct = Act::<ProvisioningRequest>::new(stack, direct, begun)?;
-    let core = watched_apply(stack, &mut direct).await?;
-    let by_smo = Example { file: "examples/focom-provisioning-request.yaml", yaml: focom::EXAMPLE };
-    let mut by_smo = Act::<FocomProvisioningRequest>::new(stack, by_smo, begun)?;
-    let edge = watched_apply(stack, &mut by_smo).await?;
+    let smo = apart.map_or_else(|| client.clone(), |apart| apart.smo.admin());
+    let example = "examples/o2ims-provisioning-request.yaml";
+    let mut direct = Act::<ProvisioningRequest>::new(client.clone(), example, installation::EXAMPLE, begun)?;
+    let core = watched(stack, apart, direct.until_fulfilled()).await?;
+    let example = "examples/focom-provisioning-request.yaml";
+    let mut by_smo = Act::<FocomProvisioningRequest>::new(smo.clone(), example, focom::EXAMPLE, begun)?;
+    if apart.is_some() {
+        by_smo.object["spec"]["oCloudId"] = json!(WITH_HOSTS);
+        by_smo.what = format!("{example} (at the SMO, oCloudId: {WITH_HOSTS})");
+    }
+    let edge = watched(stack, apart, by_smo.until_fulfilled()).await?;
+    let mut far = match apart {
+        Some(_) => Some(watched(stack, apart, elsewhere(smo, example, begun)).await?),
+        None => None,
+    };
     let remote =
         edge.status.as_ref().and_then(|status| status.remote_name.clone()).context("the FPR names no request")?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(client.clone(), NAMESPACE);
@@ -58,7 +68,7 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
     let mut clusters = Vec::new();
     for request in made {
         let cluster = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
-        let nodes = watched(stack, report::nodes(client.clone(), NAMESPACE, &cluster)).await?;
+        let nodes = watched(stack, apart, report::nodes(client.clone(), NAMESPACE, &cluster)).await?;
         report::check_nodes(&nodes, &hosts_of(&request))?;
         clusters.push((request, nodes));
     }
@@ -77,12 +87,16 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
 
     direct.delete().await?;
     by_smo.delete().await?;
-    watched(stack, async { tokio::try_join!(direct.until_gone(), by_smo.until_gone()) }).await?;
+    if let Some(far) = &mut far {
+        far.delete().await?;
+        watched(stack, apart, far.until_gone()).await?;
+    }
+    watched(stack, apart, async { tokio::try_join!(direct.until_gone(), by_smo.until_gone()) }).await?;
 
     // At once, before anything can settle: a request that is gone has given its hosts back.
     all_free(&client).await?;
     say_at(begun, &format!("all {HOSTS} hosts are free"));
-    watched(stack, nothing_left(&client, &before)).await?;
+    watched(stack, apart, nothing_left(&client, &before)).await?;
     say_at(begun, &format!("nothing is left of them: the API holds the same {} objects as before", before.len()));
     direct.check_stages(&["pending", "progressing", "fulfilled", "deleting"])?;
     by_smo.check_stages(&["Pending", "Creating", "Synced", "Deleting"])?;
@@ -95,15 +109,27 @@ pub async fn tour(stack: &mut Stack, once: bool, begun: Instant) -> anyhow::Resu
     Ok(())
 }
 
-/// A file of `examples/`.
-struct Example {
-    file: &'static str,
-    yaml: &'static str,
+/// The same request for the O-Cloud that has no hosts, until that has said so.
+async fn elsewhere(
+    smo: Client,
+    example: &'static str,
+    begun: Instant,
+) -> anyhow::Result<Act<FocomProvisioningRequest>> {
+    let mut act = Act::<FocomProvisioningRequest>::new(smo, example, focom::EXAMPLE, begun)?;
+    act.object["spec"]["oCloudId"] = json!(WITHOUT_HOSTS);
+    act.rename("far-cluster-request");
+    act.what = format!("{example} (at the SMO, metadata.name: {}, oCloudId: {WITHOUT_HOSTS})", act.name);
+    act.apply().await?;
+    let pending = |request: &FocomProvisioningRequest| request.remote_state() == Some("pending");
+    act.follower.until(REQUEST, pending).await?;
+    Ok(act)
 }
 
 /// One request, from the apply to its end.
 struct Act<R> {
-    example: Example,
+    /// What is applied, for people.
+    what: String,
+    object: Value,
     name: String,
     requests: Api<R>,
     follower: Follower<R>,
@@ -119,16 +145,39 @@ impl<R> Act<R>
 where
     R: Request + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    fn new(stack: &Stack, example: Example, begun: Instant) -> anyhow::Result<Self> {
-        let object: R = serde_saphyr::from_str(example.yaml).with_context(|| format!("reading {}", example.file))?;
-        let (name, requests) = (object.name_any(), Api::namespaced(stack.bed.admin(), NAMESPACE));
+    fn new(client: Client, file: &str, yaml: &str, begun: Instant) -> anyhow::Result<Self> {
+        let object: Value = serde_saphyr::from_str(yaml).with_context(|| format!("reading {file}"))?;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let requests = Api::namespaced(client, NAMESPACE);
         let follower = Follower::new(requests.clone(), &name, begun);
-        let (fulfilled, gone) = (Duration::ZERO, Duration::ZERO);
-        Ok(Self { example, name, requests, follower, begun, fulfilled, deleted: begun, gone })
+        let (what, fulfilled, gone) = (file.to_owned(), Duration::ZERO, Duration::ZERO);
+        Ok(Self { what, object, name, requests, follower, begun, fulfilled, deleted: begun, gone })
+    }
+
+    fn rename(&mut self, name: &str) {
+        self.object["metadata"]["name"] = json!(name);
+        name.clone_into(&mut self.name);
+        self.follower = Follower::new(self.requests.clone(), name, self.begun);
+    }
+
+    async fn apply(&self) -> anyhow::Result<()> {
+        say_at(self.begun, &format!("kubectl apply -f {}", self.what));
+        let params = PatchParams::apply("sandbox");
+        let applied = self.requests.patch(&self.name, &params, &Patch::Apply(&self.object)).await;
+        applied.map(drop).context("applying the example request")
+    }
+
+    /// Applies the request and waits for its cluster.
+    async fn until_fulfilled(&mut self) -> anyhow::Result<R> {
+        let applied = Instant::now();
+        self.apply().await?;
+        let request = self.follower.until_fulfilled(REQUEST).await?;
+        self.fulfilled = applied.elapsed();
+        Ok(request)
     }
 
     async fn delete(&mut self) -> anyhow::Result<()> {
-        say_at(self.begun, &format!("kubectl delete -f {}", self.example.file));
+        say_at(self.begun, &format!("kubectl delete -f {}", self.what));
         self.deleted = Instant::now();
         self.requests.delete(&self.name, &DeleteParams::default()).await.context("deleting the request")?;
         Ok(())
@@ -148,25 +197,12 @@ where
     }
 }
 
-/// Applies a request and waits for its cluster.
-async fn watched_apply<R>(stack: &mut Stack, act: &mut Act<R>) -> anyhow::Result<R>
-where
-    R: Request + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    say_at(act.begun, &format!("kubectl apply -f {}", act.example.file));
-    let applied = Instant::now();
-    stack.bed.apply_yaml(act.example.yaml).await.context("applying the example request")?;
-    let request = watched(stack, act.follower.until_fulfilled(REQUEST)).await?;
-    act.fulfilled = applied.elapsed();
-    Ok(request)
-}
-
 /// Waits until a process of the stack ends that should not, and says which.
-pub async fn failure(stack: &mut Stack) -> String {
+pub async fn failure(stack: &mut Stack, apart: Option<&Apart>) -> String {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         look.tick().await;
-        if let Some(failure) = stack.bed.failed() {
+        if let Some(failure) = stack.bed.failed().or_else(|| apart.and_then(Apart::failed)) {
             return failure;
         }
         for (name, operator) in [("O2IMS", &mut stack.operator), ("FOCOM", &mut stack.focom)] {
@@ -179,11 +215,15 @@ pub async fn failure(stack: &mut Stack) -> String {
     }
 }
 
-/// `work`, unless a process of the stack ends before it.
-async fn watched<T>(stack: &mut Stack, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+/// `work`, unless a process ends before it that should not.
+async fn watched<T>(
+    stack: &mut Stack,
+    apart: Option<&Apart>,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     tokio::select! {
         result = work => result,
-        failure = failure(stack) => bail!(failure),
+        failure = failure(stack, apart) => bail!(failure),
     }
 }
 

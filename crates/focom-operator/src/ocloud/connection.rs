@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
@@ -16,11 +18,12 @@ use o2ims_types::names::focom;
 use o2ims_types::provisioning_request::ProvisionedResourceSet;
 use operator_kit::metrics::Metrics;
 use operator_kit::outcome;
-use operator_kit::reflect::{Reflection, Trigger};
+use operator_kit::reflect::{Reflection, SyncState, Trigger};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::fault::Fault;
@@ -35,11 +38,20 @@ const PLURAL: &str = "provisioningrequests";
 
 /// How long an O-Cloud may take to say what it is.
 const PROBE: Duration = Duration::from_secs(5);
+/// How long it may take to list the ProvisioningRequests of this SMO.
+const LIST: Duration = Duration::from_secs(60);
+/// What has worked for this long has not failed: the next try comes at once.
+const STEADY: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// How late an O-Cloud that came back is noticed at most.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The O-Cloud ends its watch after this time, so a connection that died silently is noticed soon after it; in seconds.
 const WATCH_SECONDS: u32 = 60;
+
+/// Longest answer that is quoted, in characters.
+const QUOTE_MAX: usize = 500;
+/// Longest version that is shown, in characters.
+const VERSION_MAX: usize = 64;
 
 /// A ProvisioningRequest of an O-Cloud, as far as it concerns us. It is read, never written back.
 #[derive(Deserialize, Clone, Debug, Default, PartialEq)]
@@ -54,9 +66,25 @@ pub struct RemoteRequest {
     pub status: RemoteStatus,
 }
 
-/// A status of another form is none: it must not hide that the ProvisioningRequest exists.
+/// Each field by itself: one of another form must hide neither the others nor that the ProvisioningRequest exists.
 fn as_far_as_possible<'de, D: Deserializer<'de>>(status: D) -> Result<RemoteStatus, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(status)?).unwrap_or_default())
+    fn part<T: DeserializeOwned>(value: &Value) -> Option<T> {
+        T::deserialize(value).ok()
+    }
+    let status = Value::deserialize(status)?;
+    let said = &status["provisioningStatus"];
+    let provisioning_status = said.is_object().then(|| RemoteProvisioningStatus {
+        provisioning_state: part(&said["provisioningState"]).unwrap_or_default(),
+        provisioning_message: part(&said["provisioningMessage"]).unwrap_or_default(),
+        // The API stores whole seconds.
+        provisioning_update_time: part(&said["provisioningUpdateTime"])
+            .and_then(|Time(time)| Timestamp::from_second(time.as_second()).ok().map(Time)),
+    });
+    Ok(RemoteStatus {
+        provisioning_status,
+        provisioned_resource_set: part(&status["provisionedResourceSet"]),
+        observed_generation: part(&status["observedGeneration"]),
+    })
 }
 
 impl Resource for RemoteRequest {
@@ -84,8 +112,7 @@ impl Resource for RemoteRequest {
 }
 
 /// What of its status is brought back. Every field is optional: other operators write other fields.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RemoteStatus {
     /// State and message.
     pub provisioning_status: Option<RemoteProvisioningStatus>,
@@ -149,11 +176,22 @@ pub struct Setup {
     pub metrics: Metrics,
     /// Told of changed ProvisioningRequests.
     pub trigger: Trigger<FocomProvisioningRequest>,
+    /// All requests of the SMO.
+    pub requests: Store<FocomProvisioningRequest>,
+}
+
+/// Which O-Cloud it is.
+pub struct Identity {
+    /// Tells it from others; see [`Access::mark`](super::kubeconfig::Access::mark).
+    pub mark: String,
+    /// What must not be seen in anything that the O-Cloud says.
+    pub token: Option<String>,
 }
 
 /// One O-Cloud's API. Its task ends when this is dropped.
 pub struct Connection {
     client: Client,
+    identity: Identity,
     shared: Arc<Shared>,
     gate: Gate,
     _stop: DropGuard,
@@ -169,6 +207,7 @@ impl Connection {
     /// A connection, and the task that keeps it up.
     pub fn new(
         client: Client,
+        identity: Identity,
         setup: &Setup,
         changed: Changed,
     ) -> (Self, impl Future<Output = anyhow::Result<()>> + Send + use<>) {
@@ -180,7 +219,21 @@ impl Connection {
             stopped.run_until_cancelled(task.keep_up()).await;
             Ok(())
         };
-        (Self { client, shared, gate: Gate::new(setup.trigger.clone()), _stop: stop.drop_guard() }, run)
+        (Self { client, identity, shared, gate: Gate::new(setup.trigger.clone()), _stop: stop.drop_guard() }, run)
+    }
+
+    /// Which O-Cloud it is.
+    pub fn mark(&self) -> &str {
+        &self.identity.mark
+    }
+
+    /// What the O-Cloud said, cut to a length that people read, and without the token if it repeats that.
+    pub fn quote(&self, said: &str) -> String {
+        let said = match self.identity.token.as_deref() {
+            Some(token) if !token.is_empty() => said.replace(token, "…"),
+            _ => said.to_owned(),
+        };
+        said.chars().take(QUOTE_MAX).collect()
     }
 
     /// To write with.
@@ -214,22 +267,24 @@ impl Keeper {
     async fn keep_up(self) {
         let mut attempt = 0;
         loop {
+            let begun = Instant::now();
             let fault = match timeout(PROBE, self.probe()).await {
-                Ok(Ok(found)) => match self.watch(found).await {
-                    // It did answer; whether it still does, the next probe tells.
-                    Watched::Worked => {
-                        attempt = 0;
-                        continue;
-                    }
-                    Watched::Never(fault) => fault,
-                },
-                Ok(Err(fault)) => fault,
-                Err(_) => Fault::silent(),
+                Ok(Ok(found)) => self.watch(found).await.err(),
+                Ok(Err(fault)) => Some(fault),
+                Err(_) => Some(Fault::silent()),
             };
-            attempt += 1;
-            tracing::debug!(attempt, reason = fault.reason, "O-Cloud cannot be used");
-            self.set(View::Broken(fault));
-            sleep(outcome::delay(RETRY_MIN, RETRY_MAX, attempt)).await;
+            attempt = if begun.elapsed() > STEADY { 0 } else { attempt + 1 };
+            match fault {
+                Some(fault) => {
+                    tracing::debug!(attempt, reason = fault.reason, "O-Cloud cannot be used");
+                    self.shared.set(View::Broken(fault));
+                }
+                // It did answer; whether it still does, the next probe tells. Until then nothing is sent to it.
+                None => self.shared.suspend(),
+            }
+            if attempt > 0 {
+                sleep(outcome::delay(RETRY_MIN, RETRY_MAX, attempt)).await;
+            }
         }
     }
 
@@ -239,10 +294,14 @@ impl Keeper {
         let resources = self.client.list_api_group_resources(API_VERSION).await.map_err(|error| Fault::of(&error))?;
         let kind =
             resources.resources.iter().find(|resource| resource.name == PLURAL).ok_or_else(Fault::api_missing)?;
-        Ok(Found { namespaced: kind.namespaced, server_version: version.git_version })
+        Ok(Found {
+            namespaced: kind.namespaced,
+            server_version: version.git_version.chars().take(VERSION_MAX).collect(),
+        })
     }
 
-    async fn watch(&self, found: Found) -> Watched {
+    /// Watches until that fails. `Ok` if it had worked before.
+    async fn watch(&self, found: Found) -> Result<(), Fault> {
         let kind = ApiResource {
             group: GROUP.to_owned(),
             version: VERSION.to_owned(),
@@ -265,36 +324,80 @@ impl Keeper {
             server_version: found.server_version,
             requests: reflection.store(),
         };
-        let mut state = reflection.state();
+        let state = reflection.state();
+        let is_synced = |state: &SyncState| *state == SyncState::Synced;
+        let (mut listed, mut settled) = (state.clone(), state.clone());
         let shared = self.shared.clone();
-        let reflection = reflection.on_relist(move || shared.set(View::Open(open.clone())));
-        // A doubt from before is answered by the probe that was just made.
-        let _ = tokio::time::timeout(Duration::ZERO, self.shared.doubt.notified()).await;
-        let ended = tokio::select! {
-            error = reflection.until_failure() => Some(error),
-            () = self.shared.doubt.notified() => None,
+        let reflection =
+            reflection.on_relist(move || shared.set(View::Open(open.clone()))).on_delete(self.name_is_free());
+        let list_takes_too_long = async {
+            if timeout(LIST, listed.wait_for(is_synced)).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
         };
-        let worked = *state.borrow_and_update() == operator_kit::SyncState::Synced;
-        match ended {
-            Some(error) if !worked => Watched::Never(Fault::of_watch(&error)),
-            _ => Watched::Worked,
+        let doubted = async {
+            // Before that it is doubted anyway, and what was doubted then has been answered by the list.
+            let _ = settled.wait_for(is_synced).await;
+            let _ = timeout(Duration::ZERO, self.shared.doubt.notified()).await;
+            self.shared.doubt.notified().await;
+        };
+        tokio::select! {
+            error = reflection.until_failure() => match &error {
+                // The list may have worked: who may list may not yet watch.
+                error if !is_synced(&state.borrow()) || is_answer(error) => Err(Fault::of_watch(error)),
+                _ => Ok(()),
+            },
+            () = list_takes_too_long => Err(Fault::silent()),
+            () = doubted => Ok(()),
         }
     }
 
-    fn set(&self, view: View) {
-        self.shared.set(view);
+    /// Requests whose ProvisioningRequest would have the name of one that is gone: one of them may have waited for it.
+    fn name_is_free(&self) -> impl Fn(&RemoteRequest) + Send + Sync + 'static {
+        let (requests, trigger) = (self.setup.requests.clone(), self.setup.trigger.clone());
+        move |gone| {
+            let (name, namespace) = (gone.name_any(), gone.namespace());
+            for request in requests.state() {
+                let same = focom::remote_request(&request.name_any()) == name
+                    && namespace.as_ref().is_none_or(|namespace| *namespace == request.spec.o_cloud_namespace);
+                if same {
+                    trigger.touch(ObjectRef::from_obj(request.as_ref()));
+                }
+            }
+        }
     }
+}
+
+/// Whether the O-Cloud has answered, and what it said is why the watch has ended. A revision that is too old (410) is no reason
+/// against it.
+fn is_answer(error: &watcher::Error) -> bool {
+    let code = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code,
+        _ => return false,
+    };
+    matches!(code, 401 | 403 | 404)
 }
 
 impl Shared {
     fn set(&self, view: View) {
         let mut current = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = matches!((&*current, &view), (View::Broken(old), View::Broken(new)) if old == new);
-        *current = view;
+        // The first words for a reason stay: others for the same trouble would only be written everywhere again and again.
+        let same = matches!((&*current, &view), (View::Broken(old), View::Broken(new)) if old.reason == new.reason);
+        if !same {
+            *current = view;
+        }
         drop(current);
         if !same {
             (self.changed)();
         }
+    }
+
+    /// Nothing is sent until it is known again; what users are told stays as it is meanwhile.
+    fn suspend(&self) {
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View::Connecting;
     }
 }
 
@@ -302,14 +405,6 @@ impl Shared {
 struct Found {
     namespaced: bool,
     server_version: String,
-}
-
-/// How a watch ended.
-enum Watched {
-    /// It had listed everything before it ended.
-    Worked,
-    /// It could not even begin.
-    Never(Fault),
 }
 
 /// The request that a ProvisioningRequest was made for.

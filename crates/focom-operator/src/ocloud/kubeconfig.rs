@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::Uri;
 use kube::config::Kubeconfig;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 /// Largest kubeconfig that is looked at, in bytes: far above real ones, far below a Secret's limit.
 const SIZE_MAX: usize = 256 * 1024;
@@ -75,6 +76,19 @@ pub fn read(content: &[u8]) -> Result<Access, Refused> {
 }
 
 impl Access {
+    /// Tells one O-Cloud from another without saying where it is: a hash of the address and of who is trusted. A new token or
+    /// client certificate does not change it.
+    pub fn mark(&self) -> String {
+        let place = json!([self.server, self.tls_server_name, self.authority]);
+        let digest: [u8; 32] = Sha256::digest(place.to_string()).into();
+        digest.iter().take(8).fold(String::new(), |mark, byte| mark + &format!("{byte:02x}"))
+    }
+
+    /// The token, where there is one.
+    pub fn token(&self) -> Option<&str> {
+        self.credentials.token.as_deref()
+    }
+
     /// For kube, which gets nothing but what stands here.
     ///
     /// # Errors

@@ -13,16 +13,23 @@ use operator_kit::client::{self, Limits};
 use operator_kit::reflect::Trigger;
 use operator_kit::run::Tasks;
 
-use super::connection::{Changed, Connection, Setup, View};
+use super::connection::{Changed, Connection, Identity, Setup, View};
 use super::credentials::{Credentials, Seen};
 use super::fault::Fault;
 use super::kubeconfig::Access;
 
+/// The mark of the very cluster.
+const LOCAL: &str = "local";
 /// Who asks, in the O-Clouds' logs.
 const USER_AGENT: &str = "focom-operator";
-/// O-Clouds are far away, but one that takes longer than this keeps others waiting.
-const LIMITS: Limits =
-    Limits { connect: Duration::from_secs(5), request: Duration::from_secs(10), watch_start: Duration::from_secs(10) };
+/// O-Clouds are far away, but one that takes longer than this keeps others waiting, and one that says more fills the memory
+/// that others need.
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(5),
+    request: Duration::from_secs(10),
+    watch_start: Duration::from_secs(10),
+    answer_max: 16 * 1024 * 1024,
+};
 
 /// Namespace and name of an OCloud, or of its Secret.
 pub type Id = (String, String);
@@ -42,7 +49,6 @@ pub struct Links {
     /// The SMO's own API.
     client: Client,
     tasks: Tasks,
-    requests: Store<FocomProvisioningRequest>,
     o_clouds: Trigger<OCloud>,
     local_id: String,
     state: Mutex<State>,
@@ -63,15 +69,8 @@ struct Link {
 
 impl Links {
     /// No links yet.
-    pub fn new(
-        client: Client,
-        setup: Setup,
-        tasks: Tasks,
-        requests: Store<FocomProvisioningRequest>,
-        o_clouds: Trigger<OCloud>,
-        local_id: String,
-    ) -> Self {
-        Self { setup, client, tasks, requests, o_clouds, local_id, state: Mutex::default() }
+    pub fn new(client: Client, setup: Setup, tasks: Tasks, o_clouds: Trigger<OCloud>, local_id: String) -> Self {
+        Self { setup, client, tasks, o_clouds, local_id, state: Mutex::default() }
     }
 
     /// What is known of the Secret; the first call starts its watch.
@@ -83,6 +82,8 @@ impl Links {
         {
             return credentials.seen();
         }
+        // What the former Secret said does not hold any more.
+        (link.connection, link.fault) = (None, None);
         let (client, changed) = (self.client.clone(), self.changed(id));
         let (credentials, task) = Credentials::watch(client, &secret.0, &secret.1, changed);
         link.credentials = Some((secret.clone(), credentials));
@@ -123,7 +124,8 @@ impl Links {
             Ok(client) => client,
             Err(fault) => return self.close(id, fault),
         };
-        let (connection, task) = Connection::new(client, &self.setup, self.changed(id));
+        let identity = Identity { mark: access.mark(), token: access.token().map(ToOwned::to_owned) };
+        let (connection, task) = Connection::new(client, identity, &self.setup, self.changed(id));
         let mut state = self.lock();
         let link = state.links.entry(id.clone()).or_default();
         link.connection = Some((access, Arc::new(connection)));
@@ -174,7 +176,8 @@ impl Links {
             connection.clone()
         } else {
             let changed = self.changed_local();
-            let (connection, task) = Connection::new(self.client.clone(), &self.setup, changed);
+            let identity = Identity { mark: LOCAL.to_owned(), token: None };
+            let (connection, task) = Connection::new(self.client.clone(), identity, &self.setup, changed);
             self.tasks.start("connection to this cluster", task);
             let connection = Arc::new(connection);
             state.local = Some(connection.clone());
@@ -186,7 +189,7 @@ impl Links {
 
     fn changed(&self, id: &Id) -> Changed {
         let (requests, trigger, o_clouds, id) =
-            (self.requests.clone(), self.setup.trigger.clone(), self.o_clouds.clone(), id.clone());
+            (self.setup.requests.clone(), self.setup.trigger.clone(), self.o_clouds.clone(), id.clone());
         Arc::new(move || {
             o_clouds.touch(ObjectRef::new(&id.1).within(&id.0));
             touch(&requests, &trigger, |request| is_for(request, &id));
@@ -194,12 +197,12 @@ impl Links {
     }
 
     fn changed_local(&self) -> Changed {
-        let (requests, trigger, id) = (self.requests.clone(), self.setup.trigger.clone(), self.local_id.clone());
+        let (requests, trigger, id) = (self.setup.requests.clone(), self.setup.trigger.clone(), self.local_id.clone());
         Arc::new(move || touch(&requests, &trigger, |request| request.spec.o_cloud_id == id))
     }
 
     fn tell_requests(&self, id: &Id) {
-        touch(&self.requests, &self.setup.trigger, |request| is_for(request, id));
+        touch(&self.setup.requests, &self.setup.trigger, |request| is_for(request, id));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

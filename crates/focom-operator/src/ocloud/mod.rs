@@ -48,6 +48,11 @@ pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Ou
     } else {
         links.forbid(&id, not_granted(&o_cloud));
     }
+    if context.watches.o_clouds.get(&ObjectRef::from_obj(o_cloud.as_ref())).is_none() {
+        // It has gone meanwhile, and whoever was told of that was too early.
+        links.forget(&id);
+        return Ok(Outcome::Done);
+    }
     let view = links.find(&id).view;
     if matches!(view, View::Connecting) {
         return Ok(Outcome::progressing());

@@ -14,6 +14,9 @@ use crate::ocloud::connection::RemoteRequest;
 /// How long a cache may lag behind before it is believed all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// API servers give up a request after 60 s.
+const LATE: Duration = Duration::from_secs(60);
+
 /// The newest writes, by the UID of the request.
 #[derive(Default)]
 pub struct Expectations(Mutex<HashMap<String, Expected>>);
@@ -24,6 +27,8 @@ struct Expected {
     remote: Option<Version>,
     /// What the O-Cloud made of what was sent.
     stored: Option<String>,
+    /// Until when a write that was not answered may still be carried out.
+    unanswered: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -72,13 +77,26 @@ impl Expectations {
     pub fn wrote_remote(&self, uid: &str, written: &RemoteRequest) {
         self.change(uid, |expected| {
             expected.remote = Some(Version::of(written));
+            expected.unanswered = None;
             expected.stored = Some(hash(&written.spec));
         });
     }
 
     /// The ProvisioningRequest was deleted; it may not come back into the cache, so nothing of it is awaited.
     pub fn deleted_remote(&self, uid: &str) {
-        self.change(uid, |expected| expected.remote = None);
+        self.change(uid, |expected| (expected.remote, expected.unanswered) = (None, None));
+    }
+
+    /// A write was not answered: it may be carried out late.
+    pub fn unanswered(&self, uid: &str) {
+        self.change(uid, |expected| expected.unanswered = Some(Instant::now() + LATE));
+    }
+
+    /// How long a write that was not answered may still be carried out.
+    pub fn may_come_late(&self, uid: &str) -> Option<Duration> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = all.get(uid)?.unanswered?;
+        until.checked_duration_since(Instant::now())
     }
 
     /// Whether this is what the O-Cloud made of the last write.

@@ -14,13 +14,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _};
 use o2ims_types::FocomProvisioningRequest;
-use o2ims_types::conditions::focom::reason;
 use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
 use o2ims_types::names::focom;
 use operator_kit::outcome::{Class, Error, Outcome};
 use operator_kit::status::patch_status_if_changed;
 
 use crate::ocloud::connection::View;
+use crate::ocloud::gate;
 use crate::operator::Context;
 use apply::Failure;
 use observe::{Observed, Remote};
@@ -35,12 +35,11 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let way = validate::way(&request, &observed);
     // What a request may not reach is not even looked up for it.
     let remote = way.is_ok().then(|| Remote::observe(&context.links, &request, &observed.target));
-    let own = remote.as_ref().and_then(|remote| remote.own(&observed.uid));
-    let verdict = way.and_then(|()| match own {
-        Some(own) if plan::is_sent(&request, own) => Ok(()),
-        _ => validate::parameters(&request, &observed),
+    let verdict = way.and_then(|()| match remote.as_ref() {
+        Some(remote) if must_be_checked(&request, &observed, remote) => validate::parameters(&request, &observed),
+        _ => Ok(()),
     });
-    if is_too_early(&request, verdict.is_ok(), remote.as_ref()) {
+    if is_too_early(&request, remote.as_ref()) {
         return Ok(Outcome::progressing());
     }
     let found = remote.as_ref().and_then(|remote| remote.request.as_deref());
@@ -56,13 +55,13 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let place = match connection_for(&steps, remote.as_ref()) {
         Some(connection) => match connection.gate().enter(&ObjectRef::from_obj(request.as_ref())) {
             Some(place) => Some(place),
-            None => return Ok(Outcome::progressing()),
+            None => return Ok(Outcome::progressing_for(gate::PATIENCE)),
         },
         None => None,
     };
-    let given_up = status::is_given_up(&request, &steps, remote.as_ref());
+    let given_up = plan::is_abandoned(&request) && steps.contains(&plan::Step::RemoveFinalizer);
     if given_up {
-        let note = "the request is let go although its O-Cloud cannot be asked; what is there stays";
+        let note = "the request is let go and nothing is waited for; what is on the O-Cloud may stay there";
         context.events.warning(&request.object_ref(&()), "Abandoned", "Delete", note).await;
     }
     let applied = apply::apply(&context, &request, &observed, remote.as_ref(), &steps).await;
@@ -86,11 +85,21 @@ fn end(applied: Result<(), Failure>, outcome: Outcome) -> Result<Outcome, Error>
     applied.map_or_else(|failure| Err(failure.error), |()| Ok(outcome))
 }
 
-/// Whether the first word of the O-Cloud, which comes at once, should be waited for; a user has been told before, or will
-/// be then.
-fn is_too_early(request: &FocomProvisioningRequest, valid: bool, remote: Option<&Remote>) -> bool {
+/// Whether the first word of the O-Cloud should be waited for, which comes soon: a user has been told before, and will be then.
+fn is_too_early(request: &FocomProvisioningRequest, remote: Option<&Remote>) -> bool {
     let connecting = remote.is_some_and(|remote| matches!(remote.found.view, View::Connecting));
-    connecting && request.status.is_some() && (valid || request.meta().deletion_timestamp.is_some())
+    let goes_anyway = request.meta().deletion_timestamp.is_some() && plan::is_abandoned(request);
+    connecting && request.status.is_some() && !goes_anyway
+}
+
+/// Whether the template has a say: not about what was sent as it stands, nor about what is taken back.
+fn must_be_checked(request: &FocomProvisioningRequest, observed: &Observed, remote: &Remote) -> bool {
+    let was_sent = request.status.as_ref().is_some_and(|status| status.remote_name.is_some());
+    request.meta().deletion_timestamp.is_none()
+        && match remote.own(&observed.uid) {
+            Some(own) => !plan::is_sent(request, own),
+            None => remote.open().is_some() || !was_sent,
+        }
 }
 
 /// The connection that `steps` are going to use.
@@ -103,13 +112,7 @@ fn connection_for<'a>(
 }
 
 fn obstacle(failure: &Failure) -> Obstacle {
-    let lasting = failure.name_taken || failure.error.class() == Class::Terminal;
-    let reason = match (failure.name_taken, failure.error.class()) {
-        (true, _) => reason::NAME_TAKEN,
-        (false, Class::Terminal) => reason::REFUSED,
-        (false, _) => reason::IN_PROGRESS,
-    };
-    Obstacle { reason, message: failure.error.message().to_owned(), lasting }
+    Obstacle { reason: failure.reason, message: failure.error.message().to_owned(), lasting: failure.lasting }
 }
 
 async fn write_status(

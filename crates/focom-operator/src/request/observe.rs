@@ -7,7 +7,7 @@ use kube::runtime::reflector::ObjectRef;
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo, names::focom};
 
 use crate::grant::Namespace;
-use crate::ocloud::connection::{Open, RemoteRequest, View};
+use crate::ocloud::connection::{Connection, Open, RemoteRequest, View};
 use crate::ocloud::links::{Found, Links};
 use crate::watches::Watches;
 
@@ -45,16 +45,15 @@ pub fn observe(watches: &Watches, local_id: &str, request: &FocomProvisioningReq
     Observed { uid: request.uid().unwrap_or_default(), namespace, target, template }
 }
 
-/// Nephio's rule gives the object's name; ours finds it by what it says too, as long as only one says so.
+/// Nephio's rule gives the object's name; ours finds it by what it says too, and of several takes the first by name.
 fn template(watches: &Watches, namespace: &str, name: &str, version: &str) -> Option<Arc<TemplateInfo>> {
     let speaks =
         |template: &TemplateInfo| template.spec.template_name == name && template.spec.template_version == version;
     let by_rule = watches.templates.get(&ObjectRef::new(&format!("{name}-{version}")).within(namespace));
     by_rule.filter(|template| speaks(template)).or_else(|| {
         let all = watches.templates.state();
-        let mut found =
-            all.iter().filter(|template| template.namespace().as_deref() == Some(namespace) && speaks(template));
-        found.next().cloned()
+        let here = |template: &TemplateInfo| template.namespace().as_deref() == Some(namespace) && speaks(template);
+        all.iter().filter(|template| here(template)).min_by_key(|template| template.name_any()).cloned()
     })
 }
 
@@ -88,6 +87,14 @@ impl Remote {
             View::Open(open) => Some(open),
             _ => None,
         }
+    }
+
+    /// Whether the OCloud leads elsewhere now than when the request was sent, and the ProvisioningRequest is not there: it would
+    /// be made a second time, or be forgotten where it is.
+    pub fn has_moved(&self, request: &FocomProvisioningRequest) -> bool {
+        let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
+        let now = self.found.connection.as_deref().map(Connection::mark);
+        self.open().is_some() && self.request.is_none() && sent_to.is_some() && sent_to != now
     }
 
     /// The ProvisioningRequest, if it is the request's own.

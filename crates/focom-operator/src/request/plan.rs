@@ -40,6 +40,9 @@ pub fn plan(
     }
     let (Ok(()), Some(remote)) = (verdict, remote) else { return Vec::new() };
     let Some(open) = remote.open() else { return Vec::new() };
+    if remote.has_moved(request) && !is_abandoned(request) {
+        return Vec::new();
+    }
     let wanted = manifest(request, observed, open);
     let write = match (&remote.request, remote.own(&observed.uid)) {
         (None, _) => Some(Step::Create(wanted)),
@@ -53,19 +56,16 @@ pub fn plan(
 }
 
 fn teardown(request: &FocomProvisioningRequest, observed: &Observed, remote: Option<&Remote>) -> Vec<Step> {
-    let open = remote.and_then(Remote::open);
-    match (open, remote.and_then(|remote| remote.own(&observed.uid))) {
-        (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() => {
-            vec![Step::Delete(own.uid().unwrap_or_default())]
-        }
-        (Some(_), None) => vec![Step::RemoveFinalizer],
-        (None, _) if is_abandoned(request) => vec![Step::RemoveFinalizer],
-        // It waits for the O-Cloud to take it back, or to answer.
-        (Some(_), Some(_)) | (None, _) => Vec::new(),
-    }
+    let (open, own) = (remote.and_then(Remote::open), remote.and_then(|remote| remote.own(&observed.uid)));
+    let delete = own
+        .filter(|own| own.metadata.deletion_timestamp.is_none())
+        .map(|own| Step::Delete(own.uid().unwrap_or_default()));
+    let is_gone = open.is_some() && own.is_none() && remote.is_some_and(|remote| !remote.has_moved(request));
+    let finalizer = (is_gone || is_abandoned(request)).then_some(Step::RemoveFinalizer);
+    delete.into_iter().chain(finalizer).collect()
 }
 
-/// Whether the request may go although its O-Cloud cannot be asked.
+/// Whether nothing is waited for on the O-Cloud.
 pub fn is_abandoned(request: &FocomProvisioningRequest) -> bool {
     request.annotations().get(focom::ABANDON_ANNOTATION).is_some_and(|value| value == "true")
 }

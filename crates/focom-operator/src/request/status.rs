@@ -13,10 +13,26 @@ use operator_kit::status::{self, Observation, Truth};
 use super::observe::{Observed, Remote};
 use super::plan;
 use super::validate::Refusal;
-use crate::ocloud::connection::{RemoteRequest, View};
+use crate::ocloud::connection::{RemoteRequest, RemoteStatus, View};
+use crate::ocloud::fault::Fault;
 
 /// Longest message of an O-Cloud that is brought back, in characters.
 const MESSAGE_MAX: usize = 2_000;
+/// How long the words of a refusal stay: what is refused is tried again every five minutes.
+const REFUSAL_SECONDS: i64 = 200;
+/// Longest word for a state.
+const STATE_MAX: usize = 63;
+/// Most resources of one cluster.
+const RESOURCES_MAX: usize = 1_000;
+
+fn cut(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
+}
+
+/// Which O-Cloud was looked at.
+fn observed_mark(remote: Option<&Remote>) -> Option<String> {
+    remote.and_then(|remote| Some(remote.found.connection.as_deref()?.mark().to_owned()))
+}
 
 /// What kept a write from being done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,19 +77,31 @@ pub fn assess(
     now: Timestamp,
 ) -> (FocomProvisioningRequestStatus, Outcome) {
     let own = remote.and_then(|remote| remote.own(&observed.uid));
-    let finding = find(request, observed, verdict, remote, own, obstacle);
+    let mut finding = find(request, observed, verdict, remote, own, obstacle);
     let old = request.status.clone().unwrap_or_default();
+    if finding.reason == reason::REFUSED && was_just_told(&old, request, now) {
+        // A refusal may be worded anew each time; written, it would be seen as a change, and tried again at once.
+        finding.message.clone_from(&old.message);
+    }
+    finding.message = cut(&finding.message, 2 * MESSAGE_MAX);
     let mut new = old.clone();
     finding.phase.name().clone_into(&mut new.phase);
     new.message.clone_from(&finding.message);
+    if own.is_some() || finding.phase == Phase::Creating && observed_mark(remote).is_some() {
+        new.sent_to = observed_mark(remote);
+    }
     if let Some(own) = own {
         new.remote_name = Some(own.name_any());
-        let status = own.status.clone();
-        new.provisioning_status = status.provisioning_status.map(|mut said| {
-            said.provisioning_message = said.provisioning_message.chars().take(MESSAGE_MAX).collect();
-            said
+        let RemoteStatus { provisioning_status, provisioned_resource_set, .. } = own.status.clone();
+        new.provisioning_status = provisioning_status.map(|said| RemoteProvisioningStatus {
+            provisioning_state: cut(&said.provisioning_state, STATE_MAX),
+            provisioning_message: cut(&said.provisioning_message, MESSAGE_MAX),
+            ..said
         });
-        new.provisioned_resource_set = status.provisioned_resource_set;
+        new.provisioned_resource_set = provisioned_resource_set.map(|mut set| {
+            set.o_cloud_infrastructure_resource_ids.truncate(RESOURCES_MAX);
+            set
+        });
     } else if finding.phase == Phase::Creating {
         new.remote_name = Some(focom::remote_request(&request.name_any()));
     }
@@ -88,6 +116,15 @@ pub fn assess(
         (false, false) => Outcome::progressing(),
     };
     (new, outcome)
+}
+
+/// Whether a refusal of the request as it stands has been told since the last try that was due.
+fn was_just_told(old: &FocomProvisioningRequestStatus, request: &FocomProvisioningRequest, now: Timestamp) -> bool {
+    let told = status::find(&old.conditions, conditions::READY);
+    let age = old.last_updated.as_ref().map(|Time(at)| now.as_second() - at.as_second());
+    old.observed_generation == request.metadata.generation
+        && told.is_some_and(|told| told.reason == reason::REFUSED)
+        && age.is_some_and(|age| age < REFUSAL_SECONDS)
 }
 
 fn find(
@@ -107,7 +144,7 @@ fn find(
     let was_sent = request.status.as_ref().is_some_and(|status| status.remote_name.is_some());
     match remote.map(|remote| &remote.found.view) {
         Some(View::Broken(fault)) => {
-            let message = format!("waiting for O-Cloud {}: {}", o_cloud(request), fault.message);
+            let message = format!("waiting for O-Cloud {}: {}", o_cloud(request), words(request, fault));
             let phase = if was_sent { last_phase(request) } else { Phase::Pending };
             return Finding { current: false, ..Finding::waiting(phase, fault.reason, message) };
         }
@@ -123,6 +160,9 @@ fn find(
         }
         let phase = if was_sent { last_phase(request) } else { Phase::Pending };
         return Finding::waiting(phase, obstacle.reason, &obstacle.message);
+    }
+    if remote.is_some_and(|remote| remote.has_moved(request)) && !plan::is_abandoned(request) {
+        return Finding::stalled(reason::O_CLOUD_CHANGED, moved(request));
     }
     if super::apply::is_taken(remote, &observed.uid) {
         return Finding::stalled(
@@ -156,8 +196,8 @@ fn synced(own: &RemoteRequest) -> Finding {
         status.provisioning_status.unwrap_or_default();
     let message = match (state.is_empty(), message.is_empty()) {
         (true, _) => "the O-Cloud has the request and has not looked at it yet".to_owned(),
-        (false, true) => format!("the O-Cloud says: {state}"),
-        (false, false) => message.chars().take(MESSAGE_MAX).collect(),
+        (false, true) => format!("the O-Cloud says: {}", cut(&state, STATE_MAX)),
+        (false, false) => cut(&message, MESSAGE_MAX),
     };
     // Without the word of what it speaks of, a status is taken for one of now.
     let is_of_now =
@@ -186,10 +226,16 @@ fn deleting(
         (Err(refusal), None) => wait(refusal.reason, format!("{}{give_up}", refusal.message)),
         (_, Some(View::Broken(fault))) => Finding {
             current: false,
-            ..wait(fault.reason, format!("waiting for O-Cloud {}: {}{give_up}", o_cloud(request), fault.message))
+            ..wait(
+                fault.reason,
+                format!("waiting for O-Cloud {}: {}{give_up}", o_cloud(request), words(request, fault)),
+            )
         },
         (_, Some(View::Connecting) | None) => {
             wait(reason::CONNECTING, format!("connecting to O-Cloud {}", o_cloud(request)))
+        }
+        (_, Some(View::Open(_))) if remote.is_some_and(|remote| remote.has_moved(request)) => {
+            wait(reason::O_CLOUD_CHANGED, moved(request))
         }
         (_, Some(View::Open(_))) => {
             // Its former message speaks of a cluster that is to stay.
@@ -198,9 +244,30 @@ fn deleting(
                     && !said.provisioning_message.is_empty()
             });
             let said = said.map_or("the O-Cloud takes the request back", |said| &said.provisioning_message).to_owned();
-            wait(reason::DELETING, obstacle.map_or(said, |obstacle| obstacle.message.clone()))
+            match obstacle {
+                Some(obstacle) => wait(obstacle.reason, obstacle.message.clone()),
+                None => wait(reason::DELETING, said),
+            }
         }
     }
+}
+
+/// What is wrong with the O-Cloud, for who sees the OCloud's own condition; a guest of another namespace is told no details.
+fn words(request: &FocomProvisioningRequest, fault: &Fault) -> String {
+    if request.namespace().as_ref() == Some(&request.spec.o_cloud_namespace) {
+        fault.message.clone()
+    } else {
+        format!("it cannot be used now ({}); its OCloud says why", fault.reason)
+    }
+}
+
+fn moved(request: &FocomProvisioningRequest) -> String {
+    format!(
+        "OCloud {} leads to another O-Cloud than the one that the request was sent to, and its ProvisioningRequest is not there: put \
+         the former kubeconfig back, or annotate the request with {}=true to leave there what is there",
+        o_cloud(request),
+        focom::ABANDON_ANNOTATION
+    )
 }
 
 fn o_cloud(request: &FocomProvisioningRequest) -> String {
@@ -251,7 +318,7 @@ fn set_conditions(
     let waiting = || (Truth::Unknown, reason::WAITING, String::new());
     let (status, why, message) = match remote.map(|remote| &remote.found.view) {
         Some(View::Open(_)) => (Truth::True, reason::SUCCEEDED, String::new()),
-        Some(View::Broken(fault)) => (Truth::False, fault.reason, fault.message.clone()),
+        Some(View::Broken(fault)) => (Truth::False, fault.reason, words(request, fault)),
         Some(View::Connecting) => (Truth::Unknown, reason::CONNECTING, String::new()),
         None => waiting(),
     };
@@ -264,11 +331,4 @@ fn set_conditions(
         (_, why) => (Truth::False, why, finding.message.clone()),
     };
     set(stage::SYNCED, status, why, message);
-}
-
-/// Whether the request is about to go although its O-Cloud cannot be asked.
-pub fn is_given_up(request: &FocomProvisioningRequest, steps: &[plan::Step], remote: Option<&Remote>) -> bool {
-    plan::is_abandoned(request)
-        && steps.contains(&plan::Step::RemoveFinalizer)
-        && remote.and_then(Remote::open).is_none()
 }

@@ -393,6 +393,19 @@ async fn what_has_the_name_is_never_taken_over(world: Arc<World>) -> Outcome {
         tenant.until(name, "Synced", "", SOON).await?;
     }
 
+    // Who waits for a name goes on when it is free.
+    let taken: ProvisioningRequest = serde_json::from_value(json!({
+        "metadata": {"name": "waits-o2ims", "labels": {names::SMO_LABEL: smo, names::SOURCE_UID_LABEL: "u"}},
+        "spec": {"templateName": "theirs", "templateVersion": "v1", "templateParameters": {
+            "clusterName": "waits", "k8sVersion": "v1.33.1", "hosts": {"masters": [{"hostId": 1, "hostName": "h"}]},
+        }},
+    }))?;
+    remote.create(&PostParams::default(), &taken).await?;
+    tenant.apply(&tenant.request("waits", "site-b", &[1], &[])).await?;
+    tenant.until("waits", "Failed", "choose another metadata.name", SOON).await?;
+    remote.delete("waits-o2ims", &DeleteParams::default()).await?;
+    tenant.until("waits", "Synced", "", SOON).await?;
+
     // Two tenants, one name, one namespace on the O-Cloud.
     let other = Tenant::bare(&world, "namesake").await?;
     let change = json!({"spec": {"allowedNamespaces": ["namesake"]}});
@@ -414,6 +427,7 @@ async fn what_has_the_name_is_never_taken_over(world: Arc<World>) -> Outcome {
     for (name, _) in &cases {
         tenant.until_gone(name, SOON).await?;
     }
+    tenant.until_gone("waits", SOON).await?;
     tenant.until_gone("own", SOON).await
 }
 

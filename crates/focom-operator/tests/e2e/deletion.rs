@@ -19,6 +19,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("a_request_is_given_up_on_purpose_only", a_request_is_given_up),
         Scenario::new("what_was_never_sent_goes_at_once", what_was_never_sent_goes),
         Scenario::new("what_the_o_cloud_loses_is_made_anew", what_the_o_cloud_loses),
+        Scenario::new("a_mark_that_was_taken_off_comes_back", a_mark_that_was_taken_off),
     ]
 }
 
@@ -59,24 +60,32 @@ async fn a_request_is_given_up(world: Arc<World>) -> Outcome {
     tenant.until_o_cloud("site-b", "Unreachable").await?;
     tenant.delete("lost").await?;
     tenant.until("lost", "Deleting", &format!("annotate it with {}=true", names::ABANDON_ANNOTATION), SOON).await?;
-    let annotate = async |name: &str, value: &str| -> Outcome {
-        let change = json!({"metadata": {"annotations": {names::ABANDON_ANNOTATION: value}}});
-        tenant.requests().patch(name, &PatchParams::default(), &Patch::Merge(&change)).await?;
-        Ok(())
+    tenant.abandon("lost", "yes").await?;
+    // The status speaks of the changed request, so it was looked at with that annotation.
+    let change = json!({"spec": {"description": "a new generation"}});
+    let changed = tenant.requests().patch("lost", &PatchParams::default(), &Patch::Merge(&change)).await?;
+    let looked_at = |found: Option<&o2ims_types::FocomProvisioningRequest>| {
+        found.is_some_and(|found| {
+            found.status.as_ref().and_then(|status| status.observed_generation) == changed.metadata.generation
+        })
     };
-    annotate("lost", "yes").await?;
-    tenant.until("lost", "Deleting", "", SOON).await?;
-    annotate("lost", "true").await?;
+    sandbox::waiting::wait(tenant.requests(), "lost", "a look at it", SOON, looked_at).await?;
+    tenant.abandon("lost", "true").await?;
     tenant.until_gone("lost", SOON).await?;
     ensure!(tenant.events("lost").await?.iter().any(|reason| reason == "Abandoned"), "nobody was told");
     ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await? == ["lost-o2ims"], "what is there stays");
 
-    // Where the O-Cloud answers, nothing is given up.
-    annotate("kept", "true").await?;
+    // Where the O-Cloud answers it is asked all the same, and not waited for.
+    tenant.abandon("kept", "true").await?;
+    let remote = tenant.remote(&tenant.parts.site_a.bed);
+    let slow = json!({"metadata": {"finalizers": ["example.org/slow"]}});
+    remote.patch("kept-o2ims", &PatchParams::default(), &Patch::Merge(&slow)).await?;
     tenant.delete("kept").await?;
     tenant.until_gone("kept", SOON).await?;
-    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty());
-    Ok(())
+    ensure!(remote.get("kept-o2ims").await?.metadata.deletion_timestamp.is_some(), "the O-Cloud was not asked");
+    let done = json!({"metadata": {"finalizers": null}});
+    remote.patch("kept-o2ims", &PatchParams::default(), &Patch::Merge(&done)).await?;
+    tenant.until_remote(&tenant.parts.site_a.bed, "kept-o2ims", false).await
 }
 
 async fn what_was_never_sent_goes(world: Arc<World>) -> Outcome {
@@ -85,6 +94,28 @@ async fn what_was_never_sent_goes(world: Arc<World>) -> Outcome {
     tenant.until("nowhere", "Failed", "oCloudId unknown: there is no OCloud never-sent/unknown", SOON).await?;
     tenant.delete("nowhere").await?;
     tenant.until_gone("nowhere", SOON).await
+}
+
+/// Without the SMO's mark the operator's watch does not show the ProvisioningRequest any more.
+async fn a_mark_that_was_taken_off(world: Arc<World>) -> Outcome {
+    let tenant = Tenant::new(&world, "marks").await?;
+    tenant.apply(&tenant.request("marked", "site-b", &[1], &[])).await?;
+    tenant.until("marked", "Synced", "", SOON).await?;
+    let remote = tenant.remote(&tenant.parts.site_b.bed);
+    let first = remote.get("marked-o2ims").await?.metadata.uid;
+    let off = json!({"metadata": {"labels": {names::SMO_LABEL: null}}});
+    remote.patch("marked-o2ims", &PatchParams::default(), &Patch::Merge(&off)).await?;
+    let marked = |found: Option<&o2ims_types::ProvisioningRequest>| {
+        let labels = found.and_then(|found| found.metadata.labels.as_ref());
+        labels.is_some_and(|labels| labels.contains_key(names::SMO_LABEL))
+    };
+    sandbox::waiting::wait(remote.clone(), "marked-o2ims", "the mark", SOON, marked).await?;
+    ensure!(remote.get("marked-o2ims").await?.metadata.uid == first, "it was made anew");
+    tenant.until("marked", "Synced", "", SOON).await?;
+    tenant.delete("marked").await?;
+    tenant.until_gone("marked", SOON).await?;
+    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.is_empty());
+    Ok(())
 }
 
 async fn what_the_o_cloud_loses(world: Arc<World>) -> Outcome {

@@ -262,6 +262,13 @@ impl Tenant {
         Ok(())
     }
 
+    /// Annotates a request so that it is let go, or with something that has no such effect.
+    pub async fn abandon(&self, name: &str, value: &str) -> Outcome {
+        let change = json!({"metadata": {"annotations": {o2ims_types::names::focom::ABANDON_ANNOTATION: value}}});
+        self.requests().patch(name, &PatchParams::default(), &Patch::Merge(&change)).await?;
+        Ok(())
+    }
+
     /// Waits until the request is in `phase` and its message contains `words`.
     pub async fn until(
         &self,

@@ -56,9 +56,12 @@ async fn at_rest(world: Arc<World>, namespace: &'static str, requests: u32, rest
     let mark = parts.smo.audit_log().mark()?;
     let (mark_a, mark_b) = (parts.site_a.bed.audit_log().mark()?, parts.site_b.bed.audit_log().mark()?);
     parts.start_focom().await?;
-    // When it has taken one new request to its end, it has seen the others.
-    tenant.apply(&tenant.request("after-restart", "site-b", &[1], &[])).await?;
-    tenant.until_state("after-restart", "pending", SOON).await?;
+    // When it has taken a new request for each O-Cloud to its end, it has seen the others.
+    for site in ["site-a", "site-b"] {
+        let name = format!("after-restart-{site}");
+        tenant.apply(&tenant.request(&name, site, &[1], &[])).await?;
+        tenant.until_state(&name, "pending", SOON).await?;
+    }
     let mut written = Vec::new();
     for (bed, user, mark) in [
         (&parts.smo, OPERATOR_USER, mark),
@@ -77,5 +80,6 @@ async fn at_rest(world: Arc<World>, namespace: &'static str, requests: u32, rest
     for number in 0..requests {
         tenant.until_gone(&format!("r-{number}"), SOON * 2).await?;
     }
-    tenant.until_gone("after-restart", SOON).await
+    tenant.until_gone("after-restart-site-a", SOON).await?;
+    tenant.until_gone("after-restart-site-b", SOON).await
 }

@@ -150,15 +150,23 @@ async fn a_new_secret_is_used_at_once(world: Arc<World>) -> Outcome {
     put_secret(&tenant, "site-b", "kubeconfig", good).await?;
     tenant.until_o_cloud("site-b", "Ready").await?;
     tenant.until("waits", "Synced", "", SOON).await?;
-    // Another O-Cloud under the same name is another O-Cloud.
+    // Another O-Cloud under the same name is another O-Cloud: what was sent is neither made twice nor forgotten.
     put_secret(&tenant, "site-b", "kubeconfig", &tenant.parts.kubeconfig_a).await?;
-    tenant.until_remote(&tenant.parts.site_a.bed, "waits-o2ims", true).await?;
+    tenant.until("waits", "Failed", "leads to another O-Cloud", SOON).await?;
+    tenant.apply(&tenant.request("to-go", "site-b", &[1], &[])).await?;
+    tenant.until("to-go", "Synced", "", SOON).await?;
     tenant.delete("waits").await?;
+    tenant.until("waits", "Deleting", "leads to another O-Cloud", SOON).await?;
+    put_secret(&tenant, "site-b", "kubeconfig", good).await?;
     tenant.until_gone("waits", SOON).await?;
-    ensure!(
-        tenant.remote_names(&tenant.parts.site_b.bed).await? == ["waits-o2ims"],
-        "nobody speaks to the former O-Cloud"
-    );
+    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.is_empty(), "left behind on the O-Cloud");
+    tenant.until("to-go", "Failed", "leads to another O-Cloud", SOON).await?;
+    tenant.abandon("to-go", "true").await?;
+    tenant.until_remote(&tenant.parts.site_b.bed, "to-go-o2ims", true).await?;
+    tenant.until("to-go", "Synced", "", SOON).await?;
+    tenant.delete("to-go").await?;
+    tenant.until_gone("to-go", SOON).await?;
+    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await? == ["to-go-o2ims"], "what was left there stays");
     Ok(())
 }
 

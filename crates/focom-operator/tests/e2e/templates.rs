@@ -95,12 +95,15 @@ async fn the_same_is_said(world: Arc<World>) -> Outcome {
     tenant.until("at-the-smo", "Synced", "", SOON).await?;
     put_template_info(&tenant, "known-v1", "known", "{\"required\": [\"somethingNew\"]}").await?;
     until_template(&tenant, "known-v1", "True").await?;
+    // What is new is held against it, so the new schema has come to effect.
+    tenant.apply(&request(&tenant, "later", "known", &right)).await?;
+    tenant.until("later", "Failed", "somethingNew", SOON).await?;
     tenant.until("at-the-smo", "Synced", "", SOON).await?;
     let mut changed = request(&tenant, "at-the-smo", "known", &right);
     changed["spec"]["description"] = json!("so that it has to be sent anew");
     tenant.apply(&changed).await?;
     tenant.until("at-the-smo", "Failed", "somethingNew", SOON).await?;
-    for name in ["at-the-smo", "at-the-o-cloud"] {
+    for name in ["at-the-smo", "at-the-o-cloud", "later"] {
         tenant.delete(name).await?;
         tenant.until_gone(name, SOON).await?;
     }
