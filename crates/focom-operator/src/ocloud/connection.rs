@@ -3,9 +3,11 @@
 //! The watch is kept up with a back-off of its own. Nobody sends anything to an O-Cloud that is not known to answer.
 
 use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
@@ -216,7 +218,7 @@ impl Connection {
         let task = Keeper { client: client.clone(), setup: setup.clone(), shared: shared.clone() };
         let stopped = stop.clone();
         let run = async move {
-            stopped.run_until_cancelled(task.keep_up()).await;
+            stopped.run_until_cancelled(task.outlive_panics()).await;
             Ok(())
         };
         (Self { client, identity, shared, gate: Gate::new(setup.trigger.clone()), _stop: stop.drop_guard() }, run)
@@ -264,7 +266,18 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep_up(self) {
+    /// What an O-Cloud says must not end the operator, whatever it is.
+    async fn outlive_panics(self) {
+        loop {
+            // Nothing of the attempt is used after a panic but the view, which is replaced.
+            if AssertUnwindSafe(self.keep_up()).catch_unwind().await.is_err() {
+                self.shared.set(View::Broken(Fault::internal()));
+                sleep(RETRY_MAX).await;
+            }
+        }
+    }
+
+    async fn keep_up(&self) {
         let mut attempt = 0;
         loop {
             let begun = Instant::now();

@@ -68,6 +68,11 @@ impl Fault {
         Self::new(reason::UNREACHABLE, "the O-Cloud does not answer in time")
     }
 
+    /// A defect of the operator.
+    pub fn internal() -> Self {
+        Self::new(reason::UNREACHABLE, "internal error while speaking to the O-Cloud, see the operator's log")
+    }
+
     /// The O-Cloud serves no ProvisioningRequests.
     pub fn api_missing() -> Self {
         Self::new(

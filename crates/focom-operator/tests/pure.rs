@@ -1,0 +1,275 @@
+//! Plan and status as functions: no client, no clock.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test they are the message")]
+
+use std::sync::Arc;
+
+use focom_operator::ocloud::connection::{Open, RemoteRequest, View};
+use focom_operator::ocloud::fault::Fault;
+use focom_operator::ocloud::links::Found;
+use focom_operator::request::observe::{Observed, Remote, Target};
+use focom_operator::request::plan::{self, Step, holds};
+use focom_operator::request::status::{Obstacle, assess};
+use focom_operator::request::validate::{self, Refusal};
+use k8s_openapi::jiff::Timestamp;
+use kube::core::ApiResource;
+use kube::runtime::reflector::store::Writer;
+use o2ims_types::FocomProvisioningRequest;
+use operator_kit::Outcome;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const UID: &str = "uid-1";
+
+fn request(more: Value) -> FocomProvisioningRequest {
+    let mut object = json!({
+        "apiVersion": "focom.nephio.org/v1alpha1", "kind": "FocomProvisioningRequest",
+        "metadata": {"name": "edge", "namespace": "team", "uid": UID, "generation": 1},
+        "spec": {"oCloudId": "site", "oCloudNamespace": "team", "templateName": "t", "templateVersion": "v1", "templateParameters": {"a": 1}},
+    });
+    o2ims_types::schema::overlay(&mut object, more);
+    serde_json::from_value(object).unwrap()
+}
+
+fn with_finalizer() -> FocomProvisioningRequest {
+    request(json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"]}}))
+}
+
+fn deleted(more: Value) -> FocomProvisioningRequest {
+    let mut object = json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"], "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    o2ims_types::schema::overlay(&mut object, more);
+    request(object)
+}
+
+fn observed() -> Observed {
+    Observed { uid: UID.to_owned(), namespace: "team".to_owned(), target: Target::OCloud(None), template: None }
+}
+
+fn open(namespaced: bool) -> View {
+    let kind = ApiResource {
+        group: "o2ims.provisioning.oran.org".to_owned(),
+        version: "v1alpha1".to_owned(),
+        api_version: "o2ims.provisioning.oran.org/v1alpha1".to_owned(),
+        kind: "ProvisioningRequest".to_owned(),
+        plural: "provisioningrequests".to_owned(),
+    };
+    let requests = Writer::new(kind.clone()).as_reader();
+    View::Open(Open { smo: "smo".to_owned(), kind, namespaced, server_version: "v1".to_owned(), requests })
+}
+
+fn remote(view: View, request: Option<Value>) -> Remote {
+    let request = request.map(|object| Arc::new(serde_json::from_value::<RemoteRequest>(object).unwrap()));
+    Remote { found: Found { connection: None, view }, request }
+}
+
+fn broken() -> View {
+    View::Broken(Fault::new("Unreachable", "no answer"))
+}
+
+fn steps(request: &FocomProvisioningRequest, remote: &Remote) -> Vec<Step> {
+    plan::plan(request, &observed(), &Ok(()), Some(remote), |_| false)
+}
+
+/// What an O-Cloud has after this manifest was applied.
+fn stored(manifest: &Value) -> Value {
+    let mut object = manifest.clone();
+    object["metadata"]["uid"] = json!("remote-uid");
+    object["metadata"]["generation"] = json!(1);
+    object
+}
+
+fn created(steps: &[Step]) -> Value {
+    steps.iter().find_map(|step| if let Step::Create(manifest) = step { Some(manifest.clone()) } else { None }).unwrap()
+}
+
+#[test]
+fn the_finalizer_comes_before_the_first_effect() {
+    let plan = steps(&request(json!({})), &remote(open(true), None));
+    assert_eq!(plan.first(), Some(&Step::AddFinalizer));
+    assert_eq!(plan.len(), 2);
+    let manifest = created(&plan);
+    assert_eq!(
+        (&manifest["metadata"]["name"], &manifest["metadata"]["namespace"]),
+        (&json!("edge-o2ims"), &json!("team"))
+    );
+    let clusterwide = created(&steps(&with_finalizer(), &remote(open(false), None)));
+    assert!(clusterwide["metadata"]["namespace"].is_null());
+}
+
+#[test]
+fn nothing_is_planned_for_what_may_not_go_or_cannot_be_asked() {
+    let refusal = Err(Refusal { reason: "NotAllowed", message: "no".to_owned() });
+    assert!(plan::plan(&request(json!({})), &observed(), &refusal, None, |_| false).is_empty());
+    assert!(steps(&with_finalizer(), &remote(broken(), None)).is_empty());
+    assert!(steps(&with_finalizer(), &remote(View::Connecting, None)).is_empty());
+    assert!(validate::way(&request(json!({})), &observed()).is_err(), "an unknown OCloud");
+}
+
+#[test]
+fn what_belongs_to_others_is_left_alone() {
+    for labels in
+        [json!({}), json!({"focom.nephio.org/source-uid": "other"}), json!({"focom.nephio.org/source": "edge"})]
+    {
+        let theirs =
+            json!({"metadata": {"name": "edge-o2ims", "namespace": "team", "uid": "u", "labels": labels}, "spec": {}});
+        assert!(steps(&with_finalizer(), &remote(open(true), Some(theirs.clone()))).is_empty());
+        // Its deletion is none of ours either.
+        assert_eq!(steps(&deleted(json!({})), &remote(open(true), Some(theirs))), [Step::RemoveFinalizer]);
+    }
+}
+
+#[test]
+fn a_deletion_waits_and_is_given_up_on_purpose_only() {
+    let own = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
+    let mut leaving = own.clone();
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let delete = Step::Delete("remote-uid".to_owned());
+    let plan = |more: Value, view: View, found: Option<Value>| steps(&deleted(more), &remote(view, found));
+    assert_eq!(plan(json!({}), open(true), Some(own.clone())), [delete.clone()]);
+    assert!(plan(json!({}), open(true), Some(leaving.clone())).is_empty());
+    assert_eq!(plan(json!({}), open(true), None), [Step::RemoveFinalizer]);
+    assert!(plan(json!({}), broken(), None).is_empty());
+    let given_up = |value: &str| json!({"metadata": {"annotations": {"focom.nephio.org/abandon": value}}});
+    assert_eq!(plan(given_up("true"), broken(), None), [Step::RemoveFinalizer]);
+    assert_eq!(plan(given_up("true"), open(true), Some(own)), [delete, Step::RemoveFinalizer]);
+    assert_eq!(plan(given_up("true"), open(true), Some(leaving)), [Step::RemoveFinalizer]);
+    assert!(plan(given_up("yes"), broken(), None).is_empty());
+    // Sent elsewhere than the OCloud leads to now.
+    assert!(plan(json!({"status": {"sentTo": "elsewhere", "remoteName": "edge-o2ims"}}), open(true), None).is_empty());
+    let moved = request(json!({"status": {"sentTo": "elsewhere", "remoteName": "edge-o2ims"}}));
+    assert!(steps(&moved, &remote(open(true), None)).is_empty());
+}
+
+fn parameters() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[a-z]{0,5}".prop_map(Value::from)
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::btree_map("[a-c]", inner, 0..3).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Carried out, a plan leaves none, also where the O-Cloud fills fields in; and any change makes one.
+    #[test]
+    fn a_plan_that_is_carried_out_leaves_none(first in parameters(), second in parameters()) {
+        let with = |value: &Value| {
+            request(json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"]}, "spec": {"templateParameters": {"p": value}}}))
+        };
+        let mut there = stored(&created(&steps(&with(&first), &remote(open(true), None))));
+        there["spec"]["filledIn"] = json!("by the server");
+        prop_assert!(steps(&with(&first), &remote(open(true), Some(there.clone()))).is_empty());
+        let change = steps(&with(&second), &remote(open(true), Some(there)));
+        prop_assert_eq!(change.is_empty(), first == second);
+    }
+
+    #[test]
+    fn everything_holds_itself(value in parameters()) {
+        prop_assert!(holds(&value, &value));
+    }
+}
+
+fn told(request: &FocomProvisioningRequest, remote: &Remote, obstacle: Option<&Obstacle>) -> (String, String, String) {
+    let (status, outcome) = assess(request, &observed(), &Ok(()), Some(remote), obstacle, Timestamp::UNIX_EPOCH);
+    assert!(matches!(outcome, Outcome::Done) == is_ready(&status.conditions), "{outcome:?}");
+    (status.phase, status.message, ready(&status.conditions))
+}
+
+fn ready(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> String {
+    conditions
+        .iter()
+        .find(|found| found.type_ == "Ready")
+        .map(|found| format!("{} {}", found.status, found.reason))
+        .unwrap()
+}
+
+fn is_ready(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> bool {
+    ready(conditions).starts_with("True")
+}
+
+#[test]
+fn phase_and_message_follow_from_what_is_seen() {
+    let sent = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
+    let says = |state: &str, seen: i64| {
+        let mut object = sent.clone();
+        object["status"] = json!({"provisioningStatus": {"provisioningState": state, "provisioningMessage": format!("it is {state}")}, "observedGeneration": seen});
+        remote(open(true), Some(object))
+    };
+    let known = request(json!({"status": {"phase": "Synced", "remoteName": "edge-o2ims"}}));
+    let refused = Obstacle { reason: "Refused", message: "no such field".to_owned(), lasting: true };
+    let cases = [
+        (
+            told(&request(json!({})), &remote(View::Connecting, None), None),
+            "Pending",
+            "connecting to O-Cloud team/site",
+            "False Connecting",
+        ),
+        (
+            told(&request(json!({})), &remote(broken(), None), None),
+            "Pending",
+            "waiting for O-Cloud team/site: no answer",
+            "Unknown Unreachable",
+        ),
+        (
+            told(&known, &remote(broken(), None), None),
+            "Synced",
+            "waiting for O-Cloud team/site: no answer",
+            "Unknown Unreachable",
+        ),
+        (
+            told(&known, &remote(open(true), None), None),
+            "Creating",
+            "the ProvisioningRequest is sent to the O-Cloud",
+            "False InProgress",
+        ),
+        (told(&known, &remote(open(true), None), Some(&refused)), "Failed", "no such field", "False Refused"),
+        (
+            told(&known, &remote(open(true), Some(sent.clone())), None),
+            "Synced",
+            "the O-Cloud has the request and has not looked at it yet",
+            "False InProgress",
+        ),
+        (told(&known, &says("progressing", 1), None), "Synced", "it is progressing", "False InProgress"),
+        (told(&known, &says("fulfilled", 1), None), "Synced", "it is fulfilled", "True Succeeded"),
+        // It speaks of the request before it was changed.
+        (told(&known, &says("fulfilled", 0), None), "Synced", "it is fulfilled", "False InProgress"),
+        (told(&known, &says("failed", 1), None), "Failed", "it is failed", "False RemoteFailed"),
+        (told(&known, &says("somethingNew", 1), None), "Synced", "it is somethingNew", "False InProgress"),
+        (
+            told(&deleted(json!({})), &says("fulfilled", 1), None),
+            "Deleting",
+            "the O-Cloud takes the request back",
+            "False Deleting",
+        ),
+        (told(&deleted(json!({})), &says("deleting", 1), None), "Deleting", "it is deleting", "False Deleting"),
+    ];
+    for (found, phase, message, ready) in cases {
+        assert_eq!(found, (phase.to_owned(), message.to_owned(), ready.to_owned()));
+    }
+}
+
+#[test]
+fn what_an_o_cloud_says_has_an_end_and_odd_fields_hide_nothing() {
+    let mut object = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
+    object["status"] = json!({
+        "provisioningStatus": {"provisioningState": "fulfilled", "provisioningMessage": "x".repeat(1_000_000), "provisioningUpdateTime": "yesterday"},
+        "provisionedResourceSet": "none", "observedGeneration": 1,
+    });
+    let found = remote(open(true), Some(object));
+    let (status, _) = assess(&with_finalizer(), &observed(), &Ok(()), Some(&found), None, Timestamp::UNIX_EPOCH);
+    assert!(is_ready(&status.conditions));
+    assert!(serde_json::to_string(&status).unwrap().len() < 20_000);
+}
+
+#[test]
+fn a_guest_is_not_told_what_is_the_owners() {
+    let guest = request(json!({"spec": {"oCloudNamespace": "owner"}}));
+    let (_, message, _) =
+        told(&guest, &remote(View::Broken(Fault::new("SecretMissing", "Secret owner/s does not exist")), None), None);
+    assert!(message.contains("SecretMissing") && !message.contains("owner/s "), "{message}");
+}
