@@ -124,7 +124,7 @@ fn a_deletion_waits_and_is_given_up_on_purpose_only() {
     leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     let delete = Step::Delete("remote-uid".to_owned());
     let plan = |more: Value, view: View, found: Option<Value>| steps(&deleted(more), &remote(view, found));
-    assert_eq!(plan(json!({}), open(true), Some(own.clone())), [delete.clone()]);
+    assert_eq!(plan(json!({}), open(true), Some(own.clone())), std::slice::from_ref(&delete));
     assert!(plan(json!({}), open(true), Some(leaving.clone())).is_empty());
     assert_eq!(plan(json!({}), open(true), None), [Step::RemoveFinalizer]);
     assert!(plan(json!({}), broken(), None).is_empty());
