@@ -235,26 +235,40 @@ sandbox_up() {
 }
 
 explain() {
-    cat <<'END'
-
-The sandbox is up, until ./mgmt.sh sandbox down. Now try:
-
+    local at=""
+    say
+    say "The sandbox is up, until ./mgmt.sh sandbox down. Now try:"
+    say
+    if [ -n "$o_clouds" ]; then
+        at="--o-cloud site-a "
+        cat <<'END'
+  ./mgmt.sh sandbox kubectl get fpr,oclouds                        # at the SMO; -o wide shows messages, -w follows
+  ./mgmt.sh sandbox kubectl describe fpr far-cluster-request       # sent to site-b, which has no providers
+  ./mgmt.sh sandbox kubectl --o-cloud site-a get pr                # the O-Cloud's requests: one by hand, one by the SMO
+  ./mgmt.sh sandbox kubectl --o-cloud site-b get pr
+  ./mgmt.sh sandbox kubectl delete fpr edge-cluster-request        # hosts 3 and 4 are free then
+END
+    else
+        cat <<'END'
   ./mgmt.sh sandbox kubectl get fpr                                # the SMO's requests; -o wide shows messages, -w follows
   ./mgmt.sh sandbox kubectl get pr                                 # the O-Cloud's requests: one by hand, one by the SMO
-  ./mgmt.sh sandbox kubectl get byohosts --show-labels             # hosts, and who holds them
-  ./mgmt.sh sandbox kubectl --cluster core get nodes               # the new cluster itself
-  ./mgmt.sh sandbox kubectl describe pr core-cluster-request       # conditions and events
   ./mgmt.sh sandbox kubectl describe fpr edge-cluster-request
   ./mgmt.sh sandbox kubectl delete -f examples/focom-provisioning-request.yaml    # hosts 3 and 4 are free then
+END
+    fi
+    cat <<END
+  ./mgmt.sh sandbox kubectl ${at}get byohosts --show-labels        # hosts, and who holds them
+  ./mgmt.sh sandbox kubectl --cluster core get nodes               # the new cluster itself
+  ./mgmt.sh sandbox kubectl ${at}describe pr core-cluster-request  # conditions and events
   ./mgmt.sh sandbox kubectl apply -f FILE                          # another request
 
 END
     if [ "$hosts" = simulated ]; then
-        cat <<'END'
+        cat <<END
 Break a host, here host 3, and heal it again (what can fail: crates/hostsim/README.md):
 
-  ./mgmt.sh sandbox kubectl create configmap hostsim-failures --from-literal=target-3=bootstrap
-  ./mgmt.sh sandbox kubectl delete configmap hostsim-failures
+  ./mgmt.sh sandbox kubectl ${at}create configmap hostsim-failures --from-literal=target-3=bootstrap
+  ./mgmt.sh sandbox kubectl ${at}delete configmap hostsim-failures
 END
     else
         cat <<'END'
@@ -286,7 +300,7 @@ sandbox_down() {
             kill -KILL $(members) 2>/dev/null || true
             flock --timeout 10 "$lock" true || die "some processes do not end: $(members | tr '\n' ' ')"
         fi
-        say "the sandbox is stopped"
+        say "the sandbox is stopped: its clusters, hosts and logs are gone"
     elif [ -e "$state" ]; then
         say "the sandbox has ended by itself; removing what it has left"
     else
@@ -415,8 +429,12 @@ sandbox_status() {
     say
     local at=()
     if [ -e "$state/site-a.kubeconfig" ]; then
-        (sandbox_kubectl get oclouds --all-namespaces)
+        (sandbox_kubectl get oclouds --all-namespaces --output wide)
         say
+        say "O-Cloud site-b:"
+        (sandbox_kubectl --o-cloud site-b get provisioningrequests --all-namespaces --output wide)
+        say
+        say "O-Cloud site-a:"
         at=(--o-cloud site-a)
     fi
     (sandbox_kubectl "${at[@]}" get provisioningrequests --all-namespaces --output wide)

@@ -137,6 +137,14 @@ fn a_deletion_waits_and_is_given_up_on_purpose_only() {
     assert!(plan(json!({"status": {"sentTo": "elsewhere", "remoteName": "edge-o2ims"}}), open(true), None).is_empty());
     let moved = request(json!({"status": {"sentTo": "elsewhere", "remoteName": "edge-o2ims"}}));
     assert!(steps(&moved, &remote(open(true), None)).is_empty());
+    let leaves = |value: &str| {
+        request(json!({
+            "metadata": {"annotations": {"focom.nephio.org/abandon": value}},
+            "status": {"sentTo": "elsewhere", "remoteName": "edge-o2ims"},
+        }))
+    };
+    assert!(steps(&leaves("true"), &remote(open(true), None)).is_empty(), "it has to name what it leaves");
+    assert_eq!(steps(&leaves("elsewhere"), &remote(open(true), None)).len(), 2);
 }
 
 fn parameters() -> impl Strategy<Value = Value> {

@@ -25,6 +25,7 @@ use crate::rules;
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.templateParameters.clusterName"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.provisioningStatus.provisioningState"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.message"),
     validation = Rule::new(rules::FPR_NAME.cel).message(rules::FPR_NAME.message),

@@ -60,8 +60,8 @@ pub mod focom {
     /// Annotation on a ProvisioningRequest: hash of what was applied.
     pub const APPLIED_HASH_ANNOTATION: &str = "focom.nephio.org/applied-hash";
 
-    /// Annotation on a FocomProvisioningRequest: with `true` nothing is waited for on the O-Cloud that it was sent to. What is
-    /// there may stay there.
+    /// Annotation on a FocomProvisioningRequest. `true`: when it is deleted, nothing is waited for on its O-Cloud. The value of
+    /// `status.sentTo`: what is on that O-Cloud stays there, and the request is sent to the one that its OCloud leads to now.
     pub const ABANDON_ANNOTATION: &str = "focom.nephio.org/abandon";
     /// Annotation on a Namespace: namespaces, separated by commas, whose requests to this very cluster may be for it.
     pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";

@@ -1,6 +1,6 @@
 //! Kubernetes events. They inform people; a failure to publish one never fails a reconcile.
 //!
-//! Needs the rights `create` and `patch` on `events` of `events.k8s.io` (repeats are counted by a patch).
+//! Needs the right `create` on `events` of `events.k8s.io`.
 
 use std::time::Duration;
 
@@ -17,15 +17,18 @@ const NOTE_MAX: usize = 1024;
 /// The recorder has no limit of its own, and a reconcile must not wait for an event.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
 
-/// Publishes events of one controller. Publish on change only: the caller decides.
+/// Publishes events of one controller, each as an object of its own: a series keeps the words of its first event, which hides
+/// what came after. Publish on change only: the caller decides.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub struct Events {
+    client: Client,
+    reporter: Reporter,
+}
 
 impl Events {
     /// `controller` names the controller, `instance` the process (its pod).
     pub fn new(client: Client, controller: impl Into<String>, instance: impl Into<String>) -> Self {
-        let reporter = Reporter { controller: controller.into(), instance: Some(instance.into()) };
-        Self(Recorder::new(client, reporter))
+        Self { client, reporter: Reporter { controller: controller.into(), instance: Some(instance.into()) } }
     }
 
     /// Something expected happened. `reason` and `action` are CamelCase constants of at most 128 characters.
@@ -46,7 +49,9 @@ impl Events {
             note: Some(truncated(note.to_owned(), NOTE_MAX)),
             secondary: None,
         };
-        match tokio::time::timeout(PUBLISH_LIMIT, self.0.publish(&event, regarding)).await {
+        // A recorder makes series of what it has published itself.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        match tokio::time::timeout(PUBLISH_LIMIT, recorder.publish(&event, regarding)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(reason, error = %crate::outcome::Error::from(error), "event not published");

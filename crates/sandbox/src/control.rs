@@ -81,7 +81,9 @@ async fn act(line: &str, servers: &[Arc<Server>]) -> anyhow::Result<String> {
 pub async fn ask(folder: &Path, action: Action, name: &str) -> anyhow::Result<String> {
     let mut stream = match UnixStream::connect(socket(folder)).await {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            bail!("no sandbox with real servers is up, or it is still starting")
+            bail!(
+                "no sandbox with servers is up, or it is still starting; simulated hosts are broken by a ConfigMap, see crates/hostsim/README.md"
+            )
         }
         result => result?,
     };

@@ -1,15 +1,13 @@
 //! An SMO with two O-Clouds: three management clusters, each with an API server of its own.
 //!
 //! `site-a` has everything: the O2IMS operator, Cluster API, BYOH and hosts. `site-b` has the O2IMS operator, but no providers
-//! for it (a network has room for one BYOH manager): what it is asked for stays pending. The SMO has the O2IMS CRDs too, so
-//! that it can be asked itself.
+//! for it (a network has room for one BYOH manager): what it is asked for stays pending.
 
 use anyhow::Context as _;
 use testenv::{Bed, Options};
 use tokio::sync::Mutex;
 
 use crate::focom;
-use crate::installation;
 use crate::operator::{Operator, OperatorOptions};
 use crate::stack::{Stack, StackOptions};
 
@@ -49,9 +47,6 @@ impl Federation {
         let smo = Bed::start(bare, of("smo")).await.context("starting the SMO")?;
         let site_a = Stack::start(site_a, of("site-a")).await.context("starting site-a")?;
         let site_b = Stack::start(site_b, of("site-b")).await.context("starting site-b")?;
-        for crd in installation::CRDS {
-            smo.apply_yaml(crd).await?;
-        }
         focom::install(&smo).await?;
         let kubeconfig_a = focom::kubeconfig_for(&site_a.bed).await?;
         let kubeconfig_b = focom::kubeconfig_for(&site_b.bed).await?;

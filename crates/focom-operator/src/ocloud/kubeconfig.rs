@@ -223,6 +223,7 @@ impl<'a> Fields<'a> {
     fn of(value: &'a Value, path: String) -> Result<Self, Refused> {
         match value.as_object() {
             Some(map) => Ok(Self { map, path }),
+            None if path.is_empty() => Err(Refused::at("", "it is not a map of fields")),
             None => Err(Refused::at(&path, "is not a map of fields")),
         }
     }

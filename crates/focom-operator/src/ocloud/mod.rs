@@ -64,6 +64,9 @@ pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Ou
     })
 }
 
+/// What names the Secret in its message.
+const OF_THE_SECRET: [&str; 3] = [reason::SECRET_MISSING, reason::SECRET_NOT_ALLOWED, reason::KUBECONFIG_REFUSED];
+
 /// Namespace and name.
 pub fn id(o_cloud: &OCloud) -> Id {
     (o_cloud.namespace().unwrap_or_default(), o_cloud.name_any())
@@ -137,7 +140,13 @@ fn assess(o_cloud: &OCloud, view: &View, now: Timestamp) -> OCloudStatus {
             let scope = if open.namespaced { "namespaced" } else { "cluster-scoped" };
             (Truth::True, reason::READY, format!("the O-Cloud answers; its ProvisioningRequests are {scope}"))
         }
-        View::Broken(fault) => (Truth::False, fault.reason, fault.message.clone()),
+        View::Broken(fault) if OF_THE_SECRET.contains(&fault.reason) => {
+            (Truth::False, fault.reason, fault.message.clone())
+        }
+        View::Broken(fault) => {
+            let message = format!("{} (the kubeconfig is in {})", fault.message, secret_name(o_cloud));
+            (Truth::False, fault.reason, message)
+        }
         View::Connecting => (Truth::Unknown, reason::CONNECTING, "the O-Cloud has not answered yet".to_owned()),
     };
     let observed_generation = o_cloud.metadata.generation;

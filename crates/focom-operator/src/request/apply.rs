@@ -136,7 +136,7 @@ impl<'a> Site<'a> {
                 reason::NAME_TAKEN,
                 format!(
                     "ProvisioningRequest {} exists on the O-Cloud and is not this request's: choose another metadata.name, or \
-                     have that one removed",
+                     have that one deleted there",
                     self.place
                 ),
             )),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
 use o2ims_types::names::focom;
@@ -59,10 +59,9 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
         },
         None => None,
     };
-    let given_up = plan::is_abandoned(&request) && steps.contains(&plan::Step::RemoveFinalizer);
-    if given_up {
-        let note = "the request is let go and nothing is waited for; what is on the O-Cloud may stay there";
-        context.events.warning(&request.object_ref(&()), "Abandoned", "Delete", note).await;
+    if let Some(note) = what_is_left(&request, &steps) {
+        tracing::warn!(note, "abandoned");
+        context.events.warning(&request.object_ref(&()), "Abandoned", "Provision", &note).await;
     }
     let applied = apply::apply(&context, &request, &observed, remote.as_ref(), &steps).await;
     drop(place);
@@ -102,6 +101,21 @@ fn must_be_checked(request: &FocomProvisioningRequest, observed: &Observed, remo
         }
 }
 
+/// What is about to be left on an O-Cloud with nobody to know of it.
+fn what_is_left(request: &FocomProvisioningRequest, steps: &[plan::Step]) -> Option<String> {
+    let removes = plan::is_abandoned(request) && steps.contains(&plan::Step::RemoveFinalizer);
+    let moves = plan::leaves(request) && steps.iter().any(|step| matches!(step, plan::Step::Create(_)));
+    let (namespace, id) = (&request.spec.o_cloud_namespace, &request.spec.o_cloud_id);
+    let name = focom::remote_request(&request.name_any());
+    (removes || moves).then(|| {
+        let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref()).unwrap_or("unknown");
+        format!(
+            "ProvisioningRequest {namespace}/{name} may stay on the O-Cloud that OCloud {namespace}/{id} led to (sentTo {sent_to}), with \
+             its cluster and hosts; delete it there"
+        )
+    })
+}
+
 /// The connection that `steps` are going to use.
 fn connection_for<'a>(
     steps: &[plan::Step],
@@ -134,12 +148,13 @@ async fn write_status(
 async fn tell(request: &FocomProvisioningRequest, context: &Context, new: &FocomProvisioningRequestStatus) {
     let regarding = request.object_ref(&());
     let old = request.status.as_ref();
-    if old.map(|old| &old.phase) != Some(&new.phase) {
-        if new.phase == Phase::Failed.name() {
-            context.events.warning(&regarding, &new.phase, "Provision", &new.message).await;
-        } else {
-            context.events.normal(&regarding, &new.phase, "Provision", &new.message).await;
+    let ready = status::reason(new);
+    if new.phase == Phase::Failed.name() {
+        if old.map(|old| (&old.phase, status::reason(old))) != Some((&new.phase, ready)) {
+            context.events.warning(&regarding, ready, "Provision", &new.message).await;
         }
+    } else if old.map(|old| &old.phase) != Some(&new.phase) {
+        context.events.normal(&regarding, &new.phase, "Provision", &new.message).await;
     }
     let state = |status: &FocomProvisioningRequestStatus| {
         status

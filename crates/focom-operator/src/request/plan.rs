@@ -40,7 +40,7 @@ pub fn plan(
     }
     let (Ok(()), Some(remote)) = (verdict, remote) else { return Vec::new() };
     let Some(open) = remote.open() else { return Vec::new() };
-    if remote.has_moved(request) && !is_abandoned(request) {
+    if remote.has_moved(request) && !leaves(request) {
         return Vec::new();
     }
     let wanted = manifest(request, observed, open);
@@ -65,9 +65,19 @@ fn teardown(request: &FocomProvisioningRequest, observed: &Observed, remote: Opt
     delete.into_iter().chain(finalizer).collect()
 }
 
-/// Whether nothing is waited for on the O-Cloud.
+/// Whether the request is deleted and nothing is waited for on the O-Cloud.
 pub fn is_abandoned(request: &FocomProvisioningRequest) -> bool {
-    request.annotations().get(focom::ABANDON_ANNOTATION).is_some_and(|value| value == "true")
+    request.metadata.deletion_timestamp.is_some() && abandons(request) == Some("true")
+}
+
+/// Whether the request leaves the O-Cloud that it was sent to. The annotation names that one, so it is used up by this.
+pub fn leaves(request: &FocomProvisioningRequest) -> bool {
+    let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
+    sent_to.is_some() && abandons(request) == sent_to
+}
+
+fn abandons(request: &FocomProvisioningRequest) -> Option<&str> {
+    request.annotations().get(focom::ABANDON_ANNOTATION).map(String::as_str)
 }
 
 /// The ProvisioningRequest as it should be.

@@ -138,10 +138,11 @@ fn find(
     if request.metadata.deletion_timestamp.is_some() {
         return deleting(request, verdict, remote, own, obstacle);
     }
-    if let Err(refusal) = verdict {
-        return Finding::stalled(refusal.reason, &refusal.message);
-    }
     let was_sent = request.status.as_ref().is_some_and(|status| status.remote_name.is_some());
+    if let Err(refusal) = verdict {
+        let rest = if was_sent { "; the O-Cloud has the request as it was sent before" } else { "" };
+        return Finding::stalled(refusal.reason, format!("{}{rest}", refusal.message));
+    }
     match remote.map(|remote| &remote.found.view) {
         Some(View::Broken(fault)) => {
             let message = format!("waiting for O-Cloud {}: {}", o_cloud(request), words(request, fault));
@@ -161,21 +162,24 @@ fn find(
         let phase = if was_sent { last_phase(request) } else { Phase::Pending };
         return Finding::waiting(phase, obstacle.reason, &obstacle.message);
     }
-    if remote.is_some_and(|remote| remote.has_moved(request)) && !plan::is_abandoned(request) {
+    if remote.is_some_and(|remote| remote.has_moved(request)) && !plan::leaves(request) {
         return Finding::stalled(reason::O_CLOUD_CHANGED, moved(request));
     }
     if super::apply::is_taken(remote, &observed.uid) {
         return Finding::stalled(
             reason::NAME_TAKEN,
             format!(
-                "ProvisioningRequest {} is another request's of this SMO: choose another metadata.name",
-                focom::remote_request(&request.name_any())
+                "ProvisioningRequest {} exists on O-Cloud {} and is not this request's: choose another metadata.name, or have that \
+                 one deleted there (it may be left over from an earlier request of this name that was let go)",
+                focom::remote_request(&request.name_any()),
+                o_cloud(request)
             ),
         );
     }
     match own {
         None if request.status.is_none() => {
-            Finding::waiting(Phase::Pending, reason::IN_PROGRESS, format!("O-Cloud {} answers", o_cloud(request)))
+            let message = format!("O-Cloud {} answers; the request is about to be sent", o_cloud(request));
+            Finding::waiting(Phase::Pending, reason::IN_PROGRESS, message)
         }
         None => {
             Finding::waiting(Phase::Creating, reason::IN_PROGRESS, "the ProvisioningRequest is sent to the O-Cloud")
@@ -264,9 +268,14 @@ fn words(request: &FocomProvisioningRequest, fault: &Fault) -> String {
 fn moved(request: &FocomProvisioningRequest) -> String {
     format!(
         "OCloud {} leads to another O-Cloud than the one that the request was sent to, and its ProvisioningRequest is not there: put \
-         the former kubeconfig back, or annotate the request with {}=true to leave there what is there",
+         the former kubeconfig back, or annotate the request with {}={} to leave there what is there",
         o_cloud(request),
-        focom::ABANDON_ANNOTATION
+        focom::ABANDON_ANNOTATION,
+        if request.metadata.deletion_timestamp.is_some() {
+            "true"
+        } else {
+            request.status.as_ref().and_then(|status| status.sent_to.as_deref()).unwrap_or_default()
+        }
     )
 }
 
@@ -331,4 +340,9 @@ fn set_conditions(
         (_, why) => (Truth::False, why, finding.message.clone()),
     };
     set(stage::SYNCED, status, why, message);
+}
+
+/// Reason of the condition `Ready`.
+pub fn reason(status: &FocomProvisioningRequestStatus) -> &str {
+    status::find(&status.conditions, conditions::READY).map_or("", |ready| ready.reason.as_str())
 }

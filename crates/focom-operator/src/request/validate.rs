@@ -44,7 +44,7 @@ pub fn way(request: &FocomProvisioningRequest, observed: &Observed) -> Result<()
         Target::OCloud(_) if to == from => Err(Refusal::new(
             reason::O_CLOUD_UNKNOWN,
             format!(
-                "oCloudId {}: there is no OCloud {to}/{}: make one, or correct the id",
+                "oCloudId {}: there is no OCloud {to}/{}: make one, or delete this request and make a new one with another oCloudId",
                 spec.o_cloud_id, spec.o_cloud_id
             ),
         )),

@@ -413,7 +413,11 @@ async fn what_has_the_name_is_never_taken_over(world: Arc<World>) -> Outcome {
     let mut second = other.request("own", "site-b", &[2], &[]);
     second["spec"]["oCloudNamespace"] = json!("names");
     other.apply(&second).await?;
-    let told = other.until("own", "Failed", "another request's of this SMO", SOON).await?.status.context("a status")?;
+    let told = other
+        .until("own", "Failed", "exists on O-Cloud names/site-b and is not this request's", SOON)
+        .await?
+        .status
+        .context("a status")?;
     ensure!(told.provisioning_status.is_none(), "the state is the other tenant's: {told:?}");
     other.delete("own").await?;
     other.until_gone("own", SOON).await?;

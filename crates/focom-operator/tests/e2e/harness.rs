@@ -158,7 +158,12 @@ async fn start() -> anyhow::Result<Parts> {
     let site_a = StackOptions { operator: patient(&o2ims), ..StackOptions::new("") };
     let mut focom = patient(program);
     "info,focom_operator=debug".clone_into(&mut focom.log_level);
-    Federation::start(site_a, focom, |line| eprintln!("{line}")).await
+    let all = Federation::start(site_a, focom, |line| eprintln!("{line}")).await?;
+    // The SMO is asked itself, too; there is no O2IMS operator on it.
+    for crd in sandbox::installation::CRDS {
+        all.smo.apply_yaml(crd).await?;
+    }
+    Ok(all)
 }
 
 /// Stops everything. Whatever ran: the rights that are shipped were enough.

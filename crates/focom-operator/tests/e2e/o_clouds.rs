@@ -160,10 +160,12 @@ async fn a_new_secret_is_used_at_once(world: Arc<World>) -> Outcome {
     put_secret(&tenant, "site-b", "kubeconfig", good).await?;
     tenant.until_gone("waits", SOON).await?;
     ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.is_empty(), "left behind on the O-Cloud");
-    tenant.until("to-go", "Failed", "leads to another O-Cloud", SOON).await?;
-    tenant.abandon("to-go", "true").await?;
+    let moved = tenant.until("to-go", "Failed", "leads to another O-Cloud", SOON).await?;
+    let sent_to = moved.status.and_then(|status| status.sent_to).context("it was sent")?;
+    tenant.abandon("to-go", &sent_to).await?;
     tenant.until_remote(&tenant.parts.site_b.bed, "to-go-o2ims", true).await?;
     tenant.until("to-go", "Synced", "", SOON).await?;
+    ensure!(tenant.events("to-go").await?.iter().any(|reason| reason == "Abandoned"), "nobody was told");
     tenant.delete("to-go").await?;
     tenant.until_gone("to-go", SOON).await?;
     ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await? == ["to-go-o2ims"], "what was left there stays");

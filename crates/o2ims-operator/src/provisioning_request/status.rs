@@ -290,7 +290,10 @@ fn providers(observed: &Observed) -> Stage {
     }
     Stage::Refused {
         reason: reason::PROVIDER_NOT_INSTALLED,
-        message: format!("{} not installed; this request goes on when it is", observed.missing_providers.join(" and ")),
+        message: format!(
+            "missing on the O-Cloud's management cluster: {}; this request goes on when that is installed",
+            observed.missing_providers.join(" and ")
+        ),
         terminal: false,
     }
 }

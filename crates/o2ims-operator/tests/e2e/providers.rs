@@ -27,7 +27,7 @@ async fn later(stack: &mut Stack) -> Outcome {
     ensure!(told.status == "False" && told.reason == conditions::reason::PROVIDER_NOT_INSTALLED, "{told:?}");
 
     stack.bed.install_cluster_api().await?;
-    tenant.until("request", State::Pending, "Bring-Your-Own-Host provider (BYOH) not installed", SOON).await?;
+    tenant.until("request", State::Pending, "management cluster: Bring-Your-Own-Host provider (BYOH);", SOON).await?;
     stack.bed.install_byoh().await?;
     installation::install_provider_parts(&stack.bed, stack.hosts()).await?;
     tenant.equip(stack, 2).await?;

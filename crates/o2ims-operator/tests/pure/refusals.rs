@@ -65,7 +65,7 @@ fn cases() -> Vec<Case> {
             reason: reason::PROVIDER_NOT_INSTALLED,
             state: Pending,
             stage: conditions::PROVIDERS_AVAILABLE,
-            message: "Bring-Your-Own-Host provider (BYOH) not installed; this request goes on when it is",
+            message: "missing on the O-Cloud's management cluster: Bring-Your-Own-Host provider (BYOH); this request goes on when that is installed",
         },
         waiting(
             "the template is missing",
