@@ -44,10 +44,10 @@ pub struct Arguments {
 
 /// Starts an SMO and two O-Clouds, measures, and stops them.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut site_a = StackOptions::new(crate::program("o2ims-operator")?);
+    let mut site_a = StackOptions::new(sandbox::program("o2ims-operator")?);
     // One of them is held for a while, and must not lose its lease by that.
     site_a.operator.arguments = vec!["--lease-duration-seconds".to_owned(), "600".to_owned()];
-    let focom = OperatorOptions::new(crate::program("focom-operator")?);
+    let focom = OperatorOptions::new(sandbox::program("focom-operator")?);
     let all = Federation::start(site_a, focom, |line| eprintln!("{line}")).await?;
     let measured = tokio::select! {
         measured = measure(&all, arguments) => measured,
@@ -217,7 +217,8 @@ async fn usage(all: &Federation) -> anyhow::Result<(f64, f64)> {
 async fn hop(all: &Federation, changes: u32) -> anyhow::Result<String> {
     apply(all, "hop", "site-b", 1).await?;
     until_shown(all, 1, "hop").await?;
-    let operator = all.site_b.operator_id().context("the O2IMS operator does not run")?;
+    let operator =
+        all.site_b.operator.as_ref().and_then(sandbox::Operator::id).context("the O2IMS operator does not run")?;
     tokio::process::Command::new("kill").args(["-STOP", &operator.to_string()]).status().await?;
     let measured = follow(all, changes).await;
     tokio::process::Command::new("kill").args(["-CONT", &operator.to_string()]).status().await?;

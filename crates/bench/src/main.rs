@@ -9,11 +9,10 @@ mod plain;
 mod table;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Parser;
 use sandbox::{Stack, StackOptions};
 
@@ -70,18 +69,11 @@ async fn main() -> ExitCode {
     }
 }
 
-/// A program of the product, which is built beside this one.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name(name);
-    ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
-    Ok(program)
-}
-
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(Other::Focom(arguments)) = &arguments.other {
         return Box::pin(focom::run(arguments)).await;
     }
-    let options = StackOptions::new(program("o2ims-operator")?).with_servers();
+    let options = StackOptions::new(sandbox::program("o2ims-operator")?).with_servers();
     let mut stack = Stack::start(options, |line| eprintln!("{line}")).await?;
     let measured = tokio::select! {
         measured = measure(&mut stack, arguments) => measured,

@@ -63,6 +63,11 @@ pub struct FocomProvisioningRequestSpec {
 }
 
 impl FocomProvisioningRequest {
+    /// Whether it has been sent to an O-Cloud.
+    pub fn was_sent(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.remote_name.is_some())
+    }
+
     /// The state of the ProvisioningRequest, as the O-Cloud last said.
     pub fn remote_state(&self) -> Option<&str> {
         let said = self.status.as_ref()?.provisioning_status.as_ref()?;

@@ -4,7 +4,12 @@
 //!
 //! An apply whose answer was lost is harmless to repeat, which is why objects are applied and not created.
 
-use std::{collections::BTreeMap, fmt::Debug, future::Future, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{Debug, Write as _},
+    future::Future,
+    time::Duration,
+};
 
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -13,6 +18,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::outcome::{Error, is_not_found};
 
@@ -51,6 +57,14 @@ pub fn dynamic_api(client: &Client, resource: &ApiResource, namespace: Option<&s
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
         None => Api::all_with(client.clone(), resource),
     }
+}
+
+/// Sixteen hexadecimal digits that are the same for the same content: `serde_json` sorts the fields of an object.
+pub fn content_hash(content: &Value) -> String {
+    Sha256::digest(content.to_string()).iter().take(8).fold(String::new(), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 /// Runs a call with the time limit of this module and classifies its error; `what` says what it was for.

@@ -14,6 +14,7 @@ use std::{
 use futures::{Stream, StreamExt, stream};
 use kube::{
     Api, Resource,
+    core::Status,
     runtime::{
         reflector::{ObjectRef, Store, store::Writer},
         watcher::{self, Event, watcher},
@@ -26,10 +27,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    metrics::Metrics,
-    outcome::{self, backoff, random_unit},
-};
+use crate::{metrics::Metrics, outcome};
 
 pub use kube::core::DeserializeGuard;
 
@@ -302,7 +300,7 @@ where
                             self.metrics.watch_failed(self.name);
                             tracing::warn!(watch = self.name, error = %describe(error), "watch failed, trying again");
                         }
-                        sleep(backoff(RETRY_MIN, RETRY_MAX, attempt, random_unit())).await;
+                        sleep(outcome::delay(RETRY_MIN, RETRY_MAX, attempt)).await;
                         last_error = Some(Instant::now());
                         if missing {
                             // The watcher would go on from a revision of the former installation; list anew.
@@ -454,12 +452,17 @@ fn same_but_for_revision<K: Resource + Clone + PartialEq>(old: &K, new: &K) -> b
 }
 
 fn is_missing(error: &watcher::Error) -> bool {
+    answer(error).is_some_and(outcome::is_not_found)
+}
+
+/// What the API server answered, if a watch has failed by an answer.
+pub fn answer(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => outcome::is_not_found(status),
-        _ => false,
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
     }
 }
 

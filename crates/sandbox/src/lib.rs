@@ -10,5 +10,5 @@ pub mod stack;
 pub mod waiting;
 
 pub use federation::Federation;
-pub use operator::{Operator, OperatorOptions};
+pub use operator::{Operator, OperatorOptions, program};
 pub use stack::{Stack, StackOptions};

@@ -113,8 +113,8 @@ enum Ending {
 async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
     let mut stop = Stop::new()?;
     let begun = Instant::now();
-    let options = StackOptions::new(program("o2ims-operator")?);
-    let focom = OperatorOptions::new(program("focom-operator")?);
+    let options = StackOptions::new(sandbox::program("o2ims-operator")?);
+    let focom = OperatorOptions::new(sandbox::program("focom-operator")?);
     let options = if arguments.servers { options.with_servers() } else { options };
     let progress = move |line: &str| say_at(begun, line);
     let started = async {
@@ -181,13 +181,6 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
         say_at(begun, "everything is stopped");
     }
     Ok(ending)
-}
-
-/// A program of the product, which is built beside this one.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name(name);
-    anyhow::ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
-    Ok(program)
 }
 
 /// Everything between the start and the stop.

@@ -5,9 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+
+/// A program of the product, which is built beside the one that runs.
+///
+/// # Errors
+/// When it is not there; the message says how to build it.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name(name);
+    ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
+    Ok(program)
+}
 
 /// How the operator is started.
 #[derive(Clone, Debug)]

@@ -138,11 +138,6 @@ impl Stack {
         Operator::start(options, &kubeconfig, &self.operator_log())
     }
 
-    /// Process id of the O2IMS operator, if it runs.
-    pub fn operator_id(&self) -> Option<u32> {
-        self.operator.as_ref().and_then(Operator::id)
-    }
-
     /// What the hosts are.
     pub fn hosts(&self) -> Hosts {
         self.hosts

@@ -16,11 +16,11 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::focom_provisioning_request::RemoteProvisioningStatus;
-use o2ims_types::names::focom;
+use o2ims_types::names::{self, focom};
 use o2ims_types::provisioning_request::ProvisionedResourceSet;
 use operator_kit::metrics::Metrics;
 use operator_kit::outcome;
-use operator_kit::reflect::{Reflection, SyncState, Trigger};
+use operator_kit::reflect::{Reflection, SyncState, Trigger, answer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -33,7 +33,6 @@ use super::gate::Gate;
 
 /// Group and version of the ProvisioningRequests that are driven.
 pub const API_VERSION: &str = "o2ims.provisioning.oran.org/v1alpha1";
-const GROUP: &str = "o2ims.provisioning.oran.org";
 const VERSION: &str = "v1alpha1";
 const KIND: &str = "ProvisioningRequest";
 const PLURAL: &str = "provisioningrequests";
@@ -316,7 +315,7 @@ impl Keeper {
     /// Watches until that fails. `Ok` if it had worked before.
     async fn watch(&self, found: Found) -> Result<(), Fault> {
         let kind = ApiResource {
-            group: GROUP.to_owned(),
+            group: names::GROUP.to_owned(),
             version: VERSION.to_owned(),
             api_version: API_VERSION.to_owned(),
             kind: KIND.to_owned(),
@@ -384,14 +383,7 @@ impl Keeper {
 /// Whether the O-Cloud has answered, and what it said is why the watch has ended. A revision that is too old (410) is no reason
 /// against it.
 fn is_answer(error: &watcher::Error) -> bool {
-    let code = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.code,
-        _ => return false,
-    };
-    matches!(code, 401 | 403 | 404)
+    answer(error).is_some_and(|status| matches!(status.code, 401 | 403 | 404))
 }
 
 impl Shared {

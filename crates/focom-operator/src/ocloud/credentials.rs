@@ -10,9 +10,10 @@ use futures::StreamExt as _;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1;
 use kube::core::ObjectMeta;
-use kube::runtime::watcher::{self, watch_object};
+use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, Resource};
 use operator_kit::outcome;
+use operator_kit::reflect::answer;
 use serde::Deserialize;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -95,7 +96,7 @@ async fn keep_up(api: Api<Secret>, name: &str, view: &Mutex<Seen>, changed: &Cha
                 Some(secret.as_ref().map_or(Seen::Missing, content))
             }
             // Without an answer the last one holds.
-            Err(error) => is_forbidden(error).then_some(Seen::Forbidden),
+            Err(error) => answer(error).filter(|status| status.code == 403).map(|_| Seen::Forbidden),
         };
         if let Some(now) = now {
             let mut seen = view.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,14 +117,4 @@ async fn keep_up(api: Api<Secret>, name: &str, view: &Mutex<Seen>, changed: &Cha
 fn content(secret: &Secret) -> Seen {
     let found = KEYS.iter().find_map(|key| secret.data.get(*key));
     found.map_or(Seen::Empty, |content| Seen::Kubeconfig(Arc::new(content.0.clone())))
-}
-
-fn is_forbidden(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.code == 403,
-        _ => false,
-    }
 }

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::Uri;
 use kube::config::Kubeconfig;
+use operator_kit::apply::content_hash;
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 /// Largest kubeconfig that is looked at, in bytes: far above real ones, far below a Secret's limit.
 const SIZE_MAX: usize = 256 * 1024;
@@ -79,9 +79,7 @@ impl Access {
     /// Tells one O-Cloud from another without saying where it is: a hash of the address and of who is trusted. A new token or
     /// client certificate does not change it.
     pub fn mark(&self) -> String {
-        let place = json!([self.server, self.tls_server_name, self.authority]);
-        let digest: [u8; 32] = Sha256::digest(place.to_string()).into();
-        digest.iter().take(8).fold(String::new(), |mark, byte| mark + &format!("{byte:02x}"))
+        content_hash(&json!([self.server, self.tls_server_name, self.authority]))
     }
 
     /// The token, where there is one.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use kube::Resource;
 use o2ims_types::FocomProvisioningRequest;
+use operator_kit::apply::content_hash;
 use tokio::time::Instant;
 
-use super::plan::hash;
 use crate::ocloud::connection::RemoteRequest;
 
 /// How long a cache may lag behind before it is believed all the same.
@@ -78,7 +78,7 @@ impl Expectations {
         self.change(uid, |expected| {
             expected.remote = Some(Version::of(written));
             expected.unanswered = None;
-            expected.stored = Some(hash(&written.spec));
+            expected.stored = Some(content_hash(&written.spec));
         });
     }
 
@@ -102,7 +102,9 @@ impl Expectations {
     /// Whether this is what the O-Cloud made of the last write.
     pub fn is_stored(&self, uid: &str, remote: &RemoteRequest) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(uid).and_then(|expected| expected.stored.as_ref()).is_some_and(|stored| *stored == hash(&remote.spec))
+        all.get(uid)
+            .and_then(|expected| expected.stored.as_ref())
+            .is_some_and(|stored| *stored == content_hash(&remote.spec))
     }
 
     /// The request is gone.

@@ -93,11 +93,10 @@ fn is_too_early(request: &FocomProvisioningRequest, remote: Option<&Remote>) -> 
 
 /// Whether the template has a say: not about what was sent as it stands, nor about what is taken back.
 fn must_be_checked(request: &FocomProvisioningRequest, observed: &Observed, remote: &Remote) -> bool {
-    let was_sent = request.status.as_ref().is_some_and(|status| status.remote_name.is_some());
     request.meta().deletion_timestamp.is_none()
         && match remote.own(&observed.uid) {
             Some(own) => !plan::is_sent(request, own),
-            None => remote.open().is_some() || !was_sent,
+            None => remote.open().is_some() || !request.was_sent(),
         }
 }
 

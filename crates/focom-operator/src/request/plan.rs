@@ -3,8 +3,8 @@
 use kube::ResourceExt as _;
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
+use operator_kit::apply::content_hash;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::observe::{Observed, Remote};
 use super::validate::Refusal;
@@ -83,7 +83,7 @@ fn abandons(request: &FocomProvisioningRequest) -> Option<&str> {
 /// The ProvisioningRequest as it should be.
 fn manifest(request: &FocomProvisioningRequest, observed: &Observed, open: &Open) -> Value {
     let wanted = remote_spec(request);
-    let hash = hash(&wanted);
+    let hash = content_hash(&wanted);
     let mut metadata = json!({
         "name": focom::remote_request(&request.name_any()),
         "labels": {
@@ -111,7 +111,7 @@ fn sent_hash(found: &RemoteRequest) -> Option<&str> {
 
 /// Whether the request was sent as it stands. A template that changes afterwards is not held against it.
 pub fn is_sent(request: &FocomProvisioningRequest, found: &RemoteRequest) -> bool {
-    sent_hash(found) == Some(&hash(&remote_spec(request)))
+    sent_hash(found) == Some(&content_hash(&remote_spec(request)))
 }
 
 fn remote_spec(request: &FocomProvisioningRequest) -> Value {
@@ -127,12 +127,6 @@ fn remote_spec(request: &FocomProvisioningRequest) -> Value {
         }
     }
     wanted
-}
-
-/// Of the text, which is the same for the same value: serde_json sorts the fields.
-pub fn hash(value: &Value) -> String {
-    let digest: [u8; 32] = Sha256::digest(value.to_string()).into();
-    format!("{:016x}", digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 /// Whether everything that `wanted` says stands in `found` too; what a server has filled in beside it does not matter.

@@ -138,7 +138,7 @@ fn find(
     if request.metadata.deletion_timestamp.is_some() {
         return deleting(request, verdict, remote, own, obstacle);
     }
-    let was_sent = request.status.as_ref().is_some_and(|status| status.remote_name.is_some());
+    let was_sent = request.was_sent();
     if let Err(refusal) = verdict {
         let rest = if was_sent { "; the O-Cloud has the request as it was sent before" } else { "" };
         return Finding::stalled(refusal.reason, format!("{}{rest}", refusal.message));

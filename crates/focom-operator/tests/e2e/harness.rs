@@ -37,14 +37,7 @@ impl Scenario {
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let run = move |world: Arc<World>| -> Running {
-            Box::pin(async move {
-                let _others = world.turn.read().await;
-                world.started().await?;
-                body(Arc::clone(&world)).await
-            })
-        };
-        Self { name, slow: false, body: Box::new(run) }
+        Self::of(name, false, body)
     }
 
     /// A scenario without others, because it disturbs or counts what they do.
@@ -52,9 +45,21 @@ impl Scenario {
     where
         F: Future<Output = Outcome> + 'static,
     {
+        Self::of(name, true, body)
+    }
+
+    fn of<F>(name: &'static str, alone: bool, body: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
         let run = move |world: Arc<World>| -> Running {
             Box::pin(async move {
-                let _nobody_else = world.turn.write().await;
+                let (_nobody_else, _others);
+                if alone {
+                    _nobody_else = world.turn.write().await;
+                } else {
+                    _others = world.turn.read().await;
+                }
                 world.started().await?;
                 body(Arc::clone(&world)).await
             })
@@ -63,7 +68,6 @@ impl Scenario {
     }
 
     /// Only with `--include-ignored`.
-    #[allow(dead_code)]
     pub fn slow(mut self) -> Self {
         self.slow = true;
         self

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use kube::{Resource as _, ResourceExt as _};
 use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
+use operator_kit::apply::content_hash;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::observe::Observed;
 use super::validate::{Refusal, Valid};
@@ -344,7 +344,7 @@ impl<'a> Marks<'a> {
 
     /// Puts the marks on an object.
     fn manifest(&self, mut object: Value) -> Manifest {
-        let hash = hash(&object);
+        let hash = content_hash(&object);
         let metadata = &mut object["metadata"];
         metadata["labels"][CLUSTER_NAME_LABEL] = json!(self.valid.cluster);
         metadata["labels"][names::REQUEST_UID_LABEL] = json!(self.uid);
@@ -361,7 +361,7 @@ impl<'a> Marks<'a> {
             "apiVersion": kind.api_version(),
             "kind": kind.name(),
             "metadata": {
-                "name": names::hashed(stem, &hash(spec)),
+                "name": names::hashed(stem, &content_hash(spec)),
                 "namespace": self.valid.namespace,
                 "ownerReferences": [{
                     "apiVersion": Kind::Cluster.api_version(),
@@ -378,13 +378,4 @@ impl<'a> Marks<'a> {
 /// `namespace/name` of a request.
 pub fn key(request: &ProvisioningRequest) -> String {
     format!("{}/{}", request.namespace().unwrap_or_default(), request.name_any())
-}
-
-/// Sixteen hex digits of SHA-256 over the JSON, whose keys are sorted.
-fn hash(value: &Value) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(value.to_string()).iter().take(8).fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
