@@ -36,7 +36,7 @@ pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Ou
     let owner = context.watches.namespaces.get(&ObjectRef::new(&secret.0));
     if grant::may_read_secrets(&secret.0, owner.as_deref(), &id.0) {
         match links.credentials(&id, &secret) {
-            Seen::NotYet => return Ok(Outcome::progressing()),
+            Seen::NotYet => {}
             Seen::Kubeconfig(file) => match kubeconfig::read(&file) {
                 Ok(access) => links.connect(&id, access).await,
                 Err(refused) => links.close(&id, Fault::new(reason::KUBECONFIG_REFUSED, unusable(&o_cloud, &refused))),

@@ -35,10 +35,6 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let way = validate::way(&request, &observed);
     // What a request may not reach is not even looked up for it.
     let remote = way.is_ok().then(|| Remote::observe(&context.links, &request, &observed.target));
-    let verdict = way.and_then(|()| match remote.as_ref() {
-        Some(remote) if must_be_checked(&request, &observed, remote) => validate::parameters(&request, &observed),
-        _ => Ok(()),
-    });
     if is_too_early(&request, remote.as_ref()) {
         return Ok(Outcome::progressing());
     }
@@ -46,6 +42,10 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     if let Some(patience) = context.expectations.missing(&observed.uid, &request, found) {
         return Ok(Outcome::progressing_for(patience));
     }
+    let verdict = way.and_then(|()| match remote.as_ref() {
+        Some(remote) if must_be_checked(&request, &observed, remote) => validate::parameters(&request, &observed),
+        _ => Ok(()),
+    });
     let settled = |own: &_| context.expectations.is_stored(&observed.uid, own);
     let mut steps = plan::plan(&request, &observed, &verdict, remote.as_ref(), settled);
     if request.status.is_none() && request.meta().deletion_timestamp.is_none() {
