@@ -13,6 +13,27 @@ usage() {
     cat <<'END'
 usage: ./mgmt.sh COMMAND
 
+Try it on this machine:
+  sandbox                     a management cluster with four hosts and both example requests, followed until their clusters
+                              are there; sandbox down stops it
+  test                        the tests
+
+On your servers (docs/servers.md goes through it):
+  bundle FOLDER               make everything that an installation needs, from source, for sites with and without Internet
+  up                          install it on the cluster of a kubeconfig
+  hosts                       the registered servers: free, or whose
+  status                      what is installed, and how it is
+
+./mgmt.sh help has all commands and their options.
+END
+}
+
+help() {
+    cat <<'END'
+usage: ./mgmt.sh COMMAND
+
+The product on this machine:
+
   sandbox                     start the product on this machine: a real control plane with Cluster API and BYOH, four
                               hosts, and both example requests, followed until their clusters are there
   sandbox --once              the same, then delete the requests, check that nothing is left of them, and stop
@@ -38,10 +59,13 @@ usage: ./mgmt.sh COMMAND
   bench focom                 what the way over an SMO costs: how late a state is seen there, and what an O-Cloud that never
                               answers costs the requests for others; some 3 minutes
 
-Installing a management cluster on servers is not there yet; README.md says how to use the operator on an existing one.
-
 O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release v0.5.0
+
+The product on a management cluster:
+
+  bundle FOLDER               make what an installation consists of, from source: manifests, images, and what servers need
 END
+    "$top/scripts/management-cluster" --help | sed 's/^usage: .\/mgmt.sh/ /; s/^       .\/mgmt.sh/ /'
 }
 
 say() { printf '%s\n' "$*"; }
@@ -135,7 +159,7 @@ build_control_plane() {
 }
 
 # Makes what servers consist of, and sets `hosts` to servers or simulated and `why_simulated` to the reason, which is said.
-hosts=servers why_simulated= o_clouds=
+hosts=servers why_simulated='' o_clouds=''
 prepare_servers() {
     local code=0
     if [ "$hosts" = servers ] && ! why_simulated=$("$programs/testenv" check-servers 2>&1); then
@@ -521,8 +545,13 @@ if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
     export O2IMS_BYOH_CHECKOUT
 fi
 cd "$top"
-case ${1:-help} in
-help | -h | --help) usage ;;
+case ${1:-} in
+"") usage ;;
+help | -h | --help) help ;;
+up | status | hosts | down)
+    cd "$called_from"
+    exec "$top/scripts/management-cluster" "$@"
+    ;;
 sandbox)
     shift
     sandbox "$@"

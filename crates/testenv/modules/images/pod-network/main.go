@@ -1,5 +1,6 @@
 // A pod network for clusters whose nodes share a LAN: on each node it writes the CNI configuration for the node's own
-// range of pod addresses, and keeps one route per other node.
+// range of pod addresses, and keeps one route per other node. What pods send to others goes out under the node's address,
+// as nobody outside knows where pods are.
 package main
 
 import (
@@ -107,7 +108,7 @@ func routeTo(node *corev1.Node) *netlink.Route {
 // configure writes the file whole or not at all: containerd reads it whenever the folder changes.
 func configure(pods string) error {
 	content := fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "pod-network", "plugins": [
-  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
+  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipMasq": true,
    "ipam": {"type": "host-local", "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 `, pods)
