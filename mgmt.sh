@@ -5,7 +5,7 @@ set -euo pipefail
 called_from=$PWD
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 programs=${CARGO_TARGET_DIR:-$top/target}/debug
-state=$top/.sandbox
+state=${O2IMS_SANDBOX_STATE:-$top/.sandbox}
 lock=$state/lock
 log=$state/log
 

@@ -1,0 +1,41 @@
+//! What the tutorial says, on this machine: every command of it, and what it shows of their output.
+
+use std::process::ExitCode;
+
+use acceptance::{Shell, blocks, top};
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use testenv::servers::obstacle;
+
+const TUTORIAL: &str = "docs/tutorial.md";
+
+fn main() -> ExitCode {
+    let mut trials = vec![Trial::test("the_tutorial_works_as_it_is_written", || {
+        tutorial().map_err(|error| Failed::from(format!("{error:#}")))
+    })];
+    match testenv::servers::left_out().or_else(|_| obstacle()) {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            eprintln!("LEFT OUT: the tutorial, which is written for servers ({why})");
+            trials.clear();
+        }
+        Err(error) => eprintln!("{error:#}"),
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn tutorial() -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("o2ims-tutorial-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let mut shell = Shell::new(top(), folder.join("environment"));
+    // Beside a sandbox that the user has up.
+    shell.set("O2IMS_SANDBOX_STATE", folder.join("sandbox").display().to_string());
+    // The sandbox makes namespaces of its own, which outlive the command that starts it.
+    shell.set("O2IMS_OWN_NAMESPACE", "");
+    let run = || blocks(TUTORIAL)?.iter().try_for_each(|block| shell.run_block(TUTORIAL, block));
+    let result = run();
+    // Also where a block has failed: nothing may stay.
+    let stopped = shell.run("./mgmt.sh sandbox down");
+    std::fs::remove_dir_all(&folder)?;
+    result.and(stopped.map(drop))
+}
