@@ -23,6 +23,7 @@ mod process;
 mod progress;
 mod provider;
 pub mod servers;
+pub mod tools;
 mod workload;
 
 pub use access::Access;

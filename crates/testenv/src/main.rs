@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use testenv::servers::{Rack, Unfetched};
+use testenv::tools::Tool;
 use testenv::{Bed, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,6 +24,9 @@ enum Command {
         /// Also what servers are made of.
         #[arg(long)]
         servers: bool,
+        /// Also the programs that check manifests: helm, kubeconform, Lua.
+        #[arg(long)]
+        tools: bool,
     },
     /// Say why this machine cannot have servers; nothing, with exit code 0, if it can.
     CheckServers,
@@ -60,12 +64,17 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers } => {
+        Command::Build { servers, tools } => {
             for program in testenv::build_all(line).await? {
                 println!("{}", program.display());
             }
             if servers {
                 testenv::servers::build(line).await?;
+            }
+            if tools {
+                for tool in Tool::ALL {
+                    println!("{}", testenv::tools::tool(tool, line).await?.display());
+                }
             }
             Ok(())
         }
