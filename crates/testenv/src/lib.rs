@@ -22,6 +22,7 @@ mod ports;
 mod process;
 mod progress;
 mod provider;
+pub mod recipes;
 pub mod servers;
 pub mod tools;
 mod workload;

@@ -36,13 +36,9 @@ impl Tool {
                          -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=33",
                 ..recipe("helm", "v3.19.0", &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
             },
-            Self::Kubeconform => recipe(
-                "kubeconform",
-                "v0.7.0",
-                &KUBECONFORM_MODULE,
-                "github.com/yannh/kubeconform/cmd/kubeconform",
-                10,
-            ),
+            Self::Kubeconform => {
+                recipe("kubeconform", "v0.7.0", &KUBECONFORM_MODULE, "github.com/yannh/kubeconform/cmd/kubeconform", 10)
+            }
             Self::Lua => recipe("glua", "v1.1.1", &LUA_MODULE, "github.com/yuin/gopher-lua/cmd/glua", 5),
         }
     }

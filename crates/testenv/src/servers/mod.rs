@@ -5,7 +5,7 @@
 //! What is made once (distribution, programs, images) is kept in the cache; a server has a folder of its own above it.
 
 mod cgroups;
-mod images;
+pub(crate) mod images;
 mod layers;
 mod programs;
 mod rack;
