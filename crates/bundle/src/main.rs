@@ -65,7 +65,7 @@ async fn make(arguments: &Arguments) -> Result<()> {
     progress.line("rendering manifests ...");
     manifests::write(&cache, &programs, &partial).await?;
     if !arguments.without_hosts {
-        hosts::write(&progress, &partial);
+        hosts::write(&progress, &partial).await?;
     }
     progress.line("computing sums ...");
     let index = Index::of(&partial, &programs)?;
