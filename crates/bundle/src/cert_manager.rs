@@ -1,7 +1,7 @@
 //! cert-manager: its own packages with `main` functions of ours, as its programs are in modules that no registry has.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -46,14 +46,19 @@ pub(crate) async fn programs(cache: &Cache) -> Result<Vec<(&'static str, Built)>
     Ok(programs)
 }
 
+/// The folder of cert-manager's own sources.
+pub(crate) async fn sources(cache: &Cache) -> Result<PathBuf> {
+    cache.sources(&MODULE, SOURCES).await
+}
+
 /// The chart of the same version, rendered: CRDs, rights, three Deployments, webhooks.
 pub(crate) async fn render(cache: &Cache, programs: &[Program]) -> Result<String> {
     let values = values(programs)?.to_string();
     let folder = cache
         .folder("bundle-cert-manager", &[VERSION, &values, "1"], 5, async |folder| {
             let chart = folder.join("chart");
-            let sources = cache.sources(&MODULE, SOURCES).await?.join("deploy/charts/cert-manager");
-            copy(&sources, &chart)?;
+            let from = sources(cache).await?.join("deploy/charts/cert-manager");
+            copy(&from, &chart)?;
             let template = fs::read_to_string(chart.join("Chart.template.yaml"))?;
             let about = template.replace("v0.0.0", VERSION).replace("{{IS_PRERELEASE}}", "false");
             fs::write(chart.join("Chart.yaml"), about)?;

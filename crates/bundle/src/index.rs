@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -14,77 +13,84 @@ use crate::images::Program;
 
 pub(crate) const FILE: &str = "bundle.json";
 
+/// What a bundle has.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Index {
+pub struct Index {
     /// Of the programs, by name.
-    versions: BTreeMap<String, String>,
+    pub versions: BTreeMap<String, String>,
     /// Processors that it is for, as images have it.
-    architecture: String,
-    images: Vec<Image>,
+    pub architecture: String,
+    /// Archives of images.
+    pub images: Vec<Image>,
     /// All other files.
-    files: Vec<Content>,
+    pub files: Vec<Content>,
 }
 
+/// An image, and its archive.
 #[derive(Serialize, Deserialize)]
-struct Image {
-    name: String,
+pub struct Image {
+    /// As manifests name it.
+    pub name: String,
+    /// The archive.
     #[serde(flatten)]
-    content: Content,
+    pub content: Content,
 }
 
+/// A file.
 #[derive(Serialize, Deserialize)]
-struct Content {
+pub struct Content {
     /// Path in the bundle.
-    file: String,
-    size: u64,
-    sha256: String,
+    pub file: String,
+    /// In bytes.
+    pub size: u64,
+    /// In hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Of a folder with everything but the index.
+pub(crate) fn of(bundle: &Path, programs: &[Program]) -> Result<Index> {
+    let mut versions: BTreeMap<_, _> =
+        programs.iter().map(|program| (program.name.clone(), program.version.clone())).collect();
+    versions.insert("bundle".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let mut images = Vec::new();
+    let mut contents = Vec::new();
+    for file in files(bundle)? {
+        let content = Content::of(bundle, file)?;
+        match programs.iter().find(|program| content.file == format!("images/{}", program.file())) {
+            Some(program) => images.push(Image { name: program.image(), content }),
+            None => contents.push(content),
+        }
+    }
+    Ok(Index { versions, architecture: testenv::recipes::architecture().to_owned(), images, files: contents })
 }
 
 impl Index {
-    /// Of a folder with everything but the index.
-    pub(crate) fn of(bundle: &Path, programs: &[Program]) -> Result<Self> {
-        let mut versions: BTreeMap<_, _> =
-            programs.iter().map(|program| (program.name.clone(), program.version.clone())).collect();
-        versions.insert("bundle".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        let mut images = Vec::new();
-        let mut contents = Vec::new();
-        for file in files(bundle)? {
-            let content = Content::of(bundle, file)?;
-            match programs.iter().find(|program| content.file == format!("images/{}", program.file())) {
-                Some(program) => images.push(Image { name: program.image(), content }),
-                None => contents.push(content),
-            }
-        }
-        Ok(Self { versions, architecture: testenv::recipes::architecture().to_owned(), images, files: contents })
-    }
-
     pub(crate) fn write(&self, bundle: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
         fs::write(bundle.join(FILE), text).with_context(|| format!("cannot write {FILE}"))
     }
 
-    /// Says what there is, and how to go on.
-    pub(crate) fn describe(&self, bundle: &Path, time: Duration) {
-        let size_below = |folder: &str| {
-            let all = self.files.iter().chain(self.images.iter().map(|image| &image.content));
-            all.filter(|content| content.file.starts_with(folder)).map(|content| content.size).sum::<u64>()
-        };
-        println!("{} is complete ({} s):", bundle.display(), time.as_secs());
+    /// What there is, and how to go on, for people.
+    pub fn summary(&self, bundle: &Path) -> String {
+        let all = || self.files.iter().chain(self.images.iter().map(|image| &image.content));
+        let mut lines = vec![format!("{}:", bundle.display())];
         for (folder, what) in [
             ("manifests/", "manifests, for kubectl apply"),
             ("images/", "images for the nodes of the management cluster"),
             ("hosts/", "what hosts of workload clusters need"),
         ] {
-            match size_below(folder) {
-                0 => println!("  {folder:<11} left out"),
-                size => println!("  {folder:<11} {:>5} MiB  {what}", size.div_ceil(1 << 20)),
-            }
+            let size: u64 = all().filter(|content| content.file.starts_with(folder)).map(|content| content.size).sum();
+            lines.push(match size.div_ceil(1 << 20) {
+                0 => format!("  {folder:<11} left out"),
+                size => format!("  {folder:<11} {size:>5} MiB  {what}"),
+            });
         }
-        println!(
-            "  {FILE:<11}            versions and sums; ./mgmt.sh bundle --check {} compares them",
+        lines.push(format!(
+            "  {FILE:<11}            versions and sums, for ./mgmt.sh bundle --check {}",
             bundle.display()
-        );
-        println!("Next: ./mgmt.sh up --kubeconfig FILE --bundle {}", bundle.display());
+        ));
+        lines.push(format!("next: ./mgmt.sh up --kubeconfig FILE --bundle {}", bundle.display()));
+        lines.join("\n") + "\n"
     }
 }
 
@@ -101,8 +107,11 @@ impl Content {
     }
 }
 
-/// Compares a bundle with its index.
-pub(crate) fn check(bundle: &Path) -> Result<()> {
+/// Compares a bundle with its index, and returns the number of files.
+///
+/// # Errors
+/// When a file was changed, is missing or does not belong there; all are named.
+pub fn check(bundle: &Path) -> Result<usize> {
     let path = bundle.join(FILE);
     let text = fs::read(&path)
         .with_context(|| format!("{} is no complete bundle: {FILE} cannot be read", bundle.display()))?;
@@ -131,8 +140,7 @@ pub(crate) fn check(bundle: &Path) -> Result<()> {
     if !problems.is_empty() {
         bail!("{} is damaged; copy it again, or make it anew:\n  {}", bundle.display(), problems.join("\n  "));
     }
-    println!("{}: all {number} files are as they were made", bundle.display());
-    Ok(())
+    Ok(number)
 }
 
 /// Paths of all files, sorted.
