@@ -91,6 +91,13 @@ fn adapt_byoh(documents: &mut Vec<Document>) -> Result<()> {
                     // 30 MiB, as v0.5.0 has it, is less than its caches take.
                     container["resources"] =
                         json!({"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}});
+                    // Its /readyz answers before its webhook does, so that a rollout would be over too early. Afterwards
+                    // the port is left alone: each probe of it is a line in the log.
+                    let probes = json!({
+                        "startupProbe": {"tcpSocket": {"port": 9443}, "periodSeconds": 1, "failureThreshold": 120},
+                        "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8081}},
+                    });
+                    complete(container, &probes);
                 }
                 Ok(())
             })?;
