@@ -58,6 +58,9 @@ The product on this machine:
                               how many clusters of either size are made; 5 and 4
   bench focom                 what the way over an SMO costs: how late a state is seen there, and what an O-Cloud that never
                               answers costs the requests for others; some 3 minutes
+  bundle FOLDER               make the offline bundle: manifests, images of the management cluster, and hosts' files, from source
+      --without-hosts         leave hosts/ out, which takes root to make
+  bundle --check FOLDER       compare its files with their sums
 
 O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release v0.5.0
 
@@ -519,6 +522,8 @@ run_tests() {
     say "building (some minutes the first time) ..."
     tied cargo test --locked --quiet --workspace --no-run
     build_control_plane
+    tied cargo build --locked --quiet -p bundle
+    tied "$programs/bundle" --prepare
     prepare_servers
     export O2IMS_NO_SERVERS=$why_simulated
     exec cargo test --locked --workspace "${slow[@]}"
@@ -538,6 +543,18 @@ bench() {
     prepare_servers
     [ "$hosts" = servers ] || exit 1
     exec scripts/in-own-namespace "$programs/bench" "$@"
+}
+
+bundle() {
+    # Given relative to where the user is.
+    local arguments=() argument
+    for argument in "$@"; do
+        case $argument in -* | /*) ;; *) argument=$called_from/$argument ;; esac
+        arguments+=("$argument")
+    done
+    check_prerequisites
+    tied cargo build --locked --quiet -p bundle
+    exec "$programs/bundle" "${arguments[@]}"
 }
 
 if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
@@ -567,6 +584,10 @@ test)
 bench)
     shift
     bench "$@"
+    ;;
+bundle)
+    shift
+    bundle "$@"
     ;;
 *)
     usage >&2

@@ -14,7 +14,7 @@ use kube::runtime::wait::await_condition;
 use tokio::time::timeout;
 
 use hostsim::{HostSpec, Site, SiteOptions};
-use testenv::servers::{AgentSetup, GATEWAY, Rack, Server};
+use testenv::servers::{AgentSetup, GATEWAY, Login, Rack, Server};
 use testenv::{Bed, Options};
 
 use crate::focom;
@@ -240,6 +240,25 @@ impl Stack {
             servers.push(server);
         }
         Ok(servers)
+    }
+
+    /// A new server with nothing but Debian, sshd and python3, switched off. `address` is the last part of its address.
+    ///
+    /// # Errors
+    /// As [`Stack::bare_server`].
+    pub fn debian(&mut self, name: &str, address: u8) -> anyhow::Result<Arc<Server>> {
+        let rack = self.rack.as_ref().context("the hosts of this stack are simulated")?;
+        let server = Arc::new(rack.debian(name, address)?);
+        self.servers.push(server.clone());
+        Ok(server)
+    }
+
+    /// How to get into servers of [`Stack::debian`].
+    ///
+    /// # Errors
+    /// When the hosts are simulated, or the key cannot be made.
+    pub fn login(&self) -> anyhow::Result<Login> {
+        self.rack.as_ref().context("the hosts of this stack are simulated")?.login()
     }
 
     /// As [`Stack::rack_up`], switches them on, and waits until they are registered.

@@ -21,17 +21,20 @@ const LAYOUT: &str = "1";
 
 /// A Go module of this crate (`modules/`) that names programs of others, or has some of its own: what is built is exactly
 /// what it pins.
-pub(crate) struct Module {
-    pub(crate) go_mod: &'static str,
-    pub(crate) go_sum: &'static str,
+pub struct Module {
+    /// The module's `go.mod`.
+    pub go_mod: &'static str,
+    /// The module's `go.sum`.
+    pub go_sum: &'static str,
     /// Files of its own: path and content.
-    pub(crate) sources: &'static [(&'static str, &'static str)],
+    pub sources: &'static [(&'static str, &'static str)],
 }
 
-/// The module in the folder `modules/NAME`, with these files of its own.
+/// The module in the folder `modules/NAME` of the crate, with these files of its own.
+#[macro_export]
 macro_rules! module {
     ($name:literal $(, $source:literal)*) => {
-        $crate::binaries::Module {
+        $crate::recipes::Module {
             go_mod: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/modules/", $name, "/go.mod")),
             go_sum: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/modules/", $name, "/go.sum")),
             sources: &[
@@ -43,32 +46,35 @@ macro_rules! module {
 pub(crate) use module;
 
 /// How a program is built.
-pub(crate) struct Recipe {
+pub struct Recipe {
     /// The program's file name.
-    pub(crate) name: &'static str,
-    pub(crate) version: &'static str,
-    pub(crate) module: &'static Module,
+    pub name: &'static str,
+    /// Its version; cache entries are named by it.
+    pub version: &'static str,
+    /// What pins it.
+    pub module: &'static Module,
     /// The Go package with the program's `main`.
-    pub(crate) package: &'static str,
+    pub package: &'static str,
     /// Go's `-X` settings; versions are stamped, as programs check each other's.
-    pub(crate) stamps: &'static str,
+    pub stamps: &'static str,
     /// Where the CRDs and webhooks that belong to the program are: a Go module and a folder in it.
-    pub(crate) manifests: Option<(&'static str, &'static str)>,
+    pub manifests: Option<(&'static str, &'static str)>,
     /// Roughly how long a first build takes on two cores.
-    pub(crate) seconds: u32,
+    pub seconds: u32,
     /// Whether the program is taken from `KUBEBUILDER_ASSETS` if it is there.
-    pub(crate) in_assets_folder: bool,
+    pub in_assets_folder: bool,
 }
 
 /// A program that is ready to be started.
 #[derive(Clone)]
-pub(crate) struct Built {
-    pub(crate) program: PathBuf,
+pub struct Built {
+    /// Its path.
+    pub program: PathBuf,
 }
 
 impl Built {
     /// The cache entry: the program's folder.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.program.parent().unwrap_or(Path::new("."))
     }
 }
@@ -85,14 +91,18 @@ pub async fn build_all(progress: impl Fn(&str) + Send + Sync + 'static) -> Resul
 }
 
 /// The folder of built programs.
-pub(crate) struct Cache {
+pub struct Cache {
     root: PathBuf,
     assets: Option<PathBuf>,
     progress: Progress,
 }
 
 impl Cache {
-    pub(crate) fn new(progress: Progress) -> Result<Self> {
+    /// The folder that the environment names, or the user's.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    pub fn new(progress: Progress) -> Result<Self> {
         let root = if let Some(path) = folder_from("O2IMS_TESTENV_CACHE") {
             path
         } else if let Some(path) = folder_from("XDG_CACHE_HOME") {
@@ -106,7 +116,10 @@ impl Cache {
     }
 
     /// The program from `KUBEBUILDER_ASSETS` or the cache; builds it if it is in neither.
-    pub(crate) async fn program(&self, recipe: &Recipe) -> Result<Built> {
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub async fn program(&self, recipe: &Recipe) -> Result<Built> {
         if recipe.in_assets_folder
             && let Some(program) = self.assets.as_ref().map(|folder| folder.join(recipe.name))
             && program.is_file()
@@ -155,7 +168,10 @@ impl Cache {
     }
 
     /// A folder with what `make` puts into it, made once; `parts` are all that its content depends on.
-    pub(crate) async fn folder<F>(
+    ///
+    /// # Errors
+    /// When `make` fails, or the folder cannot be written.
+    pub async fn folder<F>(
         &self,
         name: &str,
         parts: &[&str],
@@ -174,6 +190,23 @@ impl Cache {
             })
             .await?;
         Ok(built.folder().to_path_buf())
+    }
+
+    /// The folder of a pinned module's sources; downloaded, and verified by `go.sum`, if they are not there.
+    ///
+    /// # Errors
+    /// When it cannot be downloaded.
+    pub async fn sources(&self, module: &Module, path: &str) -> Result<PathBuf> {
+        let parts = [LAYOUT, module.go_mod, module.go_sum];
+        let pins = self
+            .folder("pins", &parts, 1, async |folder| {
+                fs::write(folder.join("go.mod"), module.go_mod)?;
+                Ok(fs::write(folder.join("go.sum"), module.go_sum)?)
+            })
+            .await?;
+        let about = go(&pins, &["mod", "download", "-json", path]).await?;
+        let about: serde_json::Value = serde_json::from_str(&about)?;
+        Ok(about["Dir"].as_str().with_context(|| format!("go names no folder of {path}"))?.into())
     }
 
     /// Where everything is kept.
@@ -265,7 +298,8 @@ async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
     let last = errors.get(errors.len().saturating_sub(15)..).unwrap_or_default().join("\n");
     let offline = std::env::var_os("O2IMS_OWN_NAMESPACE").is_some();
     let hint = if offline && last.contains("dial tcp") {
-        "\nThere is no network in here (scripts/in-own-namespace); run crates/testenv/modules/fetch outside first"
+        "\nThere is no network in here (scripts/in-own-namespace); run crates/testenv/modules/fetch outside first, or \
+         `target/debug/testenv build --tools` for what checks manifests"
     } else {
         ""
     };

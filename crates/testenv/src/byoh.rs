@@ -31,7 +31,7 @@ const USER: &str = "system:serviceaccount:byoh-system:byoh-controller-manager";
 
 static MODULE: Module = module!("byoh");
 
-const RECIPE: &Recipe = &Recipe {
+pub(crate) const RECIPE: &Recipe = &Recipe {
     name: "byoh-manager",
     version: "v0.5.0",
     module: &MODULE,
@@ -62,9 +62,14 @@ pub enum ByohDialect {
     Platform9,
 }
 
+/// The checkout that the environment names, if it names one.
+pub(crate) fn checkout() -> Result<Option<Checkout>> {
+    Checkout::from_environment(CHECKOUT)
+}
+
 /// The manager of the checkout that the environment names, or else the released one.
 pub(crate) async fn program(cache: &Cache) -> Result<Built> {
-    match Checkout::from_environment(CHECKOUT)? {
+    match checkout()? {
         Some(checkout) => cache.checkout(RECIPE.name, ".", &checkout).await,
         None => cache.program(RECIPE).await,
     }
@@ -72,7 +77,7 @@ pub(crate) async fn program(cache: &Cache) -> Result<Built> {
 
 /// The host agent that belongs to the manager.
 pub(crate) async fn agent(cache: &Cache) -> Result<Built> {
-    match Checkout::from_environment(CHECKOUT)? {
+    match checkout()? {
         Some(checkout) => cache.checkout(AGENT.name, "./agent", &checkout).await,
         None => cache.program(AGENT).await,
     }

@@ -22,7 +22,9 @@ mod ports;
 mod process;
 mod progress;
 mod provider;
+pub mod recipes;
 pub mod servers;
+pub mod tools;
 mod workload;
 
 pub use access::Access;

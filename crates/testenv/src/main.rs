@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use testenv::servers::{Rack, Unfetched};
+use testenv::tools::Tool;
 use testenv::{Bed, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,11 +24,19 @@ enum Command {
         /// Also what servers are made of.
         #[arg(long)]
         servers: bool,
+        /// Also the programs that check manifests: helm, kubeconform, Lua.
+        #[arg(long)]
+        tools: bool,
     },
     /// Say why this machine cannot have servers; nothing, with exit code 0, if it can.
     CheckServers,
+    /// Print the folder with what makes hosts of servers without a network, as the bundle's `hosts`.
+    HostFiles,
     /// Start servers `server-1`, `server-2` and so on, and keep them until Ctrl-C.
     Servers {
+        /// As they come out of the box: Debian with sshd and python3.
+        #[arg(long)]
+        debian: bool,
         /// How many.
         #[arg(default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
         number: u8,
@@ -60,33 +69,47 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers } => {
+        Command::Build { servers, tools } => {
             for program in testenv::build_all(line).await? {
                 println!("{}", program.display());
             }
             if servers {
                 testenv::servers::build(line).await?;
             }
+            if tools {
+                for tool in Tool::ALL {
+                    println!("{}", testenv::tools::tool(tool, line).await?.display());
+                }
+            }
             Ok(())
         }
         Command::CheckServers => testenv::servers::obstacle()?.map_or(Ok(()), |obstacle| bail!(obstacle)),
-        Command::Servers { number } => servers(number).await,
+        Command::HostFiles => {
+            println!("{}", testenv::servers::host_files(line).await?.display());
+            Ok(())
+        }
+        Command::Servers { number, debian } => servers(number, debian).await,
         Command::Up { bare, without_byoh } => {
             up(Options { cluster_api: !bare, byoh: !bare && !without_byoh, ..Options::default() }).await
         }
     }
 }
 
-async fn servers(number: u8) -> Result<()> {
+async fn servers(number: u8, debian: bool) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let rack = Rack::start(|line| eprintln!("{line}")).await?;
     let mut servers = Vec::new();
     for number in 1..=number {
-        let server = rack.server(&format!("server-{number}"), number + 10)?;
+        let (name, address) = (format!("server-{number}"), number + 10);
+        let server = if debian { rack.debian(&name, address)? } else { rack.server(&name, address)? };
         server.power_on().await?;
         println!("{} is on, address {}, first process {}", server.name(), server.address(), server.first().await?);
         servers.push(server);
+    }
+    if debian {
+        let login = rack.login()?;
+        println!("ssh -i {} -o UserKnownHostsFile={} root@...", login.key.display(), login.known_hosts.display());
     }
     println!("{} is up; Ctrl-C stops it.", rack.name());
     tokio::select! {

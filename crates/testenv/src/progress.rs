@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 /// Takes one line of progress at a time; shared by everything that a bed starts.
 #[derive(Clone)]
-pub(crate) struct Progress(Arc<dyn Fn(&str) + Send + Sync>);
+pub struct Progress(Arc<dyn Fn(&str) + Send + Sync>);
 
 impl Progress {
-    pub(crate) fn new(line: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    /// Lines go to `line`.
+    pub fn new(line: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Arc::new(line))
     }
 
-    pub(crate) fn line(&self, text: impl AsRef<str>) {
+    /// Says one line.
+    pub fn line(&self, text: impl AsRef<str>) {
         (self.0)(text.as_ref());
     }
 }

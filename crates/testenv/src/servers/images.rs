@@ -137,28 +137,43 @@ async fn proxy_tools(system: &Path) -> Result<Vec<Content>> {
     Ok(content)
 }
 
-enum Content {
+/// Something in an image.
+pub enum Content {
     /// Path in the image, and where the content is.
     File(String, PathBuf),
     /// Path in the image, and the target.
     Link(String, String),
 }
 
-struct Image {
-    name: String,
-    content: Vec<Content>,
-    entrypoint: Option<String>,
-    user: Option<&'static str>,
+/// An image of one layer.
+pub struct Image {
+    /// Name and tag.
+    pub name: String,
+    /// What is in it.
+    pub content: Vec<Content>,
+    /// The program that containers run if they name none.
+    pub entrypoint: Option<String>,
+    /// User and group, by number.
+    pub user: Option<&'static str>,
 }
 
 impl Image {
-    fn of(name: &str, content: Content) -> Self {
+    /// An image with one piece of content, run as root and without an entrypoint.
+    pub fn of(name: &str, content: Content) -> Self {
         Self { name: name.to_owned(), content: vec![content], entrypoint: None, user: None }
     }
 
+    /// Name of the archive, without `.tar`.
+    pub fn file(&self) -> String {
+        self.name.replace(['/', ':'], "_")
+    }
+
     /// Writes the archive: a manifest, a configuration and the layer.
-    fn write(&self, folder: &Path) -> Result<()> {
-        let file = self.name.replace(['/', ':'], "_");
+    ///
+    /// # Errors
+    /// When something cannot be read or written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let file = self.file();
         let layer = folder.join(format!("{file}.layer"));
         let digest = self.write_layer(&layer).with_context(|| format!("making the image {}", self.name))?;
         let mut settings = json!({"Env": [PATH]});
@@ -217,7 +232,7 @@ fn append<W: Write>(archive: &mut tar::Builder<W>, path: &str, size: u64, conten
 }
 
 /// As container images have it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
+use super::debian;
 use super::images::Images;
 use super::support::is_installed;
 use crate::binaries::Cache;
@@ -57,7 +58,7 @@ ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELE
 const KUBELET_DEFAULTS: &str = "KUBELET_EXTRA_ARGS=--eviction-hard=memory.available<100Mi,nodefs.available<200Mi,imagefs.available<200Mi \
      --image-gc-high-threshold=100 --image-gc-low-threshold=99\n";
 /// What has nothing to do on a machine that shares its kernel.
-const MASKED: [&str; 24] = [
+pub(crate) const MASKED: [&str; 24] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "e2scrub_all.timer",
@@ -89,6 +90,8 @@ pub(crate) struct Layers {
     pub(crate) agent: PathBuf,
     pub(crate) node: PathBuf,
     pub(crate) system: PathBuf,
+    /// Above `system`, in place of the others, on servers that have nothing but the distribution.
+    pub(crate) debian: PathBuf,
     pub(crate) images: Images,
 }
 
@@ -98,12 +101,18 @@ impl Layers {
         let system = system(cache).await?;
         let programs = NodePrograms::get(cache).await?;
         let images = Images::get(cache, &programs, &system).await?;
-        Ok(Self { agent: agent(cache).await?, node: node(cache, &programs, &images).await?, system, images })
+        let debian = debian::layer(cache, &system).await?;
+        Ok(Self { agent: agent(cache).await?, node: node(cache, &programs, &images).await?, system, debian, images })
     }
 
     /// As `lowerdir` of an overlay.
     pub(crate) fn lower(&self) -> String {
         [&self.agent, &self.node, &self.system].map(|layer| layer.display().to_string()).join(":")
+    }
+
+    /// The same for a server that has nothing but the distribution.
+    pub(crate) fn lower_of_debian(&self) -> String {
+        [&self.debian, &self.system].map(|layer| layer.display().to_string()).join(":")
     }
 }
 

@@ -5,7 +5,8 @@
 //! What is made once (distribution, programs, images) is kept in the cache; a server has a folder of its own above it.
 
 mod cgroups;
-mod images;
+mod debian;
+pub(crate) mod images;
 mod layers;
 mod programs;
 mod rack;
@@ -13,7 +14,7 @@ mod server;
 mod support;
 
 pub use layers::Unfetched;
-pub use rack::{GATEWAY, Rack};
+pub use rack::{GATEWAY, Login, Rack};
 pub use server::{AgentSetup, Server};
 
 use std::path::PathBuf;
@@ -59,6 +60,16 @@ pub fn racks() -> Result<PathBuf> {
 /// # Errors
 /// When something cannot be fetched or built; the error says what.
 pub async fn build(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
-    layers::Layers::get(&Cache::new(Progress::new(progress))?).await?;
-    Ok(())
+    host_files(progress).await.map(drop)
+}
+
+/// A folder with everything that makes a host of a server with the distribution only, as the bundle's `hosts` has it:
+/// `bin`, `packages` and `images`. What is not in the cache yet is made, with a network.
+///
+/// # Errors
+/// When something cannot be fetched or built; the error says what.
+pub async fn host_files(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
+    let cache = Cache::new(Progress::new(progress))?;
+    let layers = layers::Layers::get(&cache).await?;
+    debian::host_files(&cache, &layers).await
 }

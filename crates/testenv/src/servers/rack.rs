@@ -10,8 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::process::Command;
 
 use super::cgroups::Hierarchies;
-use super::layers::{CONTAINERD, Layers, run};
-use super::server::Server;
+use super::layers::{CONTAINERD, Layers, run, write};
+use super::server::{Server, System};
 use super::support;
 use crate::binaries::Cache;
 use crate::folder::{is_old, write_private};
@@ -40,6 +40,15 @@ pub(crate) struct Common {
     /// containerd's data with all images; `None` while these are being made.
     pub(crate) store: Option<PathBuf>,
     _lock: File,
+}
+
+/// How to get into a server by ssh, as root.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The private key's file.
+    pub key: PathBuf,
+    /// The file with the servers' own keys.
+    pub known_hosts: PathBuf,
 }
 
 /// A LAN, and the servers on it. Its process needs a network of its own (`scripts/in-own-namespace`); with that go the
@@ -90,7 +99,45 @@ impl Rack {
     /// # Errors
     /// When its folder cannot be made.
     pub fn server(&self, name: &str, number: u8) -> Result<Server> {
-        Server::new(self.common.clone(), name, number)
+        Server::new(self.common.clone(), name, number, System::Node)
+    }
+
+    /// A new server as it comes out of the box, switched off: Debian with sshd, which takes the rack's key for root, and
+    /// python3. Numbers are as in [`Rack::server`].
+    ///
+    /// # Errors
+    /// When its folder or the key cannot be made.
+    pub fn debian(&self, name: &str, number: u8) -> Result<Server> {
+        let login = self.login()?;
+        let server = Server::new(self.common.clone(), name, number, System::Debian)?;
+        let public = fs::read_to_string(login.key.with_extension("pub")).context("cannot read the rack's key")?;
+        write(&server.folder().join("upper"), "root/.ssh/authorized_keys", &public)?;
+        Ok(server)
+    }
+
+    /// How to get into servers of [`Rack::debian`].
+    ///
+    /// # Errors
+    /// When the key cannot be made.
+    pub fn login(&self) -> Result<Login> {
+        let folder = &self.common.folder;
+        let login = Login { key: folder.join("key"), known_hosts: folder.join("known_hosts") };
+        if !login.known_hosts.is_file() {
+            let output = std::process::Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", &self.common.name, "-f"])
+                .arg(&login.key)
+                .output()
+                .context("cannot start ssh-keygen (package openssh-client)")?;
+            if !output.status.success() {
+                bail!("ssh-keygen failed: {}", String::from_utf8_lossy(&output.stderr));
+            }
+            // The servers have it from their common layer.
+            let host_key = self.common.layers.system.join("etc/ssh/ssh_host_ed25519_key.pub");
+            let host_key = fs::read_to_string(&host_key).context("cannot read the servers' host key")?;
+            let [a, b, c, _] = GATEWAY.octets();
+            write_private(&login.known_hosts, format!("{a}.{b}.{c}.* {host_key}").as_bytes())?;
+        }
+        Ok(login)
     }
 
     /// Removes what is left of the servers, which must be off or removed.
@@ -124,7 +171,7 @@ impl Common {
 
 /// Reads all images into the data folder of a containerd, on a server that is there for that only.
 async fn import(common: Arc<Common>, folder: PathBuf) -> Result<()> {
-    let server = Server::new(common.clone(), "import", 250)?;
+    let server = Server::new(common.clone(), "import", 250, System::Node)?;
     let images = server.folder().join("upper/images");
     fs::create_dir_all(&images)?;
     let mut names = Vec::new();

@@ -14,11 +14,20 @@ use super::layers::{CONTAINERD, enable, run, write};
 use super::rack::{Common, GATEWAY, PREFIX, plug, unplug};
 use crate::process::Process;
 
-/// How long a server may take until containerd runs; less than a second on an idle machine.
+/// How long a server may take until containerd, or sshd, runs; less than a second on an idle machine.
 const BOOT: Duration = Duration::from_secs(60);
 /// Folders of a server that are no overlay, below `/var`.
 const PLAIN: [&str; 4] = ["lib/containerd", "lib/kubelet", "lib/etcd", "log"];
 const AGENT: &str = "byoh-hostagent.service";
+
+/// What is on a server from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    /// All that a node needs, and BYOH's agent.
+    Node,
+    /// The distribution, with sshd and python3.
+    Debian,
+}
 
 /// How BYOH's agent is set up on a server.
 #[derive(Clone, Debug)]
@@ -38,6 +47,7 @@ pub struct Server {
     common: Arc<Common>,
     name: String,
     number: u8,
+    system: System,
     folder: PathBuf,
     power: Mutex<Option<Running>>,
 }
@@ -49,7 +59,7 @@ struct Running {
 }
 
 impl Server {
-    pub(crate) fn new(common: Arc<Common>, name: &str, number: u8) -> Result<Self> {
+    pub(crate) fn new(common: Arc<Common>, name: &str, number: u8, system: System) -> Result<Self> {
         let folder = common.folder.join(name);
         fs::create_dir(&folder).with_context(|| format!("cannot make server {name}"))?;
         for part in ["upper", "work", "root"] {
@@ -58,7 +68,7 @@ impl Server {
         for part in PLAIN {
             fs::create_dir_all(folder.join("data").join(part))?;
         }
-        Ok(Self { common, name: name.to_owned(), number, folder, power: Mutex::new(None) })
+        Ok(Self { common, name: name.to_owned(), number, system, folder, power: Mutex::new(None) })
     }
 
     /// Its host name.
@@ -107,7 +117,7 @@ impl Server {
         enable(&self.folder.join("upper"), AGENT)
     }
 
-    /// Switches it on and waits until containerd runs.
+    /// Switches it on and waits until containerd runs, or sshd where there is no containerd yet.
     ///
     /// # Errors
     /// When it is on already, or does not come up.
@@ -124,7 +134,7 @@ impl Server {
             format!("ADDRESS={}/{PREFIX}", self.address()),
             format!("GATEWAY={GATEWAY}"),
             format!("FOLDER={}", self.folder.display()),
-            format!("LAYERS={}", self.common.layers.lower()),
+            format!("LAYERS={}", self.lower()),
             format!("HIERARCHIES={}", self.common.hierarchies.names()),
             format!("CGROUPS={}", groups.join(" ")),
             format!("INIT={}", self.common.folder.join("init.sh").display()),
@@ -141,12 +151,23 @@ impl Server {
         Ok(())
     }
 
+    fn lower(&self) -> String {
+        match self.system {
+            System::Node => self.common.layers.lower(),
+            System::Debian => self.common.layers.lower_of_debian(),
+        }
+    }
+
     async fn boot(&self, arguments: &[String], log: &Path) -> Result<Running> {
         let process = Process::start(&format!("server {}", self.name), Path::new("/usr/bin/env"), arguments, log)?;
         process.wait_ready(BOOT, || async { first_of(&process).is_some() }).await?;
         let first = first_of(&process).context("its first process is gone")?;
         plug(self.number, first).await?;
-        let active = ["systemctl", "is-active", "--quiet", "containerd"];
+        let service = match self.system {
+            System::Node => "containerd",
+            System::Debian => "ssh",
+        };
+        let active = ["systemctl", "is-active", "--quiet", service];
         process
             .wait_ready(BOOT, || async { enter(first, &active).output().await.is_ok_and(|out| out.status.success()) })
             .await?;
@@ -210,7 +231,7 @@ impl Server {
     /// Gives a new server the images. They share their blocks with all others: databases are copied, all else is linked.
     async fn fill_containerd(&self) -> Result<()> {
         let own = self.folder.join("data").join(CONTAINERD.trim_start_matches("var/"));
-        let Some(store) = &self.common.store else { return Ok(()) };
+        let Some(store) = self.common.store.as_ref().filter(|_| self.system == System::Node) else { return Ok(()) };
         if fs::read_dir(&own)?.next().is_some() {
             return Ok(());
         }

@@ -1,0 +1,145 @@
+//! A bundle is whole, names only images that it has, and a bare Kubernetes takes its manifests as they are. No pod runs
+//! here, so the operators' programs are stand-ins.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bundle::{Index, Options};
+use serde_json::Value;
+use testenv::recipes::Progress;
+use testenv::{Bed, Options as BedOptions};
+use tokio::process::Command;
+
+#[tokio::test]
+async fn a_bundle_is_whole_and_kubernetes_takes_its_manifests() {
+    let folder = Folder::new("whole");
+    let index = make(&folder.0).await;
+    let bundle = folder.0.join("bundle");
+
+    images_are_those_of_the_manifests(&bundle, &index);
+    for manifest in manifests(&bundle) {
+        let text = fs::read_to_string(&manifest).unwrap();
+        assert!(!text.contains("${"), "{} has a variable that nobody replaced", manifest.display());
+    }
+    kubernetes_takes(&bundle).await;
+
+    assert_eq!(bundle::check(&bundle).unwrap(), index.files.len() + index.images.len());
+    a_changed_byte_is_noticed(&bundle, &index);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_bundle_is_left_alone() {
+    let folder = Folder::new("foreign");
+    fs::write(folder.0.join("letters.txt"), "dear").unwrap();
+    let error = bundle::make(&folder.0, &Options::default(), Progress::new(|_| ())).await.err().unwrap();
+    assert!(error.to_string().ends_with("is there and is no bundle: name another folder, or remove it"), "{error}");
+    assert_eq!(fs::read_to_string(folder.0.join("letters.txt")).unwrap(), "dear");
+    let error = bundle::check(&folder.0).unwrap_err();
+    assert!(error.to_string().contains("is no complete bundle"), "{error}");
+}
+
+/// Removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("o2ims-bundle-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn make(folder: &Path) -> Index {
+    let operators = folder.join("operators");
+    fs::create_dir(&operators).unwrap();
+    for name in ["o2ims-operator", "focom-operator"] {
+        fs::write(operators.join(name), format!("a stand-in for {name}")).unwrap();
+    }
+    let options = Options { operators: Some(operators), without_hosts: true };
+    bundle::make(&folder.join("bundle"), &options, Progress::new(|line| eprintln!("{line}"))).await.unwrap()
+}
+
+/// In the order in which they are applied.
+fn manifests(bundle: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(bundle.join("manifests")).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn images_are_those_of_the_manifests(bundle: &Path, index: &Index) {
+    let mut named = BTreeSet::new();
+    // The other manifests are for workload clusters, whose images hosts/ has.
+    let numbered = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(char::is_numeric);
+    for manifest in manifests(bundle).into_iter().filter(numbered) {
+        let text = fs::read_to_string(manifest).unwrap();
+        // CRDs are left out: they have no pods, and take long to read.
+        let documents = text.split("\n---\n").filter(|text| text.contains("\nkind: Deployment\n"));
+        for document in documents {
+            let deployment: Value = serde_saphyr::from_str(document).unwrap();
+            for container in deployment["spec"]["template"]["spec"]["containers"].as_array().unwrap() {
+                named.insert(container["image"].as_str().unwrap().to_owned());
+                assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+            }
+        }
+    }
+    let has: BTreeSet<_> = index.images.iter().map(|image| image.name.clone()).collect();
+    assert_eq!(named, has);
+    assert_eq!(has.len(), 9, "cert-manager's 3, Cluster API's 3, BYOH, and 2 operators: {has:?}");
+}
+
+async fn kubernetes_takes(bundle: &Path) {
+    let options = BedOptions { cluster_api: false, byoh: false, ..BedOptions::default() };
+    let bed = Bed::start(options, |_| ()).await.unwrap();
+    let kubeconfig = bed.dir().join("admin.kubeconfig");
+    bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig).unwrap();
+    let kubectl = async |arguments: &[&str]| {
+        let mut command = Command::new(bed.kubectl());
+        let output = command.arg("--kubeconfig").arg(&kubeconfig).args(arguments).output().await.unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        // Pod security warns of a Deployment whose pods its namespace would refuse.
+        assert!(output.status.success() && errors.is_empty(), "kubectl {}: {errors}", arguments.join(" "));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for manifest in manifests(bundle) {
+        let manifest = manifest.to_str().unwrap();
+        let applied = kubectl(&["apply", "--server-side", "--validate=strict", "--filename", manifest]).await;
+        assert!(applied.contains("serverside-applied"), "{manifest}: {applied}");
+        let exempted = "jsonpath={.webhooks[?(@.name=='vbyohost.kb.io')].matchConditions[*].name}";
+        if manifest.ends_with("50-byoh.yaml") {
+            let configuration = "validatingwebhookconfigurations/byoh-validating-webhook-configuration";
+            assert_eq!(kubectl(&["get", configuration, "--output", exempted]).await, "not-the-o2ims-operator");
+        }
+        // Nobody answers: no pod runs here.
+        kubectl(&["delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", "--all"]).await;
+    }
+    let deployments = kubectl(&["get", "deployments", "--all-namespaces", "--output", "name"]).await;
+    assert_eq!(deployments.lines().count(), 9, "{deployments}");
+    bed.stop().await.unwrap();
+}
+
+fn a_changed_byte_is_noticed(bundle: &Path, index: &Index) {
+    let file = &index.images[0].content.file;
+    let path = bundle.join(file);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::remove_file(bundle.join("manifests/cni.yaml")).unwrap();
+    fs::write(bundle.join("manifests/80-extra.yaml"), "").unwrap();
+    let error = bundle::check(bundle).unwrap_err().to_string();
+    for problem in [
+        format!("{file} was changed: its SHA-256 is not that of bundle.json"),
+        "manifests/cni.yaml is missing".to_owned(),
+        "manifests/80-extra.yaml is not part of the bundle".to_owned(),
+    ] {
+        assert!(error.contains(&problem), "{problem:?} is not in {error:?}");
+    }
+}

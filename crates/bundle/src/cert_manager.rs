@@ -1,0 +1,120 @@
+//! cert-manager: its own packages with `main` functions of ours, as its programs are in modules that no registry has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use testenv::recipes::{Built, Cache, Module, Recipe};
+use testenv::tools::{Tool, tool};
+use tokio::process::Command;
+
+use crate::images::{Program, REGISTRY};
+use crate::render::run;
+
+const SOURCES: &str = "github.com/cert-manager/cert-manager";
+const VERSION: &str = "v1.19.1";
+pub(crate) const NAMESPACE: &str = "cert-manager";
+
+static MODULE: Module = testenv::module!("cert-manager", "controller/main.go", "webhook/main.go", "cainjector/main.go");
+
+pub(crate) const CONTROLLER: &str = "cert-manager-controller";
+pub(crate) const WEBHOOK: &str = "cert-manager-webhook";
+pub(crate) const CAINJECTOR: &str = "cert-manager-cainjector";
+
+const PROGRAMS: [Recipe; 3] =
+    [recipe(CONTROLLER, "./controller", 100), recipe(WEBHOOK, "./webhook", 20), recipe(CAINJECTOR, "./cainjector", 10)];
+
+const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Recipe {
+    Recipe {
+        name,
+        version: VERSION,
+        module: &MODULE,
+        package,
+        stamps: "-X github.com/cert-manager/cert-manager/pkg/util.AppVersion=v1.19.1",
+        manifests: None,
+        seconds,
+        in_assets_folder: false,
+    }
+}
+
+pub(crate) async fn programs(cache: &Cache) -> Result<Vec<(&'static str, Built)>> {
+    let mut programs = Vec::new();
+    for recipe in &PROGRAMS {
+        programs.push((recipe.name, cache.program(recipe).await?));
+    }
+    Ok(programs)
+}
+
+/// The folder of cert-manager's own sources.
+pub(crate) async fn sources(cache: &Cache) -> Result<PathBuf> {
+    cache.sources(&MODULE, SOURCES).await
+}
+
+/// The chart of the same version, rendered: CRDs, rights, three Deployments, webhooks.
+pub(crate) async fn render(cache: &Cache, programs: &[Program]) -> Result<String> {
+    let values = values(programs)?.to_string();
+    let folder = cache
+        .folder("bundle-cert-manager", &[VERSION, &values, "1"], 5, async |folder| {
+            let chart = folder.join("chart");
+            let from = sources(cache).await?.join("deploy/charts/cert-manager");
+            copy(&from, &chart)?;
+            let template = fs::read_to_string(chart.join("Chart.template.yaml"))?;
+            let about = template.replace("v0.0.0", VERSION).replace("{{IS_PRERELEASE}}", "false");
+            fs::write(chart.join("Chart.yaml"), about)?;
+            fs::write(folder.join("values.json"), &values)?;
+            let mut helm = Command::new(tool(Tool::Helm, |line| eprintln!("{line}")).await?);
+            helm.args(["template", "cert-manager", "chart", "--namespace", NAMESPACE, "--kube-version", "1.33.0"]);
+            helm.args(["--values", "values.json"]).current_dir(&folder);
+            // Neither the user's settings nor a cluster.
+            helm.env("HELM_CONFIG_HOME", &folder).env("HELM_CACHE_HOME", &folder).env("HELM_DATA_HOME", &folder);
+            let text = run(&mut helm).await.context("rendering the chart of cert-manager")?;
+            fs::remove_dir_all(chart)?;
+            Ok(fs::write(folder.join("rendered.yaml"), text)?)
+        })
+        .await?;
+    Ok(fs::read_to_string(folder.join("rendered.yaml"))?)
+}
+
+fn values(programs: &[Program]) -> Result<Value> {
+    let image = |name: &str| -> Result<Value> {
+        let program = programs.iter().find(|program| program.name == name).context("cert-manager was not built")?;
+        Ok(json!({"repository": format!("{REGISTRY}/{name}"), "tag": program.tag}))
+    };
+    Ok(json!({
+        "crds": {"enabled": true},
+        "global": {"leaderElection": {"namespace": NAMESPACE}},
+        "image": image(CONTROLLER)?,
+        "webhook": {
+            "image": image(WEBHOOK)?,
+            // It is there within a second or two.
+            "readinessProbe": {"initialDelaySeconds": 1, "periodSeconds": 2},
+            "resources": resources(),
+        },
+        "cainjector": {"image": image(CAINJECTOR)?, "resources": resources()},
+        "resources": resources(),
+        // ACME is not linked in.
+        "acmesolver": {"image": null},
+        "maxConcurrentChallenges": 0,
+        "startupapicheck": {"enabled": false},
+    }))
+}
+
+fn resources() -> Value {
+    json!({"requests": {"cpu": "10m", "memory": "32Mi"}})
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            // Written anew: the module cache is read-only.
+            fs::write(to, fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
+}

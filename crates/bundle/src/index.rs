@@ -1,0 +1,162 @@
+//! `bundle.json`: what is in a bundle, with sums.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::images::Program;
+
+pub(crate) const FILE: &str = "bundle.json";
+
+/// What a bundle has.
+#[derive(Serialize, Deserialize)]
+pub struct Index {
+    /// Of the programs, by name.
+    pub versions: BTreeMap<String, String>,
+    /// Processors that it is for, as images have it.
+    pub architecture: String,
+    /// Archives of images.
+    pub images: Vec<Image>,
+    /// All other files.
+    pub files: Vec<Content>,
+}
+
+/// An image, and its archive.
+#[derive(Serialize, Deserialize)]
+pub struct Image {
+    /// As manifests name it.
+    pub name: String,
+    /// The archive.
+    #[serde(flatten)]
+    pub content: Content,
+}
+
+/// A file.
+#[derive(Serialize, Deserialize)]
+pub struct Content {
+    /// Path in the bundle.
+    pub file: String,
+    /// In bytes.
+    pub size: u64,
+    /// In hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Of a folder with everything but the index.
+pub(crate) fn of(bundle: &Path, programs: &[Program]) -> Result<Index> {
+    let mut versions: BTreeMap<_, _> =
+        programs.iter().map(|program| (program.name.clone(), program.version.clone())).collect();
+    versions.insert("bundle".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let mut images = Vec::new();
+    let mut contents = Vec::new();
+    for file in files(bundle)? {
+        let content = Content::of(bundle, file)?;
+        match programs.iter().find(|program| content.file == format!("images/{}", program.file())) {
+            Some(program) => images.push(Image { name: program.image(), content }),
+            None => contents.push(content),
+        }
+    }
+    Ok(Index { versions, architecture: testenv::recipes::architecture().to_owned(), images, files: contents })
+}
+
+impl Index {
+    pub(crate) fn write(&self, bundle: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        fs::write(bundle.join(FILE), text).with_context(|| format!("cannot write {FILE}"))
+    }
+
+    /// What there is, and how to go on, for people.
+    pub fn summary(&self, bundle: &Path) -> String {
+        let all = || self.files.iter().chain(self.images.iter().map(|image| &image.content));
+        let mut lines = vec![format!("{}:", bundle.display())];
+        for (folder, what) in [
+            ("manifests/", "manifests, for kubectl apply"),
+            ("images/", "images for the nodes of the management cluster"),
+            ("hosts/", "what hosts of workload clusters need"),
+        ] {
+            let size: u64 = all().filter(|content| content.file.starts_with(folder)).map(|content| content.size).sum();
+            lines.push(match size.div_ceil(1 << 20) {
+                0 => format!("  {folder:<11} left out"),
+                size => format!("  {folder:<11} {size:>5} MiB  {what}"),
+            });
+        }
+        lines.push(format!(
+            "  {FILE:<11}            versions and sums, for ./mgmt.sh bundle --check {}",
+            bundle.display()
+        ));
+        lines.push(format!("next: ./mgmt.sh up --kubeconfig FILE --bundle {}", bundle.display()));
+        lines.join("\n") + "\n"
+    }
+}
+
+impl Content {
+    fn of(bundle: &Path, file: String) -> Result<Self> {
+        let path = bundle.join(&file);
+        let read = || {
+            let mut hash = Sha256::new();
+            let size = io::copy(&mut File::open(&path)?, &mut hash)?;
+            io::Result::Ok((size, format!("{:x}", hash.finalize())))
+        };
+        let (size, sha256) = read().with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self { file, size, sha256 })
+    }
+}
+
+/// Compares a bundle with its index, and returns the number of files.
+///
+/// # Errors
+/// When a file was changed, is missing or does not belong there; all are named.
+pub fn check(bundle: &Path) -> Result<usize> {
+    let path = bundle.join(FILE);
+    let text = fs::read(&path)
+        .with_context(|| format!("{} is no complete bundle: {FILE} cannot be read", bundle.display()))?;
+    let index: Index = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let mut wanted: BTreeMap<_, _> = index
+        .files
+        .into_iter()
+        .chain(index.images.into_iter().map(|image| image.content))
+        .map(|content| (content.file.clone(), content))
+        .collect();
+    let number = wanted.len();
+    let mut problems = Vec::new();
+    for file in files(bundle)?.into_iter().filter(|file| file != FILE) {
+        let Some(wanted) = wanted.remove(&file) else {
+            problems.push(format!("{file} is not part of the bundle"));
+            continue;
+        };
+        let is = Content::of(bundle, file)?;
+        if is.size != wanted.size {
+            problems.push(format!("{} has {} bytes instead of {}", is.file, is.size, wanted.size));
+        } else if is.sha256 != wanted.sha256 {
+            problems.push(format!("{} was changed: its SHA-256 is not that of {FILE}", is.file));
+        }
+    }
+    problems.extend(wanted.into_keys().map(|file| format!("{file} is missing")));
+    if !problems.is_empty() {
+        bail!("{} is damaged; copy it again, or make it anew:\n  {}", bundle.display(), problems.join("\n  "));
+    }
+    Ok(number)
+}
+
+/// Paths of all files, sorted.
+fn files(bundle: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut folders = vec![bundle.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(bundle)?.to_str().context("a file's name is not UTF-8")?.to_owned());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}

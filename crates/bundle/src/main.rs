@@ -1,0 +1,54 @@
+//! `./mgmt.sh bundle`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bundle::Options;
+use clap::Parser;
+use testenv::recipes::Progress;
+
+#[derive(Parser)]
+#[command(version, about = "Everything that a management cluster and its hosts need, as files")]
+struct Arguments {
+    /// The bundle's folder; an older bundle there is replaced.
+    #[arg(required_unless_present = "prepare")]
+    folder: Option<PathBuf>,
+    /// Make nothing; compare the files with the sums in bundle.json.
+    #[arg(long, conflicts_with_all = ["operators", "without_hosts"])]
+    check: bool,
+    /// A folder with o2ims-operator and focom-operator as static programs; without it scripts/build-release makes them.
+    #[arg(long, value_name = "FOLDER")]
+    operators: Option<PathBuf>,
+    /// Leave hosts/ out, for servers that come with containerd, kubelet, kubeadm and BYOH's agent.
+    #[arg(long)]
+    without_hosts: bool,
+    /// Make no bundle; build what needs a network for the tests of it.
+    #[arg(long, conflicts_with_all = ["folder", "check", "operators", "without_hosts"])]
+    prepare: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let progress = Progress::new(|line| eprintln!("{line}"));
+    let Some(folder) = arguments.folder else { return bundle::prepare(progress).await };
+    if arguments.check {
+        let number = bundle::check(&folder)?;
+        println!("{}: all {number} files are as they were made", folder.display());
+        return Ok(());
+    }
+    let options = Options { operators: arguments.operators, without_hosts: arguments.without_hosts };
+    let index = bundle::make(&folder, &options, progress).await?;
+    print!("{}", index.summary(&folder));
+    Ok(())
+}

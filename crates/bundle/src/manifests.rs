@@ -1,0 +1,192 @@
+//! The manifests: each project's own, rendered from its sources, with images of the bundle and pods that the pod security
+//! level `restricted` admits.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use testenv::recipes::Cache;
+
+use crate::images::Program;
+use crate::render::{Document, defaults, kustomize, read, write as write_documents};
+use crate::{cert_manager, operators, repository};
+
+const LEVEL: &str = "restricted";
+/// Files of this repository that go into the bundle as they are.
+const COPIED: [(&str, &str); 2] = [
+    ("crates/sandbox/manifests/pod-network.yaml", "cni.yaml"),
+    ("examples/cluster-template.yaml", "cluster-template.yaml"),
+];
+
+pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) -> Result<()> {
+    let to = bundle.join("manifests");
+    fs::create_dir(&to)?;
+    let program =
+        |name: &str| programs.iter().find(|program| program.name == name).with_context(|| format!("no program {name}"));
+
+    let mut documents = read(&cert_manager::render(cache, programs).await?)?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": cert_manager::NAMESPACE}});
+    documents.insert(0, Document::new(namespace)?);
+    finish(&to.join("10-cert-manager.yaml"), documents, None)?;
+
+    for (name, file) in [
+        ("capi-core", "20-cluster-api.yaml"),
+        ("capi-kubeadm-bootstrap", "30-kubeadm-bootstrap.yaml"),
+        ("capi-kubeadm-control-plane", "40-kubeadm-control-plane.yaml"),
+    ] {
+        let program = program(name)?;
+        finish(&to.join(file), provider(cache, program).await?, Some(program))?;
+    }
+
+    let byoh = program("byoh-manager")?;
+    let mut documents = provider(cache, byoh).await?;
+    adapt_byoh(&mut documents)?;
+    finish(&to.join("50-byoh.yaml"), documents, Some(byoh))?;
+
+    let overlays = ["o-cloud", "smo"];
+    let files = ["60-o2ims-operator.yaml", "70-focom-operator.yaml"];
+    for ((name, overlay), file) in operators::OPERATORS.into_iter().zip(overlays).zip(files) {
+        let text = kustomize(cache, &repository().join("deploy/overlays").join(overlay)).await?;
+        finish(&to.join(file), read(&text)?, Some(program(name)?))?;
+    }
+    for (from, name) in COPIED {
+        fs::copy(repository().join(from), to.join(name)).with_context(|| format!("cannot copy {from}"))?;
+    }
+    Ok(())
+}
+
+/// A provider's manifests as they are released; the text is kept, so that a second bundle needs no sources.
+async fn provider(cache: &Cache, program: &Program) -> Result<Vec<Document>> {
+    let config = program.config.as_ref().with_context(|| format!("{} has no manifests", program.name))?;
+    let folder = cache
+        .folder(&format!("bundle-manifests-{}", program.name), &[&program.tag, "1"], 1, async |folder| {
+            let text = kustomize(cache, &config.join("default")).await?;
+            let text = defaults(&text).with_context(|| format!("the manifests of {}", program.name))?;
+            Ok(fs::write(folder.join("rendered.yaml"), text)?)
+        })
+        .await?;
+    read(&fs::read_to_string(folder.join("rendered.yaml"))?)
+}
+
+/// BYOH without the proxy in front of its metrics, whose image is gone from its registry: they are served on localhost only,
+/// so what belongs to the proxy goes too. And with the exemption that our operator needs to claim hosts.
+fn adapt_byoh(documents: &mut Vec<Document>) -> Result<()> {
+    documents.retain(|document| {
+        let name = document.name();
+        !["-metrics-service", "-proxy-role", "-proxy-rolebinding", "-metrics-reader"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    });
+    let path = repository().join("deploy/byoh/webhook-exemption.yaml");
+    let exemption = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let exemption: Value = serde_saphyr::from_str(&exemption)?;
+    let mut exempted = false;
+    for document in documents.iter_mut() {
+        if document.is("Deployment") {
+            document.edit(|deployment| {
+                let containers = containers(deployment)?;
+                containers.retain(|container| container["name"] != "kube-rbac-proxy");
+                for container in containers {
+                    // 30 MiB, as v0.5.0 has it, is less than its caches take.
+                    container["resources"] =
+                        json!({"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}});
+                    // Its /readyz answers before its webhook does, so that a rollout would be over too early. Afterwards
+                    // the port is left alone: each probe of it is a line in the log.
+                    let probes = json!({
+                        "startupProbe": {"tcpSocket": {"port": 9443}, "periodSeconds": 1, "failureThreshold": 120},
+                        "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8081}},
+                    });
+                    complete(container, &probes);
+                }
+                Ok(())
+            })?;
+        }
+        if document.field("/kind") == &exemption["kind"]
+            && document.field("/metadata/name") == &exemption["metadata"]["name"]
+        {
+            document.edit(|object| {
+                exempted = exempt(object, &exemption);
+                Ok(())
+            })?;
+        }
+    }
+    if !exempted {
+        bail!("BYOH has no webhook as {} names it", path.display());
+    }
+    Ok(())
+}
+
+/// Gives webhooks the conditions of those of the same name; says whether there was one for each.
+fn exempt(configuration: &mut Value, exemption: &Value) -> bool {
+    let Some(webhooks) = configuration["webhooks"].as_array_mut() else { return false };
+    exemption["webhooks"].as_array().is_some_and(|wanted| {
+        wanted.iter().all(|wanted| match webhooks.iter_mut().find(|webhook| webhook["name"] == wanted["name"]) {
+            Some(webhook) => {
+                webhook["matchConditions"] = wanted["matchConditions"].clone();
+                true
+            }
+            None => false,
+        })
+    })
+}
+
+/// Names the image, secures pods and namespaces, and writes the file. Without `program`, images are named already.
+fn finish(path: &Path, mut documents: Vec<Document>, program: Option<&Program>) -> Result<()> {
+    let mut deployments = 0;
+    for document in &mut documents {
+        if document.is("Namespace") {
+            document.edit(|namespace| {
+                for mode in ["enforce", "warn"] {
+                    let label = format!("pod-security.kubernetes.io/{mode}");
+                    namespace["metadata"]["labels"][label] = LEVEL.into();
+                }
+                Ok(())
+            })?;
+        }
+        if document.is("Deployment") {
+            deployments += 1;
+            document.edit(|deployment| {
+                secure(deployment)?;
+                for container in containers(deployment)? {
+                    container["imagePullPolicy"] = "IfNotPresent".into();
+                    if let Some(program) = program {
+                        container["image"] = program.image().into();
+                    }
+                }
+                Ok(())
+            })?;
+        }
+    }
+    if deployments == 0 {
+        bail!("{} would have no Deployment", path.display());
+    }
+    write_documents(path, &documents)
+}
+
+fn containers(deployment: &mut Value) -> Result<&mut Vec<Value>> {
+    let containers = &mut deployment["spec"]["template"]["spec"]["containers"];
+    containers.as_array_mut().context("a Deployment has no containers")
+}
+
+/// What `restricted` asks for, where a project does not set it itself.
+fn secure(deployment: &mut Value) -> Result<()> {
+    let pod = &mut deployment["spec"]["template"]["spec"]["securityContext"];
+    complete(pod, &json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
+    for container in containers(deployment)? {
+        let wanted = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+        complete(&mut container["securityContext"], &wanted);
+    }
+    Ok(())
+}
+
+/// Adds the fields that are not there.
+fn complete(object: &mut Value, wanted: &Value) {
+    if object.is_null() {
+        *object = json!({});
+    }
+    let (Some(object), Some(wanted)) = (object.as_object_mut(), wanted.as_object()) else { return };
+    for (name, value) in wanted {
+        object.entry(name).or_insert_with(|| value.clone());
+    }
+}

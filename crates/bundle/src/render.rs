@@ -1,0 +1,139 @@
+//! Manifests as text: documents that are looked at, and changed where they have to be. What is not changed stays as its
+//! project writes it, order and comments included.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use testenv::recipes::{self, Cache};
+use tokio::process::Command;
+
+/// One YAML document.
+pub(crate) struct Document {
+    text: String,
+    /// `None` for a CustomResourceDefinition: these are long, and taken as they are.
+    object: Option<Value>,
+}
+
+impl Document {
+    pub(crate) fn new(object: Value) -> Result<Self> {
+        Ok(Self { text: serde_saphyr::to_string(&object)?, object: Some(object) })
+    }
+
+    /// A field of the object; null for a CustomResourceDefinition.
+    pub(crate) fn field(&self, pointer: &str) -> &Value {
+        self.object.as_ref().and_then(|object| object.pointer(pointer)).unwrap_or(&Value::Null)
+    }
+
+    pub(crate) fn is(&self, kind: &str) -> bool {
+        self.field("/kind") == kind
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.field("/metadata/name").as_str().unwrap_or_default()
+    }
+
+    /// Changes the object.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<()> {
+        if let Some(object) = &mut self.object {
+            change(object)?;
+            self.text = serde_saphyr::to_string(object)?;
+        }
+        Ok(())
+    }
+}
+
+/// The documents of a file, without empty ones.
+pub(crate) fn read(text: &str) -> Result<Vec<Document>> {
+    let mut documents = Vec::new();
+    let mut rest = String::new();
+    for line in text.lines().chain(["---"]) {
+        if line.trim_end() != "---" {
+            rest.push_str(line);
+            rest.push('\n');
+            continue;
+        }
+        let text = std::mem::take(&mut rest);
+        if text.lines().all(|line| line.trim().is_empty() || line.starts_with('#')) {
+            continue;
+        }
+        let long = text.lines().any(|line| line == "kind: CustomResourceDefinition");
+        let object = if long { None } else { Some(serde_saphyr::from_str(&text).context("not valid YAML")?) };
+        documents.push(Document { text, object });
+    }
+    Ok(documents)
+}
+
+/// Writes documents into one file.
+pub(crate) fn write(path: &Path, documents: &[Document]) -> Result<()> {
+    let texts: Vec<_> = documents.iter().map(|document| document.text.as_str()).collect();
+    fs::write(path, texts.join("---\n")).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What `kubectl kustomize` makes of a folder.
+pub(crate) async fn kustomize(cache: &Cache, folder: &Path) -> Result<String> {
+    let mut kubectl = Command::new(recipes::kubectl(cache).await?.program);
+    kubectl.arg("kustomize").arg(folder);
+    run(&mut kubectl).await.with_context(|| format!("rendering {}", folder.display()))
+}
+
+/// Replaces `${VARIABLE:=default}` by the default, as `clusterctl` does where nothing else is set.
+pub(crate) fn defaults(text: &str) -> Result<String> {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (variable, after) = after.split_once('}').context("${ without }")?;
+        let Some((_, default)) = variable.split_once(":=").or_else(|| variable.split_once(":-")) else {
+            bail!("${{{variable}}} has no default")
+        };
+        result.push_str(before);
+        result.push_str(default);
+        rest = after;
+    }
+    Ok(result + rest)
+}
+
+/// Runs a program and returns what it printed; its last lines are the error.
+pub(crate) async fn run(command: &mut Command) -> Result<String> {
+    let name = command.as_std().get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("cannot start {name}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8(output.stdout)?);
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = text.lines().collect();
+    bail!("{name} failed ({}):\n{}", output.status, lines[lines.len().saturating_sub(15)..].join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let text = "a: ${A:=1}\nb: \"${B:=:8443}\"\nc: ${C:=}\n";
+        assert_eq!(defaults(text).unwrap(), "a: 1\nb: \":8443\"\nc: \n");
+        assert_eq!(defaults("a: ${A}").unwrap_err().to_string(), "${A} has no default");
+    }
+
+    #[test]
+    fn what_is_not_changed_stays_as_it_was() {
+        let text = "# why\nkind: Service\nmetadata: {name: a}\n---\n\n---\nkind: Service\nmetadata: {name: b}\n";
+        let mut documents = read(text).unwrap();
+        assert_eq!(documents.len(), 2);
+        let rename = |object: &mut Value| {
+            object["metadata"]["name"] = "c".into();
+            Ok(())
+        };
+        documents[1].edit(rename).unwrap();
+        assert_eq!(documents[0].text, "# why\nkind: Service\nmetadata: {name: a}\n");
+        assert_eq!(documents[1].name(), "c");
+    }
+}

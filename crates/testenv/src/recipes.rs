@@ -1,0 +1,55 @@
+//! How programs are built from pinned Go modules and kept, for others who need what this crate builds: the offline bundle.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+pub use crate::binaries::{Built, Cache, Module, Recipe};
+pub use crate::progress::Progress;
+pub use crate::servers::images::{Content, Image, architecture};
+use crate::{byoh, cluster_api, control_plane};
+
+/// A provider's manager.
+pub struct Manager {
+    /// Its program.
+    pub built: Built,
+    /// The folder of its sources that `kustomize` makes its manifests from.
+    pub config: PathBuf,
+}
+
+/// kubectl.
+///
+/// # Errors
+/// When it cannot be built.
+pub async fn kubectl(cache: &Cache) -> Result<Built> {
+    cache.program(control_plane::KUBECTL).await
+}
+
+/// Core, the kubeadm bootstrap provider and the kubeadm control plane provider, in this order.
+///
+/// # Errors
+/// When one cannot be built, or its sources cannot be downloaded.
+pub async fn cluster_api(cache: &Cache) -> Result<Vec<Manager>> {
+    let mut managers = Vec::new();
+    for recipe in cluster_api::PROGRAMS {
+        managers.push(manager(cache, recipe, cache.program(recipe).await?).await?);
+    }
+    Ok(managers)
+}
+
+/// BYOH: the released one, or the checkout that the environment names.
+///
+/// # Errors
+/// When it cannot be built, or its sources cannot be downloaded.
+pub async fn byoh(cache: &Cache) -> Result<Manager> {
+    let built = byoh::program(cache).await?;
+    match byoh::checkout()? {
+        Some(checkout) => Ok(Manager { built, config: checkout.path().join("config") }),
+        None => manager(cache, byoh::RECIPE, built).await,
+    }
+}
+
+async fn manager(cache: &Cache, recipe: &Recipe, built: Built) -> Result<Manager> {
+    let (module, folder) = recipe.manifests.unwrap_or((recipe.package, "config"));
+    Ok(Manager { built, config: cache.sources(recipe.module, module).await?.join(folder) })
+}

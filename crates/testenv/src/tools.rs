@@ -1,0 +1,63 @@
+//! Programs of others that check what this repository ships, as its users run them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::binaries::{Cache, Module, Recipe, module};
+use crate::progress::Progress;
+
+static HELM_MODULE: Module = module!("helm");
+static KUBECONFORM_MODULE: Module = module!("kubeconform");
+static LUA_MODULE: Module = module!("lua");
+
+/// A program that checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// Renders and packages the chart.
+    Helm,
+    /// Checks manifests against JSON schemas.
+    Kubeconform,
+    /// The Lua that Argo CD runs its health scripts with.
+    Lua,
+}
+
+impl Tool {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Helm, Self::Kubeconform, Self::Lua];
+
+    const fn recipe(self) -> Recipe {
+        match self {
+            Self::Helm => Recipe {
+                stamps: "-X helm.sh/helm/v3/internal/version.version=v3.19.0 \
+                         -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
+                         -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=33 \
+                         -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
+                         -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=33",
+                ..recipe("helm", "v3.19.0", &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
+            },
+            Self::Kubeconform => {
+                recipe("kubeconform", "v0.7.0", &KUBECONFORM_MODULE, "github.com/yannh/kubeconform/cmd/kubeconform", 10)
+            }
+            Self::Lua => recipe("glua", "v1.1.1", &LUA_MODULE, "github.com/yuin/gopher-lua/cmd/glua", 5),
+        }
+    }
+}
+
+const fn recipe(
+    name: &'static str,
+    version: &'static str,
+    module: &'static Module,
+    package: &'static str,
+    seconds: u32,
+) -> Recipe {
+    Recipe { name, version, module, package, stamps: "", manifests: None, seconds, in_assets_folder: false }
+}
+
+/// The program; built first if it never was, which needs a network. `progress` is told what is going on.
+///
+/// # Errors
+/// When it cannot be built.
+pub async fn tool(tool: Tool, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
+    Ok(Cache::new(Progress::new(progress))?.program(&tool.recipe()).await?.program)
+}

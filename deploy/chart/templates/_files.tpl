@@ -1,0 +1,65 @@
+{{/*
+The objects are those of deploy/o2ims-operator, deploy/focom-operator and crds/, which files/ links to: nothing is written twice.
+These templates take a dictionary with `root` and `operator` (o2ims or focom).
+*/}}
+
+{{/* The objects of a file as they stand there. */}}
+{{- define "o2ims.file" -}}
+{{- $path := printf "files/%s-operator/%s.yaml" .operator .file -}}
+{{- .root.Files.Get $path | required (printf "%s is missing in the chart: package it from a checkout with symbolic links" $path) -}}
+{{- end }}
+
+{{/* The objects of a file, each with the annotation that keeps it when the release is uninstalled. */}}
+{{- define "o2ims.kept" -}}
+{{- $object := fromYaml .content -}}
+{{- $metadata := $object.metadata -}}
+{{- $_ := set $metadata "annotations" (merge (dict "helm.sh/resource-policy" "keep") (default dict $metadata.annotations)) -}}
+---
+{{ toYaml $object }}
+{{- end }}
+
+{{/* The operator's Deployment, with the values in it. */}}
+{{- define "o2ims.deployment" -}}
+{{- $values := index .root.Values .operator -}}
+{{- $image := .root.Values.image -}}
+{{- $object := include "o2ims.file" (merge (dict "file" "deployment") .) | fromYaml -}}
+{{- $pod := $object.spec.template.spec -}}
+{{- $container := first $pod.containers -}}
+{{- $_ := set $object.spec "replicas" (int $values.replicas) -}}
+{{- $tag := default .root.Chart.AppVersion $image.tag -}}
+{{- $_ := set $container "image" (printf "%s/%s-operator:%s" $image.registry .operator $tag) -}}
+{{- $_ := set $container "imagePullPolicy" $image.pullPolicy -}}
+{{- $_ := set $container "resources" (mergeOverwrite $container.resources $values.resources) -}}
+{{- range $name, $value := $values.env -}}
+{{- $_ := set $container "env" (append $container.env (dict "name" $name "value" $value)) -}}
+{{- end -}}
+{{- with $values.nodeSelector -}}
+{{- $_ := set $pod "nodeSelector" . -}}
+{{- end -}}
+{{- with $values.tolerations -}}
+{{- $_ := set $pod "tolerations" (concat $pod.tolerations .) -}}
+{{- end -}}
+{{- with $image.pullSecrets -}}
+{{- $secrets := list -}}
+{{- range . }}{{ $secrets = append $secrets (dict "name" .) }}{{ end -}}
+{{- $_ := set $pod "imagePullSecrets" $secrets -}}
+{{- end -}}
+{{ toYaml $object }}
+{{- end }}
+
+{{/* All objects of an operator but its CRDs. */}}
+{{- define "o2ims.operator" -}}
+{{- if .root.Values.namespaces.create }}
+{{ include "o2ims.kept" (dict "content" (include "o2ims.file" (merge (dict "file" "namespace") .))) }}
+{{- end }}
+{{- range $file := .files }}
+---
+{{ include "o2ims.file" (merge (dict "file" $file) $) }}
+{{- end }}
+{{- if .root.Values.networkPolicies.install }}
+---
+{{ include "o2ims.file" (merge (dict "file" "network") .) }}
+{{- end }}
+---
+{{ include "o2ims.deployment" . }}
+{{- end }}
