@@ -4,6 +4,8 @@
 //! right after it is what they print: each of its lines must be among the printed ones, in this order, where `...` stands for
 //! anything and any space for any other. A comment `<!-- not run: REASON -->` before a block leaves it out.
 
+pub mod ansible;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -112,36 +114,41 @@ impl Shell {
     /// # Errors
     /// When bash cannot be started or was killed.
     pub fn attempt(&self, commands: &str) -> Result<(i32, String)> {
-        let state = self.state.display();
-        let script =
-            format!("exec 2>&1\nif [ -e '{state}' ]; then . '{state}'; fi\n{commands}\nexport -p >'{state}'\n");
-        let output = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &script])
-            .current_dir(&self.folder)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .output()
-            .context("cannot start bash")?;
+        let output = self.command(commands).output().context("cannot start bash")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok((output.status.code().context("bash was killed")?, text))
     }
 
-    /// Runs a block, unless it says why not, and compares what it prints.
+    /// Commands in this environment, to be started.
+    pub fn command(&self, commands: &str) -> Command {
+        let state = self.state.display();
+        let script =
+            format!("exec 2>&1\nif [ -e '{state}' ]; then . '{state}'; fi\n{commands}\nexport -p >'{state}'\n");
+        let mut command = Command::new("bash");
+        command
+            .args(["-euo", "pipefail", "-c", &script])
+            .current_dir(&self.folder)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a block, unless it says why not, compares what it prints, and returns that.
     ///
     /// # Errors
     /// When it fails or prints something else.
-    pub fn run_block(&self, document: &str, block: &Block) -> Result<()> {
+    pub fn run_block(&self, document: &str, block: &Block) -> Result<String> {
         let place = format!("{document}:{}", block.line);
         if let Some(reason) = &block.not_run {
             eprintln!("{place}: NOT RUN: {reason}");
-            return Ok(());
+            return Ok(String::new());
         }
         eprintln!("{place}: {}", block.commands.lines().next().unwrap_or_default());
         let text = self.run(&block.commands).with_context(|| place.clone())?;
         if let Some(missing) = first_missing(&block.output, &text) {
             bail!("{place}: the document says that this is printed:\n{missing}\nbut it was:\n{text}");
         }
-        Ok(())
+        Ok(text)
     }
 }
 

@@ -32,7 +32,7 @@ fn tutorial() -> Result<()> {
     shell.set("O2IMS_SANDBOX_STATE", folder.join("sandbox").display().to_string());
     // The sandbox makes namespaces of its own, which outlive the command that starts it.
     shell.set("O2IMS_OWN_NAMESPACE", "");
-    let run = || blocks(TUTORIAL)?.iter().try_for_each(|block| shell.run_block(TUTORIAL, block));
+    let run = || blocks(TUTORIAL)?.iter().try_for_each(|block| shell.run_block(TUTORIAL, block).map(drop));
     let result = run();
     // Also where a block has failed: nothing may stay.
     let stopped = shell.run("./mgmt.sh sandbox down");

@@ -144,6 +144,13 @@ fn finish(path: &Path, mut documents: Vec<Document>, program: Option<&Program>) 
                 Ok(())
             })?;
         }
+        if document.is("Certificate") {
+            // cert-manager's default since v1.18, of which it warns where it is not written.
+            document.edit(|certificate| {
+                complete(&mut certificate["spec"]["privateKey"], &json!({"rotationPolicy": "Always"}));
+                Ok(())
+            })?;
+        }
         if document.is("Deployment") {
             deployments += 1;
             document.edit(|deployment| {

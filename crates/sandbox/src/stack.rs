@@ -253,7 +253,15 @@ impl Stack {
         Ok(server)
     }
 
-    /// How to get into servers of [`Stack::debian`].
+    /// Has a server that is off take the key of [`Stack::login`].
+    ///
+    /// # Errors
+    /// As [`Stack::login`].
+    pub fn let_in(&self, server: &Server) -> anyhow::Result<()> {
+        self.rack.as_ref().context("the hosts of this stack are simulated")?.let_in(server)
+    }
+
+    /// How to get into servers of [`Stack::debian`] and [`Stack::let_in`].
     ///
     /// # Errors
     /// When the hosts are simulated, or the key cannot be made.

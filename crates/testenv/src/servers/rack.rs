@@ -108,14 +108,22 @@ impl Rack {
     /// # Errors
     /// When its folder or the key cannot be made.
     pub fn debian(&self, name: &str, number: u8) -> Result<Server> {
-        let login = self.login()?;
         let server = Server::new(self.common.clone(), name, number, System::Debian)?;
-        let public = fs::read_to_string(login.key.with_extension("pub")).context("cannot read the rack's key")?;
-        write(&server.folder().join("upper"), "root/.ssh/authorized_keys", &public)?;
+        self.let_in(&server)?;
         Ok(server)
     }
 
-    /// How to get into servers of [`Rack::debian`].
+    /// Has a server that is off take the rack's key for root.
+    ///
+    /// # Errors
+    /// When the key cannot be made or written.
+    pub fn let_in(&self, server: &Server) -> Result<()> {
+        let public = self.login()?.key.with_extension("pub");
+        let public = fs::read_to_string(public).context("cannot read the rack's key")?;
+        write(&server.folder().join("upper"), "root/.ssh/authorized_keys", &public)
+    }
+
+    /// How to get into servers of [`Rack::debian`], and others that were let know of it.
     ///
     /// # Errors
     /// When the key cannot be made.
