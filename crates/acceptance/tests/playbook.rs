@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
 use sandbox::waiting::wait;
-
 
 use sandbox::{OperatorOptions, Stack, StackOptions, focom, installation, inventory};
 use serde_json::{Value, json};
@@ -188,7 +187,8 @@ fn on_servers(venv: PathBuf, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outc
 
 /// A program of the workspace, which `cargo test` builds for the tests of its crate.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = std::env::current_exe()?.parent().and_then(Path::parent).context("a folder above this program's")?.to_owned();
+    let folder =
+        std::env::current_exe()?.parent().and_then(Path::parent).context("a folder above this program's")?.to_owned();
     let program = folder.join(name);
     ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
     Ok(program)
@@ -254,12 +254,17 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     stack.bed.apply_yaml(installation::EXAMPLE).await?;
     stack.bed.apply_yaml(focom::EXAMPLE).await?;
     let state = |request: &ProvisioningRequest| {
-        Some(serde_json::to_value(request).ok()?["status"]["provisioningStatus"]["provisioningState"].as_str()?.to_owned())
+        Some(
+            serde_json::to_value(request).ok()?["status"]["provisioningStatus"]["provisioningState"]
+                .as_str()?
+                .to_owned(),
+        )
     };
     let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
     wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
-    let fulfilled =
-        |request: Option<&FocomProvisioningRequest>| request.and_then(|request| request.remote_state()) == Some("fulfilled");
+    let fulfilled = |request: Option<&FocomProvisioningRequest>| {
+        request.and_then(|request| request.remote_state()) == Some("fulfilled")
+    };
     wait(by_smo.clone(), "edge-cluster-request", "the cluster edge", REQUEST, fulfilled).await?;
 
     // Hosts with a cluster are left as they are.
@@ -291,7 +296,11 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
         /etc/systemd/system/kubelet.service /etc/byoh /etc/sysctl.d/90-o2ims-host.conf 2>/dev/null || true";
     let left = setting.servers[1].run(&["bash", "-c", left]).await?;
     ensure!(left.trim().is_empty(), "left on a machine that was reset:\n{left}");
-    control.run("site.yaml", &["-e", "hosts=target-2"]).await?.succeeded()?.says("target-2 (10.77.0.12, hostId 2) is registered")?;
+    control
+        .run("site.yaml", &["-e", "hosts=target-2"])
+        .await?
+        .succeeded()?
+        .says("target-2 (10.77.0.12, hostId 2) is registered")?;
     Ok(())
 }
 
@@ -317,15 +326,27 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
         ("/hosts/1/hostId", json!(1), "hosts[1] (b): hostId: 1 is also a's; each host needs its own"),
         ("/hosts/1/hostId", json!("1"), "hosts[1] (b): hostId: 1 is also a's; each host needs its own"),
         ("/hosts/1/hostId", json!(-1), "hosts[1] (b): hostId: -1 is out of range: 0 to 2147483647"),
-        ("/hosts/1/hostId", json!(1.5), "hosts[1] (b): hostId: must be a number or a string, not a number with a fraction"),
+        (
+            "/hosts/1/hostId",
+            json!(1.5),
+            "hosts[1] (b): hostId: must be a number or a string, not a number with a fraction",
+        ),
         ("/hosts/1/hostId", json!("x y"), "hosts[1] (b): hostId: 'x y' is no label value"),
         ("/hosts/1/hostId", json!(true), "hosts[1] (b): hostId: must be a number or a string, not true"),
         ("/hosts/1/name", json!("a"), "hosts[1] (a): name: a is also another host's"),
         ("/hosts/1/name", json!("Target_2"), "hosts[1] (Target_2): name: 'Target_2' is no DNS label"),
         ("/hosts/1/name", json!(""), "hosts[1]: name: is empty"),
         ("/hosts/1/name", json!("localhost"), "hosts[1] (localhost): name: localhost is every machine's name"),
-        ("/hosts/1/address", json!("192.0.2.1"), "hosts[1] (b): address: 192.0.2.1 is also a's; each host needs its own"),
-        ("/hosts/1/address", json!("192.0.2.300"), "hosts[1] (b): address: '192.0.2.300' is neither an IP address nor a DNS name"),
+        (
+            "/hosts/1/address",
+            json!("192.0.2.1"),
+            "hosts[1] (b): address: 192.0.2.1 is also a's; each host needs its own",
+        ),
+        (
+            "/hosts/1/address",
+            json!("192.0.2.300"),
+            "hosts[1] (b): address: '192.0.2.300' is neither an IP address nor a DNS name",
+        ),
         ("/hosts/1/address", json!("not an address"), "hosts[1] (b): address: 'not an address' is neither"),
         ("/hosts/1/user", json!("two words"), "hosts[1] (b): user: 'two words' is no user name"),
         ("/hosts/1/user", json!(null), "hosts[1] (b): user: must be a string, not null"),
@@ -385,7 +406,12 @@ fn wrong_inputs(venv: PathBuf) -> Outcome {
     for field in ["name", "address", "user", "hostId"] {
         let mut input = good.clone();
         input["hosts"][0].as_object_mut().context("a host")?.remove(field);
-        let said = ["hosts[0]: name: is missing", "hosts[0] (a): address: is missing", "user: is missing", "hostId: is missing"];
+        let said = [
+            "hosts[0]: name: is missing",
+            "hosts[0] (a): address: is missing",
+            "user: is missing",
+            "hostId: is missing",
+        ];
         let index = ["name", "address", "user", "hostId"].iter().position(|name| *name == field).context("a field")?;
         cases.push((input.to_string(), said[index]));
     }
