@@ -526,6 +526,9 @@ run_tests() {
     tied "$programs/bundle" --prepare
     prepare_servers
     export O2IMS_NO_SERVERS=$why_simulated
+    local no_ansible
+    no_ansible=$(tied scripts/ansible-venv 2>&1 >/dev/null) && no_ansible=
+    export O2IMS_NO_ANSIBLE=${no_ansible##*$'\n'}
     exec cargo test --locked --workspace "${slow[@]}"
 }
 

@@ -1,0 +1,482 @@
+//! The playbook, from machines as they come out of the box to clusters and back, over ssh.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use libtest_mimic::{Arguments, Trial};
+use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
+use sandbox::waiting::wait;
+
+use sandbox::{OperatorOptions, Stack, StackOptions, focom, installation, inventory};
+use serde_json::{Value, json};
+use testenv::servers::Server;
+use tokio::process::Command;
+
+type Outcome = anyhow::Result<()>;
+
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// Set by `mgmt.sh` to the reason why there is no ansible.
+const NO_ANSIBLE: &str = "O2IMS_NO_ANSIBLE";
+/// Prints what every run of the playbook says.
+const VERBOSE: &str = "O2IMS_PLAYBOOK_OUTPUT";
+const NAMES: [&str; 4] = ["target-1", "target-2", "target-3", "target-4"];
+/// How many wrong inputs are tried at a time.
+const SIDE_BY_SIDE: usize = 3;
+/// How long a request may take, either way.
+const REQUEST: Duration = Duration::from_secs(300);
+/// What machines that share a kernel need beside the defaults: the disk is the machine's, and so is the score for the killer.
+const OF_THE_TEST_BED: &str = r#"{
+    "containerd_cri_settings": {"restrict_oom_score_adj": true},
+    "kubernetes_kubelet_extra_args":
+        "--eviction-hard=memory.available<100Mi,nodefs.available<200Mi,imagefs.available<200Mi --image-gc-high-threshold=100 --image-gc-low-threshold=99"
+}"#;
+
+fn main() -> ExitCode {
+    // They share a network.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let venv = match venv() {
+        Ok(venv) => venv,
+        Err(why) => {
+            eprintln!("LEFT OUT: what needs ansible ({why})");
+            return libtest_mimic::run(&arguments, Vec::new()).exit_code();
+        }
+    };
+    let mut trials = Vec::new();
+    let mut add = |name: &str, body: fn(PathBuf) -> Outcome| {
+        let venv = venv.clone();
+        trials.push(Trial::test(name, move || body(venv).map_err(|error| format!("{error:#}").into())));
+    };
+    add("what_is_wrong_in_the_input_is_told_by_host_and_field", wrong_inputs);
+    add("the_checks_of_the_input_agree_with_its_schema", table);
+    add("ansible_lint_finds_nothing", lint);
+    if let Some(why) = testenv::servers::left_out().unwrap() {
+        eprintln!("LEFT OUT: what needs real servers ({why})");
+    } else {
+        add("machines_out_of_the_box_become_clusters_and_come_back", |venv| on_servers(venv, from_the_box_and_back));
+        add("broken_machines_stop_no_others", |venv| on_servers(venv, some_are_broken));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The Python environment with ansible, or why there is none.
+fn venv() -> Result<PathBuf, String> {
+    if let Some(why) = std::env::var(NO_ANSIBLE).ok().filter(|why| !why.is_empty()) {
+        return Err(why);
+    }
+    let output = std::process::Command::new(format!("{TOP}/scripts/ansible-venv")).output().unwrap();
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
+    }
+    Err(format!("{} {}", String::from_utf8_lossy(&output.stderr).trim(), output.status))
+}
+
+/// What a run of ansible-playbook said.
+struct Run {
+    success: bool,
+    text: String,
+    took: Duration,
+}
+
+impl Run {
+    fn succeeded(self) -> anyhow::Result<Self> {
+        ensure!(self.success, "the playbook failed:\n{}", self.text);
+        Ok(self)
+    }
+
+    fn failed(self) -> anyhow::Result<Self> {
+        ensure!(!self.success, "the playbook succeeded:\n{}", self.text);
+        Ok(self)
+    }
+
+    fn says(&self, words: &str) -> Outcome {
+        // Long lines are folded on the way.
+        let text = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(text.contains(words), "{words:?} was not said:\n{}", self.text);
+        Ok(())
+    }
+
+    /// Of a host, how many tasks were counted so in the recap.
+    fn count(&self, host: &str, what: &str) -> anyhow::Result<u32> {
+        let recap = self.text.split("PLAY RECAP").nth(1).context("there is no recap")?;
+        let line = recap.lines().find(|line| line.split_whitespace().next() == Some(host));
+        let counted =
+            line.and_then(|line| line.split_whitespace().find_map(|word| word.strip_prefix(what)?.strip_prefix('=')));
+        Ok(counted.with_context(|| format!("no {what} of {host} in the recap:\n{}", self.text))?.parse()?)
+    }
+
+    fn changed_nothing(&self) -> Outcome {
+        for name in NAMES {
+            ensure!(self.count(name, "changed")? == 0, "{name} was changed:\n{}", self.text);
+        }
+        Ok(())
+    }
+}
+
+/// A folder with an input file, and ansible.
+struct Control {
+    folder: PathBuf,
+    venv: PathBuf,
+    /// Folder with kubectl.
+    kubectl: PathBuf,
+    ssh: String,
+}
+
+impl Control {
+    async fn run(&self, playbook: &str, more: &[&str]) -> anyhow::Result<Run> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{}:{path}", self.venv.join("bin").display(), self.kubectl.display());
+        let begun = Instant::now();
+        let output = Command::new(self.venv.join("bin/ansible-playbook"))
+            .arg(format!("{TOP}/ansible/{playbook}"))
+            .args(["-e", OF_THE_TEST_BED])
+            .args(more)
+            .current_dir(&self.folder)
+            // It is what tells the playbook from where it was called.
+            .env("PWD", &self.folder)
+            .env("PATH", path)
+            .env("ANSIBLE_HOME", self.folder.join("ansible"))
+            .env("ANSIBLE_SSH_ARGS", &self.ssh)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("starting ansible-playbook")?;
+        let text = [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();
+        let run = Run { success: output.status.success(), text, took: begun.elapsed() };
+        eprintln!("{playbook} {}: {:.1} s", more.join(" "), run.took.as_secs_f32());
+        if std::env::var_os(VERBOSE).is_some() {
+            eprintln!("{}", run.text);
+        }
+        Ok(run)
+    }
+}
+
+struct Setting {
+    control: Control,
+    servers: Vec<Arc<Server>>,
+    input: Value,
+}
+
+impl Setting {
+    fn write_input(&self) -> Outcome {
+        Ok(fs::write(self.control.folder.join("input.json"), self.input.to_string())?)
+    }
+}
+
+fn on_servers(venv: PathBuf, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outcome) -> Outcome {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let line = |line: &str| eprintln!("{line}");
+        let mut stack = Stack::start(StackOptions::new(program("o2ims-operator")?).with_servers(), line).await?;
+        let result = async {
+            let setting = setting(&mut stack, venv).await?;
+            body(&mut stack, setting).await
+        }
+        .await;
+        result.and(stack.stop().await)
+    })
+}
+
+/// A program of the workspace, which `cargo test` builds for the tests of its crate.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let folder =
+        std::env::current_exe()?.parent().and_then(Path::parent).context("a folder above this program's")?.to_owned();
+    let program = folder.join(name);
+    ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
+    Ok(program)
+}
+
+/// Four machines out of the box, and the input for them.
+async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
+    let files = testenv::servers::host_files(|line| eprintln!("{line}")).await?;
+    let folder = stack.bed.dir().join("control");
+    fs::create_dir(&folder)?;
+    stack.bed.kubeconfig_as("platform-operator", &["system:masters"], &folder.join("management.kubeconfig"))?;
+    let mut servers = Vec::new();
+    for (number, name) in (11..).zip(NAMES) {
+        servers.push(stack.debian(name, number)?);
+    }
+    futures::future::try_join_all(servers.iter().map(|server| server.power_on())).await?;
+    let login = stack.login()?;
+    let hosts: Vec<_> = (1..)
+        .zip(&servers)
+        .map(|(number, server)| {
+            json!({
+                "name": server.name(), "address": server.address(), "user": "root", "hostId": number,
+                "labels": {"rack": format!("r{number}")}, "keyFile": login.key,
+            })
+        })
+        .collect();
+    let input = json!({
+        "kubeconfig": "management.kubeconfig", "k8sVersion": "v1.33.13",
+        "sources": {"containerd": "files", "kubernetes": "files", "files": files}, "hosts": hosts,
+    });
+    let ssh =
+        format!("-o UserKnownHostsFile={} -o ControlMaster=auto -o ControlPersist=20s", login.known_hosts.display());
+    let kubectl = stack.bed.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
+    let setting = Setting { control: Control { folder, venv, kubectl, ssh }, servers, input };
+    setting.write_input()?;
+    Ok(setting)
+}
+
+async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
+    let Setting { control, .. } = &setting;
+    let hosts = inventory::hosts(stack.bed.admin(), "default");
+
+    let check = control.run("site.yaml", &["--check"]).await?.succeeded()?;
+    check.says("target-4 (10.77.0.14, hostId 4) would be registered")?;
+    ensure!(hosts.list(&ListParams::default()).await?.items.is_empty(), "--check has registered hosts");
+    let first = control.run("site.yaml", &[]).await?.succeeded()?;
+    for (number, name) in (1..).zip(NAMES) {
+        first.says(&format!("{name} (10.77.0.1{number}, hostId {number}) is registered"))?;
+        let host = hosts.get(name).await?;
+        let wanted = BTreeMap::from([("host-id", number.to_string()), ("rack", format!("r{number}"))]);
+        for (label, value) in wanted {
+            ensure!(host.labels().get(label) == Some(&value), "{name}: {:?}", host.labels());
+        }
+    }
+    let second = control.run("site.yaml", &[]).await?.succeeded()?;
+    second.changed_nothing()?;
+    control.run("site.yaml", &["--check"]).await?.succeeded()?.changed_nothing()?;
+    eprintln!("first run {:.1} s, second {:.1} s", first.took.as_secs_f32(), second.took.as_secs_f32());
+
+    stack.start_focom(&OperatorOptions::new(program("focom-operator")?)).await?;
+    let requests: Api<ProvisioningRequest> = Api::namespaced(stack.bed.admin(), "default");
+    let by_smo: Api<FocomProvisioningRequest> = Api::namespaced(stack.bed.admin(), "default");
+    stack.bed.apply_yaml(installation::EXAMPLE).await?;
+    stack.bed.apply_yaml(focom::EXAMPLE).await?;
+    let state = |request: &ProvisioningRequest| {
+        Some(
+            serde_json::to_value(request).ok()?["status"]["provisioningStatus"]["provisioningState"]
+                .as_str()?
+                .to_owned(),
+        )
+    };
+    let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
+    wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
+    let fulfilled = |request: Option<&FocomProvisioningRequest>| {
+        request.and_then(|request| request.remote_state()) == Some("fulfilled")
+    };
+    wait(by_smo.clone(), "edge-cluster-request", "the cluster edge", REQUEST, fulfilled).await?;
+
+    // Hosts with a cluster are left as they are.
+    control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()?;
+    for playbook in ["unregister.yaml", "reset.yaml"] {
+        let refused = control.run(playbook, &["-e", "hosts=target-1"]).await?.failed()?;
+        refused.says("ByoHost default/target-1 is in use by cluster core and ProvisioningRequest")?;
+        refused.says("core-cluster-request")?;
+        ensure!(refused.count("target-1", "changed")? == 0, "a host in use was changed:\n{}", refused.text);
+    }
+
+    requests.delete("core-cluster-request", &DeleteParams::default()).await?;
+    by_smo.delete("edge-cluster-request", &DeleteParams::default()).await?;
+    wait(requests, "core-cluster-request", "the end of core", REQUEST, |request| request.is_none()).await?;
+    wait(by_smo, "edge-cluster-request", "the end of edge", REQUEST, |request| request.is_none()).await?;
+
+    let run = control.run("unregister.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    run.says("target-1 (10.77.0.11, hostId 1) is unregistered")?;
+    ensure!(hosts.get_opt("target-1").await?.is_none() && hosts.get_opt("target-2").await?.is_some(), "the wrong host");
+    let server = &setting.servers[0];
+    ensure!(server.run(&["systemctl", "is-active", "byoh-hostagent"]).await.is_err(), "the agent still runs");
+    ensure!(server.run(&["ls", "/root/.byoh/config"]).await.is_err(), "the credentials are still there");
+    control.run("site.yaml", &[]).await?.succeeded()?.says("target-1 (10.77.0.11, hostId 1) is registered")?;
+    ensure!(hosts.get_opt("target-1").await?.is_some(), "target-1 is not registered again");
+
+    control.run("reset.yaml", &["-e", "hosts=target-2", "-e", "purge=true"]).await?.succeeded()?;
+    ensure!(hosts.get_opt("target-2").await?.is_none(), "a host that was reset is still registered");
+    let left = "ls -d /usr/local/bin/byoh-hostagent /usr/local/bin/kubelet /opt/kubernetes /usr/bin/containerd /etc/containerd \
+        /etc/systemd/system/kubelet.service /etc/byoh /etc/sysctl.d/90-o2ims-host.conf 2>/dev/null || true";
+    let left = setting.servers[1].run(&["bash", "-c", left]).await?;
+    ensure!(left.trim().is_empty(), "left on a machine that was reset:\n{left}");
+    control
+        .run("site.yaml", &["-e", "hosts=target-2"])
+        .await?
+        .succeeded()?
+        .says("target-2 (10.77.0.12, hostId 2) is registered")?;
+    Ok(())
+}
+
+/// A full disk, and an ssh server that is off; the other two are registered.
+async fn some_are_broken(stack: &mut Stack, setting: Setting) -> Outcome {
+    let Setting { control, servers, .. } = &setting;
+    servers[2].run(&["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", "/var/lib/containerd"]).await?;
+    servers[1].run(&["systemctl", "stop", "ssh"]).await?;
+    let run = control.run("site.yaml", &[]).await?.failed()?;
+    run.says("2 of 4 hosts failed: target-2 (10.77.0.12): ")?;
+    run.says("ssh root@10.77.0.12 (port 22) does not work")?;
+    run.says("target-3 (10.77.0.13): ")?;
+    run.says("disk: 100 MiB are free in /var/lib/containerd; at least 4096 MiB are wanted")?;
+    let registered = inventory::hosts(stack.bed.admin(), "default").list(&ListParams::default()).await?;
+    let registered: Vec<_> = registered.items.iter().map(ResourceExt::name_any).collect();
+    ensure!(registered == ["target-1", "target-4"], "{registered:?} are registered:\n{}", run.text);
+    Ok(())
+}
+
+/// A change of a good input file, and what is said of it.
+fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        ("/hosts/1/hostId", json!(1), "hosts[1] (b): hostId: 1 is also a's; each host needs its own"),
+        ("/hosts/1/hostId", json!("1"), "hosts[1] (b): hostId: 1 is also a's; each host needs its own"),
+        ("/hosts/1/hostId", json!(-1), "hosts[1] (b): hostId: -1 is out of range: 0 to 2147483647"),
+        (
+            "/hosts/1/hostId",
+            json!(1.5),
+            "hosts[1] (b): hostId: must be a number or a string, not a number with a fraction",
+        ),
+        ("/hosts/1/hostId", json!("x y"), "hosts[1] (b): hostId: 'x y' is no label value"),
+        ("/hosts/1/hostId", json!(true), "hosts[1] (b): hostId: must be a number or a string, not true"),
+        ("/hosts/1/name", json!("a"), "hosts[1] (a): name: a is also another host's"),
+        ("/hosts/1/name", json!("Target_2"), "hosts[1] (Target_2): name: 'Target_2' is no DNS label"),
+        ("/hosts/1/name", json!(""), "hosts[1]: name: is empty"),
+        ("/hosts/1/name", json!("localhost"), "hosts[1] (localhost): name: localhost is every machine's name"),
+        (
+            "/hosts/1/address",
+            json!("192.0.2.1"),
+            "hosts[1] (b): address: 192.0.2.1 is also a's; each host needs its own",
+        ),
+        (
+            "/hosts/1/address",
+            json!("192.0.2.300"),
+            "hosts[1] (b): address: '192.0.2.300' is neither an IP address nor a DNS name",
+        ),
+        ("/hosts/1/address", json!("not an address"), "hosts[1] (b): address: 'not an address' is neither"),
+        ("/hosts/1/user", json!("two words"), "hosts[1] (b): user: 'two words' is no user name"),
+        ("/hosts/1/user", json!(null), "hosts[1] (b): user: must be a string, not null"),
+        ("/hosts/1/port", json!(0), "hosts[1] (b): port: 0 is no port: 1 to 65535"),
+        ("/hosts/1/port", json!("22"), "hosts[1] (b): port: must be a number, not a string"),
+        ("/hosts/1/keyFile", json!("nowhere"), "hosts[1] (b): keyFile: "),
+        ("/hosts/1/labels", json!({"rack": 7}), "hosts[1] (b): labels[rack]: must be a string, not a number"),
+        ("/hosts/1/labels", json!({"rack": "a b"}), "hosts[1] (b): labels[rack]: is no label value"),
+        ("/hosts/1/labels", json!({"-rack": "a"}), "hosts[1] (b): labels[-rack]: is no label key"),
+        ("/hosts/1/labels", json!({"host-id": "9"}), "hosts[1] (b): labels[host-id]: this label cannot be given"),
+        ("/hosts/1/labels", json!({"cluster.x-k8s.io/cluster-name": "x"}), "belongs to the operators"),
+        ("/hosts/1/hostid", json!(2), "hosts[1] (b): hostid: unknown field; did you mean hostId?"),
+        ("/hosts/1", json!("b"), "hosts[1]: must be an object, not a string"),
+        ("/hosts", json!([]), "hosts: is empty"),
+        ("/hosts", json!({}), "hosts: must be a list, not an object"),
+        ("/kubeconfig", json!("nowhere"), "nowhere is no file: the kubeconfig of the management cluster is wanted"),
+        ("/namespace", json!("My Namespace"), "namespace: 'My Namespace' is no DNS label"),
+        ("/k8sVersion", json!("1.33"), "k8sVersion: '1.33' is no Kubernetes version such as v1.33.13"),
+        ("/apiServer", json!("http://192.0.2.9"), "apiServer: 'http://192.0.2.9' is not https://HOST:PORT"),
+        ("/sources/containerd", json!("docker"), "sources.containerd: 'docker' is none of packages, files, present"),
+        ("/sources/kubernetes", json!("files"), "sources.files: is missing, and sources.kubernetes is files"),
+        ("/sources/files", json!("nowhere"), "nowhere is no folder"),
+        ("/sources/agent", json!("management.kubeconfig"), "management.kubeconfig is no program for Linux"),
+        ("/hostz", json!([]), "hostz: unknown field; did you mean hosts?"),
+    ]
+}
+
+/// The same with text that is no right JSON.
+const UNREADABLE: [(&str, &str); 3] = [
+    ("{\n  \"kubeconfig\": \"x\",\n  \"hosts\": [,]\n}", "line 3, column 13: no valid JSON"),
+    ("[]", "must be an object, not a list"),
+    ("{\"hosts\": [], \"hosts\": []}", "the field \"hosts\" is given twice"),
+];
+
+fn wrong_inputs(venv: PathBuf) -> Outcome {
+    let scratch = Scratch::new()?;
+    let folder = scratch.0.clone();
+    fs::write(folder.join("management.kubeconfig"), "")?;
+    fs::copy(std::env::current_exe()?, folder.join("agent"))?;
+    let good = json!({
+        "kubeconfig": "management.kubeconfig", "k8sVersion": "v1.33.13", "sources": {"agent": "agent"},
+        "hosts": [
+            {"name": "a", "address": "192.0.2.1", "user": "root", "hostId": 1},
+            {"name": "b", "address": "192.0.2.2", "user": "root", "hostId": 2},
+        ],
+    });
+    let mut cases: Vec<(String, &str)> = UNREADABLE.iter().map(|(text, said)| ((*text).to_owned(), *said)).collect();
+    for (pointer, value, said) in mistakes() {
+        let mut input = good.clone();
+        let (parent, field) = pointer.rsplit_once('/').context("a pointer")?;
+        match input.pointer_mut(parent).context("a place")? {
+            Value::Array(list) => list[field.parse::<usize>()?] = value,
+            object => object[field] = value,
+        }
+        cases.push((input.to_string(), said));
+    }
+    for field in ["name", "address", "user", "hostId"] {
+        let mut input = good.clone();
+        input["hosts"][0].as_object_mut().context("a host")?.remove(field);
+        let said = [
+            "hosts[0]: name: is missing",
+            "hosts[0] (a): address: is missing",
+            "user: is missing",
+            "hostId: is missing",
+        ];
+        let index = ["name", "address", "user", "hostId"].iter().position(|name| *name == field).context("a field")?;
+        cases.push((input.to_string(), said[index]));
+    }
+    eprintln!("{} wrong inputs", cases.len());
+    let control = Control { folder: folder.clone(), venv, kubectl: folder, ssh: String::new() };
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let refused = cases.into_iter().enumerate().map(async |(number, (input, said))| {
+            let file = format!("input-{number}.json");
+            fs::write(control.folder.join(&file), &input)?;
+            let run = control.run("site.yaml", &["-e", &format!("input={file}")]).await?.failed()?;
+            run.says(said).with_context(|| input.clone())?;
+            run.says("nothing was touched")
+        });
+        stream::iter(refused).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+        // All of them at once.
+        let mut input = good;
+        input["hosts"][0]["address"] = json!("nowhere.");
+        input["hosts"][0]["port"] = json!(0);
+        input["hosts"][1]["hostId"] = json!(1);
+        fs::write(control.folder.join("input.json"), input.to_string())?;
+        let run = control.run("site.yaml", &[]).await?.failed()?;
+        run.says("input.json: 2 mistakes; nothing was touched")?;
+        run.says("hosts[0] (a): port: 0 is no port: 1 to 65535")?;
+        run.says("hosts[1] (b): hostId: 1 is also a's; each host needs its own")
+    })
+}
+
+fn table(venv: PathBuf) -> Outcome {
+    let mut tests = std::process::Command::new(venv.join("bin/python"));
+    tests.args(["-B", "-m", "unittest", "discover", "--start-directory", "tests"]);
+    quiet(&mut tests)
+}
+
+fn lint(venv: PathBuf) -> Outcome {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let scratch = Scratch::new()?;
+    let mut lint = std::process::Command::new(venv.join("bin/ansible-lint"));
+    lint.args(["--offline", "--strict", "--nocolor"]);
+    lint.env("PATH", format!("{}:{path}", venv.join("bin").display())).env("ANSIBLE_HOME", &scratch.0);
+    quiet(&mut lint)
+}
+
+/// Runs a program in the folder of the playbook; what it says is the error.
+fn quiet(command: &mut std::process::Command) -> Outcome {
+    let output = command.current_dir(format!("{TOP}/ansible")).stdin(Stdio::null()).output()?;
+    let said = [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();
+    ensure!(output.status.success(), "{said}");
+    Ok(())
+}
+
+/// A folder that goes with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let output = std::process::Command::new("mktemp").args(["--directory"]).output()?;
+        Ok(Self(String::from_utf8(output.stdout)?.trim().into()))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
