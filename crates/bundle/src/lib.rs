@@ -36,8 +36,10 @@ pub async fn prepare(progress: Progress) -> Result<()> {
     let cache = Cache::new(progress.clone())?;
     cert_manager::programs(&cache).await?;
     cert_manager::sources(&cache).await?;
-    recipes::cluster_api(&cache).await?;
-    recipes::byoh(&cache).await?;
+    for manager in recipes::cluster_api(&cache).await? {
+        manager.config(&cache).await?;
+    }
+    recipes::byoh(&cache).await?.config(&cache).await?;
     recipes::kubectl(&cache).await?;
     tool(Tool::Helm, move |line| progress.line(line)).await.map(drop)
 }
