@@ -15,6 +15,9 @@ pub(crate) const REGISTRY: &str = "localhost/o2ims";
 const USER: &str = "65532:65532";
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 
+/// Named in programs that need shared libraries.
+const LOADER: &[u8] = b"/ld-linux";
+
 /// A program with an image of its own.
 pub(crate) struct Program {
     pub(crate) name: String,
@@ -75,6 +78,10 @@ pub(crate) async fn programs(cache: &Cache, progress: &Progress, operators: Opti
     }
     for (name, path) in operators::programs(progress, operators).await? {
         let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        // The image has nothing else, so a loader would not be found there.
+        if content.windows(LOADER.len()).any(|bytes| bytes == LOADER) {
+            bail!("{} is not a static program: scripts/build-release makes one", path.display());
+        }
         let mut hash = format!("{:x}", Sha256::digest(&content));
         hash.truncate(12);
         let version = env!("CARGO_PKG_VERSION").to_owned();

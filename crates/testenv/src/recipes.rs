@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 pub use crate::binaries::{Built, Cache, Module, Recipe};
+pub use crate::control_plane::KUBERNETES_VERSION;
 pub use crate::progress::Progress;
 pub use crate::servers::images::{Content, Image, architecture};
 use crate::{byoh, cluster_api, control_plane};
