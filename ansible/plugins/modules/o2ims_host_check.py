@@ -1,0 +1,252 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at a host before anything on it is changed."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import http.client
+import json
+import os
+import platform
+import re
+import socket
+import ssl
+import time
+from urllib.parse import urlsplit
+
+DOCUMENTATION = r"""
+module: o2ims_host_check
+short_description: Look whether a machine can become a host
+description:
+  - Changes nothing. What is in the way is told at once.
+options:
+  name:
+    description: The name that the host has, or gets.
+    type: str
+    required: true
+  api_server:
+    description: The management cluster's API as hosts reach it, C(https://HOST:PORT).
+    type: str
+    required: true
+  ca_data:
+    description: Its CA, base64 of PEM.
+    type: str
+    required: true
+  machine:
+    description: The processor that the programs are for which will be copied; empty if none are.
+    type: str
+    default: ""
+  needs_apt:
+    description: Whether packages are to be installed.
+    type: bool
+    default: false
+  memory_mib:
+    description: What the machine must have.
+    type: int
+    required: true
+  free_mib:
+    description: What must be free where Kubernetes and containerd keep their data.
+    type: int
+    required: true
+  clock_seconds:
+    description: By how much its clock may differ from the management cluster's.
+    type: int
+    required: true
+  agent_config:
+    description: Where BYOH's agent keeps its certificate.
+    type: path
+    required: true
+author: The authors of this repository
+"""
+
+EXAMPLES = r"""
+- name: Look at the machine
+  o2ims_host_check:
+    name: target-1
+    api_server: https://192.0.2.1:6443
+    ca_data: LS0t...
+    memory_mib: 1700
+    free_mib: 4096
+    clock_seconds: 30
+    agent_config: /root/.byoh/config
+"""
+
+RETURN = r"""
+problems:
+  description: What is in the way, one line each.
+  returned: success
+  type: list
+  elements: str
+certificate:
+  description: C(valid), or why BYOH's agent needs a new one.
+  returned: success
+  type: str
+hostname:
+  description: The name that the machine has.
+  returned: success
+  type: str
+node:
+  description: Whether it is a node of a cluster.
+  returned: success
+  type: bool
+swap:
+  description: Whether swap is on.
+  returned: success
+  type: bool
+"""
+
+# The first release of a distribution whose packages are new enough.
+OLDEST = {"debian": 12, "ubuntu": 22.04}
+DATA = ("/var/lib", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/opt")
+
+
+def read(path):
+    """A file's content, or nothing."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def system_problems(params):
+    """Distribution, processor and memory."""
+    problems = []
+    release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', read("/etc/os-release"), re.MULTILINE))
+    pretty = release.get("PRETTY_NAME", "an unknown system")
+    if not os.path.isdir("/run/systemd/system"):
+        problems.append(f"operating system: {pretty} was not started by systemd, which has to run containerd, kubelet and agent")
+    if params["needs_apt"]:
+        version = re.match(r"[0-9]+(\.[0-9]+)?", release.get("VERSION_ID", ""))
+        oldest = OLDEST.get(release.get("ID"))
+        if oldest is None or (version and float(version[0]) < oldest):
+            problems.append(
+                f"operating system: {pretty}; packages are installed on Debian 12, Ubuntu 22.04 and newer."
+                " Install containerd and Kubernetes yourself and set sources.containerd and sources.kubernetes to present"
+            )
+    machine = platform.machine()
+    if params["machine"] and machine != params["machine"]:
+        problems.append(f"architecture: the machine is {machine}, and the programs in sources.files are for {params['machine']}")
+    memory = re.search(r"^MemTotal: +([0-9]+) kB", read("/proc/meminfo"), re.MULTILINE)
+    if memory and int(memory[1]) // 1024 < params["memory_mib"]:
+        problems.append(f"memory: {int(memory[1]) // 1024} MiB; at least {params['memory_mib']} MiB are wanted")
+    return problems
+
+
+def disk_problems(wanted):
+    """Folders below which too little is free; one for each file system."""
+    problems = {}
+    for folder in DATA:
+        if not os.path.isdir(folder):
+            continue
+        state, device = os.statvfs(folder), os.stat(folder).st_dev
+        free = state.f_bavail * state.f_frsize // 2**20
+        if free < wanted:
+            problems.setdefault(device, f"disk: {free} MiB are free in {folder}; at least {wanted} MiB are wanted")
+    return list(problems.values())
+
+
+class Api:
+    """The management cluster, as the host reaches it."""
+
+    def __init__(self, params):
+        self.url = params["api_server"]
+        self.address = urlsplit(self.url)
+        self.ca = base64.b64decode(params["ca_data"]).decode()
+
+    def ask(self, method, path, body=None, certificate=None):
+        """The answer's status, its time in seconds, and its content."""
+        context = ssl.create_default_context(cadata=self.ca)
+        if certificate:
+            context.load_cert_chain(certificate)
+        connection = http.client.HTTPSConnection(self.address.hostname, self.address.port, timeout=10, context=context)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            answer = connection.getresponse()
+            date = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() if answer.headers["Date"] else None
+            return answer.status, date, answer.read()
+        finally:
+            connection.close()
+
+
+def api_problem(api, allowed):
+    """Whether the management cluster answers, and whether both have the same time."""
+    try:
+        _status, date, _content = api.ask("GET", "/version")
+    except socket.gaierror:
+        return f"management API: this machine cannot resolve the name in {api.url}"
+    except ssl.SSLCertVerificationError as error:
+        now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        return f"management API: {api.url} has no certificate that this machine accepts: {error.verify_message} (its clock says {now})"
+    except OSError as error:
+        return f"management API: this machine does not reach {api.url}: {error.strerror or error}; look at routes and firewalls"
+    except http.client.HTTPException as error:
+        return f"management API: what answers at {api.url} is no Kubernetes API: {error!r}"
+    difference = round(time.time() - date) if date else 0
+    if abs(difference) > allowed:
+        way = "ahead of" if difference > 0 else "behind"
+        return f"time: the clock is {abs(difference)} s {way} the management cluster's; {allowed} s are allowed: set it, run a time service"
+    return None
+
+
+def certificate_state(module, api, path, name):
+    """`valid`, or why the agent needs a new certificate."""
+    text = read(path)
+    if not text:
+        return f"there is no {path}"
+    parts = [re.search(rf"client-{what}-data: *(\S+)", text) for what in ("certificate", "key")]
+    files = [re.search(rf"client-{what}: *(\S+)", text) for what in ("certificate", "key")]
+    try:
+        if all(parts):
+            pems = [base64.b64decode(part[1]) for part in parts]
+        elif all(files):
+            pems = [read(file[1]).encode() for file in files]
+        else:
+            return f"{path} has no certificate"
+        pair = os.path.join(module.tmpdir, "agent.pem")
+        with open(os.open(pair, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(b"\n".join(pems))
+        body = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+        status, _date, content = api.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body, pair)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"the certificate in {path} is not accepted: {error}"
+    if status != 201:
+        return f"the management cluster does not accept the certificate in {path} (HTTP status {status})"
+    user = json.loads(content)["status"]["userInfo"].get("username")
+    return "valid" if user == f"byoh:host:{name}" else f"the certificate in {path} is for {user}"
+
+
+def main():
+    """The module's entry."""
+    from ansible.module_utils.basic import AnsibleModule
+
+    arguments = {name: {"type": "str", "required": True} for name in ("name", "api_server", "ca_data")}
+    arguments |= {name: {"type": "int", "required": True} for name in ("memory_mib", "free_mib", "clock_seconds")}
+    arguments |= {"machine": {"type": "str", "default": ""}, "needs_apt": {"type": "bool", "default": False}}
+    arguments["agent_config"] = {"type": "path", "required": True}
+    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    params, api = module.params, Api(module.params)
+    problems = system_problems(params) + disk_problems(params["free_mib"])
+    unreachable = api_problem(api, params["clock_seconds"])
+    hostname = socket.gethostname()
+    node = os.path.exists("/etc/kubernetes/kubelet.conf")
+    certificate = "the management API was not reached"
+    if unreachable:
+        problems.append(unreachable)
+    else:
+        certificate = certificate_state(module, api, params["agent_config"], params["name"])
+    if node and hostname != params["name"]:
+        problems.append(f"host name: it is a Kubernetes node with the name {hostname}, and input.json calls it {params['name']}")
+    elif node and certificate != "valid" and not unreachable:
+        problems.append(
+            f"Kubernetes: the machine is a node of a cluster (/etc/kubernetes/kubelet.conf), but no host of this management cluster"
+            f" ({certificate}). If that cluster is not needed any more, run kubeadm reset on it"
+        )
+    swap = len(read("/proc/swaps").splitlines()) > 1
+    module.exit_json(changed=False, problems=problems, certificate=certificate, hostname=hostname, node=node, swap=swap)
+
+
+if __name__ == "__main__":
+    main()
