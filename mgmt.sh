@@ -495,6 +495,11 @@ run_tests() {
     say "building (some minutes the first time) ..."
     tied cargo test --locked --quiet --workspace --no-run
     build_control_plane
+    tied "$programs/testenv" build --tools >/dev/null
+    if [ ${#slow[@]} -gt 0 ]; then
+        tied "$programs/testenv" build --flux >/dev/null
+        tied scripts/build-release "$top/target/release-programs"
+    fi
     prepare_servers
     export O2IMS_NO_SERVERS=$why_simulated
     exec cargo test --locked --workspace "${slow[@]}"

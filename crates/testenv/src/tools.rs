@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::binaries::{Cache, Module, Recipe, module};
+use crate::control_plane;
 use crate::progress::Progress;
 
 static HELM_MODULE: Module = module!("helm");
@@ -36,13 +37,9 @@ impl Tool {
                          -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=33",
                 ..recipe("helm", "v3.19.0", &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
             },
-            Self::Kubeconform => recipe(
-                "kubeconform",
-                "v0.7.0",
-                &KUBECONFORM_MODULE,
-                "github.com/yannh/kubeconform/cmd/kubeconform",
-                10,
-            ),
+            Self::Kubeconform => {
+                recipe("kubeconform", "v0.7.0", &KUBECONFORM_MODULE, "github.com/yannh/kubeconform/cmd/kubeconform", 10)
+            }
             Self::Lua => recipe("glua", "v1.1.1", &LUA_MODULE, "github.com/yuin/gopher-lua/cmd/glua", 5),
         }
     }
@@ -64,4 +61,12 @@ const fn recipe(
 /// When it cannot be built.
 pub async fn tool(tool: Tool, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
     Ok(Cache::new(Progress::new(progress))?.program(&tool.recipe()).await?.program)
+}
+
+/// A `kubectl` of a bed's version, for what needs no bed.
+///
+/// # Errors
+/// When it cannot be built.
+pub async fn kubectl(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
+    Ok(Cache::new(Progress::new(progress))?.program(control_plane::KUBECTL).await?.program)
 }
