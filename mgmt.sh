@@ -522,6 +522,11 @@ run_tests() {
     say "building (some minutes the first time) ..."
     tied cargo test --locked --quiet --workspace --no-run
     build_control_plane
+    tied "$programs/testenv" build --tools >/dev/null
+    if [ ${#slow[@]} -gt 0 ]; then
+        tied "$programs/testenv" build --flux >/dev/null
+        tied scripts/build-release "$top/target/release-programs"
+    fi
     tied cargo build --locked --quiet -p bundle
     tied "$programs/bundle" --prepare
     prepare_servers

@@ -39,6 +39,20 @@ async fn a_folder_that_is_no_bundle_is_left_alone() {
     assert!(error.to_string().contains("is no complete bundle"), "{error}");
 }
 
+#[tokio::test]
+async fn nothing_stays_of_a_bundle_that_failed() {
+    let folder = Folder::new("failed");
+    let operators = folder.0.join("operators");
+    fs::create_dir(&operators).unwrap();
+    for name in ["o2ims-operator", "focom-operator"] {
+        fs::copy("/bin/sh", operators.join(name)).unwrap();
+    }
+    let options = Options { operators: Some(operators), without_hosts: true };
+    let error = bundle::make(&folder.0.join("bundle"), &options, Progress::new(|_| ())).await.err().unwrap();
+    assert!(error.to_string().ends_with("is not a static program: scripts/build-release makes one"), "{error}");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "only the operators' folder is there");
+}
+
 /// Removed at the end.
 struct Folder(PathBuf);
 

@@ -8,6 +8,7 @@ use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use acceptance::ansible;
 use anyhow::{Context as _, ensure};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -25,8 +26,6 @@ use tokio::process::Command;
 type Outcome = anyhow::Result<()>;
 
 const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-/// Set by `mgmt.sh` to the reason why there is no ansible.
-const NO_ANSIBLE: &str = "O2IMS_NO_ANSIBLE";
 /// Prints what every run of the playbook says.
 const VERBOSE: &str = "O2IMS_PLAYBOOK_OUTPUT";
 const NAMES: [&str; 4] = ["target-1", "target-2", "target-3", "target-4"];
@@ -34,20 +33,13 @@ const NAMES: [&str; 4] = ["target-1", "target-2", "target-3", "target-4"];
 const SIDE_BY_SIDE: usize = 3;
 /// How long a request may take, either way.
 const REQUEST: Duration = Duration::from_secs(300);
-/// What machines that share a kernel need beside the defaults: the disk is the machine's, and so is the score for the killer.
-const OF_THE_TEST_BED: &str = r#"{
-    "containerd_cri_settings": {"restrict_oom_score_adj": true},
-    "kubernetes_kubelet_extra_args":
-        "--eviction-hard=memory.available<100Mi,nodefs.available<200Mi,imagefs.available<200Mi --image-gc-high-threshold=100 --image-gc-low-threshold=99"
-}"#;
-
 fn main() -> ExitCode {
     // They share a network.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
-    let venv = match venv() {
+    let venv = match ansible::venv() {
         Ok(venv) => venv,
         Err(why) => {
-            eprintln!("LEFT OUT: what needs ansible ({why})");
+            eprintln!("LEFT OUT: what needs ansible ({why:#})");
             return libtest_mimic::run(&arguments, Vec::new()).exit_code();
         }
     };
@@ -66,18 +58,6 @@ fn main() -> ExitCode {
         add("broken_machines_stop_no_others", |venv| on_servers(venv, some_are_broken));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// The Python environment with ansible, or why there is none.
-fn venv() -> Result<PathBuf, String> {
-    if let Some(why) = std::env::var(NO_ANSIBLE).ok().filter(|why| !why.is_empty()) {
-        return Err(why);
-    }
-    let output = std::process::Command::new(format!("{TOP}/scripts/ansible-venv")).output().unwrap();
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
-    }
-    Err(format!("{} {}", String::from_utf8_lossy(&output.stderr).trim(), output.status))
 }
 
 /// What a run of ansible-playbook said.
@@ -138,7 +118,7 @@ impl Control {
         let begun = Instant::now();
         let output = Command::new(self.venv.join("bin/ansible-playbook"))
             .arg(format!("{TOP}/ansible/{playbook}"))
-            .args(["-e", OF_THE_TEST_BED])
+            .args(["-e", ansible::OF_THE_TEST_BED])
             .args(more)
             .current_dir(&self.folder)
             // It is what tells the playbook from where it was called.

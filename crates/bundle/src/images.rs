@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
-use testenv::recipes::{self, Built, Cache, Content, Image, Progress};
+use testenv::recipes::{self, Built, Cache, Content, Image, Manager, Progress};
 
 use crate::{cert_manager, operators};
 
@@ -14,6 +14,9 @@ pub(crate) const REGISTRY: &str = "localhost/o2ims";
 /// As the operators' Deployments have it, and distroless images.
 const USER: &str = "65532:65532";
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
+
+/// Named in programs that need shared libraries.
+const LOADER: &[u8] = b"/ld-linux";
 
 /// A program with an image of its own.
 pub(crate) struct Program {
@@ -26,8 +29,8 @@ pub(crate) struct Program {
     inside: String,
     /// Whether it may call servers with certificates of public authorities.
     certificates: bool,
-    /// Where the manifests of a provider are made from.
-    pub(crate) config: Option<PathBuf>,
+    /// The provider whose manager it is; its manifests come from there.
+    pub(crate) provider: Option<Manager>,
 }
 
 impl Program {
@@ -41,7 +44,7 @@ impl Program {
     }
 
     /// A program whose cache entry is named `<program>-<version>-<hash>`.
-    fn built(name: &str, built: &Built, inside: &str, config: Option<PathBuf>) -> Result<Self> {
+    fn built(name: &str, built: &Built, inside: &str) -> Result<Self> {
         let entry = built.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(tag) = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')) else {
             bail!("{} is no entry of the cache for {name}", built.folder().display())
@@ -54,7 +57,7 @@ impl Program {
             path: built.program.clone(),
             inside: inside.to_owned(),
             certificates: false,
-            config,
+            provider: None,
         })
     }
 }
@@ -63,23 +66,36 @@ impl Program {
 pub(crate) async fn programs(cache: &Cache, progress: &Progress, operators: Option<&Path>) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     for (name, built) in cert_manager::programs(cache).await? {
-        programs.push(Program::built(name, &built, name, None)?);
+        programs.push(Program::built(name, &built, name)?);
     }
     let mut managers = recipes::cluster_api(cache).await?;
     managers.push(recipes::byoh(cache).await?);
     for manager in managers {
         let name = manager.built.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Their Deployments call it so.
-        programs.push(Program::built(&name, &manager.built, "manager", Some(manager.config))?);
+        let program = Program::built(&name, &manager.built, "manager")?;
+        programs.push(Program { provider: Some(manager), ..program });
     }
     for (name, path) in operators::programs(progress, operators).await? {
         let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        // The image has nothing else, so a loader would not be found there.
+        if content.windows(LOADER.len()).any(|bytes| bytes == LOADER) {
+            bail!("{} is not a static program: scripts/build-release makes one", path.display());
+        }
         let mut hash = format!("{:x}", Sha256::digest(&content));
         hash.truncate(12);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let tag = format!("{version}-{hash}");
         let inside = format!("usr/local/bin/{name}");
-        programs.push(Program { name: name.to_owned(), version, tag, path, inside, certificates: true, config: None });
+        programs.push(Program {
+            name: name.to_owned(),
+            version,
+            tag,
+            path,
+            inside,
+            certificates: true,
+            provider: None,
+        });
     }
     Ok(programs)
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use testenv::recipes;
 
 use crate::images::Program;
 
@@ -16,7 +17,7 @@ pub(crate) const FILE: &str = "bundle.json";
 /// What a bundle has.
 #[derive(Serialize, Deserialize)]
 pub struct Index {
-    /// Of the programs, by name.
+    /// Of the programs, by name, and of Kubernetes on hosts.
     pub versions: BTreeMap<String, String>,
     /// Processors that it is for, as images have it.
     pub architecture: String,
@@ -52,6 +53,9 @@ pub(crate) fn of(bundle: &Path, programs: &[Program]) -> Result<Index> {
     let mut versions: BTreeMap<_, _> =
         programs.iter().map(|program| (program.name.clone(), program.version.clone())).collect();
     versions.insert("bundle".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    if bundle.join("hosts").is_dir() {
+        versions.insert("kubernetes".to_owned(), recipes::KUBERNETES_VERSION.to_owned());
+    }
     let mut images = Vec::new();
     let mut contents = Vec::new();
     for file in files(bundle)? {
@@ -61,7 +65,7 @@ pub(crate) fn of(bundle: &Path, programs: &[Program]) -> Result<Index> {
             None => contents.push(content),
         }
     }
-    Ok(Index { versions, architecture: testenv::recipes::architecture().to_owned(), images, files: contents })
+    Ok(Index { versions, architecture: recipes::architecture().to_owned(), images, files: contents })
 }
 
 impl Index {

@@ -36,8 +36,10 @@ pub async fn prepare(progress: Progress) -> Result<()> {
     let cache = Cache::new(progress.clone())?;
     cert_manager::programs(&cache).await?;
     cert_manager::sources(&cache).await?;
-    recipes::cluster_api(&cache).await?;
-    recipes::byoh(&cache).await?;
+    for manager in recipes::cluster_api(&cache).await? {
+        manager.config(&cache).await?;
+    }
+    recipes::byoh(&cache).await?.config(&cache).await?;
     recipes::kubectl(&cache).await?;
     tool(Tool::Helm, move |line| progress.line(line)).await.map(drop)
 }
@@ -49,30 +51,40 @@ pub async fn prepare(progress: Progress) -> Result<()> {
 pub async fn make(to: &Path, options: &Options, progress: Progress) -> Result<Index> {
     let begun = Instant::now();
     may_be_replaced(to)?;
-    let cache = Cache::new(progress.clone())?;
     let partial = beside(to)?;
     if partial.exists() {
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
     }
     fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
-
-    let programs = images::programs(&cache, &progress, options.operators.as_deref()).await?;
-    images::write(&cache, &programs, &partial).await?;
-    progress.line("rendering manifests ...");
-    manifests::write(&cache, &programs, &partial).await?;
-    if !options.without_hosts {
-        hosts::write(&progress, &partial).await?;
-    }
-    progress.line("computing sums ...");
-    let index = index::of(&partial, &programs)?;
-    index.write(&partial)?;
-
+    let index = match fill(&partial, options, &progress).await {
+        Ok(index) => index,
+        Err(error) => {
+            // What made it fail is what counts; the next bundle removes the rest.
+            let _ = fs::remove_dir_all(&partial);
+            return Err(error);
+        }
+    };
     // Last, so that a folder of this name is always whole.
     if to.exists() {
         fs::remove_dir_all(to).with_context(|| format!("cannot remove the older bundle {}", to.display()))?;
     }
     fs::rename(&partial, to).with_context(|| format!("cannot rename {} to {}", partial.display(), to.display()))?;
     progress.line(format!("made in {} s", begun.elapsed().as_secs()));
+    Ok(index)
+}
+
+async fn fill(bundle: &Path, options: &Options, progress: &Progress) -> Result<Index> {
+    let cache = Cache::new(progress.clone())?;
+    let programs = images::programs(&cache, progress, options.operators.as_deref()).await?;
+    images::write(&cache, &programs, bundle).await?;
+    progress.line("rendering manifests ...");
+    manifests::write(&cache, &programs, bundle).await?;
+    if !options.without_hosts {
+        hosts::write(progress, bundle).await?;
+    }
+    progress.line("computing sums ...");
+    let index = index::of(bundle, &programs)?;
+    index.write(bundle)?;
     Ok(index)
 }
 

@@ -58,10 +58,10 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
 
 /// A provider's manifests as they are released; the text is kept, so that a second bundle needs no sources.
 async fn provider(cache: &Cache, program: &Program) -> Result<Vec<Document>> {
-    let config = program.config.as_ref().with_context(|| format!("{} has no manifests", program.name))?;
+    let manager = program.provider.as_ref().with_context(|| format!("{} has no manifests", program.name))?;
     let folder = cache
         .folder(&format!("bundle-manifests-{}", program.name), &[&program.tag, "1"], 1, async |folder| {
-            let text = kustomize(cache, &config.join("default")).await?;
+            let text = kustomize(cache, &manager.config(cache).await?.join("default")).await?;
             let text = defaults(&text).with_context(|| format!("the manifests of {}", program.name))?;
             Ok(fs::write(folder.join("rendered.yaml"), text)?)
         })

@@ -12,7 +12,7 @@ use crate::objects::read_yaml;
 const DEFINITIONS: &str = "crds.json";
 const WEBHOOKS: &str = "webhooks.json";
 
-/// Reads the manifests of a provider's `config` folder and stores them in a cache entry.
+/// Reads the manifests of a controller's `config` folder and stores them in a cache entry.
 pub(crate) fn store(config: &Path, entry: &Path) -> Result<()> {
     let bases = config.join("crd/bases");
     let mut definitions = Vec::new();
@@ -22,7 +22,8 @@ pub(crate) fn store(config: &Path, entry: &Path) -> Result<()> {
     if definitions.is_empty() {
         bail!("no CRDs in {}", bases.display());
     }
-    let webhooks = read(&config.join("webhook/manifests.yaml"))?;
+    let webhooks = config.join("webhook/manifests.yaml");
+    let webhooks = if webhooks.is_file() { read(&webhooks)? } else { Vec::new() };
     fs::write(entry.join(DEFINITIONS), serde_json::to_vec(&definitions)?)?;
     fs::write(entry.join(WEBHOOKS), serde_json::to_vec(&webhooks)?)?;
     Ok(())
@@ -44,8 +45,12 @@ fn as_released(mut definition: Value) -> Value {
     if let Some(object) = definition.as_object_mut() {
         object.remove("status");
     }
+    let provider = definition["spec"]["group"].as_str().is_some_and(|group| group.ends_with("cluster.x-k8s.io"));
     if let Some(metadata) = definition["metadata"].as_object_mut() {
         metadata.remove("creationTimestamp");
+        if !provider {
+            return definition;
+        }
         let labels = metadata.entry("labels").or_insert_with(|| json!({}));
         labels["cluster.x-k8s.io/v1beta1"] = "v1beta1".into();
     }

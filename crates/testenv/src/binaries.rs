@@ -299,7 +299,7 @@ async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
     let offline = std::env::var_os("O2IMS_OWN_NAMESPACE").is_some();
     let hint = if offline && last.contains("dial tcp") {
         "\nThere is no network in here (scripts/in-own-namespace); run crates/testenv/modules/fetch outside first, or \
-         `target/debug/testenv build --tools` for what checks manifests"
+         `target/debug/testenv build --tools --flux` or `target/debug/bundle --prepare` for what only some tests need"
     } else {
         ""
     };

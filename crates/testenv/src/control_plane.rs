@@ -19,7 +19,8 @@ use crate::process::Process;
 
 /// A cold, busy machine of two cores took 5 s for the slowest of them.
 const READY: Duration = Duration::from_secs(90);
-pub(crate) const KUBERNETES_VERSION: &str = "v1.33.13";
+/// Of Kubernetes, on hosts too.
+pub const KUBERNETES_VERSION: &str = "v1.33.13";
 const KUBERNETES_STAMPS: &str = "-X k8s.io/component-base/version.gitVersion=v1.33.13 \
      -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33 \
      -X k8s.io/client-go/pkg/version.gitVersion=v1.33.13";

@@ -27,6 +27,9 @@ enum Command {
         /// Also the programs that check manifests: helm, kubeconform, Lua.
         #[arg(long)]
         tools: bool,
+        /// Also Flux's controllers.
+        #[arg(long)]
+        flux: bool,
     },
     /// Say why this machine cannot have servers; nothing, with exit code 0, if it can.
     CheckServers,
@@ -69,7 +72,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers, tools } => {
+        Command::Build { servers, tools, flux } => {
             for program in testenv::build_all(line).await? {
                 println!("{}", program.display());
             }
@@ -80,6 +83,9 @@ async fn run(command: Command) -> Result<()> {
                 for tool in Tool::ALL {
                     println!("{}", testenv::tools::tool(tool, line).await?.display());
                 }
+            }
+            if flux {
+                testenv::Flux::build(line).await?;
             }
             Ok(())
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 pub use crate::binaries::{Built, Cache, Module, Recipe};
+pub use crate::control_plane::KUBERNETES_VERSION;
 pub use crate::progress::Progress;
 pub use crate::servers::images::{Content, Image, architecture};
 use crate::{byoh, cluster_api, control_plane};
@@ -13,8 +14,28 @@ use crate::{byoh, cluster_api, control_plane};
 pub struct Manager {
     /// Its program.
     pub built: Built,
-    /// The folder of its sources that `kustomize` makes its manifests from.
-    pub config: PathBuf,
+    source: Source,
+}
+
+enum Source {
+    Pinned(&'static Recipe),
+    Folder(PathBuf),
+}
+
+impl Manager {
+    /// The folder of its sources that `kustomize` makes its manifests from; downloaded if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be downloaded.
+    pub async fn config(&self, cache: &Cache) -> Result<PathBuf> {
+        match &self.source {
+            Source::Folder(folder) => Ok(folder.clone()),
+            Source::Pinned(recipe) => {
+                let (module, folder) = recipe.manifests.unwrap_or((recipe.package, "config"));
+                Ok(cache.sources(recipe.module, module).await?.join(folder))
+            }
+        }
+    }
 }
 
 /// kubectl.
@@ -28,11 +49,11 @@ pub async fn kubectl(cache: &Cache) -> Result<Built> {
 /// Core, the kubeadm bootstrap provider and the kubeadm control plane provider, in this order.
 ///
 /// # Errors
-/// When one cannot be built, or its sources cannot be downloaded.
+/// When one cannot be built.
 pub async fn cluster_api(cache: &Cache) -> Result<Vec<Manager>> {
     let mut managers = Vec::new();
     for recipe in cluster_api::PROGRAMS {
-        managers.push(manager(cache, recipe, cache.program(recipe).await?).await?);
+        managers.push(Manager { built: cache.program(recipe).await?, source: Source::Pinned(recipe) });
     }
     Ok(managers)
 }
@@ -40,16 +61,12 @@ pub async fn cluster_api(cache: &Cache) -> Result<Vec<Manager>> {
 /// BYOH: the released one, or the checkout that the environment names.
 ///
 /// # Errors
-/// When it cannot be built, or its sources cannot be downloaded.
+/// When it cannot be built.
 pub async fn byoh(cache: &Cache) -> Result<Manager> {
     let built = byoh::program(cache).await?;
-    match byoh::checkout()? {
-        Some(checkout) => Ok(Manager { built, config: checkout.path().join("config") }),
-        None => manager(cache, byoh::RECIPE, built).await,
-    }
-}
-
-async fn manager(cache: &Cache, recipe: &Recipe, built: Built) -> Result<Manager> {
-    let (module, folder) = recipe.manifests.unwrap_or((recipe.package, "config"));
-    Ok(Manager { built, config: cache.sources(recipe.module, module).await?.join(folder) })
+    let source = match byoh::checkout()? {
+        Some(checkout) => Source::Folder(checkout.path().join("config")),
+        None => Source::Pinned(byoh::RECIPE),
+    };
+    Ok(Manager { built, source })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::binaries::{Cache, Module, Recipe, module};
+use crate::control_plane;
 use crate::progress::Progress;
 
 static HELM_MODULE: Module = module!("helm");
@@ -60,4 +61,12 @@ const fn recipe(
 /// When it cannot be built.
 pub async fn tool(tool: Tool, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
     Ok(Cache::new(Progress::new(progress))?.program(&tool.recipe()).await?.program)
+}
+
+/// A `kubectl` of a bed's version, for what needs no bed.
+///
+/// # Errors
+/// When it cannot be built.
+pub async fn kubectl(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
+    Ok(Cache::new(Progress::new(progress))?.program(control_plane::KUBECTL).await?.program)
 }

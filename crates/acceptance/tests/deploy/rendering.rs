@@ -1,0 +1,220 @@
+//! Overlays and chart, rendered.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use testenv::tools::Tool;
+
+use crate::run::{Outcome, Test, must, objects, run, top};
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    ("the_chart_renders_the_objects_of_the_overlays", false, the_chart_renders_the_objects_of_the_overlays),
+    ("values_reach_the_objects_that_they_are_for", false, values_reach_the_objects_that_they_are_for),
+    ("wrong_values_are_refused_by_name", false, wrong_values_are_refused_by_name),
+    ("a_packaged_chart_is_the_chart", false, a_packaged_chart_is_the_chart),
+    ("policies_budgets_and_accounts_are_for_the_pods", false, policies_budgets_and_accounts_are_for_the_pods),
+];
+
+/// Overlay, and the chart's values for the same.
+pub const OVERLAYS: [(&str, &[&str]); 3] =
+    [("management-cluster", &[]), ("o-cloud", &["--set=focom.install=false"]), ("smo", &["--set=o2ims.install=false"])];
+
+pub fn tool(tool: Tool) -> anyhow::Result<PathBuf> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(testenv::tools::tool(tool, |line| eprintln!("{line}")))
+}
+
+pub fn kubectl() -> anyhow::Result<PathBuf> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(testenv::tools::kubectl(|line| eprintln!("{line}")))
+}
+
+/// What `kubectl apply -k` of the overlay would apply.
+pub fn overlay(name: &str) -> anyhow::Result<String> {
+    Ok(must(&kubectl()?, ["kustomize", &format!("deploy/overlays/{name}")], "")?.out)
+}
+
+/// What `helm install` would apply.
+pub fn chart(path: &Path, values: &[&str]) -> anyhow::Result<String> {
+    let path = path.to_str().context("not UTF-8")?;
+    let arguments = [&["template", "o2ims", path, "--namespace=default", "--kube-version=1.33.0"], values].concat();
+    Ok(must(&tool(Tool::Helm)?, arguments, "")?.out)
+}
+
+fn the_chart_renders_the_objects_of_the_overlays() -> Outcome {
+    for (name, values) in OVERLAYS {
+        let by_kustomize = objects(&overlay(name)?)?;
+        let mut by_helm = objects(&chart(&top().join("deploy/chart"), values)?)?;
+        let mut kept = Vec::new();
+        for (key, object) in &mut by_helm {
+            // The one thing that Helm is told besides.
+            let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+            if let Some(annotations) = annotations
+                && annotations.remove("helm.sh/resource-policy") == Some(json!("keep"))
+            {
+                kept.push(key.as_str().split(' ').next().unwrap_or_default().to_owned());
+                if annotations.is_empty() {
+                    object["metadata"].as_object_mut().context("no metadata")?.remove("annotations");
+                }
+            }
+        }
+        let count = |kind: &str| by_kustomize.keys().filter(|key| key.starts_with(kind)).count();
+        let expected = count("CustomResourceDefinition ") + count("Namespace ");
+        ensure!(expected > 1 && kept.len() == expected, "{name}: {expected} objects should be kept: {kept:?}");
+        compare(name, &by_kustomize, &by_helm)?;
+    }
+    Ok(())
+}
+
+fn compare(name: &str, expected: &BTreeMap<String, Value>, found: &BTreeMap<String, Value>) -> Outcome {
+    let keys = |objects: &BTreeMap<String, Value>| objects.keys().cloned().collect::<Vec<_>>();
+    ensure!(keys(expected) == keys(found), "{name}: {:#?} instead of {:#?}", keys(found), keys(expected));
+    for (key, object) in expected {
+        ensure!(object == &found[key], "{name}: {key} differs:\n{:#}\ninstead of\n{object:#}", found[key]);
+    }
+    Ok(())
+}
+
+fn values_reach_the_objects_that_they_are_for() -> Outcome {
+    let rendered = objects(&chart(
+        &top().join("deploy/chart"),
+        &[
+            "--set=image.registry=registry.example.org:5000/o2ims",
+            "--set=image.tag=0.2.0",
+            "--set=image.pullPolicy=Always",
+            "--set=image.pullSecrets={registry}",
+            "--set=namespaces.create=false",
+            "--set=crds.install=false",
+            "--set=networkPolicies.apiServerPorts={16443}",
+            "--set=o2ims.replicas=1",
+            "--set=o2ims.resources.limits.memory=1Gi",
+            "--set=o2ims.env.LOG_LEVEL=debug",
+            "--set=o2ims.nodeSelector.zone=a",
+            "--set=o2ims.tolerations[0].key=dedicated",
+        ],
+    )?)?;
+    let deployment = &rendered["Deployment o2ims-system o2ims-operator"];
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let seen = json!({
+        "replicas": deployment["spec"]["replicas"],
+        "image": container["image"],
+        "policy": container["imagePullPolicy"],
+        "resources": container["resources"],
+        "env": container["env"][1],
+        "secrets": pod["imagePullSecrets"],
+        "nodes": pod["nodeSelector"],
+        "toleration": pod["tolerations"][1],
+    });
+    let expected = json!({
+        "replicas": 1,
+        "image": "registry.example.org:5000/o2ims/o2ims-operator:0.2.0",
+        "policy": "Always",
+        // The rest stays.
+        "resources": {"limits": {"memory": "1Gi"}, "requests": {"cpu": "20m", "memory": "64Mi"}},
+        "env": {"name": "LOG_LEVEL", "value": "debug"},
+        "secrets": [{"name": "registry"}],
+        "nodes": {"zone": "a"},
+        "toleration": {"key": "dedicated"},
+    });
+    ensure!(seen == expected, "{seen:#} instead of {expected:#}");
+    let other = &rendered["Deployment focom-system focom-operator"];
+    ensure!(other["spec"]["replicas"] == 2, "o2ims.replicas is not for the FOCOM operator");
+    let ports = &rendered["NetworkPolicy o2ims-system o2ims-operator-api-server"]["spec"]["egress"][0]["ports"];
+    ensure!(ports == &json!([{"protocol": "TCP", "port": 16443}]), "{ports}");
+    let unwanted = rendered.keys().find(|key| key.starts_with("Namespace ") || key.starts_with("CustomResource"));
+    ensure!(unwanted.is_none(), "{unwanted:?}");
+
+    let without = objects(&chart(&top().join("deploy/chart"), &["--set=networkPolicies.install=false"])?)?;
+    ensure!(!without.keys().any(|key| key.starts_with("NetworkPolicy ")), "networkPolicies.install=false");
+    Ok(())
+}
+
+fn wrong_values_are_refused_by_name() -> Outcome {
+    let helm = tool(Tool::Helm)?;
+    for (value, named) in [
+        ("o2ims.replicas=-1", "/o2ims/replicas"),
+        ("o2ims.replicas=two", "/o2ims/replicas"),
+        ("focom.install=perhaps", "/focom/install"),
+        ("image.tag=no spaces", "/image/tag"),
+        ("image.registry=https://registry.example.org", "/image/registry"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("networkPolicies.apiServerPorts={0}", "/networkPolicies/apiServerPorts/0"),
+        ("crds.instal=false", "instal"),
+        ("operator.replicas=1", "operator"),
+    ] {
+        let written = run(&helm, ["template", "deploy/chart", "--kube-version=1.33.0", "--set", value], "")?;
+        // Helm's versions write the place with slashes or dots.
+        let told = written.errors.replace('.', "/");
+        ensure!(!written.well && told.contains(&named.replace('.', "/")), "{value}: {}", written.errors);
+    }
+    let old = run(&helm, ["template", "deploy/chart", "--kube-version=1.31.0"], "")?;
+    ensure!(!old.well && old.errors.contains(">=1.32.0-0"), "Kubernetes 1.31: {}", old.errors);
+    Ok(())
+}
+
+fn a_packaged_chart_is_the_chart() -> Outcome {
+    let helm = tool(Tool::Helm)?;
+    let lint = must(&helm, ["lint", "--strict", "deploy/chart"], "")?;
+    ensure!(lint.out.contains("0 chart(s) failed"), "{}", lint.out);
+    let folder = tempfile("chart")?;
+    let outcome = (|| {
+        must(&helm, ["package", "deploy/chart", "--destination", folder.to_str().context("not UTF-8")?], "")?;
+        let packaged = chart(&folder.join("o2ims-0.1.0.tgz"), &[])?;
+        compare("package", &objects(&chart(&top().join("deploy/chart"), &[])?)?, &objects(&packaged)?)
+    })();
+    std::fs::remove_dir_all(&folder)?;
+    outcome
+}
+
+/// A folder that nobody else has.
+pub fn tempfile(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("o2ims-{name}-{}", std::process::id()));
+    std::fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn policies_budgets_and_accounts_are_for_the_pods() -> Outcome {
+    let rendered = objects(&overlay("management-cluster")?)?;
+    for (namespace, operator) in [("o2ims-system", "o2ims-operator"), ("focom-system", "focom-operator")] {
+        let object = |kind: &str| {
+            let key = format!("{kind} {namespace} {operator}");
+            rendered.get(&key).with_context(|| format!("{key} is not there"))
+        };
+        let template = &object("Deployment")?["spec"]["template"];
+        let labels = &template["metadata"]["labels"];
+        let policy = object("NetworkPolicy")?;
+        for selector in [
+            &object("Deployment")?["spec"]["selector"],
+            &template["spec"]["topologySpreadConstraints"][0]["labelSelector"],
+            &object("PodDisruptionBudget")?["spec"]["selector"],
+            &policy["spec"]["podSelector"],
+        ] {
+            let wanted = selector["matchLabels"].as_object().context("a selector without labels")?;
+            let selects = !wanted.is_empty() && wanted.iter().all(|(name, value)| &labels[name] == value);
+            ensure!(selects, "{selector} does not select {labels}");
+        }
+        // Whatever is probed is what may be reached.
+        let container = &template["spec"]["containers"][0];
+        let open = &policy["spec"]["ingress"][0]["ports"][0]["port"];
+        ensure!(policy["spec"]["ingress"].as_array().is_some_and(|rules| rules.len() == 1), "{policy:#}");
+        for used in [
+            &container["ports"][0]["name"],
+            &container["livenessProbe"]["httpGet"]["port"],
+            &container["readinessProbe"]["httpGet"]["port"],
+        ] {
+            ensure!(used.is_string() && used == open, "port {used} is not {open}");
+        }
+        let denied = &rendered[&format!("NetworkPolicy {namespace} default-deny")]["spec"];
+        let everything = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
+        ensure!(denied == &everything, "{denied:#}");
+        let account = template["spec"]["serviceAccountName"].as_str().context("no account")?;
+        ensure!(rendered.contains_key(&format!("ServiceAccount {namespace} {account}")), "{account} is not there");
+        let class = template["spec"]["priorityClassName"].as_str().context("no priority")?;
+        ensure!(rendered.contains_key(&format!("PriorityClass - {class}")), "{class} is not there");
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Running programs as a user does, in the repository's folder.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+
+/// Result of a test.
+pub type Outcome = anyhow::Result<()>;
+
+/// A test: its name, whether it is slow, and what it does.
+pub type Test = (&'static str, bool, fn() -> Outcome);
+
+/// The repository.
+pub fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// What a program wrote.
+pub struct Written {
+    pub well: bool,
+    pub out: String,
+    pub errors: String,
+}
+
+/// Runs a program with this input.
+pub fn run<S: AsRef<OsStr>>(
+    program: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    input: &str,
+) -> anyhow::Result<Written> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(top())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))?;
+    let mut stdin = child.stdin.take().context("no stdin")?;
+    let output = std::thread::scope(|scope| {
+        // A program that does not read its input must not block the test; it says why by itself.
+        scope.spawn(move || drop(stdin.write_all(input.as_bytes())));
+        child.wait_with_output()
+    })?;
+    Ok(Written {
+        well: output.status.success(),
+        out: String::from_utf8(output.stdout)?,
+        errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// Runs a program that has to succeed, and returns what it printed.
+pub fn must<S: AsRef<OsStr>>(
+    program: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    input: &str,
+) -> anyhow::Result<Written> {
+    let written = run(program, arguments, input)?;
+    ensure!(written.well, "{} failed:\n{}{}", program.display(), written.errors, written.out);
+    Ok(written)
+}
+
+/// Objects by kind, namespace and name; two of the same name are an error.
+pub fn objects(yaml: &str) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut objects = BTreeMap::new();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("not YAML")?;
+    for object in documents {
+        if object.is_null() {
+            continue;
+        }
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
+        let key = format!("{} {} {}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+        if objects.insert(key.clone(), object).is_some() {
+            bail!("{key} is there twice");
+        }
+    }
+    ensure!(!objects.is_empty(), "no objects");
+    Ok(objects)
+}
