@@ -158,7 +158,7 @@ impl Setting {
 fn on_servers(venv: PathBuf, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outcome) -> Outcome {
     tokio::runtime::Runtime::new()?.block_on(async {
         let line = |line: &str| eprintln!("{line}");
-        let mut stack = Stack::start(StackOptions::new(program("o2ims-operator")?).with_servers(), line).await?;
+        let mut stack = Stack::start(StackOptions::new(sandbox::program("o2ims-operator")?).with_servers(), line).await?;
         let result = async {
             let setting = setting(&mut stack, venv).await?;
             body(&mut stack, setting).await
@@ -166,15 +166,6 @@ fn on_servers(venv: PathBuf, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outc
         .await;
         result.and(stack.stop().await)
     })
-}
-
-/// A program of the workspace, which `cargo test` builds for the tests of its crate.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let folder =
-        std::env::current_exe()?.parent().and_then(Path::parent).context("a folder above this program's")?.to_owned();
-    let program = folder.join(name);
-    ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
-    Ok(program)
 }
 
 /// Four machines out of the box, and the input for them.
@@ -231,7 +222,7 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     control.run("site.yaml", &["--check"]).await?.succeeded()?.changed_nothing()?;
     eprintln!("first run {:.1} s, second {:.1} s", first.took.as_secs_f32(), second.took.as_secs_f32());
 
-    stack.start_focom(&OperatorOptions::new(program("focom-operator")?)).await?;
+    stack.start_focom(&OperatorOptions::new(sandbox::program("focom-operator")?)).await?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(stack.bed.admin(), "default");
     let by_smo: Api<FocomProvisioningRequest> = Api::namespaced(stack.bed.admin(), "default");
     stack.bed.apply_yaml(installation::EXAMPLE).await?;

@@ -9,12 +9,14 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-/// A program of the product, which is built beside the one that runs.
+/// A program of the product, which is built beside the one that runs, or above a test's.
 ///
 /// # Errors
 /// When it is not there; the message says how to build it.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("finding this program's folder")?.with_file_name(name);
+    let own = std::env::current_exe().context("finding this program's folder")?;
+    let folder = own.parent().filter(|folder| folder.ends_with("deps")).unwrap_or(&own);
+    let program = folder.with_file_name(name);
     ensure!(program.is_file(), "{} is missing; cargo build -p {name} makes it", program.display());
     Ok(program)
 }
