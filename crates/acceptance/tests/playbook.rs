@@ -158,7 +158,8 @@ impl Setting {
 fn on_servers(venv: PathBuf, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outcome) -> Outcome {
     tokio::runtime::Runtime::new()?.block_on(async {
         let line = |line: &str| eprintln!("{line}");
-        let mut stack = Stack::start(StackOptions::new(sandbox::program("o2ims-operator")?).with_servers(), line).await?;
+        let mut stack =
+            Stack::start(StackOptions::new(sandbox::program("o2ims-operator")?).with_servers(), line).await?;
         let result = async {
             let setting = setting(&mut stack, venv).await?;
             body(&mut stack, setting).await
