@@ -181,7 +181,7 @@ async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
     }
     futures::future::try_join_all(servers.iter().map(|server| server.power_on())).await?;
     let login = stack.login()?;
-    let hosts: Vec<_> = (1..)
+    let mut hosts: Vec<_> = (1..)
         .zip(&servers)
         .map(|(number, server)| {
             json!({
@@ -190,12 +190,17 @@ async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
             })
         })
         .collect();
+    // ssh may also find the key by itself.
+    hosts[3].as_object_mut().context("a host")?.remove("keyFile");
     let input = json!({
         "kubeconfig": "management.kubeconfig", "k8sVersion": "v1.33.13",
         "sources": {"containerd": "files", "kubernetes": "files", "files": files}, "hosts": hosts,
     });
-    let ssh =
-        format!("-o UserKnownHostsFile={} -o ControlMaster=auto -o ControlPersist=20s", login.known_hosts.display());
+    let ssh = format!(
+        "-o UserKnownHostsFile={} -o IdentityFile={} -o ControlMaster=auto -o ControlPersist=20s",
+        login.known_hosts.display(),
+        login.key.display()
+    );
     let kubectl = stack.bed.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
     let setting = Setting { control: Control { folder, venv, kubectl, ssh }, servers, input };
     setting.write_input()?;
@@ -280,7 +285,8 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
 }
 
 /// A full disk, and an ssh server that is off; the other two are registered.
-async fn some_are_broken(stack: &mut Stack, setting: Setting) -> Outcome {
+async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
+    nothing_fits(&mut setting).await?;
     let Setting { control, servers, .. } = &setting;
     servers[2].run(&["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", "/var/lib/containerd"]).await?;
     servers[1].run(&["systemctl", "stop", "ssh"]).await?;
@@ -293,6 +299,30 @@ async fn some_are_broken(stack: &mut Stack, setting: Setting) -> Outcome {
     let registered: Vec<_> = registered.items.iter().map(ResourceExt::name_any).collect();
     ensure!(registered == ["target-1", "target-4"], "{registered:?} are registered:\n{}", run.text);
     Ok(())
+}
+
+/// Programs for another processor, and a management API that the machine does not reach: both are told, and it is left as it is.
+async fn nothing_fits(setting: &mut Setting) -> Outcome {
+    let good = setting.input.clone();
+    let folder = setting.control.folder.join("arm");
+    fs::create_dir_all(folder.join("bin"))?;
+    fs::create_dir_all(folder.join("packages"))?;
+    fs::write(folder.join("packages/x_1_arm64.deb"), "")?;
+    for program in ["kubelet", "kubeadm", "kubectl", "byoh-hostagent"] {
+        let mut head = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\0\0";
+        head[18] = if std::env::consts::ARCH == "aarch64" { 62 } else { 183 };
+        fs::write(folder.join("bin").join(program), head)?;
+    }
+    setting.input["sources"]["files"] = json!(folder);
+    setting.input["apiServer"] = json!("https://10.77.0.1:1");
+    setting.write_input()?;
+    let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.failed()?;
+    run.says("1 of 1 hosts failed: target-1 (10.77.0.11): ")?;
+    run.says("and the programs in sources.files are for")?;
+    run.says("this machine does not reach https://10.77.0.1:1: Connection refused")?;
+    ensure!(run.count("target-1", "changed")? == 0, "target-1 was changed:\n{}", run.text);
+    setting.input = good;
+    setting.write_input()
 }
 
 /// A change of a good input file, and what is said of it.
