@@ -313,8 +313,6 @@ impl Judge {
 fn lua(value: &Value) -> String {
     match value {
         Value::Null => "nil".to_owned(),
-        // Lua reads JSON's escapes, but for those by number.
-        Value::String(_) => value.to_string(),
         Value::Array(items) => format!("{{{}}}", items.iter().map(lua).collect::<Vec<_>>().join(", ")),
         Value::Object(fields) => {
             let mut text = "{".to_owned();
@@ -323,7 +321,8 @@ fn lua(value: &Value) -> String {
             }
             text + "}"
         }
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        // Lua reads JSON's escapes, but for those by number.
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
 }
 
