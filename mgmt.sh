@@ -524,7 +524,7 @@ run_tests() {
     build_control_plane
     tied "$programs/testenv" build --tools >/dev/null
     if [ ${#slow[@]} -gt 0 ]; then
-        tied "$programs/testenv" build --flux >/dev/null
+        tied "$programs/testenv" build --gitops >/dev/null
         tied scripts/build-release "$top/target/release-programs"
     fi
     tied cargo build --locked --quiet -p bundle

@@ -272,7 +272,7 @@ impl Cache {
 }
 
 /// Runs `go` and returns what it printed.
-async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
+pub(crate) async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new("go")
         .args(arguments)
         .current_dir(folder)
@@ -299,7 +299,7 @@ async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
     let offline = std::env::var_os("O2IMS_OWN_NAMESPACE").is_some();
     let hint = if offline && last.contains("dial tcp") {
         "\nThere is no network in here (scripts/in-own-namespace); run crates/testenv/modules/fetch outside first, or \
-         `target/debug/testenv build --tools --flux` or `target/debug/bundle --prepare` for what only some tests need"
+         `target/debug/testenv build --tools --gitops` or `target/debug/bundle --prepare` for what only some tests need"
     } else {
         ""
     };

@@ -27,9 +27,9 @@ enum Command {
         /// Also the programs that check manifests: helm, kubeconform, Lua.
         #[arg(long)]
         tools: bool,
-        /// Also Flux's controllers.
+        /// Also what the test of the GitOps examples needs: Flux's controllers, Argo CD's CRD.
         #[arg(long)]
-        flux: bool,
+        gitops: bool,
     },
     /// Say why this machine cannot have servers; nothing, with exit code 0, if it can.
     CheckServers,
@@ -72,7 +72,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers, tools, flux } => {
+        Command::Build { servers, tools, gitops } => {
             for program in testenv::build_all(line).await? {
                 println!("{}", program.display());
             }
@@ -84,8 +84,9 @@ async fn run(command: Command) -> Result<()> {
                     println!("{}", testenv::tools::tool(tool, line).await?.display());
                 }
             }
-            if flux {
+            if gitops {
                 testenv::Flux::build(line).await?;
+                println!("{}", testenv::tools::argo_cd_crd(line).await?.display());
             }
             Ok(())
         }

@@ -1,10 +1,10 @@
 //! Programs of others that check what this repository ships, as its users run them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::binaries::{Cache, Module, Recipe, module};
+use crate::binaries::{Cache, Module, Recipe, go, module};
 use crate::control_plane;
 use crate::progress::Progress;
 
@@ -69,4 +69,25 @@ pub async fn tool(tool: Tool, progress: impl Fn(&str) + Send + Sync + 'static) -
 /// When it cannot be built.
 pub async fn kubectl(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
     Ok(Cache::new(Progress::new(progress))?.program(control_plane::KUBECTL).await?.program)
+}
+
+const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.1.9";
+
+/// The CRD of Argo CD's Applications, from its module; needs a network the first time.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub async fn argo_cd_crd(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
+    const NAME: &str = "application-crd.yaml";
+    let cache = Cache::new(Progress::new(progress))?;
+    let folder = cache.folder("argo-cd-crd", &[ARGO_CD], 30, |folder| async move {
+        // Outside of any module, so that nothing but this one is fetched; Go's checksum database vouches for it.
+        let told = go(&folder, &["mod", "download", "-json", ARGO_CD]).await?;
+        let told: serde_json::Value = serde_json::from_str(&told)?;
+        let module = told["Dir"].as_str().context("go does not say where the module is")?;
+        let crd = Path::new(module).join("manifests/crds").join(NAME);
+        std::fs::copy(&crd, folder.join(NAME)).with_context(|| format!("cannot copy {}", crd.display()))?;
+        Ok(())
+    });
+    Ok(folder.await?.join(NAME))
 }

@@ -11,8 +11,8 @@ use testenv::tools::Tool;
 use testenv::{Bed, Options};
 use tokio::runtime::Runtime;
 
-use crate::rendering::{OVERLAYS, chart, overlay, tempfile, tool};
-use crate::run::{Outcome, Written, must, objects, run, top};
+use crate::rendering::{OVERLAYS, chart, objects, overlay, tempfile, tool};
+use crate::run::{Outcome, Written, must, run, top};
 
 /// A test on the bed: its name, and what it does.
 pub type Test = (&'static str, fn(&Cluster) -> Outcome);

@@ -6,8 +6,9 @@ use testenv::tools::Tool;
 use testenv::{Bed, Options};
 use tokio::runtime::Runtime;
 
+use crate::Test;
 use crate::rendering::{tempfile, tool};
-use crate::run::{Outcome, Test, must, top};
+use crate::run::{Outcome, must, top};
 
 /// The tests.
 pub const TESTS: &[Test] = &[("helm_upgrades_the_crds_and_leaves_them_when_it_uninstalls", false, upgrades_and_leaves)];

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use crate::run::{Outcome, Test, must, top};
+use crate::Test;
+use crate::run::{Outcome, must, top};
 
 /// The tests.
 pub const TESTS: &[Test] = &[

@@ -16,6 +16,9 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Failed, Trial};
 use run::Outcome;
 
+/// A test: its name, whether it is slow, and what it does.
+type Test = (&'static str, bool, fn() -> Outcome);
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let shared = Arc::new(cluster::Shared::new().expect("a runtime"));

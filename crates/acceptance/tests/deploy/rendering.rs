@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use testenv::tools::Tool;
 
-use crate::run::{Outcome, Test, must, objects, run, top};
+use crate::Test;
+use crate::run::{Outcome, must, run, top};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -42,6 +43,24 @@ pub fn chart(path: &Path, values: &[&str]) -> anyhow::Result<String> {
     let path = path.to_str().context("not UTF-8")?;
     let arguments = [&["template", "o2ims", path, "--namespace=default", "--kube-version=1.33.0"], values].concat();
     Ok(must(&tool(Tool::Helm)?, arguments, "")?.out)
+}
+
+/// Objects by kind, namespace and name; two of the same name are an error.
+pub fn objects(yaml: &str) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut objects = BTreeMap::new();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("not YAML")?;
+    for object in documents {
+        if object.is_null() {
+            continue;
+        }
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
+        let key = format!("{} {} {}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+        if objects.insert(key.clone(), object).is_some() {
+            bail!("{key} is there twice");
+        }
+    }
+    ensure!(!objects.is_empty(), "no objects");
+    Ok(objects)
 }
 
 fn the_chart_renders_the_objects_of_the_overlays() -> Outcome {

@@ -1,19 +1,14 @@
 //! Running programs as a user does, in the repository's folder.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, ensure};
 
 /// Result of a test.
 pub type Outcome = anyhow::Result<()>;
-
-/// A test: its name, whether it is slow, and what it does.
-pub type Test = (&'static str, bool, fn() -> Outcome);
 
 /// The repository.
 pub fn top() -> PathBuf {
@@ -63,22 +58,4 @@ pub fn must<S: AsRef<OsStr>>(
     let written = run(program, arguments, input)?;
     ensure!(written.well, "{} failed:\n{}{}", program.display(), written.errors, written.out);
     Ok(written)
-}
-
-/// Objects by kind, namespace and name; two of the same name are an error.
-pub fn objects(yaml: &str) -> anyhow::Result<BTreeMap<String, Value>> {
-    let mut objects = BTreeMap::new();
-    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("not YAML")?;
-    for object in documents {
-        if object.is_null() {
-            continue;
-        }
-        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
-        let key = format!("{} {} {}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
-        if objects.insert(key.clone(), object).is_some() {
-            bail!("{key} is there twice");
-        }
-    }
-    ensure!(!objects.is_empty(), "no objects");
-    Ok(objects)
 }
