@@ -415,7 +415,9 @@ sandbox_kubectl() {
     if [ "${1:-}" = --cluster ] && [ -e "$state/site-a.kubeconfig" ]; then config=$state/site-a.kubeconfig; fi
     if [ "${1:-}" = --o-cloud ]; then
         config=$state/${2:-}.kubeconfig
-        [ $# -ge 2 ] && [ -e "$config" ] || die "no such O-Cloud: site-a and site-b are there with ./mgmt.sh sandbox --o-clouds 2"
+        if [ $# -lt 2 ] || ! [ -e "$config" ]; then
+            die "no such O-Cloud: site-a and site-b are there with ./mgmt.sh sandbox --o-clouds 2"
+        fi
         shift 2
     fi
     if [ "${1:-}" = --cluster ]; then
@@ -523,10 +525,7 @@ run_tests() {
     tied cargo test --locked --quiet --workspace --no-run
     build_control_plane
     tied "$programs/testenv" build --tools >/dev/null
-    if [ ${#slow[@]} -gt 0 ]; then
-        tied "$programs/testenv" build --gitops >/dev/null
-        tied scripts/build-release "$top/target/release-programs"
-    fi
+    if [ ${#slow[@]} -gt 0 ]; then tied "$programs/testenv" build --gitops >/dev/null; fi
     tied cargo build --locked --quiet -p bundle
     tied "$programs/bundle" --prepare
     prepare_servers
@@ -534,6 +533,8 @@ run_tests() {
     local no_ansible
     no_ansible=$(tied scripts/ansible-venv 2>&1 >/dev/null) && no_ansible=
     export O2IMS_NO_ANSIBLE=${no_ansible##*$'\n'}
+    # Images are made of them; a debug build would be ten times the size.
+    tied scripts/build-release "${CARGO_TARGET_DIR:-$top/target}/release-programs"
     exec cargo test --locked --workspace "${slow[@]}"
 }
 

@@ -32,7 +32,7 @@ async fn build(progress: &Progress) -> Result<PathBuf> {
     progress.line("building o2ims-operator and focom-operator for release (some 10 minutes the first time) ...");
     let repository = repository();
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
-    let folder = target.join("bundle");
+    let folder = target.join("release-programs");
     run(Command::new(repository.join("scripts/build-release")).arg(&folder)).await?;
     Ok(folder)
 }
