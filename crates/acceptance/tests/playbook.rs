@@ -52,9 +52,9 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
-    let mut add = |name: &str, body: fn(PathBuf) -> Outcome| {
+    let mut add = |name: &str, body: fn(&Path) -> Outcome| {
         let venv = venv.clone();
-        trials.push(Trial::test(name, move || body(venv).map_err(|error| format!("{error:#}").into())));
+        trials.push(Trial::test(name, move || body(&venv).map_err(|error| format!("{error:#}").into())));
     };
     add("what_is_wrong_in_the_input_is_told_by_host_and_field", wrong_inputs);
     add("the_checks_of_the_input_agree_with_its_schema", table);
@@ -175,12 +175,12 @@ impl Setting {
     }
 }
 
-fn on_servers(venv: PathBuf, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outcome) -> Outcome {
+fn on_servers(venv: &Path, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outcome) -> Outcome {
     tokio::runtime::Runtime::new()?.block_on(async {
         let line = |line: &str| eprintln!("{line}");
         let mut stack = Stack::start(StackOptions::new(program("o2ims-operator")?).with_servers(), line).await?;
         let result = async {
-            let setting = setting(&mut stack, venv).await?;
+            let setting = setting(&mut stack, venv.to_path_buf()).await?;
             body(&mut stack, setting).await
         }
         .await;
@@ -416,7 +416,7 @@ const UNREADABLE: [(&str, &str); 3] = [
     ("{\"hosts\": [], \"hosts\": []}", "the field \"hosts\" is given twice"),
 ];
 
-fn wrong_inputs(venv: PathBuf) -> Outcome {
+fn wrong_inputs(venv: &Path) -> Outcome {
     let scratch = Scratch::new()?;
     let folder = scratch.0.clone();
     fs::write(folder.join("management.kubeconfig"), "")?;
@@ -451,7 +451,7 @@ fn wrong_inputs(venv: PathBuf) -> Outcome {
         cases.push((input.to_string(), said[index]));
     }
     eprintln!("{} wrong inputs", cases.len());
-    let control = Control { folder: folder.clone(), venv, kubectl: folder, ssh: String::new() };
+    let control = Control { folder: folder.clone(), venv: venv.to_path_buf(), kubectl: folder, ssh: String::new() };
     tokio::runtime::Runtime::new()?.block_on(async {
         let refused = cases.into_iter().enumerate().map(async |(number, (input, said))| {
             let file = format!("input-{number}.json");
@@ -474,13 +474,13 @@ fn wrong_inputs(venv: PathBuf) -> Outcome {
     })
 }
 
-fn table(venv: PathBuf) -> Outcome {
+fn table(venv: &Path) -> Outcome {
     let mut tests = std::process::Command::new(venv.join("bin/python"));
     tests.args(["-B", "-m", "unittest", "discover", "--start-directory", "tests"]);
     quiet(&mut tests)
 }
 
-fn lint(venv: PathBuf) -> Outcome {
+fn lint(venv: &Path) -> Outcome {
     let path = std::env::var("PATH").unwrap_or_default();
     let scratch = Scratch::new()?;
     let mut lint = std::process::Command::new(venv.join("bin/ansible-lint"));
