@@ -26,6 +26,10 @@ options:
     description: Names of hosts, separated by commas; others are left out. Empty for all.
     type: str
     default: ""
+  sources:
+    description: Whether anything is to be installed, so that the sources have to be there.
+    type: bool
+    default: true
 author: The authors of this repository
 """
 
@@ -301,7 +305,7 @@ def check_sources(sources, folder, errors):
                 errors.append(f"sources.images: {path} is no docker archive")
 
 
-def check(text, folder):
+def check(text, folder, look_at_sources=True):
     """Settings, hosts and errors of an input file with this content, in this folder."""
     errors = []
     try:
@@ -332,6 +336,7 @@ def check(text, folder):
     sources = settings.get("sources", {} if "sources" not in value else None)
     if sources is not None:
         settings["sources"] = fields(sources, SOURCES, "sources.", errors)
+    if sources is not None and look_at_sources:
         check_sources(settings["sources"], folder, errors)
     if given_hosts == []:
         errors.append("hosts: is empty; at least one host is wanted")
@@ -350,6 +355,7 @@ def main():
     from ansible.module_utils.basic import AnsibleModule
 
     arguments = {"path": {"type": "path", "required": True}, "only": {"type": "str", "default": ""}}
+    arguments["sources"] = {"type": "bool", "default": True}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     path = module.params["path"]
     try:
@@ -358,7 +364,7 @@ def main():
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "is no UTF-8 text"
         module.fail_json(msg=f"{path}: {why}; the input file is input.json in this folder, or the one that -e input=FILE names")
-    settings, hosts, errors = check(text, os.path.dirname(os.path.abspath(path)))
+    settings, hosts, errors = check(text, os.path.dirname(os.path.abspath(path)), module.params["sources"])
     only = [name.strip() for name in module.params["only"].split(",") if name.strip()]
     if not errors:
         names = [host["name"] for host in hosts]
