@@ -1,5 +1,6 @@
 //! A bundle is whole, names only images that it has, and a bare Kubernetes takes its manifests as they are. No pod runs
 //! here, so the operators' programs are stand-ins.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 
 use std::collections::BTreeSet;
 use std::fs;
