@@ -525,7 +525,11 @@ run_tests() {
     tied cargo test --locked --quiet --workspace --no-run
     build_control_plane
     tied "$programs/testenv" build --tools >/dev/null
-    if [ ${#slow[@]} -gt 0 ]; then tied "$programs/testenv" build --gitops >/dev/null; fi
+    if [ ${#slow[@]} -gt 0 ]; then
+        tied "$programs/testenv" build --gitops >/dev/null
+        # Images are made of them; those of a debug build would be ten times the size.
+        tied scripts/build-release "${CARGO_TARGET_DIR:-$top/target}/release-programs"
+    fi
     tied cargo build --locked --quiet -p bundle
     tied "$programs/bundle" --prepare
     prepare_servers
@@ -533,8 +537,6 @@ run_tests() {
     local no_ansible
     no_ansible=$(tied scripts/ansible-venv 2>&1 >/dev/null) && no_ansible=
     export O2IMS_NO_ANSIBLE=${no_ansible##*$'\n'}
-    # Images are made of them; a debug build would be ten times the size.
-    tied scripts/build-release "${CARGO_TARGET_DIR:-$top/target}/release-programs"
     exec cargo test --locked --workspace "${slow[@]}"
 }
 

@@ -30,10 +30,16 @@ const CUTS: [&str; 5] = ["importing", "cert-manager", "cluster-api", "byoh", "fo
 const LIMIT: Duration = Duration::from_secs(400);
 
 fn main() -> ExitCode {
-    let mut trials = vec![Trial::test("the_product_is_installed_on_a_cluster_of_its_own_used_and_removed", || {
-        let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
-        result.and_then(|runtime| runtime.block_on(management())).map_err(|error| Failed::from(format!("{error:#}")))
-    })];
+    let mut trials = vec![
+        Trial::test("the_product_is_installed_on_a_cluster_of_its_own_used_and_removed", || {
+            let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
+            result
+                .and_then(|runtime| runtime.block_on(management()))
+                .map_err(|error| Failed::from(format!("{error:#}")))
+        })
+        // It takes release programs, and some ten minutes.
+        .with_ignored_flag(true),
+    ];
     let left_out = match testenv::servers::left_out() {
         Ok(Some(why)) => Some(why),
         Ok(None) => ansible::venv().err().map(|error| format!("{error:#}")),
