@@ -74,15 +74,17 @@ async fn on(stack: &mut Stack) -> Result<()> {
     let client = management_cluster(stack, &site).await?;
     let before = inventory::objects(&client).await?;
     refusals(&site)?;
-    for cut in CUTS {
-        site.cut_off(cut)?;
-    }
     let targets = [stack.debian("target-1", 13)?, stack.debian("target-2", 14)?];
     for target in &targets {
         target.power_on().await?;
     }
     site.write_input(stack)?;
     for block in rest {
+        if block.commands.trim() == UP {
+            for cut in CUTS {
+                site.cut_off(cut)?;
+            }
+        }
         let text = site.run(block)?;
         ensure!(!text.contains("Warning"), "{GUIDE}:{}: the API server warns:\n{text}", block.line);
         if block.commands.trim() == UP {

@@ -144,6 +144,13 @@ fn finish(path: &Path, mut documents: Vec<Document>, program: Option<&Program>) 
                 Ok(())
             })?;
         }
+        if document.is("ClusterRole") && !document.field("/aggregationRule").is_null() {
+            // Kubernetes fills them in; applied empty, they would be gone until it does so again.
+            document.edit(|role| {
+                role.as_object_mut().context("a ClusterRole is no object")?.remove("rules");
+                Ok(())
+            })?;
+        }
         if document.is("Certificate") {
             // cert-manager's default since v1.18, of which it warns where it is not written.
             document.edit(|certificate| {
