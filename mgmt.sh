@@ -556,6 +556,16 @@ bench() {
     exec scripts/in-own-namespace "$programs/bench" "$@"
 }
 
+check_bundle() {
+    local folder=${1:-} sums
+    [ -r "$folder/bundle.json" ] || die "${folder:-nothing} is no bundle: it has no bundle.json"
+    cd "$folder"
+    sums=$(awk -F '"' '$2 == "file" {file = $4} $2 == "sha256" {print $4 "  " file}' bundle.json | sort -u)
+    [ -n "$sums" ] || die "$folder/bundle.json has no sums: make the bundle again"
+    sha256sum --check --quiet <<<"$sums" || die "$folder is not as it was made; the files are named above. Copy it again"
+    say "$folder: all $(wc -l <<<"$sums") files are as they were made"
+}
+
 bundle() {
     # Given relative to where the user is.
     local arguments=() argument
@@ -563,6 +573,11 @@ bundle() {
         case $argument in -* | /*) ;; *) argument=$called_from/$argument ;; esac
         arguments+=("$argument")
     done
+    # Where a bundle arrives there need be nothing to build with.
+    if [ "${1:-}" = --check ]; then
+        check_bundle "${arguments[@]:1}"
+        return
+    fi
     check_prerequisites
     tied cargo build --locked --quiet -p bundle
     exec "$programs/bundle" "${arguments[@]}"

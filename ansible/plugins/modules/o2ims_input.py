@@ -366,6 +366,8 @@ def main():
         module.fail_json(msg=f"{path}: {why}; the input file is input.json in this folder, or the one that -e input=FILE names")
     settings, hosts, errors = check(text, os.path.dirname(os.path.abspath(path)), module.params["sources"])
     only = [name.strip() for name in module.params["only"].split(",") if name.strip()]
+    if module.params["only"] and not only:
+        errors.append("-e hosts: names no host")
     if not errors:
         names = [host["name"] for host in hosts]
         errors = [f"-e hosts: {name} is no host of this file; there are {', '.join(names)}" for name in only if name not in names]
