@@ -44,18 +44,21 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
-    let mut add = |name: &str, body: fn(&Path) -> Outcome| {
+    let mut add = |name: &str, slow: bool, body: fn(&Path) -> Outcome| {
         let venv = venv.clone();
-        trials.push(Trial::test(name, move || body(&venv).map_err(|error| format!("{error:#}").into())));
+        let trial = Trial::test(name, move || body(&venv).map_err(|error| format!("{error:#}").into()));
+        trials.push(trial.with_ignored_flag(slow));
     };
-    add("what_is_wrong_in_the_input_is_told_by_host_and_field", wrong_inputs);
-    add("the_checks_of_the_input_agree_with_its_schema", table);
-    add("ansible_lint_finds_nothing", lint);
+    add("what_is_wrong_in_the_input_is_told_by_host_and_field", false, wrong_inputs);
+    add("the_checks_of_the_input_agree_with_its_schema", false, table);
+    add("ansible_lint_finds_nothing", false, lint);
     if let Some(why) = testenv::servers::left_out().unwrap() {
         eprintln!("LEFT OUT: what needs real servers ({why})");
     } else {
-        add("machines_out_of_the_box_become_clusters_and_come_back", |venv| on_servers(venv, from_the_box_and_back));
-        add("broken_machines_stop_no_others", |venv| on_servers(venv, some_are_broken));
+        add("machines_out_of_the_box_become_clusters_and_come_back", true, |venv| {
+            on_servers(venv, from_the_box_and_back)
+        });
+        add("broken_machines_stop_no_others", false, |venv| on_servers(venv, some_are_broken));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
