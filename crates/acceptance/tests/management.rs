@@ -222,7 +222,6 @@ impl Site {
         let path = std::env::var("PATH").unwrap_or_default();
         shell.set("PATH", format!("{}:{path}", folder.join("bin").display()));
         shell.set("ANSIBLE_HOME", folder.join("ansible-home").display().to_string());
-        shell.set("ANSIBLE_SSH_ARGS", ssh.replace('\'', ""));
         shell.set("PYTHONDONTWRITEBYTECODE", "1");
         shell.set("LC_ALL", "C.UTF-8");
         Ok(Self { folder, shell })
