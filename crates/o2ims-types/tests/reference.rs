@@ -1,5 +1,7 @@
 //! `docs/reference.md` is what the CRDs say. `UPDATE_DOCS=1 cargo test -p o2ims-types --test reference` writes it anew.
 
+#![allow(clippy::unwrap_used, reason = "in a test it is the message")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 
