@@ -562,6 +562,7 @@ check_bundle() {
     cd "$folder"
     sums=$(awk -F '"' '$2 == "file" {file = $4} $2 == "sha256" {print $4 "  " file}' bundle.json | sort -u)
     [ -n "$sums" ] || die "$folder/bundle.json has no sums: make the bundle again"
+    comm -13 <(cut -c 67- <<<"$sums" | sort) <(find . -type f ! -path ./bundle.json -printf '%P\n' | sort) | sed 's/$/ is not part of the bundle/' | grep . && die "$folder is not as it was made; the files are named above"
     sha256sum --check --quiet <<<"$sums" || die "$folder is not as it was made; the files are named above. Copy it again"
     say "$folder: all $(wc -l <<<"$sums") files are as they were made"
 }
