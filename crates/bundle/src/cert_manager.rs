@@ -27,14 +27,8 @@ const PROGRAMS: [Recipe; 3] =
 
 const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Recipe {
     Recipe {
-        name,
-        version: VERSION,
-        module: &MODULE,
-        package,
         stamps: "-X github.com/cert-manager/cert-manager/pkg/util.AppVersion=v1.19.1",
-        manifests: None,
-        seconds,
-        in_assets_folder: false,
+        ..Recipe::new(name, VERSION, &MODULE, package, seconds)
     }
 }
 

@@ -65,6 +65,19 @@ pub struct Recipe {
     pub in_assets_folder: bool,
 }
 
+impl Recipe {
+    /// A program without stamps and manifests.
+    pub const fn new(
+        name: &'static str,
+        version: &'static str,
+        module: &'static Module,
+        package: &'static str,
+        seconds: u32,
+    ) -> Self {
+        Self { name, version, module, package, stamps: "", manifests: None, seconds, in_assets_folder: false }
+    }
+}
+
 /// A program that is ready to be started.
 #[derive(Clone)]
 pub struct Built {

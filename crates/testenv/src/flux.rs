@@ -22,16 +22,7 @@ const SOURCE: &Recipe = &recipe("source-controller", "github.com/fluxcd/source-c
 const KUSTOMIZE: &Recipe = &recipe("kustomize-controller", "github.com/fluxcd/kustomize-controller", 90);
 
 const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Recipe {
-    Recipe {
-        name,
-        version: VERSION,
-        module: &MODULE,
-        package,
-        stamps: "",
-        manifests: Some((package, "config")),
-        seconds,
-        in_assets_folder: false,
-    }
+    Recipe { manifests: Some((package, "config")), ..Recipe::new(name, VERSION, &MODULE, package, seconds) }
 }
 
 /// Flux on a bed. Dropping it kills its processes.

@@ -35,24 +35,18 @@ impl Tool {
                          -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=33 \
                          -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
                          -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=33",
-                ..recipe("helm", "v3.19.0", &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
+                ..Recipe::new("helm", "v3.19.0", &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
             },
-            Self::Kubeconform => {
-                recipe("kubeconform", "v0.7.0", &KUBECONFORM_MODULE, "github.com/yannh/kubeconform/cmd/kubeconform", 10)
-            }
-            Self::Lua => recipe("glua", "v1.1.1", &LUA_MODULE, "github.com/yuin/gopher-lua/cmd/glua", 5),
+            Self::Kubeconform => Recipe::new(
+                "kubeconform",
+                "v0.7.0",
+                &KUBECONFORM_MODULE,
+                "github.com/yannh/kubeconform/cmd/kubeconform",
+                10,
+            ),
+            Self::Lua => Recipe::new("glua", "v1.1.1", &LUA_MODULE, "github.com/yuin/gopher-lua/cmd/glua", 5),
         }
     }
-}
-
-const fn recipe(
-    name: &'static str,
-    version: &'static str,
-    module: &'static Module,
-    package: &'static str,
-    seconds: u32,
-) -> Recipe {
-    Recipe { name, version, module, package, stamps: "", manifests: None, seconds, in_assets_folder: false }
 }
 
 /// The program; built first if it never was, which needs a network. `progress` is told what is going on.

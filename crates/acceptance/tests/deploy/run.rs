@@ -2,18 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+pub use acceptance::top;
 use anyhow::{Context as _, ensure};
 
 /// Result of a test.
 pub type Outcome = anyhow::Result<()>;
-
-/// The repository.
-pub fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 /// What a program wrote.
 pub struct Written {
