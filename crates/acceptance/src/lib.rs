@@ -211,14 +211,12 @@ mod tests {
 
     #[test]
     fn a_shell_keeps_what_is_exported_and_tells_what_failed() {
-        let folder = std::env::temp_dir().join(format!("o2ims-shell-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let mut shell = Shell::new(folder.clone(), folder.join("state"));
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = Shell::new(folder.path().into(), folder.path().join("state"));
         shell.set("GIVEN", "given");
         shell.run("export KEPT=kept").unwrap();
         assert_eq!(shell.run("echo $GIVEN $KEPT").unwrap(), "given kept\n");
         let error = shell.run("echo before; false").unwrap_err().to_string();
         assert!(error.contains("exit code 1") && error.contains("before"), "{error}");
-        fs::remove_dir_all(folder).unwrap();
     }
 }

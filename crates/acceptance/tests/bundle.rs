@@ -14,9 +14,9 @@ use tokio::process::Command;
 
 #[tokio::test]
 async fn a_bundle_is_whole_and_kubernetes_takes_its_manifests() {
-    let folder = Folder::new("whole");
-    let index = make(&folder.0).await;
-    let bundle = folder.0.join("bundle");
+    let folder = tempfile::tempdir().unwrap();
+    let index = make(folder.path()).await;
+    let bundle = folder.path().join("bundle");
 
     images_are_those_of_the_manifests(&bundle, &index);
     for manifest in manifests(&bundle) {
@@ -31,44 +31,27 @@ async fn a_bundle_is_whole_and_kubernetes_takes_its_manifests() {
 
 #[tokio::test]
 async fn a_folder_that_is_no_bundle_is_left_alone() {
-    let folder = Folder::new("foreign");
-    fs::write(folder.0.join("letters.txt"), "dear").unwrap();
-    let error = bundle::make(&folder.0, &Options::default(), Progress::new(|_| ())).await.err().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("letters.txt"), "dear").unwrap();
+    let error = bundle::make(folder.path(), &Options::default(), Progress::new(|_| ())).await.err().unwrap();
     assert!(error.to_string().ends_with("is there and is no bundle: name another folder, or remove it"), "{error}");
-    assert_eq!(fs::read_to_string(folder.0.join("letters.txt")).unwrap(), "dear");
-    let error = bundle::check(&folder.0).unwrap_err();
+    assert_eq!(fs::read_to_string(folder.path().join("letters.txt")).unwrap(), "dear");
+    let error = bundle::check(folder.path()).unwrap_err();
     assert!(error.to_string().contains("is no complete bundle"), "{error}");
 }
 
 #[tokio::test]
 async fn nothing_stays_of_a_bundle_that_failed() {
-    let folder = Folder::new("failed");
-    let operators = folder.0.join("operators");
+    let folder = tempfile::tempdir().unwrap();
+    let operators = folder.path().join("operators");
     fs::create_dir(&operators).unwrap();
     for name in ["o2ims-operator", "focom-operator"] {
         fs::copy("/bin/sh", operators.join(name)).unwrap();
     }
     let options = Options { operators: Some(operators), without_hosts: true };
-    let error = bundle::make(&folder.0.join("bundle"), &options, Progress::new(|_| ())).await.err().unwrap();
+    let error = bundle::make(&folder.path().join("bundle"), &options, Progress::new(|_| ())).await.err().unwrap();
     assert!(error.to_string().ends_with("is not a static program: scripts/build-release makes one"), "{error}");
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "only the operators' folder is there");
-}
-
-/// Removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("o2ims-bundle-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the operators' folder is there");
 }
 
 async fn make(folder: &Path) -> Index {

@@ -298,12 +298,9 @@ impl Judge {
             lua(object),
             self.script
         );
-        let file =
-            std::env::temp_dir().join(format!("o2ims-health-{}-{:p}.lua", std::process::id(), &raw const *object));
+        let file = tempfile::NamedTempFile::new()?;
         std::fs::write(&file, program)?;
-        let written = must(&self.lua, [&file], "");
-        std::fs::remove_file(&file)?;
-        let written = written?;
+        let written = must(&self.lua, [file.path()], "")?;
         ensure!(written.errors.is_empty(), "{}", written.errors);
         Ok(written.out)
     }

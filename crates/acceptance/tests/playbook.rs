@@ -392,8 +392,8 @@ const UNREADABLE: [(&str, &str); 3] = [
 ];
 
 fn wrong_inputs(venv: &Path) -> Outcome {
-    let scratch = Scratch::new()?;
-    let folder = scratch.0.clone();
+    let scratch = tempfile::tempdir()?;
+    let folder = scratch.path().to_path_buf();
     fs::write(folder.join("management.kubeconfig"), "")?;
     fs::copy(std::env::current_exe()?, folder.join("agent"))?;
     let good = json!({
@@ -457,10 +457,10 @@ fn table(venv: &Path) -> Outcome {
 
 fn lint(venv: &Path) -> Outcome {
     let path = std::env::var("PATH").unwrap_or_default();
-    let scratch = Scratch::new()?;
+    let scratch = tempfile::tempdir()?;
     let mut lint = std::process::Command::new(venv.join("bin/ansible-lint"));
     lint.args(["--offline", "--strict", "--nocolor"]);
-    lint.env("PATH", format!("{}:{path}", venv.join("bin").display())).env("ANSIBLE_HOME", &scratch.0);
+    lint.env("PATH", format!("{}:{path}", venv.join("bin").display())).env("ANSIBLE_HOME", scratch.path());
     quiet(&mut lint)
 }
 
@@ -470,20 +470,4 @@ fn quiet(command: &mut std::process::Command) -> Outcome {
     let said = [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();
     ensure!(output.status.success(), "{said}");
     Ok(())
-}
-
-/// A folder that goes with it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let output = std::process::Command::new("mktemp").args(["--directory"]).output()?;
-        Ok(Self(String::from_utf8(output.stdout)?.trim().into()))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

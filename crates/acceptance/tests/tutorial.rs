@@ -29,17 +29,15 @@ fn main() -> ExitCode {
 }
 
 fn tutorial() -> Result<()> {
-    let folder = std::env::temp_dir().join(format!("o2ims-tutorial-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let mut shell = Shell::new(top(), folder.join("environment"));
+    let folder = tempfile::tempdir()?;
+    let mut shell = Shell::new(top(), folder.path().join("environment"));
     // Beside a sandbox that the user has up.
-    shell.set("O2IMS_SANDBOX_STATE", folder.join("sandbox").display().to_string());
+    shell.set("O2IMS_SANDBOX_STATE", folder.path().join("sandbox").display().to_string());
     // The sandbox makes namespaces of its own, which outlive the command that starts it.
     shell.set("O2IMS_OWN_NAMESPACE", "");
     let run = || blocks(TUTORIAL)?.iter().try_for_each(|block| shell.run_block(TUTORIAL, block).map(drop));
     let result = run();
     // Also where a block has failed: nothing may stay.
     let stopped = shell.run("./mgmt.sh sandbox down");
-    std::fs::remove_dir_all(&folder)?;
     result.and(stopped.map(drop))
 }

@@ -11,7 +11,7 @@ use testenv::tools::Tool;
 use testenv::{Bed, Options};
 use tokio::runtime::Runtime;
 
-use crate::rendering::{OVERLAYS, chart, objects, overlay, tempfile, tool};
+use crate::rendering::{OVERLAYS, chart, objects, overlay, tool};
 use crate::run::{Outcome, Written, must, run, top};
 
 /// A test on the bed: its name, and what it does.
@@ -124,9 +124,10 @@ fn takes_everything_without_a_warning(cluster: &Cluster) -> Outcome {
 }
 
 fn valid_by_the_schemas(cluster: &Cluster) -> Outcome {
-    let folder = tempfile("schemas")?;
-    let outcome = (|| {
-        write_schemas(cluster, &folder)?;
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    (|| {
+        write_schemas(cluster, folder)?;
         let location =
             format!("{}/{{{{.Group}}}}_{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json", folder.display());
         let kubeconform = tool(Tool::Kubeconform)?;
@@ -145,9 +146,7 @@ fn valid_by_the_schemas(cluster: &Cluster) -> Outcome {
         let refused = run(&kubeconform, arguments, &wrong)?;
         ensure!(!refused.well && refused.out.contains("/spec/replicas"), "a wrong type was taken: {}", refused.out);
         Ok(())
-    })();
-    std::fs::remove_dir_all(&folder)?;
-    outcome
+    })()
 }
 
 /// A schema file for each kind, by the API server's OpenAPI documents. Objects take no fields but those that they name.

@@ -7,7 +7,7 @@ use testenv::{Bed, Options};
 use tokio::runtime::Runtime;
 
 use crate::Test;
-use crate::rendering::{tempfile, tool};
+use crate::rendering::tool;
 use crate::run::{Outcome, must, top};
 
 /// The tests.
@@ -25,7 +25,7 @@ fn upgrades_and_leaves() -> Outcome {
 }
 
 fn life(bed: &Bed) -> Outcome {
-    let (helm, folder) = (tool(Tool::Helm)?, tempfile("helm")?);
+    let (helm, folder) = (tool(Tool::Helm)?, tempfile::tempdir()?);
     let kubeconfig = bed.dir().join("admin.kubeconfig");
     bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig)?;
     let kubeconfig = kubeconfig.to_str().context("not UTF-8")?;
@@ -40,7 +40,7 @@ fn life(bed: &Bed) -> Outcome {
     };
 
     // An older chart: a CRD without what the present one has.
-    let older = folder.join("chart");
+    let older = folder.path().join("chart");
     let older_text = older.to_str().context("not UTF-8")?;
     must("cp".as_ref(), ["-rL", top().join("deploy/chart").to_str().context("not UTF-8")?, older_text], "")?;
     let file = older.join(format!("files/crds/{CRD}.yaml"));
@@ -70,6 +70,5 @@ fn life(bed: &Bed) -> Outcome {
         ensure!(!left.contains(gone), "{gone} stayed: {left}");
     }
     // What stays can be taken over again.
-    helm(&["upgrade", "--install", "o2ims", "deploy/chart"])?;
-    Ok(std::fs::remove_dir_all(&folder)?)
+    helm(&["upgrade", "--install", "o2ims", "deploy/chart"]).map(drop)
 }

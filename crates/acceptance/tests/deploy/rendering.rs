@@ -179,21 +179,10 @@ fn a_packaged_chart_is_the_chart() -> Outcome {
     let helm = tool(Tool::Helm)?;
     let lint = must(&helm, ["lint", "--strict", "deploy/chart"], "")?;
     ensure!(lint.out.contains("0 chart(s) failed"), "{}", lint.out);
-    let folder = tempfile("chart")?;
-    let outcome = (|| {
-        must(&helm, ["package", "deploy/chart", "--destination", folder.to_str().context("not UTF-8")?], "")?;
-        let packaged = chart(&folder.join("o2ims-0.1.0.tgz"), &[])?;
-        compare("package", &objects(&chart(&top().join("deploy/chart"), &[])?)?, &objects(&packaged)?)
-    })();
-    std::fs::remove_dir_all(&folder)?;
-    outcome
-}
-
-/// A folder that nobody else has.
-pub fn tempfile(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("o2ims-{name}-{}", std::process::id()));
-    std::fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
-    Ok(folder)
+    let folder = tempfile::tempdir()?;
+    must(&helm, ["package", "deploy/chart", "--destination", folder.path().to_str().context("not UTF-8")?], "")?;
+    let packaged = chart(&folder.path().join("o2ims-0.1.0.tgz"), &[])?;
+    compare("package", &objects(&chart(&top().join("deploy/chart"), &[])?)?, &objects(&packaged)?)
 }
 
 fn policies_budgets_and_accounts_are_for_the_pods() -> Outcome {
