@@ -60,6 +60,7 @@ The product on this machine:
                               answers costs the requests for others; some 3 minutes
   bundle FOLDER               make the offline bundle: manifests, images of the management cluster, and hosts' files, from source
       --without-hosts         leave hosts/ out, which takes root to make
+      --operators FOLDER      take the operators' programs from there, as scripts/build-release FOLDER makes them
   bundle --check FOLDER       compare its files with their sums
 
 O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release v0.5.0
@@ -76,6 +77,12 @@ say() { printf '%s\n' "$*"; }
 die() {
     printf 'mgmt.sh: %s\n' "$*" >&2
     exit 1
+}
+
+# What was typed is no command.
+wrong() {
+    printf "mgmt.sh: %s; './mgmt.sh help' has all commands and options\n" "$*" >&2
+    exit 2
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -382,8 +389,13 @@ inside() {
 
 host() {
     local name=${1:-} action=${2:-} first sandbox
+    [ $# -ge 2 ] || wrong "host needs the name of a server and what to do: ssh, logs, off or on"
+    case $action in
+    on | off | ssh | logs) ;;
+    *) wrong "host takes no '$action', but ssh, logs, off and on" ;;
+    esac
+    shift 2
     need_up
-    shift 2 2>/dev/null || { usage >&2; exit 2; }
     ask() { "$programs/sandbox" host --state-dir "$state" "$name" "$1"; }
     enter() {
         first=$(ask first) || exit 1
@@ -401,10 +413,6 @@ host() {
         enter "$@"
         ;;
     logs) enter journalctl --follow --lines 50 --unit byoh-hostagent --unit kubelet --unit containerd ;;
-    *)
-        usage >&2
-        exit 2
-        ;;
     esac
 }
 
@@ -488,6 +496,7 @@ sandbox() {
         done
         set -- "${rest[@]}"
     fi
+    [ "${1:-}" = kubectl ] || [ $# -le 1 ] || wrong "sandbox takes no '$2' after '$1'"
     case ${1:-} in
     "") sandbox_up ;;
     --once) sandbox_once ;;
@@ -497,10 +506,7 @@ sandbox() {
         sandbox_kubectl "$@"
         ;;
     down) sandbox_down ;;
-    *)
-        usage >&2
-        exit 2
-        ;;
+    *) wrong "sandbox takes no '$1'" ;;
     esac
 }
 
@@ -515,10 +521,7 @@ run_tests() {
         say "test: all tests, $(byoh)"
         slow=(-- --include-ignored)
         ;;
-    *)
-        usage >&2
-        exit 2
-        ;;
+    *) wrong "test takes no '$1'" ;;
     esac
     check_prerequisites
     say "building (some minutes the first time) ..."
@@ -541,6 +544,13 @@ run_tests() {
 }
 
 bench() {
+    local argument
+    for argument in "$@"; do
+        case $argument in
+        focom | --rounds | --three-masters | --rounds=* | --three-masters=* | [0-9]*) ;;
+        *) wrong "bench takes no '$argument'" ;;
+        esac
+    done
     say "bench: $(byoh)"
     check_prerequisites
     say "building (some minutes the first time) ..."
@@ -557,31 +567,51 @@ bench() {
 }
 
 check_bundle() {
-    local folder=${1:-} sums
-    [ -r "$folder/bundle.json" ] || die "${folder:-nothing} is no bundle: it has no bundle.json"
+    local folder=$1 sums damaged=
+    [ -d "$folder" ] || die "there is no folder $folder"
+    [ -r "$folder/bundle.json" ] || die "$folder is no bundle: it has no bundle.json"
     cd "$folder"
     sums=$(awk -F '"' '$2 == "file" {file = $4} $2 == "sha256" {print $4 "  " file}' bundle.json | sort -u)
     [ -n "$sums" ] || die "$folder/bundle.json has no sums: make the bundle again"
-    comm -13 <(cut -c 67- <<<"$sums" | sort) <(find . -type f ! -path ./bundle.json -printf '%P\n' | sort) | sed 's/$/ is not part of the bundle/' | grep . && die "$folder is not as it was made; the files are named above"
-    sha256sum --check --quiet <<<"$sums" || die "$folder is not as it was made; the files are named above. Copy it again"
+    if comm -13 <(cut -c 67- <<<"$sums" | sort) <(find . -type f ! -path ./bundle.json -printf '%P\n' | sort) |
+        sed 's/$/: is not part of the bundle/' | grep .; then
+        damaged=yes
+    fi
+    sha256sum --check --quiet <<<"$sums" || damaged=yes
+    [ -z "$damaged" ] || die "$folder is not as it was made; the files are named above. Copy it again, or make it anew"
     say "$folder: all $(wc -l <<<"$sums") files are as they were made"
 }
 
 bundle() {
-    # Given relative to where the user is.
-    local arguments=() argument
-    for argument in "$@"; do
-        case $argument in -* | /*) ;; *) argument=$called_from/$argument ;; esac
-        arguments+=("$argument")
+    local folder='' check='' options=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --check) check=yes ;;
+        --without-hosts) options+=("$1") ;;
+        --operators)
+            [ -n "${2:-}" ] || wrong "--operators needs a FOLDER"
+            options+=("$1" "$(cd "$called_from" && realpath "$2")")
+            shift
+            ;;
+        -*) wrong "bundle takes no '$1'" ;;
+        *)
+            [ -z "$folder" ] || wrong "bundle takes one FOLDER, not '$folder' and '$1'"
+            folder=$1
+            ;;
+        esac
+        shift
     done
+    [ -n "$folder" ] || wrong "bundle needs a FOLDER"
+    # Given relative to where the user is.
+    case $folder in /*) ;; *) folder=$called_from/$folder ;; esac
     # Where a bundle arrives there need be nothing to build with.
-    if [ "${1:-}" = --check ]; then
-        check_bundle "${arguments[@]:1}"
+    if [ -n "$check" ]; then
+        check_bundle "$folder"
         return
     fi
     check_prerequisites
     tied cargo build --locked --quiet -p bundle
-    exec "$programs/bundle" "${arguments[@]}"
+    exec "$programs/bundle" "$folder" "${options[@]}"
 }
 
 if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
@@ -589,6 +619,10 @@ if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
     export O2IMS_BYOH_CHECKOUT
 fi
 cd "$top"
+case ${2:-} in
+# Of kubectl, of programs on a server, and of what has a help of its own it is not ours.
+-h | --help) case $1 in sandbox | test | bench | bundle | host) help; exit ;; esac ;;
+esac
 case ${1:-} in
 "") usage ;;
 help | -h | --help) help ;;
@@ -616,8 +650,5 @@ bundle)
     shift
     bundle "$@"
     ;;
-*)
-    usage >&2
-    exit 2
-    ;;
+*) wrong "unknown command '$1'" ;;
 esac

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import email.utils
 import http.client
 import json
@@ -38,6 +39,10 @@ options:
     description: The processor that the programs are for which will be copied; empty if none are.
     type: str
     default: ""
+  system:
+    description: The distribution that the packages are for which will be copied, such as C(debian 12); empty if none are.
+    type: str
+    default: ""
   needs_apt:
     description: Whether packages are to be installed.
     type: bool
@@ -58,6 +63,10 @@ options:
     description: Where BYOH's agent keeps its certificate.
     type: path
     required: true
+  certificate_percent:
+    description: With less than this part of its lifetime left, the agent's certificate is to be made anew.
+    type: int
+    required: true
 author: The authors of this repository
 """
 
@@ -71,11 +80,12 @@ EXAMPLES = r"""
     free_mib: 4096
     clock_seconds: 30
     agent_config: /root/.byoh/config
+    certificate_percent: 20
 """
 
 RETURN = r"""
 problems:
-  description: What is in the way, one line each.
+  description: What is in the way, one line each, but for what C(stranger) says.
   returned: success
   type: list
   elements: str
@@ -91,6 +101,10 @@ node:
   description: Whether it is a node of a cluster.
   returned: success
   type: bool
+stranger:
+  description: What is in the way of a node whose agent the management cluster does not know, unless it has given the host to a machine.
+  returned: success
+  type: str
 swap:
   description: Whether swap is on.
   returned: success
@@ -99,6 +113,8 @@ swap:
 
 # The first release of a distribution whose packages are new enough.
 OLDEST = {"debian": 12, "ubuntu": 22.04}
+# The validity of a certificate (RFC 5280, 4.1.2.5): the only two UTCTimes in a row, in DER.
+VALIDITY = re.compile(rb"\x17\x0d([0-9]{12})Z\x17\x0d([0-9]{12})Z")
 DATA = ("/var/lib", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/opt")
 
 
@@ -126,6 +142,9 @@ def system_problems(params):
                 f"operating system: {pretty}; packages are installed on Debian 12, Ubuntu 22.04 and newer."
                 " Install containerd and Kubernetes yourself and set sources.containerd and sources.kubernetes to present"
             )
+    system = " ".join(release.get(key, "") for key in ("ID", "VERSION_ID"))
+    if params["system"] and system != params["system"]:
+        problems.append(f"operating system: {pretty}; the packages in sources.files are for {params['system']}")
     machine = platform.machine()
     if params["machine"] and machine != params["machine"]:
         problems.append(f"architecture: the machine is {machine}, and the programs in sources.files are for {params['machine']}")
@@ -191,11 +210,20 @@ def api_problem(api, allowed):
     return None
 
 
+def part_left(pem):
+    """How many percent of a certificate's lifetime are left; 100 where its dates cannot be read."""
+    dates = VALIDITY.search(ssl.PEM_cert_to_DER_cert(pem.decode().strip()))
+    if not dates:
+        return 100
+    begin, end = (calendar.timegm(time.strptime(date.decode(), "%y%m%d%H%M%S")) for date in dates.groups())
+    return 100 * (end - time.time()) / (end - begin)
+
+
 def certificate_state(module, api, path, name):
-    """`valid`, or why the agent needs a new certificate."""
+    """Whether the management cluster takes the agent's certificate; and `valid`, or why the agent needs a new one."""
     text = read(path)
     if not text:
-        return f"there is no {path}"
+        return False, f"there is no {path}"
     parts = [re.search(rf"client-{what}-data: *(\S+)", text) for what in ("certificate", "key")]
     files = [re.search(rf"client-{what}: *(\S+)", text) for what in ("certificate", "key")]
     try:
@@ -204,18 +232,23 @@ def certificate_state(module, api, path, name):
         elif all(files):
             pems = [read(file[1]).encode() for file in files]
         else:
-            return f"{path} has no certificate"
+            return False, f"{path} has no certificate"
         pair = os.path.join(module.tmpdir, "agent.pem")
         with open(os.open(pair, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(b"\n".join(pems))
         body = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+        left = part_left(pems[0])
         status, _date, content = api.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body, pair)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return f"the certificate in {path} is not accepted: {error}"
+        return False, f"the certificate in {path} is not accepted: {error}"
     if status != 201:
-        return f"the management cluster does not accept the certificate in {path} (HTTP status {status})"
+        return False, f"the management cluster does not accept the certificate in {path} (HTTP status {status})"
     user = json.loads(content)["status"]["userInfo"].get("username")
-    return "valid" if user == f"byoh:host:{name}" else f"the certificate in {path} is for {user}"
+    if user != f"byoh:host:{name}":
+        return False, f"the certificate in {path} is for {user}"
+    if left < module.params["certificate_percent"]:
+        return True, f"{left:.0f} percent of the lifetime of the certificate in {path} are left"
+    return True, "valid"
 
 
 def main():
@@ -223,8 +256,9 @@ def main():
     from ansible.module_utils.basic import AnsibleModule
 
     arguments = {name: {"type": "str", "required": True} for name in ("name", "api_server", "ca_data")}
-    arguments |= {name: {"type": "int", "required": True} for name in ("memory_mib", "free_mib", "clock_seconds")}
-    arguments |= {"machine": {"type": "str", "default": ""}, "needs_apt": {"type": "bool", "default": False}}
+    arguments |= {name: {"type": "int", "required": True} for name in ("memory_mib", "free_mib", "clock_seconds", "certificate_percent")}
+    arguments |= {name: {"type": "str", "default": ""} for name in ("machine", "system")}
+    arguments |= {"needs_apt": {"type": "bool", "default": False}}
     arguments["agent_config"] = {"type": "path", "required": True}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     params, api = module.params, Api(module.params)
@@ -232,20 +266,21 @@ def main():
     unreachable = api_problem(api, params["clock_seconds"])
     hostname = socket.gethostname()
     node = os.path.exists("/etc/kubernetes/kubelet.conf")
-    certificate = "the management API was not reached"
+    known, certificate = False, "the management API was not reached"
     if unreachable:
         problems.append(unreachable)
     else:
-        certificate = certificate_state(module, api, params["agent_config"], params["name"])
+        known, certificate = certificate_state(module, api, params["agent_config"], params["name"])
     if node and hostname != params["name"]:
         problems.append(f"host name: it is a Kubernetes node with the name {hostname}, and input.json calls it {params['name']}")
-    elif node and certificate != "valid" and not unreachable:
-        problems.append(
-            f"Kubernetes: the machine is a node of a cluster (/etc/kubernetes/kubelet.conf), but no host of this management cluster"
-            f" ({certificate}). If that cluster is not needed any more, run kubeadm reset on it"
+    stranger = ""
+    if node and not known and not unreachable:
+        stranger = (
+            "Kubernetes: the machine is a node of a cluster (/etc/kubernetes/kubelet.conf), but of none that this management cluster has"
+            f" made ({certificate}). If that cluster is not needed any more, run kubeadm reset on it"
         )
     swap = len(read("/proc/swaps").splitlines()) > 1
-    module.exit_json(changed=False, problems=problems, certificate=certificate, hostname=hostname, node=node, swap=swap)
+    module.exit_json(changed=False, problems=problems, certificate=certificate, hostname=hostname, node=node, stranger=stranger, swap=swap)
 
 
 if __name__ == "__main__":

@@ -222,6 +222,16 @@ def machine_of(path):
     return MACHINES.get(struct.unpack("<H", head[18:20])[0], "another processor")
 
 
+def system_of(packages):
+    """The distribution that packages are for, as a file beside them says; empty if there is none."""
+    try:
+        with open(os.path.join(packages, "os-release"), encoding="utf-8") as file:
+            release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', file.read(), re.MULTILINE))
+    except FileNotFoundError:
+        return ""
+    return " ".join(release.get(key, "") for key in ("ID", "VERSION_ID"))
+
+
 def image_names(path):
     """The names of the images of an archive, as containerd will have them."""
     with tarfile.open(path) as archive:
@@ -263,6 +273,7 @@ def check_sources(sources, folder, errors):
         if given not in choices:
             errors.append(f"sources.{name}: {given!r} is none of {', '.join(choices)}")
     machines = {}
+    sources["system"] = ""
     by_files = [name for name in CHOICES if sources[name] == "files"]
     files = sources.get("files")
     if files is None and by_files:
@@ -280,6 +291,8 @@ def check_sources(sources, folder, errors):
         packages = os.path.join(files, "packages")
         if by_files and not (os.path.isdir(packages) and any(name.endswith(".deb") for name in os.listdir(packages))):
             errors.append(f"sources.files: no packages (*.deb) are in {packages}")
+        if by_files:
+            sources["system"] = system_of(packages)
         if "images" not in sources and os.path.isdir(os.path.join(files, "images")):
             sources["images"] = os.path.join(files, "images")
     if files is not None or "agent" in sources:
@@ -370,7 +383,7 @@ def main():
         errors.append("-e hosts: names no host")
     if not errors:
         names = [host["name"] for host in hosts]
-        errors = [f"-e hosts: {name} is no host of this file; there are {', '.join(names)}" for name in only if name not in names]
+        errors = [f"-e hosts: {name} is no host of this file, which has to have it also to take it away; there are {', '.join(names)}" for name in only if name not in names]
     if errors:
         count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
         module.fail_json(msg="\n".join([f"{path}: {count}; nothing was touched", *(f"  {line}" for line in errors)]))

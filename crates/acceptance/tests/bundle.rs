@@ -25,8 +25,10 @@ async fn a_bundle_is_whole_and_kubernetes_takes_its_manifests() {
     }
     kubernetes_takes(&bundle).await;
 
-    assert_eq!(bundle::check(&bundle).unwrap(), index.files.len() + index.images.len());
-    a_changed_byte_is_noticed(&bundle, &index);
+    let (whole, text) = check(&bundle).await;
+    let number = index.files.len() + index.images.len();
+    assert!(whole && text.contains(&format!("all {number} files are as they were made")), "{text}");
+    a_changed_byte_is_noticed(&bundle, &index).await;
 }
 
 #[tokio::test]
@@ -36,8 +38,8 @@ async fn a_folder_that_is_no_bundle_is_left_alone() {
     let error = bundle::make(folder.path(), &Options::default(), Progress::new(|_| ())).await.err().unwrap();
     assert!(error.to_string().ends_with("is there and is no bundle: name another folder, or remove it"), "{error}");
     assert_eq!(fs::read_to_string(folder.path().join("letters.txt")).unwrap(), "dear");
-    let error = bundle::check(folder.path()).unwrap_err();
-    assert!(error.to_string().contains("is no complete bundle"), "{error}");
+    let (whole, text) = check(folder.path()).await;
+    assert!(!whole && text.contains("is no bundle: it has no bundle.json"), "{text}");
 }
 
 #[tokio::test]
@@ -123,7 +125,7 @@ async fn kubernetes_takes(bundle: &Path) {
     bed.stop().await.unwrap();
 }
 
-fn a_changed_byte_is_noticed(bundle: &Path, index: &Index) {
+async fn a_changed_byte_is_noticed(bundle: &Path, index: &Index) {
     let file = &index.images[0].content.file;
     let path = bundle.join(file);
     let mut bytes = fs::read(&path).unwrap();
@@ -132,12 +134,21 @@ fn a_changed_byte_is_noticed(bundle: &Path, index: &Index) {
     fs::write(&path, bytes).unwrap();
     fs::remove_file(bundle.join("manifests/cni.yaml")).unwrap();
     fs::write(bundle.join("manifests/80-extra.yaml"), "").unwrap();
-    let error = bundle::check(bundle).unwrap_err().to_string();
+    let (whole, text) = check(bundle).await;
+    assert!(!whole && text.contains("Copy it again, or make it anew"), "{text}");
     for problem in [
-        format!("{file} was changed: its SHA-256 is not that of bundle.json"),
-        "manifests/cni.yaml is missing".to_owned(),
-        "manifests/80-extra.yaml is not part of the bundle".to_owned(),
+        format!("{file}: FAILED"),
+        "manifests/cni.yaml: FAILED open or read".to_owned(),
+        "manifests/80-extra.yaml: is not part of the bundle".to_owned(),
     ] {
-        assert!(error.contains(&problem), "{problem:?} is not in {error:?}");
+        assert!(text.contains(&problem), "{problem:?} is not in {text:?}");
     }
+}
+
+/// What `./mgmt.sh bundle --check` says, and whether it finds the bundle whole.
+async fn check(bundle: &Path) -> (bool, String) {
+    let mut command = Command::new(acceptance::top().join("mgmt.sh"));
+    let output = command.args(["bundle", "--check"]).arg(bundle).env("LC_ALL", "C").output().await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
 }

@@ -89,6 +89,7 @@ async fn on(stack: &mut Stack) -> Result<()> {
         ensure!(!text.contains("Warning"), "{GUIDE}:{}: the API server warns:\n{text}", block.line);
         if block.commands.trim() == UP {
             again_changes_nothing(&site)?;
+            another_namespace(&site)?;
         }
         if block.commands.contains("apply -f") {
             let refused = site.refused("./mgmt.sh down --yes")?;
@@ -191,6 +192,17 @@ fn again_changes_nothing(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// A team's namespace gets a pod network, and the rest of the installation stays as it is.
+fn another_namespace(site: &Site) -> Result<()> {
+    let up = format!("{UP} --namespace team-a");
+    let refused = site.refused(&up)?;
+    ensure!(refused.contains("there is no namespace team-a"), "{refused}");
+    site.shell.run(&format!("kubectl create namespace team-a; {up}"))?;
+    site.shell
+        .run("kubectl -n team-a get clusterresourceset,configmap cni; kubectl -n default get clusterresourceset cni")?;
+    site.shell.run("kubectl delete namespace team-a").map(drop)
+}
+
 /// A folder as the guide's reader has it.
 struct Site {
     folder: PathBuf,
@@ -201,7 +213,7 @@ impl Site {
     fn new(stack: &Stack) -> Result<Self> {
         let folder = stack.bed.dir().join("site");
         fs::create_dir_all(folder.join("bin"))?;
-        for part in ["ansible", "crds", "deploy", "docs", "examples"] {
+        for part in ["ansible", "ansible.cfg", "crds", "deploy", "docs", "examples"] {
             symlink(top().join(part), folder.join(part))?;
         }
         let login = stack.login()?;

@@ -8,7 +8,7 @@ use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use acceptance::ansible;
+use acceptance::{ansible, top};
 use anyhow::{Context as _, ensure};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -25,7 +25,6 @@ use tokio::process::Command;
 
 type Outcome = anyhow::Result<()>;
 
-const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Prints what every run of the playbook says.
 const VERBOSE: &str = "O2IMS_PLAYBOOK_OUTPUT";
 const NAMES: [&str; 4] = ["target-1", "target-2", "target-3", "target-4"];
@@ -33,6 +32,13 @@ const NAMES: [&str; 4] = ["target-1", "target-2", "target-3", "target-4"];
 const SIDE_BY_SIDE: usize = 3;
 /// How long a request may take, either way.
 const REQUEST: Duration = Duration::from_secs(300);
+/// A package of the site's that needs one which the playbook has installed.
+const SITE_TOOL: &str = r"set -e
+mkdir -p /tmp/site-tool/DEBIAN
+printf '%s\n' 'Package: site-tool' 'Version: 1' 'Architecture: all' 'Depends: containerd' 'Maintainer: site' 'Description: x' >/tmp/site-tool/DEBIAN/control
+dpkg-deb --build /tmp/site-tool /tmp/site-tool.deb
+dpkg --install /tmp/site-tool.deb";
+
 fn main() -> ExitCode {
     // They share a network.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
@@ -120,7 +126,7 @@ impl Control {
         let path = format!("{}:{}:{path}", self.venv.join("bin").display(), self.kubectl.display());
         let begun = Instant::now();
         let output = Command::new(self.venv.join("bin/ansible-playbook"))
-            .arg(format!("{TOP}/ansible/{playbook}"))
+            .arg(top().join("ansible").join(playbook))
             .args(["-e", ansible::OF_THE_TEST_BED])
             .args(more)
             .current_dir(&self.folder)
@@ -214,6 +220,7 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     let Setting { control, .. } = &setting;
     let hosts = inventory::hosts(stack.bed.admin(), "default");
 
+    setting.servers[1].run(&["mkdir", "-p", "/etc/cloud/cloud.cfg.d"]).await?;
     let check = control.run("site.yaml", &["--check"]).await?.succeeded()?;
     check.says("target-4 (10.77.0.14, hostId 4) would be registered")?;
     ensure!(hosts.list(&ListParams::default()).await?.items.is_empty(), "--check has registered hosts");
@@ -230,6 +237,7 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     second.changed_nothing()?;
     let check = control.run("site.yaml", &["--check", "-e", "hosts=target-1"]).await?.succeeded()?;
     ensure!(check.count("target-1", "changed")? == 0, "--check would change a host that is done:\n{}", check.text);
+    setting.servers[1].run(&["grep", "preserve_hostname: true", "/etc/cloud/cloud.cfg.d/90-o2ims-host.cfg"]).await?;
     eprintln!("first run {:.1} s, second {:.1} s", first.took.as_secs_f32(), second.took.as_secs_f32());
 
     stack.start_focom(&OperatorOptions::new(sandbox::program("focom-operator")?)).await?;
@@ -253,6 +261,9 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
 
     // Hosts with a cluster are left as they are.
     control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()?;
+    certificates_are_renewed(&setting).await?;
+    let request = requests.get("core-cluster-request").await?;
+    ensure!(state(&request).as_deref() == Some("fulfilled"), "{:?}", state(&request));
     for playbook in ["unregister.yaml", "reset.yaml"] {
         let refused = control.run(playbook, &["-e", "hosts=target-1"]).await?.failed()?;
         refused.says("ByoHost default/target-1 is in use by cluster core and ProvisioningRequest")?;
@@ -275,10 +286,16 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     run.says("target-1 (10.77.0.11, hostId 1) is registered")?;
     ensure!(hosts.get_opt("target-1").await?.is_some(), "target-1 is not registered again");
 
-    control.run("reset.yaml", &["-e", "hosts=target-2", "-e", "purge=true"]).await?.succeeded()?;
+    let purge = ["-e", "hosts=target-2", "-e", "purge=true"];
+    setting.servers[1].run(&["bash", "-c", SITE_TOOL]).await?;
+    let refused = control.run("reset.yaml", &purge).await?.failed()?;
+    refused.says("site-tool would be removed too")?;
+    ensure!(refused.count("target-2", "changed")? == 0, "it was changed all the same:\n{}", refused.text);
+    setting.servers[1].run(&["dpkg", "--purge", "site-tool"]).await?;
+    control.run("reset.yaml", &purge).await?.succeeded()?;
     ensure!(hosts.get_opt("target-2").await?.is_none(), "a host that was reset is still registered");
     let left = "ls -d /usr/local/bin/byoh-hostagent /usr/local/bin/kubelet /opt/kubernetes /usr/bin/containerd /etc/containerd \
-        /etc/systemd/system/kubelet.service /etc/byoh /etc/sysctl.d/90-o2ims-host.conf 2>/dev/null || true";
+        /etc/systemd/system/kubelet.service /etc/byoh /etc/sysctl.d/90-o2ims-host.conf /etc/cloud/cloud.cfg.d/90-o2ims-host.cfg 2>/dev/null || true";
     let left = setting.servers[1].run(&["bash", "-c", left]).await?;
     ensure!(left.trim().is_empty(), "left on a machine that was reset:\n{left}");
     control
@@ -289,30 +306,51 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     Ok(())
 }
 
-/// A full disk, and an ssh server that is off; the other two are registered.
+/// Of hosts with a cluster: one has lost its certificate, as after a year, and the other one's will end soon.
+async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) -> Outcome {
+    const CERTIFICATE: &str = "/root/.byoh/config";
+    servers[0].run(&["rm", CERTIFICATE]).await?;
+    control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    servers[0].run(&["test", "-s", CERTIFICATE]).await?;
+    let before = servers[1].run(&["cat", CERTIFICATE]).await?;
+    let soon = "preflight_certificate_percent=100";
+    control
+        .run("site.yaml", &["-e", "hosts=target-2", "-e", soon])
+        .await?
+        .succeeded()?
+        .says("percent of the lifetime of the certificate in /root/.byoh/config are left")?;
+    ensure!(servers[1].run(&["cat", CERTIFICATE]).await? != before, "the certificate was not renewed");
+    control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()
+}
+
+/// A full disk, an ssh server that is off, and a node of somebody else's cluster; the fourth is registered.
 async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
     nothing_fits(&mut setting).await?;
     let Setting { control, servers, .. } = &setting;
     servers[2].run(&["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", "/var/lib/containerd"]).await?;
     servers[1].run(&["systemctl", "stop", "ssh"]).await?;
+    servers[3].run(&["bash", "-c", "mkdir -p /etc/kubernetes && touch /etc/kubernetes/kubelet.conf"]).await?;
     let run = control.run("site.yaml", &[]).await?.failed()?;
-    run.says("2 of 4 hosts failed: target-2 (10.77.0.12): ")?;
+    run.says("3 of 4 hosts failed: target-2 (10.77.0.12): ")?;
     run.says("ssh root@10.77.0.12 (port 22) does not work")?;
     run.says("target-3 (10.77.0.13): ")?;
     run.says("disk: 100 MiB are free in /var/lib/containerd; at least 4096 MiB are wanted")?;
+    run.says("target-4 (10.77.0.14): ")?;
+    run.says("but of none that this management cluster has made (there is no /root/.byoh/config)")?;
     let registered = inventory::hosts(stack.bed.admin(), "default").list(&ListParams::default()).await?;
     let registered: Vec<_> = registered.items.iter().map(ResourceExt::name_any).collect();
-    ensure!(registered == ["target-1", "target-4"], "{registered:?} are registered:\n{}", run.text);
+    ensure!(registered == ["target-1"], "{registered:?} are registered:\n{}", run.text);
     Ok(())
 }
 
-/// Programs for another processor, and a management API that the machine does not reach: both are told, and it is left as it is.
+/// Programs for another processor, packages for another distribution, and a management API that the machine does not reach: both are told, and it is left as it is.
 async fn nothing_fits(setting: &mut Setting) -> Outcome {
     let good = setting.input.clone();
     let folder = setting.control.folder.join("arm");
     fs::create_dir_all(folder.join("bin"))?;
     fs::create_dir_all(folder.join("packages"))?;
     fs::write(folder.join("packages/x_1_arm64.deb"), "")?;
+    fs::write(folder.join("packages/os-release"), "ID=ubuntu\nVERSION_ID=\"24.04\"\n")?;
     for program in ["kubelet", "kubeadm", "kubectl", "byoh-hostagent"] {
         let mut head = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\0\0";
         head[18] = if std::env::consts::ARCH == "aarch64" { 62 } else { 183 };
@@ -324,6 +362,7 @@ async fn nothing_fits(setting: &mut Setting) -> Outcome {
     let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.failed()?;
     run.says("1 of 1 hosts failed: target-1 (10.77.0.11): ")?;
     run.says("and the programs in sources.files are for")?;
+    run.says("Debian GNU/Linux 12 (bookworm); the packages in sources.files are for ubuntu 24.04")?;
     run.says("this machine does not reach https://10.77.0.1:1: Connection refused")?;
     ensure!(run.count("target-1", "changed")? == 0, "target-1 was changed:\n{}", run.text);
     setting.input = good;
@@ -466,7 +505,7 @@ fn lint(venv: &Path) -> Outcome {
 
 /// Runs a program in the folder of the playbook; what it says is the error.
 fn quiet(command: &mut std::process::Command) -> Outcome {
-    let output = command.current_dir(format!("{TOP}/ansible")).stdin(Stdio::null()).output()?;
+    let output = command.current_dir(top().join("ansible")).stdin(Stdio::null()).output()?;
     let said = [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();
     ensure!(output.status.success(), "{said}");
     Ok(())

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context as _, Result};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use testenv::recipes;
 
@@ -15,7 +15,7 @@ use crate::images::Program;
 pub(crate) const FILE: &str = "bundle.json";
 
 /// What a bundle has.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 pub struct Index {
     /// Of the programs, by name, and of Kubernetes on hosts.
     pub versions: BTreeMap<String, String>,
@@ -28,7 +28,7 @@ pub struct Index {
 }
 
 /// An image, and its archive.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 pub struct Image {
     /// As manifests name it.
     pub name: String,
@@ -38,7 +38,7 @@ pub struct Image {
 }
 
 /// A file.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 pub struct Content {
     /// Path in the bundle.
     pub file: String,
@@ -109,42 +109,6 @@ impl Content {
         let (size, sha256) = read().with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self { file, size, sha256 })
     }
-}
-
-/// Compares a bundle with its index, and returns the number of files.
-///
-/// # Errors
-/// When a file was changed, is missing or does not belong there; all are named.
-pub fn check(bundle: &Path) -> Result<usize> {
-    let path = bundle.join(FILE);
-    let text = fs::read(&path)
-        .with_context(|| format!("{} is no complete bundle: {FILE} cannot be read", bundle.display()))?;
-    let index: Index = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    let mut wanted: BTreeMap<_, _> = index
-        .files
-        .into_iter()
-        .chain(index.images.into_iter().map(|image| image.content))
-        .map(|content| (content.file.clone(), content))
-        .collect();
-    let number = wanted.len();
-    let mut problems = Vec::new();
-    for file in files(bundle)?.into_iter().filter(|file| file != FILE) {
-        let Some(wanted) = wanted.remove(&file) else {
-            problems.push(format!("{file} is not part of the bundle"));
-            continue;
-        };
-        let is = Content::of(bundle, file)?;
-        if is.size != wanted.size {
-            problems.push(format!("{} has {} bytes instead of {}", is.file, is.size, wanted.size));
-        } else if is.sha256 != wanted.sha256 {
-            problems.push(format!("{} was changed: its SHA-256 is not that of {FILE}", is.file));
-        }
-    }
-    problems.extend(wanted.into_keys().map(|file| format!("{file} is missing")));
-    if !problems.is_empty() {
-        bail!("{} is damaged; copy it again, or make it anew:\n  {}", bundle.display(), problems.join("\n  "));
-    }
-    Ok(number)
 }
 
 /// Paths of all files, sorted.

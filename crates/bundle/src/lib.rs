@@ -1,5 +1,5 @@
 //! The offline bundle: manifests, container images and hosts' files of a management cluster, all from pinned sources. What is
-//! made once is kept in testenv's cache; [`make`] puts it together, and [`check`] compares a bundle with its sums.
+//! made once is kept in testenv's cache; [`make`] puts it together.
 
 mod cert_manager;
 mod hosts;
@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use testenv::recipes::{self, Cache, Progress};
 use testenv::tools::{Tool, tool};
 
-pub use crate::index::{Content, Image, Index, check};
+pub use crate::index::{Content, Image, Index};
 
 /// What is to be made.
 #[derive(Default)]

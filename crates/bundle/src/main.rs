@@ -14,9 +14,6 @@ struct Arguments {
     /// The bundle's folder; an older bundle there is replaced.
     #[arg(required_unless_present = "prepare")]
     folder: Option<PathBuf>,
-    /// Make nothing; compare the files with the sums in bundle.json.
-    #[arg(long, conflicts_with_all = ["operators", "without_hosts"])]
-    check: bool,
     /// A folder with o2ims-operator and focom-operator as static programs; without it scripts/build-release makes them.
     #[arg(long, value_name = "FOLDER")]
     operators: Option<PathBuf>,
@@ -24,7 +21,7 @@ struct Arguments {
     #[arg(long)]
     without_hosts: bool,
     /// Make no bundle; build what needs a network for the tests of it.
-    #[arg(long, conflicts_with_all = ["folder", "check", "operators", "without_hosts"])]
+    #[arg(long, conflicts_with_all = ["folder", "operators", "without_hosts"])]
     prepare: bool,
 }
 
@@ -42,11 +39,6 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<()> {
     let progress = Progress::new(|line| eprintln!("{line}"));
     let Some(folder) = arguments.folder else { return bundle::prepare(progress).await };
-    if arguments.check {
-        let number = bundle::check(&folder)?;
-        println!("{}: all {number} files are as they were made", folder.display());
-        return Ok(());
-    }
     let options = Options { operators: arguments.operators, without_hosts: arguments.without_hosts };
     let index = bundle::make(&folder, &options, progress).await?;
     print!("{}", index.summary(&folder));

@@ -51,7 +51,7 @@ async fn packages(cache: &Cache, layers: &Layers) -> Result<PathBuf> {
 }
 
 /// Everything that makes a host of a server with the distribution only: `bin` (kubelet, kubeadm, kubectl, the agent),
-/// `packages` (containerd and what kubeadm wants) and `images` (archives).
+/// `packages` (containerd and what kubeadm wants, and the distribution's os-release) and `images` (archives).
 pub(crate) async fn host_files(cache: &Cache, layers: &Layers) -> Result<PathBuf> {
     let programs = NodePrograms::get(cache).await?;
     let agent = byoh::agent(cache).await?;
@@ -59,7 +59,7 @@ pub(crate) async fn host_files(cache: &Cache, layers: &Layers) -> Result<PathBuf
     let parts = [&agent.program, &packages, &layers.images.folder].map(|path| path.display().to_string());
     let key = programs.key();
     cache
-        .folder("host-files", &[&key, &parts[0], &parts[1], &parts[2], "1"], 5, async |folder| {
+        .folder("host-files", &[&key, &parts[0], &parts[1], &parts[2], "2"], 5, async |folder| {
             let bin = folder.join("bin");
             fs::create_dir(&bin)?;
             for (name, program) in programs.on_servers() {
@@ -75,6 +75,9 @@ pub(crate) async fn host_files(cache: &Cache, layers: &Layers) -> Result<PathBuf
                     }
                 }
             }
+            // Packages of one distribution do not fit another: this says which one they are for.
+            fs::copy(layers.system.join("usr/lib/os-release"), folder.join("packages/os-release"))
+                .context("the servers' distribution has no os-release")?;
             Ok(())
         })
         .await
