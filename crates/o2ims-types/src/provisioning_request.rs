@@ -63,8 +63,6 @@ pub struct ProvisioningRequestSpec {
     validation = Rule::new(rules::CIDR_OVERLAP.cel).message(rules::CIDR_OVERLAP.message),
     validation = Rule::new(rules::CLUSTER_NAME_IMMUTABLE.cel).message(rules::CLUSTER_NAME_IMMUTABLE.message),
     validation = Rule::new(rules::PROVISIONER_IMMUTABLE.cel).message(rules::PROVISIONER_IMMUTABLE.message),
-    validation = Rule::new(rules::NETWORK_IMMUTABLE.cel).message(rules::NETWORK_IMMUTABLE.message),
-    validation = Rule::new(rules::ENDPOINT_IMMUTABLE.cel).message(rules::ENDPOINT_IMMUTABLE.message),
 )]
 pub struct TemplateParameters {
     /// Name of the cluster, unique in the namespace.

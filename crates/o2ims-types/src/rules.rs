@@ -151,18 +151,6 @@ rule!(
     "clusterProvisioner cannot change: delete this request and make a new one"
 );
 rule!(
-    /// Networks are built into every node of a running cluster.
-    NETWORK_IMMUTABLE,
-    "has(self.podCidr) == has(oldSelf.podCidr) && (!has(self.podCidr) || self.podCidr == oldSelf.podCidr) && has(self.serviceCidr) == has(oldSelf.serviceCidr) && (!has(self.serviceCidr) || self.serviceCidr == oldSelf.serviceCidr)",
-    "podCidr and serviceCidr cannot change: delete this request and make a new one"
-);
-rule!(
-    /// The endpoint stands in every node's kubeconfig and certificate.
-    ENDPOINT_IMMUTABLE,
-    "has(self.controlPlaneEndpoint) == has(oldSelf.controlPlaneEndpoint) && (!has(self.controlPlaneEndpoint) || self.controlPlaneEndpoint == oldSelf.controlPlaneEndpoint)",
-    "controlPlaneEndpoint cannot change: delete this request and make a new one"
-);
-rule!(
     /// A template decides how nodes are installed and joined.
     TEMPLATE_IMMUTABLE,
     "self.templateName == oldSelf.templateName && self.templateVersion == oldSelf.templateVersion",
@@ -183,8 +171,8 @@ rule!(
 rule!(
     /// Sits at the root of the object, where the status can be read: until hosts are reserved, a mistake can be mended.
     CONTROL_PLANE_FROZEN,
-    "!has(oldSelf.status) || !has(oldSelf.status.provisionedResourceSet) || (has(self.spec.templateParameters.k8sVersion) == has(oldSelf.spec.templateParameters.k8sVersion) && (!has(self.spec.templateParameters.k8sVersion) || self.spec.templateParameters.k8sVersion == oldSelf.spec.templateParameters.k8sVersion) && has(self.spec.templateParameters.labels) == has(oldSelf.spec.templateParameters.labels) && (!has(self.spec.templateParameters.labels) || self.spec.templateParameters.labels == oldSelf.spec.templateParameters.labels) && has(self.spec.templateParameters.hosts) == has(oldSelf.spec.templateParameters.hosts) && (!has(self.spec.templateParameters.hosts) || self.spec.templateParameters.hosts.masters == oldSelf.spec.templateParameters.hosts.masters))",
-    "k8sVersion, labels and hosts.masters cannot change once the cluster is being provisioned (this release does not upgrade clusters); hosts.workers can"
+    "!has(oldSelf.status) || !has(oldSelf.status.provisionedResourceSet) || (has(self.spec.templateParameters.k8sVersion) == has(oldSelf.spec.templateParameters.k8sVersion) && (!has(self.spec.templateParameters.k8sVersion) || self.spec.templateParameters.k8sVersion == oldSelf.spec.templateParameters.k8sVersion) && has(self.spec.templateParameters.labels) == has(oldSelf.spec.templateParameters.labels) && (!has(self.spec.templateParameters.labels) || self.spec.templateParameters.labels == oldSelf.spec.templateParameters.labels) && has(self.spec.templateParameters.controlPlaneEndpoint) == has(oldSelf.spec.templateParameters.controlPlaneEndpoint) && (!has(self.spec.templateParameters.controlPlaneEndpoint) || self.spec.templateParameters.controlPlaneEndpoint == oldSelf.spec.templateParameters.controlPlaneEndpoint) && has(self.spec.templateParameters.podCidr) == has(oldSelf.spec.templateParameters.podCidr) && (!has(self.spec.templateParameters.podCidr) || self.spec.templateParameters.podCidr == oldSelf.spec.templateParameters.podCidr) && has(self.spec.templateParameters.serviceCidr) == has(oldSelf.spec.templateParameters.serviceCidr) && (!has(self.spec.templateParameters.serviceCidr) || self.spec.templateParameters.serviceCidr == oldSelf.spec.templateParameters.serviceCidr) && has(self.spec.templateParameters.hosts) == has(oldSelf.spec.templateParameters.hosts) && (!has(self.spec.templateParameters.hosts) || self.spec.templateParameters.hosts.masters == oldSelf.spec.templateParameters.hosts.masters))",
+    "k8sVersion, labels, controlPlaneEndpoint, podCidr, serviceCidr and hosts.masters cannot change once the cluster is being provisioned (this release does not upgrade clusters); hosts.workers can"
 );
 rule!(
     /// How a template is found by the name and version of a request.

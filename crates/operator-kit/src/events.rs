@@ -17,7 +17,7 @@ const NOTE_MAX: usize = 1024;
 /// The recorder has no limit of its own, and a reconcile must not wait for an event.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
 
-/// Publishes events of one controller, each as an object of its own: a series keeps the words of its first event, which hides
+/// Publishes events of one controller, and logs them, each as an object of its own: a series keeps the words of its first event, which hides
 /// what came after. Publish on change only: the caller decides.
 #[derive(Clone)]
 pub struct Events {
@@ -42,6 +42,8 @@ impl Events {
     }
 
     async fn publish(&self, type_: EventType, regarding: &ObjectReference, reason: &str, action: &str, note: &str) {
+        let (namespace, name) = (regarding.namespace.as_deref(), regarding.name.as_deref());
+        tracing::info!(kind = regarding.kind.as_deref(), namespace, name, reason, note, "event");
         let event = Event {
             type_,
             reason: reason.to_owned(),

@@ -363,8 +363,12 @@ fn control_plane(observed: &Observed, hosts: &[HostView]) -> Stage {
     }
     let waiting = masters.iter().find(|host| host.state != State::Ready).map(|host| host.sentence());
     let message = waiting.unwrap_or_else(|| {
+        // Cluster API tells of a node that is silent after five minutes.
+        let endpoint = cluster.spec.control_plane_endpoint.as_ref();
+        let api = endpoint.map(|at| format!("{}:{}", at.host, at.port)).unwrap_or_default();
         format!(
-            "waiting for KubeadmControlPlane {}: {} of {} replicas ready",
+            "waiting for KubeadmControlPlane {}: {} of {} replicas ready; if that stays so, see whether the masters are up and the cluster's \
+             API answers at {api}",
             control_plane.name_any(),
             control_plane.status.counts.ready_replicas,
             masters.len()

@@ -239,7 +239,14 @@ fn parameters(
     let merged = schema::with_defaults(given, template.spec.defaults.as_ref());
     let mut wrong = Vec::new();
     if let Some(wanted) = template.spec.parameter_schema.as_ref().filter(|_| !observed.is_running()) {
-        wrong.extend(schema::check(&merged, wanted).map_err(|error| {
+        let mut checked = merged.clone();
+        if let Some(fields) = checked.as_object_mut()
+            && wanted["properties"]["clusterProvisioner"].is_null()
+        {
+            // The API server has filled it in: a template that does not know it means nothing against it.
+            fields.remove("clusterProvisioner");
+        }
+        wrong.extend(schema::check(&checked, wanted).map_err(|error| {
             let name = template.name_any();
             Refusal::waiting(reason::TEMPLATE_UNAVAILABLE, format!("ClusterTemplate {name}: parameterSchema {error}"))
         })?);
@@ -292,7 +299,7 @@ fn resource_set_labels(
         ResourceSetLookup::Missing => Err(Refusal::waiting(
             reason::TEMPLATE_UNAVAILABLE,
             format!(
-                "ClusterResourceSet {namespace}/{name} (the CNI of ClusterTemplate {}) does not exist",
+                "ClusterResourceSet {namespace}/{name} (the CNI of ClusterTemplate {}) does not exist; examples/cni.yaml shows one",
                 template.name_any()
             ),
         )),

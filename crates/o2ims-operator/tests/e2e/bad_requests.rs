@@ -504,14 +504,22 @@ async fn unusual_host(stack: &Shared, tenant: &Tenant, name: &str, metadata: Val
     Ok(())
 }
 
+/// What is said of a change that comes too late.
+const FROZEN: &str = "k8sVersion, labels, controlPlaneEndpoint, podCidr, serviceCidr and hosts.masters cannot change";
+
 async fn forbidden_changes(stack: Shared) -> Outcome {
     let tenant = Tenant::new(&stack, "frozen", 4).await?;
     let mut good = tenant.request("request", "frozen", &[1], &[2]);
     // Until hosts are reserved, a mistake can be mended.
     good["spec"][P]["hosts"]["masters"][0]["hostName"] = json!("typo");
     good["spec"][P]["k8sVersion"] = json!("v1.32.0");
+    good["spec"][P]["podCidr"] = json!("10.0.0.0/16");
+    good["spec"][P]["controlPlaneEndpoint"] = json!({"host": "10.0.0.8"});
     tenant.apply(&good).await?;
     tenant.until("request", State::Pending, "host 1 (typo) is not registered", SOON).await?;
+    for mended in ["podCidr", "controlPlaneEndpoint"] {
+        good["spec"][P].as_object_mut().context("parameters")?.remove(mended);
+    }
     good["spec"][P]["hosts"]["masters"][0]["hostName"] = json!(tenant.host(1));
     good["spec"][P]["k8sVersion"] = json!("v1.33.13");
     tenant.apply(&good).await?;
@@ -520,15 +528,11 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
         ("templateName", json!("other"), "templateName and templateVersion cannot change"),
         ("templateParameters/clusterName", json!("other"), "clusterName cannot change"),
         ("templateParameters/clusterProvisioner", json!("other"), "clusterProvisioner cannot change"),
-        ("templateParameters/podCidr", json!("10.0.0.0/16"), "podCidr and serviceCidr cannot change"),
-        ("templateParameters/serviceCidr", json!("10.0.0.0/16"), "podCidr and serviceCidr cannot change"),
-        ("templateParameters/controlPlaneEndpoint", json!({"host": "10.0.0.9"}), "controlPlaneEndpoint cannot change"),
-        ("templateParameters/k8sVersion", json!("v1.32.0"), "k8sVersion, labels and hosts.masters cannot change"),
-        (
-            "templateParameters/hosts/masters/0",
-            json!({"hostId": 3, "hostName": tenant.host(3)}),
-            "k8sVersion, labels and hosts.masters cannot change",
-        ),
+        ("templateParameters/podCidr", json!("10.0.0.0/16"), FROZEN),
+        ("templateParameters/serviceCidr", json!("10.0.0.0/16"), FROZEN),
+        ("templateParameters/controlPlaneEndpoint", json!({"host": "10.0.0.9"}), FROZEN),
+        ("templateParameters/k8sVersion", json!("v1.32.0"), FROZEN),
+        ("templateParameters/hosts/masters/0", json!({"hostId": 3, "hostName": tenant.host(3)}), FROZEN),
     ];
     for (path, value, words) in changes {
         let mut changed = good.clone();
