@@ -610,6 +610,7 @@ bundle() {
         return
     fi
     check_prerequisites
+    say "building what makes the bundle (some minutes the first time) ..."
     tied cargo build --locked --quiet -p bundle
     exec "$programs/bundle" "$folder" "${options[@]}"
 }

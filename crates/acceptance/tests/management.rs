@@ -155,6 +155,18 @@ fn refusals(site: &Site) -> Result<()> {
             "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle --import ssh",
             "{} must stand for the node's address",
         ),
+        (
+            "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle --import 'false {}'",
+            "manager-2 (10.77.0.12): 'false 10.77.0.12 ctr' does not work",
+        ),
+        (
+            "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle --template examples/cni.yaml",
+            "--template: examples/cni.yaml has no ClusterTemplate",
+        ),
+        (
+            "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle --cni management.kubeconfig",
+            "--cni: management.kubeconfig has no Kubernetes objects",
+        ),
         ("./mgmt.sh up --bundel bundle", "up takes no '--bundel'"),
         ("./mgmt.sh hosts --kubeconfig management.kubeconfig", "BYOH is not installed on this cluster"),
         (

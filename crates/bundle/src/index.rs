@@ -93,7 +93,10 @@ impl Index {
             "  {FILE:<11}            versions and sums, for ./mgmt.sh bundle --check {}",
             bundle.display()
         ));
-        lines.push(format!("next: ./mgmt.sh up --kubeconfig FILE --bundle {}", bundle.display()));
+        lines.push(format!(
+            "next: ./mgmt.sh up --kubeconfig FILE --bundle {} --import 'ssh root@{{}}'",
+            bundle.display()
+        ));
         lines.join("\n") + "\n"
     }
 }

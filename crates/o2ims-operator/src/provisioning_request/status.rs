@@ -367,11 +367,12 @@ fn control_plane(observed: &Observed, hosts: &[HostView]) -> Stage {
         let endpoint = cluster.spec.control_plane_endpoint.as_ref();
         let api = endpoint.map(|at| format!("{}:{}", at.host, at.port)).unwrap_or_default();
         format!(
-            "waiting for KubeadmControlPlane {}: {} of {} replicas ready; if that stays so, see whether the masters are up and the cluster's \
-             API answers at {api}",
+            "waiting for KubeadmControlPlane {}: {} of {} replicas ready; if that stays so, see whether {} up and the cluster's API \
+             answers at {api}",
             control_plane.name_any(),
             control_plane.status.counts.ready_replicas,
-            masters.len()
+            masters.len(),
+            if let [master] = &masters[..] { format!("{} is", master.asked) } else { "every master is".to_owned() }
         )
     });
     Stage::InProgress { message }

@@ -110,7 +110,7 @@ fn a_request_from_its_beginning_to_its_end() {
     is(&world, Progressing, "host 1 (target-1): its node is not Ready: NodeNotReady", "+++-?", ["Joined", "Reserved"]);
     after(&mut world, &[World::node_becomes_ready]);
     let counts = "waiting for KubeadmControlPlane core-control-plane: 0 of 1 replicas ready; if that stays so, see whether \
-        the masters are up and the cluster's API answers at 10.0.0.1:6443";
+        host 1 (target-1) is up and the cluster's API answers at 10.0.0.1:6443";
     is(&world, Progressing, counts, "+++-?", ["Ready", "Reserved"]);
     after(&mut world, &[World::counters_are_updated]);
     is(&world, Progressing, "host 2 (target-2): waits for the control plane", "++++-", ["Ready", "Reserved"]);
