@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::byoh::host::ByoHost;
 use crate::byoh::installation::{BYOHOST_CRD, crd_resource};
+use crate::capi::contract::CLUSTER_NAME_LABEL;
 use crate::capi::read::{
     ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, K8sInstallerConfigTemplate, KubeadmConfigTemplate,
     KubeadmControlPlane, Machine, MachineDeployment,
@@ -290,11 +291,17 @@ fn owner<K: Resource>(
 }
 
 /// The request whose UID is on the object. The label is what everything carries, also what Cluster API makes from the
-/// operator's templates.
+/// operator's templates. A request that was restored from a backup has another UID, and asks for the cluster by its name.
 fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) -> Vec<ObjectRef<ProvisioningRequest>> {
     let Some(uid) = object.labels().get(names::REQUEST_UID_LABEL) else { return Vec::new() };
-    let request = requests.find(|request| request.metadata.uid.as_ref() == Some(uid));
-    request.map(|request| ObjectRef::from_obj(request.as_ref())).into_iter().collect()
+    if let Some(request) = requests.find(|request| request.metadata.uid.as_ref() == Some(uid)) {
+        return vec![ObjectRef::from_obj(request.as_ref())];
+    }
+    let Some(cluster) = object.labels().get(CLUSTER_NAME_LABEL) else { return Vec::new() };
+    let namespace = object.namespace();
+    select(requests, |request| {
+        request.namespace() == namespace && request.spec.template_parameters.cluster_name.as_ref() == Some(cluster)
+    })
 }
 
 /// The request that holds the host, and those that ask for it or for its id.

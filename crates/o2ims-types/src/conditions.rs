@@ -8,6 +8,11 @@ pub const RECONCILING: &str = "Reconciling";
 /// Somebody has to act: the request is wrong, or a deadline has passed (kstatus).
 pub const STALLED: &str = "Stalled";
 
+/// Somebody has paused the cluster or a part of it, so it is left alone.
+pub const PAUSED: &str = "Paused";
+/// Something is wrong that does not keep the cluster from being Ready, or that it would hide.
+pub const DEGRADED: &str = "Degraded";
+
 /// Stage: Cluster API and BYOH are installed.
 pub const PROVIDERS_AVAILABLE: &str = "ProvidersAvailable";
 /// Stage: the request is right, and can be carried out as far as the O-Cloud knows.
@@ -43,6 +48,14 @@ pub mod reason {
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// The request is being deleted.
     pub const DELETING: &str = "Deleting";
+    /// The Cluster object went although nobody asked for that, and its nodes run.
+    pub const CLUSTER_MISSING: &str = "ClusterMissing";
+    /// The last master is gone, and etcd with it.
+    pub const CONTROL_PLANE_LOST: &str = "ControlPlaneLost";
+    /// Somebody has paused the cluster or a part of it.
+    pub const PAUSED: &str = "Paused";
+    /// The cluster runs; something about it is not as the request says.
+    pub const MISMATCH: &str = "Mismatch";
     /// Nothing to do.
     pub const IDLE: &str = "Idle";
 }

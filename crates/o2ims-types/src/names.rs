@@ -33,6 +33,19 @@ pub const INSTALL_SECRET_ANNOTATION: &str = "o2ims.provisioning.oran.org/install
 pub const INSTALL_SECRET_PREFIX: &str = "o2ims-install.";
 /// Annotation on a ByoHost: what the install scripts or kubeadm failed with, written by the host itself.
 pub const FAILURE_ANNOTATION: &str = "o2ims.provisioning.oran.org/failure";
+/// Annotation on a ProvisioningRequest: the id of a Cluster or ByoHost that its status names. What went behind the request's back
+/// is taken back as it runs.
+pub const RESTORE_ANNOTATION: &str = "o2ims.provisioning.oran.org/restore";
+/// Annotation on a ProvisioningRequest: the id of a Cluster that its status names. What still runs of it is taken down, and
+/// its servers are reset.
+pub const CLEAN_ANNOTATION: &str = "o2ims.provisioning.oran.org/clean";
+/// Annotation on a Cluster that is to be taken down although its request stays, because that has [`CLEAN_ANNOTATION`].
+pub const CLEANING_ANNOTATION: &str = "o2ims.provisioning.oran.org/cleaning";
+/// Annotation on a Cluster: UID of the restored request that has taken it back whole. From then on an edit of that request may
+/// take workers out.
+pub const RESTORED_BY_ANNOTATION: &str = "o2ims.provisioning.oran.org/restored-by";
+/// Finalizer of Kubernetes: the object's owner wants to keep what depends on it (`kubectl delete --cascade=orphan`).
+pub const ORPHAN_FINALIZER: &str = "orphan";
 /// Value of [`ROLE_LABEL`] for masters.
 pub const ROLE_CONTROL_PLANE: &str = "control-plane";
 /// Value of [`ROLE_LABEL`] for workers.

@@ -10,17 +10,17 @@ use crate::capi::contract::{CLUSTER_NAME_LABEL, PAUSED_ANNOTATION};
 use crate::capi::read::{Condition, NameRef, slim};
 
 /// Label that BYOH puts on an attached host: `<namespace>.<ByoMachine>`.
-const MACHINE_NAME_LABEL: &str = "byoh.infrastructure.cluster.x-k8s.io/byomachine-name";
+pub const MACHINE_NAME_LABEL: &str = "byoh.infrastructure.cluster.x-k8s.io/byomachine-name";
 /// Annotation that BYOH puts on an attached host: the Kubernetes version of its machine.
-const MACHINE_VERSION_ANNOTATION: &str = "byoh.infrastructure.cluster.x-k8s.io/k8sversion";
+pub const MACHINE_VERSION_ANNOTATION: &str = "byoh.infrastructure.cluster.x-k8s.io/k8sversion";
 /// Longest text that is taken from a host into a message.
 const REPORT_MAX: usize = 400;
 /// Annotation that asks the agent to clean the host.
 pub const UNREGISTERING_ANNOTATION: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
 /// The agent ran the bootstrap script.
-const BOOTSTRAP_SUCCEEDED: &str = "K8sNodeBootstrapSucceeded";
+pub const BOOTSTRAP_SUCCEEDED: &str = "K8sNodeBootstrapSucceeded";
 /// The agent ran the install script.
-const INSTALLATION_SUCCEEDED: &str = "K8sComponentsInstallationSucceeded";
+pub const INSTALLATION_SUCCEEDED: &str = "K8sComponentsInstallationSucceeded";
 /// The agent's heartbeat arrives (platform9's BYOH only).
 const AGENT_CONNECTED: &str = "AgentConnected";
 
@@ -89,6 +89,16 @@ impl ByoHost {
         self.annotations().get(names::REQUEST_ANNOTATION).cloned().unwrap_or_else(|| "another request".to_owned())
     }
 
+    /// It is held as a master.
+    pub fn is_held_as_master(&self) -> bool {
+        self.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_CONTROL_PLANE)
+    }
+
+    /// `host 1 (target-1)`, as requests name it.
+    pub fn display(&self) -> String {
+        format!("host {} ({})", self.host_id().unwrap_or("without id"), self.name_any())
+    }
+
     /// The server's id.
     pub fn host_id(&self) -> Option<&str> {
         self.labels().get(names::HOST_ID_LABEL).map(String::as_str)
@@ -113,7 +123,6 @@ impl ByoHost {
     /// looks at the first of these.
     pub fn busy(&self) -> Option<String> {
         let labels = self.labels();
-        let annotations = self.annotations();
         if self.is_unregistering() {
             return Some("is being cleaned by its agent".to_owned());
         }
@@ -132,7 +141,7 @@ impl ByoHost {
         if Condition::is_true(&self.status.conditions, BOOTSTRAP_SUCCEEDED) {
             return Some("still runs a node".to_owned());
         }
-        if annotations.contains_key(PAUSED_ANNOTATION) {
+        if self.is_paused() {
             return Some(format!("is paused (annotation {PAUSED_ANNOTATION})"));
         }
         None
@@ -172,6 +181,17 @@ impl ByoHost {
     /// `<namespace>.<ByoMachine>` of the machine that the host was given to.
     pub fn machine_name(&self) -> Option<&str> {
         self.labels().get(MACHINE_NAME_LABEL).map(String::as_str)
+    }
+
+    /// The ByoMachine that the host was given to, as the status or the label says.
+    pub fn attached_machine(&self) -> Option<&str> {
+        let labelled = || self.machine_name()?.split_once('.').map(|(_, machine)| machine);
+        self.status.machine_ref.as_ref().map(|attached| attached.name.as_str()).or_else(labelled)
+    }
+
+    /// Somebody wants BYOH and its agent to leave the host alone.
+    pub fn is_paused(&self) -> bool {
+        self.annotations().contains_key(PAUSED_ANNOTATION)
     }
 
     /// Kubernetes version of the machine that the host was given to.

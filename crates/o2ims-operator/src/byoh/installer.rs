@@ -53,9 +53,7 @@ pub fn equipment(
         return None;
     }
     let (namespace, name) = (host.namespace()?, host.name_any());
-    let is_network =
-        |text: &&String| text.chars().all(|character| character.is_ascii_hexdigit() || ".:/".contains(character));
-    let pods = pods.iter().filter(is_network).cloned().collect::<Vec<_>>().join(" ");
+    let pods = networks(pods);
     let values = Values { installer, version, machine, namespace: &namespace, host: &name, pods };
     // A name of its own for each machine: a deletion that is meant for the former one cannot hit it.
     let secret_name = names::install_secret(&name, machine);
@@ -80,6 +78,27 @@ pub fn equipment(
         secret,
         has_uninstallation_secret: dialect == Dialect::Platform9,
     })
+}
+
+/// What cleans a host of this machine, for a host whose agent has lost it; `None` for values that no script may contain.
+pub fn uninstall_script(
+    host: &ByoHost,
+    machine: &str,
+    version: &str,
+    installer: &Installer,
+    pods: &[String],
+) -> Option<String> {
+    let namespace = host.namespace()?;
+    let pods = networks(pods);
+    let values = Values { installer, version, machine, namespace: &namespace, host: &host.name_any(), pods };
+    (is_plain(machine) && is_plain(version)).then(|| values.fill(UNINSTALL))
+}
+
+/// Networks as a script takes them.
+fn networks(pods: &[String]) -> String {
+    let is_network =
+        |text: &&String| text.chars().all(|character| character.is_ascii_hexdigit() || ".:/".contains(character));
+    pods.iter().filter(is_network).cloned().collect::<Vec<_>>().join(" ")
 }
 
 /// No character that a shell or a Go template would read.

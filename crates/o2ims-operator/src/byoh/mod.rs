@@ -3,4 +3,5 @@
 pub mod host;
 pub mod installation;
 pub mod installer;
+pub mod reattachment;
 pub mod templates;

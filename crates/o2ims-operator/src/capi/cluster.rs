@@ -1,9 +1,11 @@
 //! `Cluster` and `ByoCluster`.
 
-use o2ims_types::names;
+use kube::ResourceExt as _;
+use o2ims_types::{ProvisioningRequest, names};
 use serde_json::{Value, json};
 
 use super::contract::Kind;
+use crate::provisioning_request::observe::Observed;
 use crate::provisioning_request::validate::{Endpoint, Valid};
 
 /// The Cluster. It comes first, because it is the lock on the cluster's name, and is made paused, so that no controller
@@ -31,6 +33,44 @@ pub fn cluster(valid: &Valid) -> Value {
             "controlPlaneRef": Kind::KubeadmControlPlane.reference(namespace, &control_plane),
             "infrastructureRef": Kind::ByoCluster.reference(namespace, &valid.cluster),
         }
+    })
+}
+
+/// A Cluster that went while its nodes run, as far as its parts and the request tell what it was. Without the labels that a
+/// ClusterResourceSet selects: what runs has its pod network.
+pub fn restored(request: &ProvisioningRequest, observed: &Observed) -> Value {
+    let namespace = request.namespace().unwrap_or_default();
+    let parameters = &request.spec.template_parameters;
+    let default = |field: &str| {
+        let defaults = observed.template.as_ref()?.spec.defaults.as_ref()?;
+        Some(defaults[field].as_str()?.to_owned())
+    };
+    let mut network = json!({"serviceDomain": "cluster.local"});
+    for (field, asked, name) in
+        [("pods", &parameters.pod_cidr, "podCidr"), ("services", &parameters.service_cidr, "serviceCidr")]
+    {
+        if let Some(range) = asked.clone().or_else(|| default(name)) {
+            network[field] = json!({"cidrBlocks": [range]});
+        }
+    }
+    let mut spec = json!({"clusterNetwork": network});
+    if let Some(object) = &observed.control_plane {
+        spec["controlPlaneRef"] = Kind::KubeadmControlPlane.reference(&namespace, &object.name_any());
+    }
+    if let Some(object) = &observed.byo_cluster {
+        spec["infrastructureRef"] = Kind::ByoCluster.reference(&namespace, &object.name_any());
+        if let Some(at) = &object.spec.control_plane_endpoint {
+            spec["controlPlaneEndpoint"] = json!({"host": at.host, "port": at.port});
+        }
+    }
+    json!({
+        "apiVersion": Kind::Cluster.api_version(),
+        "kind": Kind::Cluster.name(),
+        "metadata": {
+            "name": observed.cluster_name, "namespace": namespace, "labels": parameters.labels.clone().unwrap_or_default(),
+            "annotations": {names::INSTALL_ANNOTATION: json!(observed.install()).to_string()},
+        },
+        "spec": spec,
     })
 }
 

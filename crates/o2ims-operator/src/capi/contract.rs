@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 pub const CLUSTER_NAME_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 /// Label that a MachineDeployment selects its Machines by.
 pub const DEPLOYMENT_NAME_LABEL: &str = "cluster.x-k8s.io/deployment-name";
+/// Label on the Machines of a control plane.
+pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
 /// Annotation that makes controllers leave an object alone.
 pub const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
 
@@ -27,6 +29,8 @@ pub enum Kind {
     ByoMachineTemplate,
     /// `K8sInstallerConfigTemplate`
     K8sInstallerConfigTemplate,
+    /// `Machine`
+    Machine,
     /// `ByoHost`
     ByoHost,
 }
@@ -58,6 +62,7 @@ impl Kind {
             Self::ByoCluster => "ByoCluster",
             Self::ByoMachineTemplate => "ByoMachineTemplate",
             Self::K8sInstallerConfigTemplate => "K8sInstallerConfigTemplate",
+            Self::Machine => "Machine",
             Self::ByoHost => "ByoHost",
         }
     }
@@ -65,7 +70,7 @@ impl Kind {
     /// API group.
     pub const fn group(self) -> &'static str {
         match self {
-            Self::Cluster | Self::MachineDeployment => "cluster.x-k8s.io",
+            Self::Cluster | Self::MachineDeployment | Self::Machine => "cluster.x-k8s.io",
             Self::KubeadmControlPlane => "controlplane.cluster.x-k8s.io",
             Self::KubeadmConfigTemplate => "bootstrap.cluster.x-k8s.io",
             Self::ByoCluster | Self::ByoMachineTemplate | Self::K8sInstallerConfigTemplate | Self::ByoHost => {
@@ -84,6 +89,7 @@ impl Kind {
             Self::ByoCluster => "byoclusters",
             Self::ByoMachineTemplate => "byomachinetemplates",
             Self::K8sInstallerConfigTemplate => "k8sinstallerconfigtemplates",
+            Self::Machine => "machines",
             Self::ByoHost => "byohosts",
         }
     }

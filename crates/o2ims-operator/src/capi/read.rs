@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use o2ims_types::cluster_template::Install;
 use o2ims_types::names;
 use serde::Deserialize;
+
+use super::contract::{CONTROL_PLANE_LABEL, PAUSED_ANNOTATION};
 
 /// A namespaced kind of which only some fields are kept. It is read, never written back.
 macro_rules! slim {
@@ -71,8 +74,8 @@ slim!(
     ClusterResourceSet, "ClusterResourceSet", "addons.cluster.x-k8s.io", "clusterresourcesets", ResourceSetSpec, Nothing
 );
 slim!(
-    /// Only that it exists.
-    ByoCluster, "ByoCluster", "infrastructure.cluster.x-k8s.io", "byoclusters", Nothing, Nothing
+    /// BYOH's half of a cluster.
+    ByoCluster, "ByoCluster", "infrastructure.cluster.x-k8s.io", "byoclusters", ByoClusterSpec, Nothing
 );
 slim!(
     /// Which hosts a machine may take.
@@ -136,6 +139,19 @@ impl Cluster {
     }
 }
 
+/// Of a ByoCluster's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByoClusterSpec {
+    /// Where the cluster's API answers.
+    pub control_plane_endpoint: Option<ControlPlaneEndpoint>,
+}
+
+/// Whether Cluster API's annotation makes controllers leave the object alone.
+pub fn has_pause_annotation<K: kube::Resource>(object: &K) -> bool {
+    object.meta().annotations.as_ref().is_some_and(|all| all.contains_key(PAUSED_ANNOTATION))
+}
+
 /// Where a cluster's API answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct ControlPlaneEndpoint {
@@ -176,6 +192,8 @@ pub struct ControlPlaneSpec {
     /// Asked-for version.
     #[serde(default)]
     pub version: String,
+    /// Machines that are older than this are to be replaced.
+    pub rollout_after: Option<Time>,
     /// What its Machines are made from.
     #[serde(default)]
     pub machine_template: MachineParts,
@@ -287,12 +305,33 @@ pub struct MachineSpec {
     /// Its ByoMachine.
     #[serde(default)]
     pub infrastructure_ref: NameRef,
+    /// The server that it runs on, once it is a node.
+    #[serde(rename = "providerID")]
+    pub provider_id: Option<String>,
+}
+
+impl Machine {
+    /// It is, or is to be, a node of the control plane.
+    pub fn is_master(&self) -> bool {
+        self.metadata.labels.as_ref().is_some_and(|all| all.contains_key(CONTROL_PLANE_LABEL))
+    }
+
+    /// It was a node at some time.
+    pub fn was_a_node(&self) -> bool {
+        self.status.node_ref.is_some() || self.spec.provider_id.is_some()
+    }
 }
 
 /// Of a Machine's status.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineStatus {
+    /// How far it is, in Cluster API's words, such as `Running` or `Failed`.
+    #[serde(default)]
+    pub phase: String,
+    /// Why it failed for good.
+    #[serde(default)]
+    pub failure_message: String,
     /// Its Node, once there is one.
     pub node_ref: Option<NameRef>,
     /// What the Node says of itself.
@@ -387,7 +426,7 @@ impl Condition {
 }
 
 /// Cluster API's messages are lists of lines.
-fn one_line(message: &str) -> String {
+pub fn one_line(message: &str) -> String {
     message
         .lines()
         .map(|line| line.trim().trim_start_matches("* "))

@@ -1,8 +1,9 @@
 //! Carries a plan out, one write after the other, and remembers what the caches have yet to show.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::apply::{self, MetadataPatch, Precondition, dynamic_api};
 use operator_kit::outcome::{Class, Error};
@@ -12,15 +13,17 @@ use super::expect::Write;
 use super::observe::version_of;
 use super::plan::{HostMarks, Manifest, Step};
 use crate::byoh::installer::{self, Equipment};
+use crate::byoh::reattachment::Reattachment;
 use crate::capi::contract::Kind;
 
-/// Carries out `steps` in order, up to the first that fails. What was written is added to `written`.
+/// Carries out `steps` in order, up to the first that fails. What was written is added to `written`. `uid` is the request's mark.
 ///
 /// # Errors
 /// The first failure; its message names the object.
 pub async fn apply(
     client: &Client,
     request: &ProvisioningRequest,
+    uid: &str,
     steps: &[Step],
     written: &mut Vec<Write>,
 ) -> Result<(), Error> {
@@ -33,11 +36,24 @@ pub async fn apply(
                     written.push(Write::Finalizer);
                 }
             }
-            Step::RemoveFinalizer => remove_finalizer(client, request, &namespace).await?,
+            Step::RemoveFinalizer => remove_finalizer(client, request, uid, &namespace).await?,
+            Step::LetGo => {
+                let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
+                apply::remove_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
+            }
             Step::MarkHost(marks) => written.push(mark(client, &namespace, marks).await?),
             Step::EquipHost(equipment) => written.push(equip(client, &namespace, equipment).await?),
             Step::Create(manifest) => {
-                written.push(create(client, request, &namespace, manifest).await?);
+                written.push(create(client, uid, &namespace, manifest).await?);
+            }
+            Step::Restore { manifest, part } => {
+                is_there(client, &namespace, part).await?;
+                written.push(create(client, uid, &namespace, manifest).await?);
+            }
+            Step::Reattach(reattachment) => written.push(reattach(client, &namespace, reattachment).await?),
+            Step::Annotate { kind, name, uid, annotations } => {
+                let fields = json!({"metadata": {"annotations": annotations}});
+                written.push(set(client, &namespace, *kind, name, uid, fields).await?);
             }
             Step::Change(manifest, uid) => {
                 written.push(write(client, &namespace, manifest, Precondition::Uid(uid)).await?);
@@ -65,16 +81,11 @@ fn naming(error: Error, kind: Kind, namespace: &str, name: &str) -> Error {
     error.context(format!("{} {namespace}/{name}", kind.name()))
 }
 
-async fn create(
-    client: &Client,
-    request: &ProvisioningRequest,
-    namespace: &str,
-    manifest: &Manifest,
-) -> Result<Write, Error> {
+async fn create(client: &Client, uid: &str, namespace: &str, manifest: &Manifest) -> Result<Write, Error> {
     match write(client, namespace, manifest, Precondition::MustNotExist).await {
         // A Cluster is watched whoever made it, so the next look finds it.
         Err(error) if error.class() == Class::Conflict && manifest.kind != Kind::Cluster => {
-            Err(explained(client, request, namespace, manifest, error).await)
+            Err(explained(client, uid, namespace, manifest, error).await)
         }
         result => result,
     }
@@ -82,17 +93,11 @@ async fn create(
 
 /// An object of somebody else is in no cache, since these hold the operator's own: the conflict would last, and nobody
 /// would be told.
-async fn explained(
-    client: &Client,
-    request: &ProvisioningRequest,
-    namespace: &str,
-    manifest: &Manifest,
-    conflict: Error,
-) -> Error {
+async fn explained(client: &Client, uid: &str, namespace: &str, manifest: &Manifest, conflict: Error) -> Error {
     let (kind, name) = (manifest.kind, &manifest.name);
     let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
     match apply::limited("look at what exists", api.get_metadata_opt(name)).await {
-        Ok(Some(found)) if found.labels().get(names::REQUEST_UID_LABEL) != request.meta().uid.as_ref() => {
+        Ok(Some(found)) if found.labels().get(names::REQUEST_UID_LABEL).is_none_or(|mark| mark != uid) => {
             Error::transient(format!(
                 "{} {namespace}/{name} exists already and is not this request's; remove it, or use another clusterName",
                 kind.name()
@@ -146,6 +151,32 @@ async fn equip(client: &Client, namespace: &str, equipment: &Equipment) -> Resul
         .await
         .map_err(|error| of_host(error, namespace, &equipment.host))?;
     Ok(Write::Host { name: equipment.host.clone(), version: version_of_dynamic(&host) })
+}
+
+/// A Cluster is made again only for parts that the API server has, and not for what a cache still shows.
+async fn is_there(client: &Client, namespace: &str, (kind, name, uid): &(Kind, String, String)) -> Result<(), Error> {
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    let found = apply::limited("look for a part of the cluster", api.get_metadata_opt(name)).await;
+    match found.map_err(|error| naming(error, *kind, namespace, name))? {
+        Some(found) if found.metadata.uid.as_ref() == Some(uid) => Ok(()),
+        _ => Err(Error::conflict(format!("{} {namespace}/{name} is gone", kind.name()))),
+    }
+}
+
+/// The status comes first: an agent that saw a machine without it would bootstrap.
+async fn reattach(client: &Client, namespace: &str, reattachment: &Reattachment) -> Result<Write, Error> {
+    let name = &reattachment.host;
+    let api = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let status = Patch::Merge(reattachment.status(&Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
+    let known = apply::limited("name the host's machine", api.patch_status(name, &params, &status))
+        .await
+        .map_err(|error| of_host(error, namespace, name))?;
+    let fields = Patch::Merge(reattachment.fields(known.metadata.resource_version.as_deref().unwrap_or_default()));
+    let host = apply::limited("give the host back to its machine", api.patch(name, &params, &fields))
+        .await
+        .map_err(|error| of_host(error, namespace, name))?;
+    Ok(Write::Host { name: name.clone(), version: version_of_dynamic(&host) })
 }
 
 fn secret_resource() -> ApiResource {
@@ -203,8 +234,13 @@ async fn set(
 
 /// The request is the last thing that knows of its objects, so the API server itself is asked once more whether any is
 /// left; the caches may lag behind a write of a former leader.
-async fn remove_finalizer(client: &Client, request: &ProvisioningRequest, namespace: &str) -> Result<(), Error> {
-    let mine = format!("{}={}", names::REQUEST_UID_LABEL, request.meta().uid.as_deref().unwrap_or_default());
+async fn remove_finalizer(
+    client: &Client,
+    request: &ProvisioningRequest,
+    uid: &str,
+    namespace: &str,
+) -> Result<(), Error> {
+    let mine = format!("{}={uid}", names::REQUEST_UID_LABEL);
     for kind in Kind::MADE.into_iter().chain([Kind::ByoHost]) {
         let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
         let params = ListParams::default().labels(&mine).limit(1);

@@ -7,7 +7,7 @@ use o2ims_types::{HostRef, ProvisioningRequest, names};
 use super::observe::Observed;
 use super::validate::{AskedHost, Valid};
 use crate::byoh::host::ByoHost;
-use crate::capi::read::{Condition, Machine};
+use crate::capi::read::{Condition, Machine, one_line};
 
 /// One host of the request.
 #[derive(Clone, Debug)]
@@ -108,6 +108,11 @@ fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Obser
     let asked = AskedHost { id: reference.id(), name: reference.name().to_owned() };
     let host = observed.host(&asked.name);
     let held = host.is_some_and(|host| observed.holds(host));
+    // A node is one, whatever becomes of its ByoHost.
+    if let Some(machine) = observed.node(&asked.name).filter(|_| !held && observed.is_running()) {
+        let (state, message) = health(machine, &asked.name, version);
+        return HostView { asked, role, held: true, leaving: false, state, message };
+    }
     let (state, message) = match host {
         None => (State::Unavailable, "is not registered".to_owned()),
         Some(host) if !held => match host.holder() {
@@ -149,7 +154,7 @@ fn progress(
     if machine.metadata.deletion_timestamp.is_some() {
         return (State::Cleaning, format!("its Machine {} is being deleted", machine.name_any()));
     }
-    let Some(node) = &machine.status.node_ref else {
+    if machine.status.node_ref.is_none() {
         if let Some(failure) = host.failure().or_else(|| host.dead()) {
             return (State::Failed, failure);
         }
@@ -163,9 +168,19 @@ fn progress(
             "its agent has been given the bootstrap script and has not reported back yet".to_owned()
         };
         return (State::Bootstrapping, message);
-    };
-    if node.name != host.name_any() {
+    }
+    health(machine, &host.name_any(), version)
+}
+
+/// How a Machine is that has become a node.
+fn health(machine: &Machine, host: &str, version: &str) -> (State, String) {
+    let Some(node) = &machine.status.node_ref else { return (State::Bootstrapping, String::new()) };
+    if node.name != host {
         return (State::Failed, format!("its Machine {} has become node {}", machine.name_any(), node.name));
+    }
+    if !machine.status.failure_message.is_empty() {
+        let why = one_line(&machine.status.failure_message);
+        return (State::Failed, format!("its Machine {} has failed: {why}", machine.name_any()));
     }
     if !Condition::is_true(&machine.status.conditions, "NodeHealthy") {
         let newer = Condition::find(&machine.status.v1beta2.conditions, "NodeHealthy")

@@ -2,20 +2,20 @@
 //! off by hand; and a DELETE that the API server began before it stored the finalizer removes the request all the same
 //! (kube-apiserver looks for finalizers first and deletes unconditionally then).
 //!
-//! A Cluster that was never let go is removed. One that runs is not ended because somebody forced its request away: it keeps
-//! its hosts until it is deleted; then they are let go.
+//! A Cluster that was never let go is removed. One that runs is not ended because its request vanished: it keeps its hosts, until
+//! they are free because somebody has deleted the Cluster, or until the request is applied again, which takes it back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt as _};
 use o2ims_types::provisioning_request::ProvisioningRequestSpec;
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::apply::{dynamic_api, limited};
 use operator_kit::outcome::{Error, Outcome};
 
-use super::observe::{is_of, observe, request_exists};
+use super::observe::{identity, is_of, observe, request_exists};
 use super::plan::Step;
 use super::{Context, apply, reserve, teardown};
 use crate::byoh::host::ByoHost;
@@ -52,7 +52,7 @@ pub fn plan_host(host: &ByoHost, watches: &Watches) -> Option<(ProvisioningReque
     if !watches.missing_providers().is_empty() {
         return None;
     }
-    let mut holder = vanished(host, &watches.requests)?;
+    let mut holder = vanished(host, watches)?;
     let uid = host.holder()?;
     holder.spec.template_parameters.cluster_name = watches
         .byo_clusters
@@ -61,30 +61,35 @@ pub fn plan_host(host: &ByoHost, watches: &Watches) -> Option<(ProvisioningReque
         .or_else(|| watches.clusters.find(|object| is_of(object, uid)).map(|object| object.name_any()))
         .or_else(|| host.labels().get(CLUSTER_NAME_LABEL).cloned());
     let observed = observe(watches, &holder);
-    let steps = match &observed.cluster {
-        Some(_) => Vec::new(),
-        None if observed.made.is_empty() => reserve::let_go(host, &observed).into_iter().collect(),
-        None => teardown::objects(&observed),
+    let steps = if observed.cluster.is_some() || observed.runs_nodes() {
+        Vec::new()
+    } else if observed.made.is_empty() {
+        reserve::release(host, &observed).into_iter().collect()
+    } else {
+        teardown::without_cluster(&observed)
     };
     Some((holder, steps))
 }
 
 /// What is due for a Cluster whose request is in no cache, and what is known of that request.
 pub fn plan_cluster(cluster: &Cluster, watches: &Watches) -> Option<(ProvisioningRequest, Vec<Step>)> {
-    let maker = vanished(cluster, &watches.requests).filter(|_| cluster.is_being_made())?;
+    let maker = vanished(cluster, watches).filter(|_| cluster.is_being_made())?;
     let mut of_cluster = maker.clone();
     of_cluster.spec.template_parameters.cluster_name = Some(cluster.name_any());
-    Some((maker, teardown::cluster(cluster, &observe(watches, &of_cluster))))
+    let observed = observe(watches, &of_cluster);
+    let steps = if observed.runs_nodes() { Vec::new() } else { teardown::cluster(cluster, &observed) };
+    Some((maker, steps))
 }
 
 /// The request whose marks are on the object, as far as they tell, if no cache has it. Without the annotation it is not
 /// known whom to look for, and the object is left alone.
-fn vanished<K: Resource>(object: &K, requests: &Store<ProvisioningRequest>) -> Option<ProvisioningRequest> {
+fn vanished<K: Resource>(object: &K, watches: &Watches) -> Option<ProvisioningRequest> {
+    let requests = &watches.requests;
     let uid = object.labels().get(names::REQUEST_UID_LABEL)?;
     let name = object.annotations().get(names::REQUEST_ANNOTATION)?.rsplit('/').next()?;
     let namespace = object.namespace()?;
     let named = requests.get(&ObjectRef::new(name).within(&namespace));
-    if named.is_some_and(|request| request.metadata.uid.as_ref() == Some(uid)) || request_exists(requests, uid) {
+    if named.is_some_and(|request| identity(watches, &request) == *uid) || request_exists(requests, uid) {
         return None;
     }
     let mut request = ProvisioningRequest::new(name, ProvisioningRequestSpec::default());
@@ -100,24 +105,26 @@ async fn carry_out(holder: &ProvisioningRequest, steps: &[Step], context: &Conte
     if steps.is_empty() {
         return Ok(Outcome::Done);
     }
-    if exists(&context.client, holder).await? {
+    if exists(context, holder).await? {
         return Ok(Outcome::Progressing { recheck: Some(UNWATCHED) });
     }
     tracing::info!(request = super::plan::key(holder), uid, "cleaning up after a request that does not exist any more");
-    apply::apply(&context.client, holder, steps, &mut Vec::new()).await?;
+    apply::apply(&context.client, holder, &uid, steps, &mut Vec::new()).await?;
     let lets_go = steps.iter().all(|step| matches!(step, Step::MarkHost(_)));
     Ok(if lets_go { Outcome::Done } else { Outcome::Progressing { recheck: Some(UNWATCHED) } })
 }
 
 /// Asks the API server for the request, since a cache may lag, and for a Cluster that the plan did not see. A kind that is
 /// not served is an error here, and nothing is touched.
-async fn exists(client: &Client, holder: &ProvisioningRequest) -> Result<bool, Error> {
+async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool, Error> {
+    let client = &context.client;
     let namespace = holder.namespace().unwrap_or_default();
     let name = holder.name_any();
     let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
     let what = format!("look for ProvisioningRequest {namespace}/{name}");
     let found = limited(&what, api.get_metadata_opt(&name)).await?;
-    if found.is_some_and(|found| found.metadata.uid == holder.meta().uid) {
+    // One of that name that the cache does not show yet may have been restored, and take back what this would clean up.
+    if found.and_then(|found| found.metadata.uid).is_some_and(|uid| !request_exists(&context.watches.requests, &uid)) {
         return Ok(true);
     }
     let Some(cluster) = &holder.spec.template_parameters.cluster_name else { return Ok(false) };

@@ -2,6 +2,7 @@
 //! the API server; the other steps are functions.
 
 pub mod apply;
+pub mod consent;
 pub mod expect;
 pub mod hosts;
 pub mod leftovers;
@@ -59,9 +60,10 @@ pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>)
     let verdict = if has_turn { verdict } else { Err(validate::no_turn()) };
     let steps = plan::plan(&request, &verdict, &observed);
     let mut written = Vec::new();
-    let applied = apply::apply(&context.client, &request, &steps, &mut written).await;
+    let applied = apply::apply(&context.client, &request, &observed.uid, &steps, &mut written).await;
     context.expectations.add(&observed.uid, written);
-    if steps.contains(&plan::Step::RemoveFinalizer) && applied.is_ok() {
+    let ends = |step: &plan::Step| matches!(step, plan::Step::RemoveFinalizer | plan::Step::LetGo);
+    if steps.iter().any(ends) && applied.is_ok() {
         context.expectations.forget(&observed.uid);
         context.turns.give_back(&observed.uid);
         return Ok(Outcome::Done);

@@ -12,18 +12,20 @@ use o2ims_types::provisioning_request::Hosts;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::reflect::SyncState;
 
+use super::plan::key;
 use super::rivals::{self, Rival};
 use crate::byoh::host::ByoHost;
 use crate::byoh::installation::Dialect;
 use crate::byoh::installer;
 use crate::capi::contract::Kind;
-use crate::capi::read::{Cluster, KubeadmControlPlane, Machine, MachineDeployment};
+use crate::capi::read::{ByoCluster, Cluster, KubeadmControlPlane, Machine, MachineDeployment};
 use crate::watches::Watches;
 
 /// Everything that the pure steps need to know.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// UID of the request: the mark on everything that is its.
+    /// The mark on everything that is the request's: its UID, or, where it was restored from a backup, the UID that it had
+    /// when its cluster was made. See [`identity`].
     pub uid: String,
     /// Kinds that are not installed, as `kind (project)`.
     pub missing_providers: Vec<String>,
@@ -41,7 +43,7 @@ pub struct Observed {
     pub contenders: Vec<String>,
     /// Whoever has the cluster name or the endpoint, or goes first.
     pub rival: Option<Rival>,
-    /// Every ByoHost that the request names or holds, by name.
+    /// Every ByoHost that the request names or holds, or that is a node of its cluster, by name.
     pub hosts: BTreeMap<String, Arc<ByoHost>>,
     /// ByoHosts whose label `host-id` is one of the request's, by id.
     pub ids: BTreeMap<String, String>,
@@ -51,6 +53,8 @@ pub struct Observed {
     pub cluster_is_own: bool,
     /// The request's KubeadmControlPlane.
     pub control_plane: Option<Arc<KubeadmControlPlane>>,
+    /// The request's ByoCluster.
+    pub byo_cluster: Option<Arc<ByoCluster>>,
     /// The request's MachineDeployments, by name.
     pub deployments: BTreeMap<String, Arc<MachineDeployment>>,
     /// The request's Machines.
@@ -82,8 +86,8 @@ pub struct Made {
     pub applied_hash: String,
     /// It is on its way out.
     pub deleting: bool,
-    /// It refers to its Cluster as Cluster API makes it do, which shows that Cluster API has seen it.
-    pub adopted: bool,
+    /// UID of the Cluster that it refers to as Cluster API makes it do, which shows that Cluster API has seen it.
+    pub adopted_by: Option<String>,
 }
 
 impl Made {
@@ -93,7 +97,11 @@ impl Made {
             version: version_of(object),
             applied_hash: object.annotations().get(names::APPLIED_HASH_ANNOTATION).cloned().unwrap_or_default(),
             deleting: object.meta().deletion_timestamp.is_some(),
-            adopted: object.owner_references().iter().any(|owner| owner.kind == Kind::Cluster.name()),
+            adopted_by: object
+                .owner_references()
+                .iter()
+                .find(|owner| owner.kind == Kind::Cluster.name())
+                .map(|owner| owner.uid.clone()),
         }
     }
 }
@@ -122,10 +130,22 @@ impl Observed {
         }
     }
 
-    /// The request's Machine that the host was given to.
+    /// The request's Machine that the host was given to, as its ByoHost or its Node says: a ByoHost that was restored from a
+    /// backup has no status.
     pub fn machine_of(&self, host: &ByoHost) -> Option<&Machine> {
-        let attached = host.status.machine_ref.as_ref()?;
-        self.machines.iter().map(AsRef::as_ref).find(|machine| machine.spec.infrastructure_ref.name == attached.name)
+        let given = host.attached_machine();
+        let mut machines = self.machines.iter().map(AsRef::as_ref);
+        machines
+            .find(|machine| given == Some(&machine.spec.infrastructure_ref.name))
+            .or_else(|| self.node(&host.name_any()))
+    }
+
+    /// The Machine whose node this is, unless it is on its way out.
+    pub fn node(&self, name: &str) -> Option<&Machine> {
+        self.machines.iter().map(AsRef::as_ref).find(|machine| {
+            machine.metadata.deletion_timestamp.is_none()
+                && machine.status.node_ref.as_ref().is_some_and(|node| node.name == name)
+        })
     }
 
     /// The Cluster, if this request made it.
@@ -145,6 +165,35 @@ impl Observed {
     pub fn is_running(&self) -> bool {
         self.own_cluster().is_some_and(|cluster| !cluster.is_being_made())
     }
+}
+
+/// The UID by which a request is known to what was made for it. A request that was restored from a backup has a new one; its
+/// cluster and hosts carry the old one, and name the request. If no other request has that UID, they are this request's.
+pub fn identity(watches: &Watches, request: &ProvisioningRequest) -> String {
+    let uid = request.uid().unwrap_or_default();
+    let namespace = request.namespace().unwrap_or_default();
+    let parameters = &request.spec.template_parameters;
+    let name = parameters.cluster_name.as_deref().unwrap_or_default();
+    let cluster = watches.clusters.get(&ObjectRef::new(name).within(&namespace));
+    let key = key(request);
+    let mut marks: Vec<String> = Vec::new();
+    if let Some(cluster) = &cluster {
+        let named = cluster.annotations().get(names::REQUEST_ANNOTATION) == Some(&key);
+        marks.extend(cluster.labels().get(names::REQUEST_UID_LABEL).filter(|_| named).cloned());
+    } else {
+        let hosts = parameters.hosts.iter().flat_map(Hosts::all);
+        let hosts = hosts.filter_map(|host| watches.hosts.get(&ObjectRef::new(host.name()).within(&namespace)));
+        marks.extend(
+            hosts
+                .filter(|host| host.annotations().get(names::REQUEST_ANNOTATION) == Some(&key))
+                .filter(|host| !host.is_given_to_other(name))
+                .filter_map(|host| host.holder().map(ToOwned::to_owned)),
+        );
+    }
+    if marks.contains(&uid) {
+        return uid;
+    }
+    marks.into_iter().find(|mark| !request_exists(&watches.requests, mark)).unwrap_or(uid)
 }
 
 /// Whether a Cluster is the request's: by its mark, or, where somebody took that off, by the UID in the request's status.
@@ -170,7 +219,7 @@ pub fn is_of<K: Resource>(object: &K, uid: &str) -> bool {
 /// Takes from the caches what concerns `request`.
 pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
     let namespace = request.namespace().unwrap_or_default();
-    let uid = request.uid().unwrap_or_default();
+    let uid = identity(watches, request);
     let template = find_template(watches, request, &namespace);
     let resource_set = template.as_ref().and_then(|template| template.spec.cni.as_ref()).map_or_else(
         ResourceSetLookup::default,
@@ -184,7 +233,8 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
         },
     );
     let cluster_name = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
-    let (hosts, ids) = find_hosts(watches, request, &namespace, &uid);
+    let machines: Vec<_> = of_request(&watches.machines, &namespace, &uid);
+    let (hosts, ids) = find_hosts(watches, request, &namespace, &uid, &machines);
     let cluster = watches.clusters.get(&ObjectRef::new(&cluster_name).within(&namespace));
     let cluster_is_own = cluster.as_ref().is_some_and(|cluster| is_own_cluster(cluster, request, &uid));
     let foreign = cluster.as_deref().filter(|_| !cluster_is_own);
@@ -205,7 +255,8 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
     for object in &control_planes {
         note(Kind::KubeadmControlPlane, object.name_any(), Made::of(object.as_ref()));
     }
-    for object in of_request(&watches.byo_clusters, &namespace, &uid) {
+    let byo_clusters = of_request(&watches.byo_clusters, &namespace, &uid);
+    for object in &byo_clusters {
         note(Kind::ByoCluster, object.name_any(), Made::of(object.as_ref()));
     }
     let machine_templates = of_request(&watches.machine_templates, &namespace, &uid);
@@ -251,8 +302,9 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
         ids,
         cluster,
         control_plane: control_planes.into_iter().next(),
+        byo_cluster: byo_clusters.into_iter().next(),
         deployments: deployments.into_iter().map(|object| (object.name_any(), object)).collect(),
-        machines: of_request(&watches.machines, &namespace, &uid),
+        machines,
         made,
         referred,
         uid,
@@ -283,9 +335,16 @@ fn find_template(watches: &Watches, request: &ProvisioningRequest, namespace: &s
 
 type FoundHosts = (BTreeMap<String, Arc<ByoHost>>, BTreeMap<String, String>);
 
-fn find_hosts(watches: &Watches, request: &ProvisioningRequest, namespace: &str, uid: &str) -> FoundHosts {
+fn find_hosts(
+    watches: &Watches,
+    request: &ProvisioningRequest,
+    namespace: &str,
+    uid: &str,
+    machines: &[Arc<Machine>],
+) -> FoundHosts {
     let asked = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all);
-    let (names, ids): (BTreeSet<_>, BTreeSet<_>) = asked.map(|host| (host.name().to_owned(), host.id())).unzip();
+    let (mut names, ids): (BTreeSet<_>, BTreeSet<_>) = asked.map(|host| (host.name().to_owned(), host.id())).unzip();
+    names.extend(machines.iter().filter_map(|machine| Some(machine.status.node_ref.as_ref()?.name.clone())));
     let mut hosts = BTreeMap::new();
     let mut bearers = BTreeMap::new();
     for host in watches.hosts.state() {

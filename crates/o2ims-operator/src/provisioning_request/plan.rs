@@ -2,6 +2,7 @@
 //! a plan that has been carried out leaves an empty one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kube::{Resource as _, ResourceExt as _};
 use o2ims_types::cluster_template::InstallMethod;
@@ -11,10 +12,12 @@ use serde_json::{Value, json};
 
 use super::observe::Observed;
 use super::validate::{Refusal, Valid};
-use super::{reserve, teardown};
+use super::{consent, reserve, teardown};
 use crate::byoh::installer::Equipment;
+use crate::byoh::reattachment::Reattachment;
 use crate::byoh::templates::{installer_template_spec, machine_template_spec};
 use crate::capi::contract::{CLUSTER_NAME_LABEL, Kind};
+use crate::capi::read::Machine;
 use crate::capi::{cluster, control_plane, workers};
 
 /// One write.
@@ -24,6 +27,8 @@ pub enum Step {
     AddFinalizer,
     /// After the last one is undone.
     RemoveFinalizer,
+    /// Takes the finalizer off and leaves everything else as it is.
+    LetGo,
     /// Sets (`Some`) or takes off (`None`) labels and annotations of a host, if it is still as it was observed.
     MarkHost(HostMarks),
     /// Gives a host its install scripts, if it is still as it was observed.
@@ -42,6 +47,26 @@ pub enum Step {
         name: String,
         /// Its UID.
         uid: String,
+    },
+    /// Makes the Cluster again that went from under its parts, if this one of them is there.
+    Restore {
+        /// The Cluster; it must not be there.
+        manifest: Manifest,
+        /// Kind, name and UID of the part.
+        part: (Kind, String, String),
+    },
+    /// Gives a host that was registered anew back to its Machine, if it is still as it was observed.
+    Reattach(Reattachment),
+    /// Sets annotations of an object; it must be the one with this UID.
+    Annotate {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// The annotations.
+        annotations: BTreeMap<String, String>,
     },
     /// Sets fields of an object's spec and leaves the rest as it is; it must be the one with this UID.
     Set {
@@ -86,14 +111,27 @@ pub struct Manifest {
 
 /// The steps that are due now. An empty list means: nothing to do, or wait for what is watched.
 pub fn plan(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, observed: &Observed) -> Vec<Step> {
+    consent::allowed(due_steps(request, verdict, observed), observed)
+}
+
+fn due_steps(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, observed: &Observed) -> Vec<Step> {
     if request.meta().deletion_timestamp.is_some() {
         return teardown::plan(request, observed);
     }
     if !observed.missing_providers.is_empty() {
         return Vec::new();
     }
+    // A request that was restored from a backup may lack it, whatever is wrong with the request.
+    if !has_finalizer(request) && (verdict.is_ok() || observed.runs_nodes()) {
+        return vec![Step::AddFinalizer];
+    }
+    if observed.has_lost_its_cluster() {
+        return consent::recover(request, observed);
+    }
+    if let Some(steps) = consent::clean(observed) {
+        return steps;
+    }
     match verdict {
-        Ok(_) if !has_finalizer(request) => vec![Step::AddFinalizer],
         Ok(valid) => provision(request, valid, observed),
         // Nothing is held for a request that cannot go on; but a cluster that is there is not touched.
         Err(_) if observed.cluster.is_none() => teardown::without_cluster(observed),
@@ -113,15 +151,19 @@ pub fn has_finalizer(request: &ProvisioningRequest) -> bool {
 }
 
 fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) -> Vec<Step> {
+    let reattached = consent::reattach(request, observed);
+    if !reattached.is_empty() {
+        return reattached;
+    }
     let claims = reserve::claims(request, valid, observed);
     if !claims.is_empty() {
         return claims;
     }
     let marks = Marks::of(request, valid, observed);
     let Some(existing) = observed.own_cluster() else {
-        // A cluster that was deleted behind our back is made again, but not on hosts that still run the old one.
+        // A cluster that was deleted by somebody is made again, when its agents have cleaned the hosts of the old one.
         let clean = observed.held().all(|host| host.busy().is_none());
-        return if clean { vec![Step::Create(marks.manifest(creating(valid)))] } else { reserve::clean_all(observed) };
+        return if clean { vec![Step::Create(marks.manifest(creating(valid)))] } else { Vec::new() };
     };
     if existing.metadata.deletion_timestamp.is_some() {
         return teardown::unpause(existing).into_iter().collect();
@@ -139,6 +181,11 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
     }
     let wanted = still_needed(&wanted, observed);
     let mut steps = maintain(valid, observed, &wanted);
+    steps.extend(surplus_masters(valid, observed));
+    steps.extend(consent::note_restored(request, observed));
+    if !consent::may_take_out(request, observed) {
+        return steps;
+    }
     if steps.is_empty() {
         steps.extend(prune(valid, observed, &wanted));
     }
@@ -243,7 +290,7 @@ fn creating(valid: &Valid) -> Value {
 fn children(valid: &Valid, observed: &Observed, marks: &Marks<'_>, owner: &str) -> Vec<Manifest> {
     let namespace = &valid.namespace;
     let stem = names::control_plane(namespace, &valid.cluster);
-    let template = |kind: Kind, stem: &str, spec: Value| marks.template(kind, stem, &spec, owner);
+    let template = |kind: Kind, stem: &str, spec: Value| marks.template(namespace, kind, stem, &spec, owner);
     let mut all = Vec::new();
 
     let installer = (valid.install.method == InstallMethod::Bundle)
@@ -295,15 +342,50 @@ fn due(manifest: &Manifest, observed: &Observed) -> Option<Step> {
     }
 }
 
-/// The number of machines, where somebody has changed it by hand.
+/// What somebody has changed by hand and cannot have: another number of machines, and a rollout of masters, for which there is no
+/// spare host.
 fn drift(manifest: &Manifest, observed: &Observed) -> Option<Value> {
-    let replicas = match manifest.kind {
-        Kind::KubeadmControlPlane => observed.control_plane.as_ref()?.spec.replicas,
-        Kind::MachineDeployment => observed.deployments.get(&manifest.name)?.spec.replicas,
+    let (replicas, rollout) = match manifest.kind {
+        Kind::KubeadmControlPlane => {
+            let spec = &observed.control_plane.as_ref()?.spec;
+            (spec.replicas, spec.rollout_after.is_some())
+        }
+        Kind::MachineDeployment => (observed.deployments.get(&manifest.name)?.spec.replicas, false),
         _ => return None,
     };
     let wanted = &manifest.object["spec"]["replicas"];
-    (replicas.map(i64::from) != wanted.as_i64()).then(|| json!({"replicas": wanted}))
+    let mut fields = serde_json::Map::new();
+    if replicas.map(i64::from) != wanted.as_i64() {
+        fields.insert("replicas".to_owned(), wanted.clone());
+    }
+    if rollout {
+        fields.insert("rolloutAfter".to_owned(), Value::Null);
+    }
+    (!fields.is_empty()).then(|| Value::Object(fields))
+}
+
+/// Machines that a control plane made beyond the masters that were asked for, while somebody had scaled it or rolled it out. They
+/// never get a host, and Cluster API does not scale down over an unhealthy Machine.
+fn surplus_masters(valid: &Valid, observed: &Observed) -> Vec<Step> {
+    let wanted = i32::try_from(valid.masters.len()).unwrap_or(i32::MAX);
+    let settled = observed.control_plane.as_ref().is_some_and(|object| {
+        object.status.initialized && object.spec.replicas == Some(wanted) && object.spec.rollout_after.is_none()
+    });
+    let masters: Vec<_> = observed.machines.iter().filter(|machine| machine.is_master()).collect();
+    let (with_host, without_host): (Vec<_>, Vec<_>) = masters.into_iter().partition(|machine| {
+        let name = &machine.spec.infrastructure_ref.name;
+        machine.was_a_node() || observed.hosts.values().any(|host| host.attached_machine() == Some(name))
+    });
+    if !settled || with_host.len() < valid.masters.len() {
+        return Vec::new();
+    }
+    let stays = |machine: &&Arc<Machine>| machine.metadata.deletion_timestamp.is_none();
+    let surplus = without_host.into_iter().filter(stays).map(|machine| Step::Delete {
+        kind: Kind::Machine,
+        name: machine.name_any(),
+        uid: machine.uid().unwrap_or_default(),
+    });
+    surplus.collect()
 }
 
 /// What was made for an earlier form of the request: MachineDeployments at once, templates when nothing refers to them and
@@ -331,22 +413,25 @@ fn prune(valid: &Valid, observed: &Observed, wanted: &[Manifest]) -> Vec<Step> {
 }
 
 /// The marks on everything that is made for a request.
-struct Marks<'a> {
-    valid: &'a Valid,
-    uid: &'a str,
-    request: String,
+pub struct Marks<'a> {
+    /// Name of the cluster.
+    pub cluster: &'a str,
+    /// The request's mark.
+    pub uid: &'a str,
+    /// `namespace/name` of the request.
+    pub request: String,
 }
 
 impl<'a> Marks<'a> {
     fn of(request: &ProvisioningRequest, valid: &'a Valid, observed: &'a Observed) -> Self {
-        Self { valid, uid: &observed.uid, request: key(request) }
+        Self { cluster: &valid.cluster, uid: &observed.uid, request: key(request) }
     }
 
     /// Puts the marks on an object.
-    fn manifest(&self, mut object: Value) -> Manifest {
+    pub fn manifest(&self, mut object: Value) -> Manifest {
         let hash = content_hash(&object);
         let metadata = &mut object["metadata"];
-        metadata["labels"][CLUSTER_NAME_LABEL] = json!(self.valid.cluster);
+        metadata["labels"][CLUSTER_NAME_LABEL] = json!(self.cluster);
         metadata["labels"][names::REQUEST_UID_LABEL] = json!(self.uid);
         metadata["annotations"][names::REQUEST_ANNOTATION] = json!(self.request);
         metadata["annotations"][names::APPLIED_HASH_ANNOTATION] = json!(hash);
@@ -356,17 +441,17 @@ impl<'a> Marks<'a> {
     }
 
     /// An immutable template: named after its content, and collected with the Cluster.
-    fn template(&self, kind: Kind, stem: &str, spec: &Value, owner: &str) -> Manifest {
+    fn template(&self, namespace: &str, kind: Kind, stem: &str, spec: &Value, owner: &str) -> Manifest {
         self.manifest(json!({
             "apiVersion": kind.api_version(),
             "kind": kind.name(),
             "metadata": {
                 "name": names::hashed(stem, &content_hash(spec)),
-                "namespace": self.valid.namespace,
+                "namespace": namespace,
                 "ownerReferences": [{
                     "apiVersion": Kind::Cluster.api_version(),
                     "kind": Kind::Cluster.name(),
-                    "name": self.valid.cluster,
+                    "name": self.cluster,
                     "uid": owner,
                 }],
             },

@@ -20,7 +20,11 @@ use crate::capi::read::Cluster;
 pub fn claims(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) -> Vec<Step> {
     let mut claims: Vec<HostMarks> = valid
         .hosts()
-        .filter_map(|(asked, role)| claim(observed.host(&asked.name)?, &asked.id, role, &observed.uid, &key(request)))
+        .filter_map(|(asked, role)| {
+            // A mark on a host that BYOH takes for free makes BYOH give it away: its node would be bootstrapped again.
+            let host = observed.host(&asked.name).filter(|host| observed.is_registered_anew(host).is_none())?;
+            claim(host, &asked.id, role, &observed.uid, &key(request))
+        })
         .collect();
     claims.sort_by(|a, b| a.host.cmp(&b.host));
     claims.into_iter().map(Step::MarkHost).collect()
@@ -64,22 +68,19 @@ pub fn equipment(observed: &Observed) -> Vec<Step> {
 
 /// Lets go of every held host that is free, when there is no Cluster.
 pub fn release_all(observed: &Observed) -> Vec<Step> {
-    observed.held().filter_map(|host| let_go(host, observed)).collect()
+    observed.held().filter_map(|host| release(host, observed)).collect()
 }
 
-/// Lets go of a host if it is free; asks for the cleaning that BYOH forgot if that is why it is not.
-pub fn let_go(host: &ByoHost, observed: &Observed) -> Option<Step> {
-    release(host, observed).or_else(|| clean(host, observed))
-}
-
-/// Asks for the cleaning that BYOH forgot, of every held host, when there is no Cluster.
+/// Has every held host cleaned that BYOH has given away, when there is no Cluster. Only for a request whose owner has
+/// consented: see [`super::consent`].
+///
+/// BYOH finds the host of a machine that is deleted in its cache. Where that lags behind the attachment, it finds none, the
+/// machine goes, and nobody asks the agent to clean the host: it would be lost. With the Cluster gone every machine is,
+/// so this asks.
 pub fn clean_all(observed: &Observed) -> Vec<Step> {
     observed.held().filter_map(|host| clean(host, observed)).collect()
 }
 
-/// BYOH finds the host of a machine that is deleted in its cache. Where that lags behind the attachment, it finds none, the
-/// machine goes, and nobody asks the agent to clean the host: it would be lost. With the Cluster gone every machine is,
-/// so this asks.
 fn clean(host: &ByoHost, observed: &Observed) -> Option<Step> {
     (observed.cluster.is_none() && host.is_kept_by(&observed.cluster_name)).then(|| {
         let annotations = BTreeMap::from([(UNREGISTERING_ANNOTATION.to_owned(), Some(String::new()))]);
@@ -103,8 +104,7 @@ pub fn release_unused(namespace: &str, observed: &Observed) -> Vec<Step> {
 
 /// Whether a host is held as a master that the request does not name any more.
 pub fn holds_unasked_master(valid: &Valid, observed: &Observed) -> bool {
-    unasked(valid, observed)
-        .any(|host| host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_CONTROL_PLANE))
+    unasked(valid, observed).any(|host| host.is_held_as_master())
 }
 
 fn unasked<'a>(valid: &'a Valid, observed: &'a Observed) -> impl Iterator<Item = &'a Arc<ByoHost>> {
@@ -124,7 +124,7 @@ pub fn release_unasked(valid: &Valid, observed: &Observed) -> Vec<Step> {
 
 /// Takes the marks off a host; `None` while it is not free. BYOH honours no reservation: a host that it gave to another
 /// cluster is that cluster's, and not waited for.
-fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
+pub fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
     if host.busy().is_some() && !host.is_given_to_other(&observed.cluster_name) {
         return None;
     }

@@ -1,6 +1,7 @@
 //! What a user is told, derived anew each time from what was asked and what was observed. Pure: `now` is a parameter, and
 //! of the old status only ids and the times at which conditions changed are read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -14,9 +15,11 @@ use operator_kit::status::{self, Observation, Truth};
 
 use super::hosts::{HostView, State};
 use super::observe::Observed;
+use super::plan::has_finalizer;
 use super::validate::{Refusal, Valid};
 use crate::byoh::host::ByoHost;
-use crate::capi::read::Condition as CapiCondition;
+use crate::capi::contract::PAUSED_ANNOTATION;
+use crate::capi::read::{Condition as CapiCondition, KubeadmControlPlane, Machine};
 
 /// The status to be written, and when to look again without being told.
 #[derive(Clone, Debug)]
@@ -50,6 +53,7 @@ enum Stage {
     Done,
     Refused { reason: &'static str, message: String, terminal: bool },
     InProgress { message: String },
+    Paused { message: String },
     Waiting,
 }
 
@@ -108,15 +112,18 @@ struct Facts<'a> {
 fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
     let Facts { request, verdict, observed, hosts, obstacle, now } = facts;
     let exists = observed.own_cluster().is_some();
+    let pauses = super::consent::pauses(observed);
+    // Nothing else matters then; the control plane's stage says why.
+    let is_lost = observed.has_lost_its_cluster();
     let (leaving, hosts): (Vec<_>, Vec<_>) = hosts.iter().cloned().partition(|host| host.leaving);
     let hosts = &hosts[..];
     let reserved = all_held(hosts);
     let stages = [
         (conditions::PROVIDERS_AVAILABLE, providers(observed)),
-        (conditions::VALIDATED, validated(verdict)),
-        (conditions::HOSTS_RESERVED, hosts_reserved(verdict, reserved)),
-        (conditions::CONTROL_PLANE_READY, control_plane(observed, hosts)),
-        (conditions::WORKERS_READY, workers(observed, hosts)),
+        (conditions::VALIDATED, if is_lost { Stage::Done } else { validated(verdict) }),
+        (conditions::HOSTS_RESERVED, if is_lost { Stage::Done } else { hosts_reserved(verdict, reserved) }),
+        (conditions::CONTROL_PLANE_READY, control_plane(request, observed, hosts)),
+        (conditions::WORKERS_READY, workers(request, observed, hosts)),
     ];
     let timeouts = verdict.as_ref().map(|valid| valid.template.spec.timeouts.clone()).unwrap_or_default();
     let mut first_open: Option<(&str, Stage, Option<Duration>)> = None;
@@ -124,6 +131,8 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         // A stage is judged once the ones before it are done; the last two are what a cluster that exists is judged by.
         let stage = match (&first_open, stage) {
             (Some(_), stage) if stage != Stage::Done => Stage::Waiting,
+            // Its time does not run during a pause, and begins anew after it.
+            (None, Stage::InProgress { .. }) if !pauses.is_empty() => Stage::Paused { message: paused(&pauses) },
             (_, stage) => stage,
         };
         set(list, type_, &stage, request.metadata.generation, now);
@@ -146,7 +155,14 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
             for host in &leaving {
                 message = format!("{message}; {}", host.sentence());
             }
+            let pause = (!pauses.is_empty()).then(|| paused(&pauses));
+            for more in [degraded(facts, ""), pause].into_iter().flatten() {
+                message = format!("{message}; {more}");
+            }
             (ProvisioningState::Fulfilled, message, None)
+        }
+        Some((_, Stage::Paused { message }, _)) => {
+            (if exists { ProvisioningState::Progressing } else { ProvisioningState::Pending }, message, None)
         }
         Some((_, Stage::Refused { message, terminal, .. }, _)) => {
             // A cluster that is there is not pending: it waits for what it shall become.
@@ -180,7 +196,50 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
     };
     let stalled = outcome.0 == ProvisioningState::Failed;
     summarise(list, outcome.0, stalled, &outcome.1, request.metadata.generation, now);
+    let wrong = degraded(facts, &outcome.1);
+    flag(list, conditions::DEGRADED, reason::MISMATCH, wrong, request.metadata.generation, now);
+    let message = (!pauses.is_empty()).then(|| paused(&pauses));
+    flag(list, conditions::PAUSED, reason::PAUSED, message, request.metadata.generation, now);
     outcome
+}
+
+fn paused(pauses: &[String]) -> String {
+    format!("paused by somebody: {}; nothing is done to the cluster until that is taken off", pauses.join(", "))
+}
+
+/// What is wrong with a cluster that exists and is not what keeps it from being Ready, or is hidden by what is `told`: it neither
+/// takes the state nor gets lost.
+fn degraded(facts: Facts<'_>, told: &str) -> Option<String> {
+    let Facts { verdict, observed, hosts, .. } = facts;
+    if !observed.is_running() {
+        return None;
+    }
+    let mut all: Vec<String> = match verdict {
+        Ok(valid) => valid.warnings.clone(),
+        Err(refusal) => vec![refusal.message.clone()],
+    };
+    all.extend(hosts.iter().filter(|host| !host.leaving && host.state == State::Failed).map(HostView::sentence));
+    all.retain(|text| told.is_empty() || !told.contains(text.as_str()));
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// A condition that is True while there is something to tell.
+fn flag(
+    list: &mut Vec<Condition>,
+    type_: &str,
+    reason: &str,
+    message: Option<String>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let new = Observation {
+        type_,
+        status: if message.is_some() { Truth::True } else { Truth::False },
+        reason: if message.is_some() { reason } else { reason::IDLE },
+        message: message.unwrap_or_default(),
+        observed_generation: generation,
+    };
+    status::set(list, new, whole_seconds(now));
 }
 
 fn describe(type_: &str) -> &'static str {
@@ -210,6 +269,7 @@ fn set(list: &mut Vec<Condition>, type_: &str, stage: &Stage, generation: Option
         Stage::Done => (Truth::True, reason::SUCCEEDED, String::new()),
         Stage::Refused { reason, message, .. } => (Truth::False, *reason, message.clone()),
         Stage::InProgress { message } => (Truth::False, reason::IN_PROGRESS, message.clone()),
+        Stage::Paused { message } => (Truth::Unknown, reason::PAUSED, message.clone()),
         Stage::Waiting => (Truth::Unknown, reason::WAITING, String::new()),
     };
     let new = Observation { type_, status: truth, reason, message, observed_generation: generation };
@@ -278,6 +338,8 @@ fn stage_reason(text: &str) -> &'static str {
         reason::HOSTS_UNAVAILABLE,
         reason::PROVIDER_NOT_INSTALLED,
         reason::DEADLINE_EXCEEDED,
+        reason::CLUSTER_MISSING,
+        reason::CONTROL_PLANE_LOST,
     ]
     .into_iter()
     .find(|known| *known == text)
@@ -317,8 +379,11 @@ fn hosts_reserved(verdict: &Result<Valid, Refusal>, reserved: bool) -> Stage {
     }
 }
 
-fn control_plane(observed: &Observed, hosts: &[HostView]) -> Stage {
+fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostView]) -> Stage {
     let masters: Vec<_> = hosts.iter().filter(|host| host.role == names::ROLE_CONTROL_PLANE).collect();
+    if observed.has_lost_its_cluster() {
+        return lost_cluster(request, observed);
+    }
     if let Some(cluster) = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some()) {
         return Stage::InProgress {
             message: format!("Cluster {} is being deleted by somebody else", cluster.name_any()),
@@ -333,13 +398,8 @@ fn control_plane(observed: &Observed, hosts: &[HostView]) -> Stage {
         let busy = observed.held().find_map(|host| Some(format!("host {} {}", host.name_any(), host.busy()?)));
         return Stage::InProgress { message: busy.unwrap_or_else(|| "making the cluster's objects".to_owned()) };
     };
-    if cluster.spec.paused && !cluster.is_being_made() {
-        return Stage::InProgress {
-            message: format!(
-                "Cluster {} is paused (spec.paused); it goes on when that is taken away",
-                cluster.name_any()
-            ),
-        };
+    if let Some(message) = lost_control_plane(observed, control_plane) {
+        return Stage::Refused { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
     }
     if let Some(message) = trouble(&masters) {
         return Stage::InProgress { message };
@@ -378,7 +438,64 @@ fn control_plane(observed: &Observed, hosts: &[HostView]) -> Stage {
     Stage::InProgress { message }
 }
 
-fn workers(observed: &Observed, hosts: &[HostView]) -> Stage {
+/// The Cluster object went, and its nodes run: what is left, and the ways on.
+fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> Stage {
+    let name = &observed.cluster_name;
+    let id = super::consent::lost_id(request, observed);
+    let hosts: Vec<_> = observed.in_service().map(ByoHost::display).collect();
+    let what = if hosts.is_empty() {
+        "its Machines are still there".to_owned()
+    } else {
+        format!("its nodes run on {}", hosts.join(", "))
+    };
+    let paused: Vec<_> = observed.in_service().filter(|host| host.is_paused()).map(ByoHost::display).collect();
+    let paused = if paused.is_empty() {
+        String::new()
+    } else {
+        format!(" ({} paused by annotation {PAUSED_ANNOTATION})", paused.join(", "))
+    };
+    let back = if super::consent::can_be_restored(observed) {
+        format!("annotate this request with {}={id} to have the Cluster made again for them", names::RESTORE_ANNOTATION)
+    } else {
+        "apply the Cluster and its parts again, from a backup or by a move back: this request then takes them back by itself".to_owned()
+    };
+    Stage::Refused {
+        reason: reason::CLUSTER_MISSING,
+        message: format!(
+            "Cluster {name} is gone without having been taken down, and {what}{paused}; nothing is done to them. If the cluster is to \
+             live, {back}; if it is to go, annotate this request with {}={id}: that resets the servers and makes a new cluster",
+            names::CLEAN_ANNOTATION
+        ),
+        terminal: true,
+    }
+}
+
+/// The last master went, and with it etcd: no Machine of the control plane is left, and no host of one.
+fn lost_control_plane(observed: &Observed, control_plane: &KubeadmControlPlane) -> Option<String> {
+    if !observed.is_running() || !control_plane.status.initialized {
+        return None;
+    }
+    if control_plane.metadata.deletion_timestamp.is_some() {
+        return Some(format!(
+            "KubeadmControlPlane {} is being deleted by somebody, which cannot be undone: it goes with its masters as soon as no worker \
+             is left; save what you need of the cluster, then delete this request",
+            control_plane.name_any()
+        ));
+    }
+    let is_member = |machine: &Arc<Machine>| {
+        machine.is_master() && machine.was_a_node() && machine.metadata.deletion_timestamp.is_none()
+    };
+    if observed.machines.iter().any(is_member) || observed.in_service().any(ByoHost::is_held_as_master) {
+        return None;
+    }
+    Some(format!(
+        "the last master of cluster {} was deleted, and etcd with it: the cluster cannot be restored; delete this request, or restore \
+         etcd from a backup by hand",
+        observed.cluster_name
+    ))
+}
+
+fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostView]) -> Stage {
     let workers: Vec<_> = hosts.iter().filter(|host| host.role == names::ROLE_WORKER).collect();
     if observed.own_cluster().is_none() {
         return Stage::Waiting;
@@ -394,7 +511,10 @@ fn workers(observed: &Observed, hosts: &[HostView]) -> Stage {
     if let Some(deployment) = incomplete {
         return Stage::InProgress { message: format!("waiting for MachineDeployment {}", deployment.name_any()) };
     }
-    if observed.deployments.len() == workers.len() {
+    // Those that a restored request does not name stay.
+    let is_kept = |host: &ByoHost| !host.is_held_as_master() && !super::consent::may_take_out(request, observed);
+    let kept = super::consent::unnamed(request, observed).filter(|host| is_kept(host)).count();
+    if observed.deployments.len() == workers.len() + kept {
         Stage::Done
     } else {
         Stage::InProgress { message: "bringing the number of workers to what was asked for".to_owned() }
@@ -417,16 +537,23 @@ fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         })
         .collect()
     };
+    let pauses = super::consent::pauses(observed);
     let message = if let Some(obstacle) = obstacle {
         obstacle.to_owned()
+    } else if !pauses.is_empty() {
+        format!("the deletion waits: {}", paused(&pauses))
+    } else if super::consent::keeps_cluster(request, observed) {
+        format!(
+            "letting go of cluster {}, which runs on (finalizer {})",
+            observed.cluster_name,
+            names::ORPHAN_FINALIZER
+        )
     } else if let Some(cluster) = observed.own_cluster() {
         let waits = CapiCondition::find(&cluster.status.v1beta2.conditions, "Deleting")
             .filter(|condition| condition.status == "True")
             .map(|condition| format!(" ({})", condition.explain()))
             .unwrap_or_default();
-        if cluster.spec.paused && cluster.metadata.deletion_timestamp.is_some() {
-            format!("Cluster {} is paused (spec.paused), so Cluster API does not delete it", cluster.name_any())
-        } else if super::teardown::is_unnoticed(cluster, observed) {
+        if super::teardown::is_unnoticed(cluster, observed) {
             format!("waiting for Cluster API to take notice of Cluster {}, which is to be deleted", cluster.name_any())
         } else {
             let name = cluster.name_any();
@@ -437,7 +564,13 @@ fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         format!("deleting {} {name}", kind.name())
     } else {
         let busy = waiting(|_| true);
-        if busy.is_empty() { "releasing hosts".to_owned() } else { format!("waiting for hosts: {}", busy.join("; ")) }
+        match (busy.is_empty(), foreign_finalizers(request)) {
+            (false, _) => format!("waiting for hosts: {}", busy.join("; ")),
+            (true, Some(finalizers)) if !has_finalizer(request) => {
+                format!("all hosts are free; waiting for finalizer {finalizers} of somebody else")
+            }
+            (true, _) => "releasing hosts".to_owned(),
+        }
     };
     let limit: Duration = verdict
         .as_ref()
@@ -445,11 +578,21 @@ fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         .or_else(|_| observed.template.as_ref().map(|template| template.spec.timeouts.deletion).ok_or(()))
         .map_or(Duration::from_secs(20 * 60), Into::into);
     let since = request.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
-    let left = Some(left(since, limit, now)).filter(|left| !left.is_zero());
+    let left = Some(left(since, limit, now)).filter(|left| !left.is_zero() && pauses.is_empty());
+    let in_time = left.is_some() || !pauses.is_empty();
     let message =
-        if left.is_some() { message } else { format!("deletion takes longer than {} s: {message}", limit.as_secs()) };
-    summarise(list, ProvisioningState::Deleting, left.is_none(), &message, request.metadata.generation, now);
+        if in_time { message } else { format!("deletion takes longer than {} s: {message}", limit.as_secs()) };
+    summarise(list, ProvisioningState::Deleting, !in_time, &message, request.metadata.generation, now);
+    let pause = (!pauses.is_empty()).then(|| paused(&pauses));
+    flag(list, conditions::PAUSED, reason::PAUSED, pause, request.metadata.generation, now);
     (ProvisioningState::Deleting, message, left)
+}
+
+/// Finalizers that are not the operator's.
+fn foreign_finalizers(request: &ProvisioningRequest) -> Option<String> {
+    let others: Vec<_> =
+        request.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER).cloned().collect();
+    (!others.is_empty()).then(|| others.join(", "))
 }
 
 /// UIDs of what the request holds. They stay until the request is gone, also when an object is gone before it.

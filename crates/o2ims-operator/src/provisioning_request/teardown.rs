@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::observe::Observed;
 use super::plan::{Step, has_finalizer};
-use super::reserve;
+use super::{consent, reserve};
 use crate::capi::contract::Kind;
 use crate::capi::read::Cluster;
 
@@ -26,8 +26,19 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     if !has_finalizer(request) {
         return Vec::new();
     }
+    if consent::keeps_cluster(request, observed) {
+        return vec![Step::LetGo];
+    }
+    let reattached = consent::reattach(request, observed);
+    if !reattached.is_empty() {
+        return reattached;
+    }
     if let Some(own) = observed.own_cluster() {
         return cluster(own, observed);
+    }
+    let lost = observed.cluster.is_none() && (observed.runs_nodes() || observed.parts().next().is_some());
+    if lost && observed.missing_providers.is_empty() {
+        return consent::take_down_lost(request, observed);
     }
     if !observed.made.is_empty() || observed.held().next().is_some() {
         return without_cluster(observed);
@@ -55,16 +66,19 @@ pub fn cluster(cluster: &Cluster, observed: &Observed) -> Vec<Step> {
 
 /// Whether Cluster API has yet to see a part of a Cluster that was let go.
 pub fn is_unnoticed(cluster: &Cluster, observed: &Observed) -> bool {
-    let needs_cluster =
-        |kind: Kind| matches!(kind, Kind::KubeadmControlPlane | Kind::MachineDeployment | Kind::ByoCluster);
-    cluster.metadata.deletion_timestamp.is_none()
-        && !cluster.is_being_made()
-        && observed.made.iter().any(|((kind, _), part)| needs_cluster(*kind) && !part.adopted && !part.deleting)
+    let is_unnoticed = |part: &(Kind, String)| {
+        observed.made.get(part).is_some_and(|part| part.adopted_by != cluster.uid() && !part.deleting)
+    };
+    cluster.metadata.deletion_timestamp.is_none() && !cluster.is_being_made() && observed.parts().any(is_unnoticed)
 }
 
 /// What is left when there is no Cluster: objects first, because a Cluster of the same name that somebody else makes would
 /// adopt them; then the hosts.
 pub fn without_cluster(observed: &Observed) -> Vec<Step> {
+    // Parts that lost their Cluster wait for one: without it Cluster API would never end their deletion.
+    if observed.runs_nodes() || observed.parts().next().is_some() {
+        return Vec::new();
+    }
     if observed.made.is_empty() {
         return reserve::release_all(observed);
     }

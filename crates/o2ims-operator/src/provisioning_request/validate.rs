@@ -12,6 +12,7 @@ use o2ims_types::conditions::reason;
 use o2ims_types::provisioning_request::{API_PORT, Hosts};
 use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, schema, validation};
 
+use super::consent;
 use super::observe::{Observed, ResourceSetLookup};
 use super::rivals::Rival;
 use crate::byoh::host::ByoHost;
@@ -42,6 +43,8 @@ pub struct Valid {
     pub install: Install,
     /// The template.
     pub template: Arc<ClusterTemplate>,
+    /// What would be refused for a new cluster, and does not change one that runs.
+    pub warnings: Vec<String>,
 }
 
 /// Where the cluster's API answers.
@@ -124,7 +127,8 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
         )));
     }
     let template = template(request, observed)?;
-    let parameters = parameters(request, &template, observed)?;
+    let mut warnings = Vec::new();
+    let parameters = parameters(request, &template, observed, &mut warnings)?;
     let masters = asked(&parameters, |hosts| &hosts.masters);
     let workers = asked(&parameters, |hosts| &hosts.workers);
     let cluster = parameters.cluster_name.clone().unwrap_or_default();
@@ -140,8 +144,9 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
             format!("{what} is taken by {request}; this request goes on when it is gone"),
         ));
     }
+    unchanged(&parameters, &masters, observed)?;
     let endpoint = endpoint(&parameters, &template, &masters, observed)?;
-    let valid = Valid {
+    let mut valid = Valid {
         namespace,
         cluster,
         version: parameters.k8s_version.clone().unwrap_or_default(),
@@ -153,9 +158,67 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
         labels,
         install: observed.install(),
         template,
+        warnings,
     };
-    available(&valid, &parameters, observed)?;
+    let warnings = available(&valid, &parameters, observed)?;
+    valid.warnings.extend(warnings);
+    valid.warnings.extend(unnamed_hosts(request, observed));
     Ok(valid)
+}
+
+/// What may not change while a cluster runs. An admission policy refuses it before; where that is not installed, nothing is
+/// done about it here either.
+fn unchanged(parameters: &TemplateParameters, masters: &[AskedHost], observed: &Observed) -> Result<(), Refusal> {
+    let (Some(cluster), Some(control_plane)) = (observed.own_cluster(), &observed.control_plane) else { return Ok(()) };
+    if cluster.is_being_made() {
+        return Ok(());
+    }
+    let mut wrong = Vec::new();
+    let mut differs = |field: &str, is: &str, asked: &str| {
+        wrong.push(format!(
+            "{field} of a cluster that runs cannot change: it is {is}, asked for is {asked}; put {is} back, or delete this \
+             request and make a new one"
+        ));
+    };
+    let version = parameters.k8s_version.as_deref().unwrap_or_default();
+    if version != control_plane.spec.version {
+        differs("k8sVersion", &control_plane.spec.version, version);
+    }
+    let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
+    let held: Vec<_> = observed.held().filter(|host| host.is_held_as_master()).map(|host| host.name_any()).collect();
+    let is_new = |asked: &&AskedHost| {
+        observed.node(&asked.name).is_none() && observed.host(&asked.name).is_some_and(|host| !observed.holds(host))
+    };
+    let gone = held.iter().any(|name| !masters.iter().any(|asked| asked.name == *name));
+    let made = control_plane.spec.replicas.and_then(|replicas| usize::try_from(replicas).ok()).unwrap_or_default();
+    // One more that only lost its marks is none.
+    let grows = masters.len() > made && !held.is_empty() && masters.iter().any(|asked| is_new(&asked));
+    if gone || grows {
+        let asked = names(&mut masters.iter().map(|asked| asked.name.clone()));
+        differs("hosts.masters", &names(&mut held.into_iter()), &asked);
+    }
+    let made = cluster.spec.control_plane_endpoint.as_ref();
+    if let (Some(asked), Some(made)) = (&parameters.control_plane_endpoint, made)
+        && (asked.host != made.host || asked.port != made.port)
+    {
+        let text = |host: &str, port: i32| format!("{host}:{port}");
+        differs("controlPlaneEndpoint", &text(&made.host, made.port), &text(&asked.host, asked.port));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Refusal::invalid(wrong.join("; "))) }
+}
+
+/// What a request that was restored from a backup holds and does not name: it stays, since a restore takes nothing out.
+fn unnamed_hosts(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
+    if consent::may_take_out(request, observed) {
+        return None;
+    }
+    let hosts: Vec<_> = consent::unnamed(request, observed).map(ByoHost::display).collect();
+    (!hosts.is_empty()).then(|| {
+        format!(
+            "this request was restored and does not name {}, which its cluster uses; nothing is taken out until it names them once",
+            hosts.join(", ")
+        )
+    })
 }
 
 fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<ClusterTemplate>, Refusal> {
@@ -228,6 +291,7 @@ fn parameters(
     request: &ProvisioningRequest,
     template: &ClusterTemplate,
     observed: &Observed,
+    warnings: &mut Vec<String>,
 ) -> Result<TemplateParameters, Refusal> {
     let mut given = request.spec.template_parameters.clone();
     if given.k8s_version.is_none() {
@@ -238,7 +302,7 @@ fn parameters(
         .map_err(|error| Refusal::invalid(format!("templateParameters cannot be read: {error}")))?;
     let merged = schema::with_defaults(given, template.spec.defaults.as_ref());
     let mut wrong = Vec::new();
-    if let Some(wanted) = template.spec.parameter_schema.as_ref().filter(|_| !observed.is_running()) {
+    if let Some(wanted) = &template.spec.parameter_schema {
         let mut checked = merged.clone();
         if let Some(fields) = checked.as_object_mut()
             && wanted["properties"]["clusterProvisioner"].is_null()
@@ -246,10 +310,17 @@ fn parameters(
             // The API server has filled it in: a template that does not know it means nothing against it.
             fields.remove("clusterProvisioner");
         }
-        wrong.extend(schema::check(&checked, wanted).map_err(|error| {
-            let name = template.name_any();
-            Refusal::waiting(reason::TEMPLATE_UNAVAILABLE, format!("ClusterTemplate {name}: parameterSchema {error}"))
-        })?);
+        match schema::check(&checked, wanted) {
+            // A template is for new clusters; what a running one does not fulfil has no effect on it.
+            Ok(found) if observed.is_running() => warnings.extend(found),
+            Ok(found) => wrong.extend(found),
+            Err(_) if observed.is_running() => {}
+            Err(error) => {
+                let name = template.name_any();
+                let message = format!("ClusterTemplate {name}: parameterSchema {error}");
+                return Err(Refusal::waiting(reason::TEMPLATE_UNAVAILABLE, message));
+            }
+        }
     }
     let mut parameters: TemplateParameters = serde_json::from_value(merged)
         .map_err(|error| Refusal::invalid(format!("templateParameters with the template's defaults: {error}")))?;
@@ -312,6 +383,12 @@ fn endpoint(
     masters: &[AskedHost],
     observed: &Observed,
 ) -> Result<Endpoint, Refusal> {
+    // The address stands in every node's kubeconfig: a host that reports its addresses in another order, or others, does
+    // not move a cluster that is there. Nor is it checked again: the master that carries a virtual address reports it as its own.
+    let made = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref());
+    if let Some(made) = made.filter(|_| observed.is_running() || parameters.control_plane_endpoint.is_none()) {
+        return Ok(Endpoint { host: made.host.clone(), port: made.port, virtual_ip: false });
+    }
     let of_masters: Vec<IpAddr> =
         masters.iter().filter_map(|host| observed.host(&host.name)).flat_map(ByoHost::addresses).collect();
     if let Some(asked) = &parameters.control_plane_endpoint {
@@ -331,11 +408,6 @@ fn endpoint(
             virtual_ip: carried && address.is_some() && !own,
         });
     }
-    // The address stands in every node's kubeconfig: a host that reports its addresses in another order, or others, does
-    // not move a cluster that is there.
-    if let Some(made) = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref()) {
-        return Ok(Endpoint { host: made.host.clone(), port: made.port, virtual_ip: false });
-    }
     // Without a host the availability check speaks; the address is not needed for that.
     let host = masters
         .first()
@@ -348,21 +420,25 @@ fn endpoint(
     })
 }
 
-/// Every host exists, is the one that was meant, is alive, and is free or already held by this request.
-fn available(valid: &Valid, parameters: &TemplateParameters, observed: &Observed) -> Result<(), Refusal> {
+/// Every host exists, is the one that was meant, is alive, and is free or already held by this request. What is not so of a host
+/// that is a node of the running cluster is returned: it is no reason to do anything.
+fn available(valid: &Valid, parameters: &TemplateParameters, observed: &Observed) -> Result<Vec<String>, Refusal> {
     let refs = parameters.hosts.iter().flat_map(Hosts::all);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut warnings) = (Vec::new(), Vec::new());
     for ((asked, _), reference) in valid.hosts().zip(refs) {
-        let problem = match observed.host(&asked.name) {
+        let host = observed.host(&asked.name);
+        let problem = match host {
             None => Some(format!("is not registered in namespace {}", valid.namespace)),
             Some(host) => unavailable(asked, reference, host, &valid.namespace, observed),
         };
-        wrong.extend(problem.map(|problem| format!("{asked} {problem}")));
+        let Some(problem) = problem.map(|problem| format!("{asked} {problem}")) else { continue };
+        let is_node = observed.is_running() && observed.node(&asked.name).is_some();
+        if is_node { warnings.push(problem) } else { wrong.push(problem) }
     }
     if wrong.is_empty() && valid.endpoint.host.is_empty() {
         wrong.push(format!("{} reports no address that could be the control plane's endpoint", valid.masters[0]));
     }
-    if wrong.is_empty() { Ok(()) } else { Err(Refusal::hosts(&wrong)) }
+    if wrong.is_empty() { Ok(warnings) } else { Err(Refusal::hosts(&wrong)) }
 }
 
 fn unavailable(
@@ -384,6 +460,15 @@ fn unavailable(
         && !ip.parse::<IpAddr>().is_ok_and(|ip| host.addresses().contains(&ip))
     {
         return Some(format!("does not have the address {ip} (hostIp)"));
+    }
+    if let Some(machine) = observed.is_registered_anew(host).filter(|_| !observed.holds(host)) {
+        return Some(format!(
+            "runs the node of Machine {}, but its ByoHost was registered anew, so BYOH takes it for free; nothing is done to it. To \
+             give it back to its Machine, annotate this request with {}={}",
+            machine.name_any(),
+            names::RESTORE_ANNOTATION,
+            host.uid().unwrap_or_default()
+        ));
     }
     if observed.holds(host) {
         return None;

@@ -65,8 +65,7 @@ fn a_cluster_that_runs_keeps_its_hosts() {
 /// Clusters that cannot be seen are not taken for gone.
 #[test]
 fn nothing_is_touched_while_a_provider_is_missing() {
-    let mut world = world();
-    world.settle();
+    let mut world = begun(true);
     world.clusters.clear();
     world.requests.clear();
     let host = &world.hosts[&host_name(1)];

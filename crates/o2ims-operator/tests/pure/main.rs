@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 
+mod consent;
 mod golden;
 mod leftovers;
 mod model;

@@ -15,7 +15,7 @@ use kube::{Resource, ResourceExt as _};
 use o2ims_operator::byoh::host::ByoHost;
 use o2ims_operator::byoh::installation::{BYOHOST_CRD, Dialect, crd_resource};
 use o2ims_operator::byoh::installer::{self, Equipment};
-use o2ims_operator::capi::contract::{CLUSTER_NAME_LABEL, Kind, PAUSED_ANNOTATION};
+use o2ims_operator::capi::contract::{CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, Kind, PAUSED_ANNOTATION};
 use o2ims_operator::capi::read::{
     ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, Condition, K8sInstallerConfigTemplate,
     KubeadmConfigTemplate, KubeadmControlPlane, Machine, MachineDeployment, NameRef, ReplicaStatus,
@@ -225,6 +225,7 @@ macro_rules! with_kind {
                 let $map = &mut $world.hosts;
                 $body
             }
+            Kind::Machine => panic!("the operator only deletes Machines"),
         }
     };
 }
@@ -356,6 +357,7 @@ impl World {
             Kind::KubeadmConfigTemplate => self.config_templates.get(name).map(Resource::meta),
             Kind::K8sInstallerConfigTemplate => self.installer_templates.get(name).map(Resource::meta),
             Kind::ByoHost => self.hosts.get(name).map(Resource::meta),
+            Kind::Machine => self.machines.get(name).map(|machine| machine.record.meta()),
         }
     }
 
@@ -504,7 +506,7 @@ impl World {
             }
         };
         match step {
-            Step::AddFinalizer | Step::RemoveFinalizer => same_request(self)?,
+            Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo => same_request(self)?,
             Step::MarkHost(HostMarks { host, resource_version, .. })
             | Step::EquipHost(Equipment { host, resource_version, .. }) => {
                 let host = self.hosts.get(host).ok_or(Conflict)?;
@@ -526,7 +528,21 @@ impl World {
                 }
                 uid_is(self, *kind, name, uid)?;
             }
-            Step::Set { kind, name, uid, .. } => uid_is(self, *kind, name, uid)?,
+            Step::Restore { manifest, part: (kind, name, uid) } => {
+                uid_is(self, *kind, name, uid)?;
+                if self.meta(manifest.kind, &manifest.name).is_some() {
+                    return Err(Conflict);
+                }
+            }
+            Step::Reattach(reattachment) => {
+                let host = self.hosts.get(&reattachment.host).ok_or(Conflict)?;
+                if host.metadata.resource_version.as_ref() != Some(&reattachment.resource_version) {
+                    return Err(Conflict);
+                }
+            }
+            Step::Annotate { kind, name, uid, .. } | Step::Set { kind, name, uid, .. } => {
+                uid_is(self, *kind, name, uid)?
+            }
         }
         crate::rules::check(self, flight, step);
         let second = self.second;
@@ -534,7 +550,7 @@ impl World {
             Step::AddFinalizer => edit(&mut self.revision, &mut self.requests, &name, |request| {
                 request.finalizers_mut().push(names::FINALIZER.to_owned());
             }),
-            Step::RemoveFinalizer => {
+            Step::RemoveFinalizer | Step::LetGo => {
                 edit(&mut self.revision, &mut self.requests, &name, |request| {
                     request.finalizers_mut().retain(|finalizer| finalizer != names::FINALIZER);
                 });
@@ -562,7 +578,7 @@ impl World {
                     host.spec.uninstallation_secret = secret("uninstallationSecret");
                 });
             }
-            Step::Create(manifest) => {
+            Step::Create(manifest) | Step::Restore { manifest, .. } => {
                 let mut object = manifest.object.clone();
                 self.revision += 1;
                 let metadata = &mut object["metadata"];
@@ -581,6 +597,25 @@ impl World {
                     object.annotations_mut().extend(wanted.annotations.unwrap_or_default());
                 }));
             }
+            Step::Reattach(reattachment) => {
+                let machine: NameRef = from(reattachment.machine.clone());
+                self.edit_host(&reattachment.host, |host| {
+                    host.labels_mut().extend(reattachment.labels.clone());
+                    host.annotations_mut().extend(reattachment.annotations.clone());
+                    host.status.machine_ref = Some(machine);
+                    for type_ in &reattachment.conditions {
+                        condition(&mut host.status.conditions, type_, "True", "", "");
+                    }
+                });
+            }
+            Step::Annotate { kind, name, annotations, .. } => {
+                with_kind!(self, *kind, map => edit(&mut self.revision, map, name, |object| {
+                    object.annotations_mut().extend(annotations.clone());
+                }));
+            }
+            Step::Delete { kind: Kind::Machine, name, .. } => {
+                self.edit_machine(name, |machine| machine.metadata.deletion_timestamp = Some(at(second)));
+            }
             Step::Delete { kind, name, .. } => self.delete(*kind, name),
             Step::Set { kind, name, spec, .. } => self.set(*kind, name, spec),
         }
@@ -596,7 +631,11 @@ impl World {
         let replicas = || spec["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok());
         match kind {
             Kind::Cluster => self.clusters.get_mut(name).unwrap().spec.paused = spec["paused"].as_bool().unwrap(),
-            Kind::KubeadmControlPlane => self.control_planes.get_mut(name).unwrap().spec.replicas = replicas(),
+            Kind::KubeadmControlPlane => {
+                let object = self.control_planes.get_mut(name).unwrap();
+                object.spec.replicas = replicas().or(object.spec.replicas);
+                object.spec.rollout_after = None;
+            }
             Kind::MachineDeployment => self.deployments.get_mut(name).unwrap().spec.replicas = replicas(),
             other => panic!("sets fields of a {}", other.name()),
         }
@@ -655,6 +694,11 @@ impl World {
         }
     }
 
+    /// An object goes at once, finalizers or not.
+    pub fn vanish(&mut self, kind: Kind, name: &str) {
+        self.remove(kind, name);
+    }
+
     fn remove(&mut self, kind: Kind, name: &str) {
         self.revision += 1;
         with_kind!(self, kind, map => { map.remove(name); });
@@ -696,7 +740,7 @@ pub const PROGRESS: [Move; 16] = [
 ];
 
 /// What people and failures do.
-pub const TROUBLE: [Move; 22] = [
+pub const TROUBLE: [Move; 26] = [
     World::worker_is_added,
     World::worker_is_removed,
     World::master_is_exchanged,
@@ -719,6 +763,10 @@ pub const TROUBLE: [Move; 22] = [
     World::deployment_is_deleted_by_hand,
     World::replicas_are_changed_by_hand,
     World::byoh_goes_or_comes,
+    World::cluster_vanishes,
+    World::cluster_is_paused_by_annotation,
+    World::host_is_registered_anew_in_use,
+    World::control_plane_is_rolled_by_hand,
 ];
 
 impl World {
@@ -734,8 +782,15 @@ impl World {
 
     /// Cluster API works on it.
     fn runs(&self, cluster: &str) -> bool {
+        let is_paused =
+            |meta: &ObjectMeta| meta.annotations.as_ref().is_some_and(|all| all.contains_key(PAUSED_ANNOTATION));
+        // Coarser than Cluster API: a part that is paused stops all of them.
+        let parts = self.parts(cluster);
+        let is_held = parts.iter().any(|(kind, name)| self.meta(*kind, name).is_some_and(is_paused));
         self.clusters.get(cluster).is_some_and(|object| {
-            !object.spec.paused
+            !is_held
+                && !is_paused(&object.metadata)
+                && !object.spec.paused
                 && !object.finalizers().is_empty()
                 && self.applied.contains_key(&(Kind::Cluster, cluster.to_owned()))
         })
@@ -860,8 +915,13 @@ impl World {
         let name = format!("{owner}-{}", self.serial);
         let template_name = template["infrastructureRef"]["name"].as_str().unwrap().to_owned();
         let spec = self.applied[&(Kind::ByoMachineTemplate, template_name.clone())]["spec"]["template"]["spec"].clone();
+        let mut labels = template["metadata"]["labels"].clone();
+        if kind == Kind::KubeadmControlPlane {
+            labels[CONTROL_PLANE_LABEL] = json!("");
+        }
+        let uid = self.uid(&name);
         let record = from(json!({
-            "metadata": {"name": name, "namespace": NAMESPACE, "labels": template["metadata"]["labels"], "resourceVersion": self.revision.to_string()},
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "labels": labels, "resourceVersion": self.revision.to_string()},
             "spec": {"infrastructureRef": {"name": name}},
         }));
         self.machines.insert(
@@ -1451,6 +1511,70 @@ impl World {
         true
     }
 
+    /// As a move to another management cluster leaves it, or a hand that takes finalizers off: nothing under it is deleted.
+    pub fn cluster_vanishes(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_cluster(pick_).filter(|name| !self.clusters[name].is_being_made()) else {
+            return false;
+        };
+        let uid = self.clusters[&name].uid();
+        if self.clusters[&name].metadata.deletion_timestamp.is_some() {
+            return false;
+        }
+        self.remove(Kind::Cluster, &name);
+        for (kind, part) in self.applied.keys().cloned().collect::<Vec<_>>() {
+            let owners = self.meta(kind, &part).and_then(|meta| meta.owner_references.clone()).unwrap_or_default();
+            if owners.iter().any(|owner| Some(&owner.uid) == uid.as_ref()) {
+                with_kind!(self, kind, map => edit(&mut self.revision, map, &part, |object| {
+                    object.meta_mut().owner_references = None;
+                }));
+            }
+        }
+        true
+    }
+
+    pub fn cluster_is_paused_by_annotation(&mut self, pick_: usize) -> bool {
+        let parts: Vec<_> = self
+            .applied
+            .keys()
+            .filter(|(kind, _)| {
+                matches!(kind, Kind::Cluster | Kind::KubeadmControlPlane | Kind::ByoCluster | Kind::MachineDeployment)
+            })
+            .cloned()
+            .collect();
+        let Some((kind, name)) = pick(parts, pick_) else { return false };
+        with_kind!(self, kind, map => edit(&mut self.revision, map, &name, |object| {
+            object.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
+        }));
+        true
+    }
+
+    /// The runbook for dead hosts, used on one that is not.
+    pub fn host_is_registered_anew_in_use(&mut self, pick_: usize) -> bool {
+        let nodes = self.machines.values().filter(|machine| machine.record.metadata.deletion_timestamp.is_none());
+        let nodes = nodes.filter_map(|machine| Some(machine.record.status.node_ref.as_ref()?.name.clone()));
+        let in_use = nodes.filter(|name| self.hosts.contains_key(name) && !self.cleaning.contains(name)).collect();
+        let Some(name) = pick(in_use, pick_) else { return false };
+        if self.hosts[&name].is_unregistering() {
+            return false;
+        }
+        let old = self.hosts.remove(&name).unwrap();
+        let number: u32 = name.trim_start_matches("target-").parse().unwrap();
+        let with_id = old.host_id().is_some() && !old.annotations().contains_key(names::HOST_ID_SET_ANNOTATION);
+        self.register(number, with_id);
+        true
+    }
+
+    pub fn control_plane_is_rolled_by_hand(&mut self, pick_: usize) -> bool {
+        let Some(name) = pick(self.control_planes.keys().cloned().collect(), pick_) else { return false };
+        let second = self.second;
+        edit(&mut self.revision, &mut self.control_planes, &name, |object| {
+            object.spec.rollout_after = Some(at(second));
+            object.spec.replicas = object.spec.replicas.map(|replicas| replicas + 2);
+            object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
+        });
+        true
+    }
+
     pub fn deployment_is_deleted_by_hand(&mut self, pick_: usize) -> bool {
         let Some(name) = pick(self.deployments.keys().cloned().collect(), pick_) else { return false };
         self.delete(Kind::MachineDeployment, &name);
@@ -1496,6 +1620,21 @@ impl World {
         true
     }
 
+    /// What the status says about something that went is followed: it is taken back, or, where that is not possible, cleaned.
+    pub fn speak_the_words(&mut self) {
+        for name in self.requests.keys().cloned().collect::<Vec<_>>() {
+            let message = self.assess(&name).status.provisioning_status.provisioning_message;
+            for word in [names::RESTORE_ANNOTATION, names::CLEAN_ANNOTATION] {
+                let Some((_, rest)) = message.split_once(&format!("{word}=")) else { continue };
+                let id: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+                edit(&mut self.revision, &mut self.requests, &name, |request| {
+                    request.annotations_mut().insert(word.to_owned(), id);
+                });
+                break;
+            }
+        }
+    }
+
     /// Undoes what keeps requests from being carried out, except for what other requests have.
     pub fn heal(&mut self) {
         if !self.byoh_installed {
@@ -1522,5 +1661,14 @@ impl World {
                 self.edit_cluster(&name, |cluster| cluster.spec.paused = false);
             }
         }
+        for (kind, name) in self.applied.keys().cloned().collect::<Vec<_>>() {
+            let meta = self.meta(kind, &name).cloned().unwrap_or_default();
+            if meta.annotations.is_some_and(|all| all.contains_key(PAUSED_ANNOTATION)) {
+                with_kind!(self, kind, map => edit(&mut self.revision, map, &name, |object| {
+                    object.annotations_mut().remove(PAUSED_ANNOTATION);
+                }));
+            }
+        }
+        self.speak_the_words();
     }
 }

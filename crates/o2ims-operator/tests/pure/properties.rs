@@ -528,7 +528,7 @@ fn a_mark_that_is_lost_is_put_back() {
     assert!(world.hosts["target-1"].labels().contains_key(names::REQUEST_UID_LABEL));
 }
 
-/// A host that BYOH forgot to have cleaned is not lost, once there is no Cluster any more.
+/// A host that BYOH forgot to have cleaned is not lost, once there is no Cluster any more and its owner has consented.
 #[test]
 fn a_host_that_byoh_forgot_is_cleaned() {
     let host: ByoHost = from(json!({
@@ -547,17 +547,17 @@ fn a_host_that_byoh_forgot_is_cleaned() {
         hosts: [("target-1".to_owned(), Arc::new(host))].into(),
         ..Observed::default()
     };
-    let [Step::MarkHost(marks)] = &reserve::release_all(&observed)[..] else { panic!("one step") };
+    let [Step::MarkHost(marks)] = &reserve::clean_all(&observed)[..] else { panic!("one step") };
     assert_eq!(marks.annotations.get(UNREGISTERING_ANNOTATION), Some(&Some(String::new())));
     assert!(marks.labels.is_empty() && marks.resource_version == "7");
 
     // Another cluster of that name, or a Cluster that is still there, is not ours to speak for.
     let mut other = observed.clone();
     other.cluster_name = "edge".to_owned();
-    assert!(reserve::release_all(&other).iter().all(
+    assert!(reserve::clean_all(&other).iter().all(
         |step| matches!(step, Step::MarkHost(marks) if !marks.annotations.contains_key(UNREGISTERING_ANNOTATION))
     ));
     let mut there = observed;
     there.cluster = Some(Arc::default());
-    assert_eq!(reserve::release_all(&there), []);
+    assert_eq!(reserve::clean_all(&there), []);
 }

@@ -16,13 +16,34 @@ use crate::model::{Flight, World, asked, is_template};
 pub fn check(world: &World, flight: &Flight, step: &Step) {
     let uid = flight.observed.uid.as_str();
     let request = &world.requests[&flight.request.name_any()];
-    assert_eq!(request.metadata.uid.as_deref(), Some(uid), "another request of the same name");
+    assert_eq!(request.metadata.uid, flight.request.metadata.uid, "another request of the same name");
     if *step != Step::AddFinalizer {
         assert!(has_finalizer(request), "an effect before the finalizer: {step:?}");
     }
     match step {
         Step::AddFinalizer => {}
         Step::RemoveFinalizer => nothing_is_left(world, uid, &key(request)),
+        Step::LetGo => assert!(
+            request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER),
+            "lets go of a cluster that its owner did not want to keep"
+        ),
+        Step::Restore { manifest, .. } => {
+            let says = |word: &str| request.annotations().contains_key(word);
+            let to_go = request.metadata.deletion_timestamp.is_some() || says(names::CLEAN_ANNOTATION);
+            assert!(to_go || says(names::RESTORE_ANNOTATION), "makes a Cluster again unasked");
+            assert!(to_go || manifest.object["metadata"]["annotations"][names::CLEANING_ANNOTATION].is_null());
+        }
+        Step::Reattach(reattachment) => {
+            let host = &world.hosts[&reattachment.host];
+            assert!(
+                host.holder().is_none() && host.attached_machine().is_none(),
+                "{} is given away",
+                reattachment.host
+            );
+        }
+        Step::Annotate { kind, name, .. } => {
+            assert_eq!(world.mark(*kind, name), Some(uid), "changes what is not its own")
+        }
         Step::MarkHost(marks) => host(world, flight, marks),
         Step::EquipHost(equipment) => {
             let host = &world.hosts[&equipment.host];
@@ -62,6 +83,10 @@ fn host(world: &World, flight: &Flight, marks: &HostMarks) {
     let holder = host.holder();
     assert!(holder.is_none_or(|holder| holder == uid), "takes {} from {holder:?}", marks.host);
     if marks.annotations.contains_key(UNREGISTERING_ANNOTATION) {
+        let consents = flight.request.metadata.deletion_timestamp.is_some()
+            || flight.request.annotations().contains_key(names::CLEAN_ANNOTATION);
+        assert!(consents, "has {} cleaned, and nobody asked for that", marks.host);
+        assert!(!host.is_paused(), "touches {}, which is paused", marks.host);
         let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
         assert!(!world.clusters.contains_key(&cluster), "has {} cleaned under a Cluster", marks.host);
         assert!(host.is_kept_by(&cluster), "has {} cleaned, which is not the cluster's", marks.host);
@@ -174,7 +199,8 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
         });
         assert!(deleted || !begins, "begins a cluster that is to go");
     } else {
-        assert_eq!(fields, ["replicas"], "{} {name}", kind.name());
+        let known = ["replicas", "rolloutAfter"];
+        assert!(fields.iter().all(|field| known.contains(field)), "{} {name}: {fields:?}", kind.name());
         assert!(flight.request.metadata.deletion_timestamp.is_none(), "changes while it is deleted");
     }
 }
@@ -208,6 +234,20 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
             parts.contains(kind) && world.meta(*kind, part).is_some_and(|meta| meta.owner_references.is_none())
         });
         assert!(kind != Kind::Cluster || unseen.is_none(), "deletes Cluster {name} before {unseen:?} was seen");
+        return;
+    }
+    if kind == Kind::Machine {
+        let machine = &world.machines[name].record;
+        assert!(!machine.was_a_node(), "deletes Machine {name}, which is a node");
+        let given = world.hosts.values().find(|host| host.attached_machine() == Some(name));
+        assert_eq!(given.map(|host| host.name_any()), None, "deletes Machine {name}, which has a host");
+        return;
+    }
+    let is_cleaned = flight.request.annotations().contains_key(names::CLEAN_ANNOTATION);
+    if kind == Kind::Cluster
+        && is_cleaned
+        && world.clusters[name].annotations().contains_key(names::CLEANING_ANNOTATION)
+    {
         return;
     }
     // Without its Cluster a request either makes a new one, or clears away what is left.

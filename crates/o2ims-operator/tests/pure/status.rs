@@ -344,9 +344,9 @@ fn a_running_cluster_in_trouble() {
         ),
         (
             |world| world.cluster_is_paused_or_resumed(0).then_some(()).unwrap(),
-            Progressing,
-            "Cluster core is paused (spec.paused); it goes on when that is taken away",
-            "+++-+",
+            Fulfilled,
+            "cluster is ready: 1 master, 1 worker; paused by somebody: Cluster core (spec.paused)",
+            "+++++",
         ),
         (
             |world| world.cluster_is_deleted_by_hand(0).then_some(()).unwrap(),

@@ -1,0 +1,260 @@
+//! Consent: what may be done to servers that run a node. A server is reset only if
+//!
+//! * its request is being deleted, and not with `orphan`;
+//! * an edit of the request took it out;
+//! * a machine of it failed before it was ever a node, which BYOH's agent does by itself; or
+//! * the request has the annotation [`names::CLEAN_ANNOTATION`] with the id that its status names.
+//!
+//! A Cluster that went, a mark that was taken off, a ByoHost that was registered anew, a request that vanished, a pause, a move
+//! and a restore are no consent. They are told on the request, with the ways on: [`names::RESTORE_ANNOTATION`] takes back what
+//! runs, [`names::CLEAN_ANNOTATION`] takes it down. Both name an id, so that a word that was meant for one loss says nothing
+//! about the next.
+//!
+//! What is paused is not touched at all; see [`pauses`].
+
+use std::collections::BTreeMap;
+
+use kube::{Resource as _, ResourceExt as _};
+use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::{ProvisioningRequest, names};
+use serde_json::json;
+
+use super::observe::Observed;
+use super::plan::{Marks, Step, key};
+use super::{reserve, teardown};
+use crate::byoh::host::ByoHost;
+use crate::byoh::installation::Dialect;
+use crate::byoh::installer;
+use crate::byoh::reattachment::{Owner, Reattachment};
+use crate::capi::cluster;
+use crate::capi::contract::{Kind, PAUSED_ANNOTATION};
+use crate::capi::read::{Cluster, Machine, has_pause_annotation};
+
+impl Observed {
+    /// Hosts that the request holds, that BYOH has given to machines of its cluster, and that nobody has asked to be cleaned.
+    pub fn in_service(&self) -> impl Iterator<Item = &ByoHost> {
+        self.held().map(AsRef::as_ref).filter(|host| host.is_given_to(&self.cluster_name) && !host.is_unregistering())
+    }
+
+    /// Something runs for the request that a deletion of its objects would end.
+    pub fn runs_nodes(&self) -> bool {
+        let stays = |machine: &Machine| machine.metadata.deletion_timestamp.is_none();
+        self.in_service().next().is_some() || self.machines.iter().any(|machine| stays(machine))
+    }
+
+    /// Nodes run, and their Cluster is not there. Cluster API deletes a Cluster after its nodes, so nobody has deleted this one
+    /// in that way.
+    pub fn has_lost_its_cluster(&self) -> bool {
+        self.cluster.is_none() && self.runs_nodes()
+    }
+
+    /// Parts of the cluster that Cluster API can take down only under their Cluster.
+    pub fn parts(&self) -> impl Iterator<Item = &(Kind, String)> {
+        let needs_cluster =
+            |kind: Kind| matches!(kind, Kind::KubeadmControlPlane | Kind::MachineDeployment | Kind::ByoCluster);
+        self.made.keys().filter(move |(kind, _)| needs_cluster(*kind))
+    }
+
+    /// A ByoHost that BYOH takes for free although a Machine of the cluster is its node: it was deleted and registered anew.
+    pub fn is_registered_anew(&self, host: &ByoHost) -> Option<&Machine> {
+        if host.attached_machine().is_some() || host.is_given_to(&self.cluster_name) || host.is_unregistering() {
+            return None;
+        }
+        self.machine_of(host).filter(|machine| machine.was_a_node() && machine.metadata.deletion_timestamp.is_none())
+    }
+}
+
+/// What the owner of a request has said about something that went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Take it back as it runs.
+    Restore,
+    /// Take it down.
+    Clean,
+}
+
+/// The id by which an annotation names the Cluster that went.
+pub fn lost_id(request: &ProvisioningRequest, observed: &Observed) -> String {
+    let recorded = request.status.as_ref().and_then(|status| status.provisioned_resource_set.as_ref());
+    recorded.and_then(|set| set.o_cloud_node_cluster_id.clone()).unwrap_or_else(|| observed.uid.clone())
+}
+
+/// What the request says about what has this id.
+pub fn word(request: &ProvisioningRequest, id: &str) -> Option<Word> {
+    let names_it = |annotation: &str| {
+        request.annotations().get(annotation).is_some_and(|all| all.split(',').any(|named| named.trim() == id))
+    };
+    if names_it(names::CLEAN_ANNOTATION) {
+        Some(Word::Clean)
+    } else {
+        names_it(names::RESTORE_ANNOTATION).then_some(Word::Restore)
+    }
+}
+
+/// The owner wants to keep what runs, and only the request to go.
+pub fn keeps_cluster(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let orphans = request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER);
+    orphans && (observed.runs_nodes() || observed.is_running())
+}
+
+/// Whether an edit of the request may take hosts out. One that was restored from a backup may be older than what runs: it has
+/// first to name everything that it holds.
+pub fn may_take_out(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let uid = request.meta().uid.as_deref().unwrap_or_default();
+    let restored_by = |cluster: &Cluster| cluster.annotations().get(names::RESTORED_BY_ANNOTATION).cloned();
+    observed.uid == uid
+        || observed
+            .own_cluster()
+            .is_some_and(|cluster| cluster.is_being_made() || restored_by(cluster.as_ref()).as_deref() == Some(uid))
+}
+
+/// Notes on the Cluster that a restored request names everything that it holds.
+pub fn note_restored(request: &ProvisioningRequest, observed: &Observed) -> Option<Step> {
+    let cluster = observed.own_cluster().filter(|_| !may_take_out(request, observed))?;
+    let uid = request.uid()?;
+    unnamed(request, observed).next().is_none().then(|| Step::Annotate {
+        kind: Kind::Cluster,
+        name: cluster.name_any(),
+        uid: cluster.uid().unwrap_or_default(),
+        annotations: BTreeMap::from([(names::RESTORED_BY_ANNOTATION.to_owned(), uid)]),
+    })
+}
+
+/// Hosts that the request holds and does not name.
+pub fn unnamed<'a>(request: &'a ProvisioningRequest, observed: &'a Observed) -> impl Iterator<Item = &'a ByoHost> + 'a {
+    let named: Vec<_> = super::status::asked(request).map(|(host, _)| host.name().to_owned()).collect();
+    observed.held().map(AsRef::as_ref).filter(move |host: &&ByoHost| !named.contains(&host.name_any()))
+}
+
+/// What is due when the Cluster went from under a request that stays: nothing, unless its owner has said so.
+pub fn recover(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    match word(request, &lost_id(request, observed)) {
+        Some(Word::Restore) => restore(request, observed, false).into_iter().collect(),
+        Some(Word::Clean) => take_down_lost(request, observed),
+        None => Vec::new(),
+    }
+}
+
+/// Takes down what runs without its Cluster: the Cluster is made again and then deleted, since Cluster API takes machines down
+/// only under one. Hosts that no part is left of are cleaned by their agents.
+pub fn take_down_lost(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    restore(request, observed, true).map_or_else(|| reserve::clean_all(observed), |step| vec![step])
+}
+
+/// Makes the Cluster again for the parts that are there. `None` without parts, or where somebody has deleted them already:
+/// under a Cluster their deletion would go on.
+fn restore(request: &ProvisioningRequest, observed: &Observed, to_go: bool) -> Option<Step> {
+    let (kind, name) =
+        observed.parts().find(|(kind, _)| *kind == Kind::KubeadmControlPlane).or(observed.parts().next())?;
+    if !to_go && !can_be_restored(observed) {
+        return None;
+    }
+    let mut object = cluster::restored(request, observed);
+    if to_go {
+        object["metadata"]["annotations"][names::CLEANING_ANNOTATION] = json!("true");
+    }
+    let marks = Marks { cluster: &observed.cluster_name, uid: &observed.uid, request: key(request) };
+    let part = observed.made.get(&(*kind, name.clone()))?;
+    Some(Step::Restore { manifest: marks.manifest(object), part: (*kind, name.clone(), part.uid.clone()) })
+}
+
+/// The parts that a Cluster needs are there, and nobody has deleted them.
+pub fn can_be_restored(observed: &Observed) -> bool {
+    observed.control_plane.is_some()
+        && observed.byo_cluster.is_some()
+        && !observed.made.values().any(|part| part.deleting)
+}
+
+/// A Cluster that is to be taken down although its request stays.
+pub fn clean(observed: &Observed) -> Option<Vec<Step>> {
+    let cluster = observed.own_cluster()?;
+    cluster.annotations().contains_key(names::CLEANING_ANNOTATION).then(|| teardown::cluster(cluster, observed))
+}
+
+/// Gives hosts that were registered anew back to their Machines, where the owner has said so, or wants to be rid of them: an agent
+/// cleans only what BYOH has given away.
+pub fn reattach(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    let key = key(request);
+    let install = observed.install();
+    let is_deleted = request.meta().deletion_timestamp.is_some();
+    let steps = observed.hosts.values().filter_map(|host| {
+        let machine = observed.is_registered_anew(host).filter(|_| host.holder().is_none())?;
+        let asked = super::status::asked(request).find(|(asked, _)| asked.name() == host.name_any());
+        let id = asked.map(|(asked, _)| asked.id()).or_else(|| host.host_id().map(ToOwned::to_owned))?;
+        let is_wanted = word(request, &host.uid().unwrap_or_default()) == Some(Word::Restore);
+        let goes = is_deleted || asked.is_none() && may_take_out(request, observed);
+        if !is_wanted && !goes {
+            return None;
+        }
+        let version = observed.control_plane.as_ref()?.spec.version.as_str();
+        let owner = Owner {
+            uid: &observed.uid,
+            request: &key,
+            role: if machine.is_master() { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER },
+            host_id: &id,
+            cluster: &observed.cluster_name,
+            version,
+        };
+        let scripts = (install.method != InstallMethod::None).then(|| {
+            let installer = install.installer.clone().unwrap_or_default();
+            let pods = observed.cluster.as_ref().map(|cluster| cluster.spec.cluster_network.pods.cidr_blocks.clone());
+            let script = installer::uninstall_script(
+                host,
+                &machine.spec.infrastructure_ref.name,
+                version,
+                &installer,
+                &pods.unwrap_or_default(),
+            );
+            script.filter(|_| observed.dialect == Some(Dialect::Upstream))
+        });
+        Some(Step::Reattach(Reattachment::new(host, machine, &owner, scripts)))
+    });
+    steps.collect()
+}
+
+/// Everything of the request's cluster that somebody has paused, as `Cluster core (spec.paused)`. The operator's own pause while it
+/// makes a cluster is none.
+pub fn pauses(observed: &Observed) -> Vec<String> {
+    let spec = observed.own_cluster().filter(|cluster| cluster.spec.paused && !cluster.is_being_made());
+    let mut all: Vec<_> =
+        spec.map(|cluster| format!("Cluster {} (spec.paused)", cluster.name_any())).into_iter().collect();
+    all.extend(observed.own_cluster().and_then(|object| annotated(Kind::Cluster, object.as_ref())));
+    all.extend(
+        observed.control_plane.iter().filter_map(|object| annotated(Kind::KubeadmControlPlane, object.as_ref())),
+    );
+    all.extend(observed.byo_cluster.iter().filter_map(|object| annotated(Kind::ByoCluster, object.as_ref())));
+    all.extend(observed.deployments.values().filter_map(|object| annotated(Kind::MachineDeployment, object.as_ref())));
+    all.extend(observed.machines.iter().filter_map(|object| annotated(Kind::Machine, object.as_ref())));
+    // BYOH pauses the hosts of a paused cluster by itself.
+    if all.is_empty() {
+        all.extend(observed.held().filter_map(|object| annotated(Kind::ByoHost, object.as_ref())));
+    }
+    all
+}
+
+/// An object with Cluster API's annotation, for messages.
+fn annotated<K: kube::Resource>(kind: Kind, object: &K) -> Option<String> {
+    has_pause_annotation(object)
+        .then(|| format!("{} {} (annotation {PAUSED_ANNOTATION})", kind.name(), object.name_any()))
+}
+
+/// The steps that may be taken: nothing is done to what is paused, and with a Cluster or its halves nothing at all.
+pub fn allowed(steps: Vec<Step>, observed: &Observed) -> Vec<Step> {
+    let pauses_all = observed.own_cluster().is_some_and(|cluster| {
+        has_pause_annotation(cluster.as_ref()) || cluster.spec.paused && !cluster.is_being_made()
+    }) || observed.control_plane.as_ref().is_some_and(|object| has_pause_annotation(object.as_ref()))
+        || observed.byo_cluster.as_ref().is_some_and(|object| has_pause_annotation(object.as_ref()));
+    let is_paused = |step: &Step| match step {
+        Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo => false,
+        _ if pauses_all => true,
+        Step::MarkHost(marks) => observed.host(&marks.host).is_some_and(ByoHost::is_paused),
+        Step::EquipHost(equipment) => observed.host(&equipment.host).is_some_and(ByoHost::is_paused),
+        Step::Reattach(reattachment) => observed.host(&reattachment.host).is_some_and(ByoHost::is_paused),
+        Step::Delete { kind: Kind::MachineDeployment, name, .. }
+        | Step::Set { kind: Kind::MachineDeployment, name, .. } => {
+            observed.deployments.get(name).is_some_and(|object| has_pause_annotation(object.as_ref()))
+        }
+        _ => false,
+    };
+    steps.into_iter().filter(|step| !is_paused(step)).collect()
+}

@@ -1,0 +1,468 @@
+//! What befalls a running cluster without anybody having asked for its servers, and the words that its owner can say then.
+
+use std::collections::BTreeMap;
+
+use kube::{Resource as _, ResourceExt as _};
+use o2ims_operator::byoh::installation::Dialect;
+use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
+use o2ims_operator::provisioning_request::leftovers::{plan_cluster, plan_host};
+use o2ims_types::ProvisioningState::{self, Failed, Fulfilled};
+use o2ims_types::{ProvisioningRequest, conditions, names};
+use operator_kit::status::find;
+use serde_json::json;
+
+use crate::model::{World, from, host_refs, request};
+
+/// A cluster of one master and two workers that runs.
+fn running() -> World {
+    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    world.submit(request("one", "core", &[1], &[2, 3]));
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    world
+}
+
+/// What runs: Machines by name with their nodes, and hosts with a node and without anybody having asked for a cleaning.
+fn runs(world: &World) -> (Vec<String>, Vec<String>) {
+    let alive = world.machines.values().filter(|machine| machine.record.metadata.deletion_timestamp.is_none());
+    let hosts = world.hosts.values().filter(|host| host.bootstrapped() && !host.is_unregistering());
+    (alive.map(|machine| machine.record.name_any()).collect(), hosts.map(|host| host.name_any()).collect())
+}
+
+fn annotate(world: &mut World, kind: Kind, name: &str) {
+    match kind {
+        Kind::Cluster => world.edit_cluster(name, |object| {
+            object.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
+        }),
+        _ => {
+            let pick = world
+                .applied
+                .keys()
+                .filter(|(kind, _)| is_part(*kind))
+                .position(|(other, other_name)| *other == kind && other_name == name);
+            assert!(world.cluster_is_paused_by_annotation(pick.unwrap()));
+        }
+    }
+}
+
+fn is_part(kind: Kind) -> bool {
+    matches!(kind, Kind::Cluster | Kind::KubeadmControlPlane | Kind::ByoCluster | Kind::MachineDeployment)
+}
+
+fn condition_message(world: &World, type_: &str) -> Option<String> {
+    let status = world.requests["one"].status.as_ref()?;
+    find(&status.conditions, type_).filter(|found| found.status == "True").map(|found| found.message.clone())
+}
+
+/// The request goes without its operator's leave.
+fn vanish(world: &mut World) -> ProvisioningRequest {
+    world.requests.remove("one").unwrap()
+}
+
+/// A backup is applied: the object is new.
+fn restore(world: &mut World, backup: &ProvisioningRequest, with_status: bool) {
+    world.submit(backup.clone());
+    let restored = world.requests.get_mut("one").unwrap();
+    restored.metadata.uid = Some("another-uid".to_owned());
+    if !with_status {
+        restored.status = None;
+    }
+}
+
+/// What leftovers do about a request that vanished.
+fn leftovers_do_nothing(world: &World) {
+    let watches = world.watches();
+    for host in world.hosts.values() {
+        assert!(plan_host(host, &watches).is_none_or(|(_, steps)| steps.is_empty()), "{}", host.name_any());
+    }
+    for cluster in world.clusters.values() {
+        assert!(plan_cluster(cluster, &watches).is_none_or(|(_, steps)| steps.is_empty()));
+    }
+}
+
+#[test]
+fn nothing_that_runs_is_touched_unasked() {
+    type Case = (&'static str, fn(&mut World), ProvisioningState, &'static str);
+    let cases: [Case; 19] = [
+        (
+            "the Cluster vanishes",
+            |world| assert!(world.cluster_vanishes(0)),
+            Failed,
+            "Cluster core is gone without having been taken down",
+        ),
+        (
+            "the Cluster vanishes, and the template with it",
+            |world| assert!(world.cluster_vanishes(0) && world.template_goes_or_comes(0)),
+            Failed,
+            "Cluster core is gone without having been taken down",
+        ),
+        (
+            "all that Cluster API has vanishes, as at the source of a move",
+            |world| {
+                assert!(world.cluster_vanishes(0));
+                world.machines.clear();
+                for (kind, name) in world.applied.keys().cloned().collect::<Vec<_>>() {
+                    world.vanish(kind, &name);
+                }
+            },
+            Failed,
+            "its nodes run on host 1 (target-1), host 2 (target-2), host 3 (target-3)",
+        ),
+        (
+            "spec.paused",
+            |world| assert!(world.cluster_is_paused_or_resumed(0)),
+            Fulfilled,
+            "paused by somebody: Cluster core (spec.paused)",
+        ),
+        (
+            "the Cluster is paused by annotation",
+            |world| annotate(world, Kind::Cluster, "core"),
+            Fulfilled,
+            "paused by somebody: Cluster core (annotation",
+        ),
+        (
+            "the control plane is paused by annotation",
+            |world| annotate(world, Kind::KubeadmControlPlane, "core-control-plane"),
+            Fulfilled,
+            "paused by somebody: KubeadmControlPlane core-control-plane (annotation",
+        ),
+        (
+            "the ByoCluster is paused",
+            |world| annotate(world, Kind::ByoCluster, "core"),
+            Fulfilled,
+            "paused by somebody: ByoCluster core",
+        ),
+        (
+            "a worker is paused",
+            |world| annotate(world, Kind::MachineDeployment, "core-worker-target-2"),
+            Fulfilled,
+            "paused by somebody: MachineDeployment core-worker-target-2",
+        ),
+        (
+            "a host is paused",
+            |world| {
+                world.edit_host("target-2", |host| {
+                    host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
+                })
+            },
+            Fulfilled,
+            "paused by somebody: ByoHost target-2",
+        ),
+        (
+            "the marks are taken off the Cluster and the hosts",
+            |world| {
+                world.edit_cluster("core", |object| object.labels_mut().clear());
+                for host in ["target-1", "target-2"] {
+                    world.edit_host(host, |host| {
+                        host.labels_mut().remove(names::REQUEST_UID_LABEL);
+                        host.annotations_mut().remove(names::REQUEST_ANNOTATION);
+                    });
+                }
+            },
+            Fulfilled,
+            "cluster is ready",
+        ),
+        (
+            "the request is restored with another UID",
+            |world| {
+                let backup = vanish(world);
+                leftovers_do_nothing(world);
+                restore(world, &backup, true);
+            },
+            Fulfilled,
+            "cluster is ready: 1 master, 2 workers",
+        ),
+        (
+            "the request is restored without status, and without its finalizer",
+            |world| {
+                let mut backup = vanish(world);
+                backup.metadata.finalizers = None;
+                restore(world, &backup, false);
+            },
+            Fulfilled,
+            "cluster is ready: 1 master, 2 workers",
+        ),
+        (
+            "an older backup is restored that lacks a worker",
+            |world| {
+                let mut backup = vanish(world);
+                backup.spec.template_parameters.hosts.as_mut().unwrap().workers.truncate(1);
+                restore(world, &backup, true);
+            },
+            Fulfilled,
+            "this request was restored and does not name host 3 (target-3), which its cluster uses",
+        ),
+        (
+            "the request is restored while its Cluster is not there yet",
+            |world| {
+                let backup = vanish(world);
+                assert!(world.cluster_vanishes(0));
+                leftovers_do_nothing(world);
+                restore(world, &backup, false);
+            },
+            Failed,
+            "Cluster core is gone without having been taken down",
+        ),
+        (
+            "a host in use is registered anew",
+            |world| assert!(world.host_is_registered_anew_in_use(1)),
+            Fulfilled,
+            "but its ByoHost was registered anew",
+        ),
+        (
+            "the ByoHost of a node is deleted",
+            |world| {
+                world.hosts.remove("target-3");
+                world.revision += 1;
+            },
+            Fulfilled,
+            "host 3 (target-3) is not registered in namespace site-a",
+        ),
+        (
+            "a host gets another id",
+            |world| {
+                world.edit_host("target-2", |host| {
+                    host.labels_mut().insert("host-id".to_owned(), "77".to_owned());
+                })
+            },
+            Fulfilled,
+            "is not that host: ByoHost site-a/target-2 has the label host-id=77",
+        ),
+        (
+            "the template demands what this request lacks",
+            |world| {
+                let spec = &mut world.templates.get_mut("base-v1").unwrap().spec;
+                spec.parameter_schema = Some(json!({"type": "object", "required": ["zone"]}));
+                world.revision += 1;
+            },
+            Fulfilled,
+            "zone",
+        ),
+        (
+            "the version and the masters are changed where no policy refuses it",
+            |world| {
+                world.edit_request("one", |one| {
+                    one.spec.template_parameters.k8s_version = Some("v1.34.0".to_owned());
+                    one.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[4]));
+                })
+            },
+            Failed,
+            "k8sVersion of a cluster that runs cannot change: it is v1.33.1, asked for is v1.34.0",
+        ),
+    ];
+    for (what, befalls, state, message) in cases {
+        let mut world = running();
+        let before = runs(&world);
+        befalls(&mut world);
+        let (machines, hosts) = runs(&world);
+        world.settle();
+        world.second += 7200;
+        world.settle();
+        let told = world.message("one");
+        assert_eq!(world.state("one"), Some(state), "{what}: {told}");
+        let wrong = condition_message(&world, conditions::DEGRADED).unwrap_or_default();
+        assert!(
+            told.contains(message) || wrong.contains(message),
+            "{what}: {told:?} and {wrong:?} are not {message:?}"
+        );
+        assert_eq!(runs(&world), (machines, hosts), "{what}: what runs was touched");
+        assert!(
+            what.contains("all that") || what.contains("ByoHost") || what.contains("anew") || runs(&world) == before,
+            "{what}"
+        );
+    }
+}
+
+/// A virtual address is an address of whichever master carries it; its agent reports it at each start.
+#[test]
+fn a_virtual_address_among_a_masters_own_is_no_reason_to_fail() {
+    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    let mut three = request("one", "core", &[1, 2, 3], &[4]);
+    three.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
+    world.submit(three);
+    world.settle();
+    world.edit_host("target-2", |host| host.status.network[0].ip_addrs.push("10.0.0.100/32".to_owned()));
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    world.edit_request("one", |one| one.spec.template_parameters.hosts.as_mut().unwrap().workers.clear());
+    world.settle();
+    assert_eq!(
+        (world.state("one"), world.message("one").as_str()),
+        (Some(Fulfilled), "cluster is ready: 3 masters, 0 workers")
+    );
+}
+
+/// Says what the status names, and settles.
+fn say(world: &mut World, word: &str) {
+    let wrong = condition_message(world, conditions::DEGRADED).unwrap_or_default();
+    let told = format!("{} {wrong}", world.message("one"));
+    let (_, rest) = told.split_once(&format!("{word}=")).unwrap_or_else(|| panic!("{word} is not offered: {told}"));
+    let id: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    world.edit_request("one", |request| {
+        request.annotations_mut().insert(word.to_owned(), id);
+    });
+    world.settle();
+}
+
+#[test]
+fn a_cluster_that_vanished_is_taken_back_or_cleaned_as_its_owner_says() {
+    let mut world = running();
+    let before = runs(&world);
+    assert!(world.cluster_vanishes(0));
+    world.settle();
+    say(&mut world, names::RESTORE_ANNOTATION);
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert_eq!(runs(&world), before);
+
+    // The word was for that loss, and says nothing about the next.
+    assert!(world.cluster_vanishes(0));
+    world.settle();
+    assert_eq!(world.state("one"), Some(Failed));
+    say(&mut world, names::CLEAN_ANNOTATION);
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    let (machines, hosts) = runs(&world);
+    assert!(
+        machines.iter().all(|machine| !before.0.contains(machine)),
+        "the old machines are still there: {machines:?}"
+    );
+    assert_eq!(hosts, before.1);
+}
+
+#[test]
+fn hosts_that_nothing_is_left_of_are_cleaned_when_their_owner_says_so() {
+    for deleted in [false, true] {
+        let mut world = running();
+        assert!(world.cluster_vanishes(0));
+        world.machines.clear();
+        for (kind, name) in world.applied.keys().cloned().collect::<Vec<_>>() {
+            world.vanish(kind, &name);
+        }
+        world.settle();
+        if deleted {
+            world.delete_request("one");
+            world.settle();
+            assert!(world.requests.is_empty());
+            assert!(world.hosts.values().all(|host| host.busy().is_none() && host.holder().is_none()));
+        } else {
+            say(&mut world, names::CLEAN_ANNOTATION);
+            assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+        }
+    }
+}
+
+/// What a move leaves behind at its source is paused: not even a deletion of the request touches it.
+#[test]
+fn paused_hosts_are_not_cleaned() {
+    let mut world = running();
+    assert!(world.cluster_vanishes(0));
+    world.machines.clear();
+    for (kind, name) in world.applied.keys().cloned().collect::<Vec<_>>() {
+        world.vanish(kind, &name);
+    }
+    let pause = |world: &mut World, paused: bool| {
+        for host in ["target-1", "target-2", "target-3"] {
+            world.edit_host(host, |host| {
+                if paused {
+                    host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
+                } else {
+                    host.annotations_mut().remove(PAUSED_ANNOTATION);
+                }
+            });
+        }
+    };
+    pause(&mut world, true);
+    let before = runs(&world);
+    world.delete_request("one");
+    world.settle();
+    world.second += 7200;
+    world.settle();
+    assert_eq!(runs(&world), before);
+    let told = world.message("one");
+    assert!(told.starts_with("the deletion waits: paused by somebody: ByoHost target-1"), "{told}");
+    pause(&mut world, false);
+    world.settle();
+    assert!(world.requests.is_empty());
+}
+
+#[test]
+fn a_request_deleted_with_orphan_lets_go_and_takes_back() {
+    let mut world = running();
+    let before = runs(&world);
+    let backup = world.requests["one"].clone();
+    world.edit_request("one", |one| one.finalizers_mut().push(names::ORPHAN_FINALIZER.to_owned()));
+    world.delete_request("one");
+    world.reconcile("one");
+    let left = world.requests["one"].finalizers().to_vec();
+    assert_eq!(left, [names::ORPHAN_FINALIZER]);
+    world.requests.clear();
+    leftovers_do_nothing(&world);
+    assert_eq!(runs(&world), before);
+    restore(&mut world, &backup, false);
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert_eq!(runs(&world), before);
+    world.delete_request("one");
+    world.settle();
+    assert!(world.requests.is_empty() && runs(&world) == (Vec::new(), Vec::new()));
+}
+
+/// From then on it is as any other request: an edit takes a worker out.
+#[test]
+fn a_restored_request_that_names_everything_may_take_out() {
+    let mut world = running();
+    let backup = vanish(&mut world);
+    restore(&mut world, &backup, false);
+    world.settle();
+    world.edit_request("one", |one| one.spec.template_parameters.hosts.as_mut().unwrap().workers.truncate(1));
+    world.settle();
+    assert_eq!(world.message("one"), "cluster is ready: 1 master, 1 worker");
+    assert!(world.hosts["target-3"].busy().is_none() && world.hosts["target-3"].holder().is_none());
+    world.delete_request("one");
+    world.settle();
+    assert!(world.requests.is_empty() && world.applied.is_empty());
+    let marked: BTreeMap<_, _> = world.hosts.iter().filter(|(_, host)| host.holder().is_some()).collect();
+    assert!(marked.is_empty(), "{:?}", marked.keys());
+}
+
+#[test]
+fn a_host_that_was_registered_anew_is_given_back() {
+    let mut world = running();
+    let before = runs(&world);
+    assert!(world.host_is_registered_anew_in_use(1));
+    world.settle();
+    say(&mut world, names::RESTORE_ANNOTATION);
+    assert_eq!(world.message("one"), "cluster is ready: 1 master, 2 workers");
+    assert_eq!(runs(&world), before);
+
+    // Who wants to be rid of it has it cleaned as any other.
+    assert!(world.host_is_registered_anew_in_use(1));
+    world.delete_request("one");
+    world.settle();
+    assert!(world.requests.is_empty());
+    assert!(world.hosts.values().all(|host| host.busy().is_none() && !host.bootstrapped()));
+}
+
+/// A rollout or another number of masters cannot be had without spare hosts: both are put back, and the Machine that waits for a
+/// host goes.
+#[test]
+fn a_surplus_master_goes() {
+    let mut world = running();
+    let before = runs(&world);
+    assert!(world.control_plane_is_rolled_by_hand(0));
+    assert!(world.machine_is_made(0));
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert_eq!(runs(&world), before);
+}
+
+#[test]
+fn the_last_masters_end_is_told_at_once() {
+    let mut world = running();
+    let master = world.machines.values_mut().find(|machine| machine.owner.0 == Kind::KubeadmControlPlane).unwrap();
+    master.record.meta_mut().deletion_timestamp = Some(from(json!("2026-01-01T00:00:00Z")));
+    world.revision += 1;
+    while world.machine_is_taken_down(0) {}
+    world.reconcile("one");
+    assert_eq!(world.state("one"), Some(Failed));
+    assert!(world.message("one").contains("the last master of cluster core was deleted"), "{}", world.message("one"));
+}
