@@ -8,6 +8,7 @@
 
 mod bad_requests;
 mod competition;
+mod consent;
 mod crash;
 mod failures;
 mod harness;
@@ -25,6 +26,7 @@ fn scenarios() -> Vec<Scenario> {
     // What takes longest begins first.
     [
         servers::scenarios(),
+        consent::scenarios(),
         crash::scenarios(),
         outages::scenarios(),
         idle::scenarios(),

@@ -54,7 +54,7 @@ mount | grep -E '/var/lib/kubelet/|/run/netns/' | sed 's/^/mount /'
 true
 "#;
 
-async fn assert_clean(servers: &[Arc<Server>]) -> Outcome {
+pub async fn assert_clean(servers: &[Arc<Server>]) -> Outcome {
     for server in servers {
         let remains = server.run(&["bash", "-c", REMAINS]).await?;
         ensure!(remains.is_empty(), "on {} is left:\n{remains}", server.name());

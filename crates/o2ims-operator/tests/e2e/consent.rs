@@ -1,0 +1,404 @@
+//! A running cluster lives through what befalls its objects: nothing is reset, rolled or made anew unless its owner says so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::core::DynamicObject;
+use kube::{Api, ResourceExt as _};
+use o2ims_operator::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
+use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
+use o2ims_types::{ProvisioningRequest, ProvisioningState as State, conditions, names};
+use operator_kit::status::find;
+use sandbox::Stack;
+use serde_json::{Value, json};
+use testenv::servers::Server;
+
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, SOON, Scenario, Shared, Tenant, wait};
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("a_cluster_that_vanishes_is_left_alone_until_its_owner_speaks", vanishes),
+        Scenario::new("a_restored_request_takes_its_cluster_back", restored),
+        Scenario::new("a_pause_is_told_and_nothing_is_done", paused),
+        Scenario::new("a_control_plane_cannot_be_scaled_or_rolled_without_hosts", scaled),
+        Scenario::on_servers("servers_live_through_what_befalls_their_objects", on_servers).slow(),
+    ]
+}
+
+/// The explicit word that lets somebody delete by hand what stands for a cluster.
+const ALLOW_DELETION: &str = "o2ims.provisioning.oran.org/allow-deletion";
+
+async fn merge(objects: &Api<DynamicObject>, name: &str, patch: Value) -> Outcome {
+    objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.context("patching")?;
+    Ok(())
+}
+
+/// Takes an object away as the source of a move does: without its finalizers, and with nothing under it deleted.
+async fn take_away(tenant: &Tenant, kind: Kind, name: &str) -> Outcome {
+    let objects = tenant.objects(kind);
+    merge(&objects, name, json!({"metadata": {"annotations": {ALLOW_DELETION: "true"}}})).await?;
+    let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    objects.delete(name, &orphan).await?;
+    merge(&objects, name, json!({"metadata": {"finalizers": ["orphan"]}})).await.ok();
+    wait(objects, name, "the object to be gone", SOON, |object: Option<&DynamicObject>| object.is_none()).await?;
+    Ok(())
+}
+
+/// What runs: every Machine with its UID and the time of its making.
+async fn machines(tenant: &Tenant) -> anyhow::Result<BTreeMap<String, (Option<String>, Option<Time>)>> {
+    let list = tenant.objects(Kind::Machine).list(&ListParams::default()).await?;
+    Ok(list
+        .items
+        .into_iter()
+        .map(|machine| {
+            let meta = machine.metadata;
+            (meta.name.unwrap_or_default(), (meta.uid, meta.creation_timestamp))
+        })
+        .collect())
+}
+
+/// Nobody asks an agent to clean a host.
+async fn assert_not_cleaned(tenant: &Tenant) -> Outcome {
+    for host in tenant.byohosts().list(&ListParams::default()).await? {
+        ensure!(
+            !host.annotations().contains_key(UNREGISTERING_ANNOTATION),
+            "{} is asked to be cleaned",
+            host.name_any()
+        );
+    }
+    Ok(())
+}
+
+/// Waits until a condition is True and its message contains `words`.
+async fn until_condition(tenant: &Tenant, name: &str, type_: &str, words: &str) -> anyhow::Result<ProvisioningRequest> {
+    let what = format!("condition {type_} of {name} with {words:?}");
+    let told = |request: Option<&ProvisioningRequest>| {
+        let status = request.and_then(|request| request.status.as_ref());
+        let found = status.and_then(|status| find(&status.conditions, type_));
+        found.is_some_and(|found| found.status == "True" && found.message.contains(words))
+    };
+    wait(tenant.requests(), name, &what, CLUSTER, told).await?.context("the request is gone")
+}
+
+/// Annotates the request with the id that its status names for `word`.
+async fn say(tenant: &Tenant, name: &str, word: &str) -> Outcome {
+    let request = tenant.requests().get(name).await?;
+    let status = request.status.context("no status")?;
+    let degraded =
+        find(&status.conditions, conditions::DEGRADED).map(|found| found.message.clone()).unwrap_or_default();
+    let told = format!("{} {degraded}", status.provisioning_status.provisioning_message);
+    let Some((_, rest)) = told.split_once(&format!("{word}=")) else { bail!("{word} is not offered: {told}") };
+    let id: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {word: id}}}));
+    tenant.requests().patch(name, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+async fn vanishes(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "vanishes", 2).await?;
+    let before_all = tenant.inventory().await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let before = machines(&tenant).await?;
+
+    take_away(&tenant, Kind::Cluster, "site").await?;
+    let told =
+        tenant.until("request", State::Failed, "Cluster site is gone without having been taken down", SOON).await?;
+    let told = told.status.context("no status")?.provisioning_status.provisioning_message;
+    for words in [
+        "its nodes run on host 1 (vanishes-1), host 2 (vanishes-2)",
+        names::RESTORE_ANNOTATION,
+        names::CLEAN_ANNOTATION,
+    ] {
+        ensure!(told.contains(words), "{words:?} is not told: {told}");
+    }
+    assert_not_cleaned(&tenant).await?;
+    say(&tenant, "request", names::RESTORE_ANNOTATION).await?;
+    tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", CLUSTER).await?;
+    ensure!(machines(&tenant).await? == before, "Machines were made anew");
+    ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
+
+    // The word was for that loss, and says nothing about the next.
+    take_away(&tenant, Kind::Cluster, "site").await?;
+    tenant.until("request", State::Failed, "Cluster site is gone", SOON).await?;
+    say(&tenant, "request", names::CLEAN_ANNOTATION).await?;
+    let is_new = async {
+        loop {
+            let now = machines(&tenant).await?;
+            if now.len() == 2 && now.keys().all(|name| !before.contains_key(name)) {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(CLUSTER, is_new).await.context("the old Machines are still there")??;
+    tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", CLUSTER).await?;
+
+    // A request that is deleted gives its hosts back, also without its Cluster.
+    take_away(&tenant, Kind::Cluster, "site").await?;
+    tenant.until("request", State::Failed, "Cluster site is gone", SOON).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before_all).await
+}
+
+/// Takes a request away without its operator's leave, which puts its finalizer back as soon as it sees it missing.
+async fn force_away(tenant: &Tenant, name: &str) -> anyhow::Result<ProvisioningRequest> {
+    let requests = tenant.requests();
+    let backup = requests.get(name).await?;
+    let force = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    for _ in 0..100 {
+        let bare = requests.patch(name, &PatchParams::default(), &force).await?;
+        let unseen = Preconditions { resource_version: bare.resource_version(), uid: None };
+        let params = DeleteParams { preconditions: Some(unseen), ..DeleteParams::default() };
+        match requests.delete(name, &params).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            result => return result.map(|_| backup).context("deleting the request"),
+        }
+    }
+    bail!("the operator was always faster")
+}
+
+/// Applies what a backup has: a new UID, no status.
+async fn apply_backup(tenant: &Tenant, backup: &ProvisioningRequest) -> Outcome {
+    let mut object = serde_json::to_value(backup)?;
+    object["metadata"] = json!({"name": backup.name_any(), "namespace": backup.namespace()});
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    tenant.apply(&object).await.map(drop).context("applying a backup")
+}
+
+async fn restored(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "restored", 3).await?;
+    let before_all = tenant.inventory().await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[2, 3])).await?;
+    tenant.until("request", State::Fulfilled, "2 workers", CLUSTER).await?;
+    let before = machines(&tenant).await?;
+    let backup = force_away(&tenant, "request").await?;
+    tenant.until_gone("request", SOON).await?;
+    let hosts = || async {
+        let list = tenant.byohosts().list(&ListParams::default()).await?;
+        anyhow::Ok(list.items.into_iter().map(|host| host.metadata.resource_version).collect::<Vec<_>>())
+    };
+    let revisions = hosts().await?;
+
+    // An older backup, which lacks a worker, takes nothing out.
+    let mut older = backup.clone();
+    older.spec.template_parameters.hosts.as_mut().context("no hosts")?.workers.truncate(1);
+    apply_backup(&tenant, &older).await?;
+    let told = "this request was restored and does not name host 3 (restored-3), which its cluster uses";
+    tenant.until("request", State::Fulfilled, told, CLUSTER).await?;
+    apply_backup(&tenant, &backup).await?;
+    let again = tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 2 workers", CLUSTER).await?;
+    ensure!(again.metadata.uid != backup.metadata.uid, "it is the old request");
+    ensure!(machines(&tenant).await? == before, "Machines were made anew");
+    ensure!(hosts().await? == revisions, "hosts were written to");
+
+    // From then on it is as any other.
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", CLUSTER).await?;
+    tenant.until_host_free(3).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    tenant.until_as_before(&before_all).await
+}
+
+async fn paused(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "paused", 3).await?;
+    let before_all = tenant.inventory().await?;
+    tenant.template("short", json!({"timeouts": {"controlPlane": "60s", "workers": "1s"}})).await?;
+    let ask = |workers: &[u32]| {
+        let mut request = tenant.request_for("short", "request", &[1], workers);
+        request["spec"]["templateParameters"]["clusterName"] = json!("site");
+        request
+    };
+    tenant.apply(&ask(&[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let pause = json!({"metadata": {"annotations": {PAUSED_ANNOTATION: ""}}});
+    let resume = json!({"metadata": {"annotations": {PAUSED_ANNOTATION: null}}});
+    for (kind, name) in [
+        (Kind::Cluster, "site"),
+        (Kind::KubeadmControlPlane, "site-control-plane"),
+        (Kind::ByoCluster, "site"),
+        (Kind::MachineDeployment, "site-worker-paused-2"),
+    ] {
+        merge(&tenant.objects(kind), name, pause.clone()).await?;
+        let told = format!("paused by somebody: {} {name} (annotation {PAUSED_ANNOTATION})", kind.name());
+        tenant.until("request", State::Fulfilled, &told, SOON).await?;
+        merge(&tenant.objects(kind), name, resume.clone()).await?;
+        tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", SOON).await?;
+    }
+    // A pause is never a failure, however short the time limit.
+    merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": true}})).await?;
+    tenant.apply(&ask(&[2, 3])).await?;
+    tenant.until("request", State::Progressing, "paused by somebody: Cluster site (spec.paused)", SOON).await?;
+    tenant.delete("request").await?;
+    tenant
+        .until("request", State::Deleting, "the deletion waits: paused by somebody: Cluster site (spec.paused)", SOON)
+        .await?;
+    ensure!(tenant.objects(Kind::Cluster).get("site").await?.metadata.deletion_timestamp.is_none(), "it was touched");
+    assert_not_cleaned(&tenant).await?;
+    merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": false}})).await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    let before_all =
+        before_all.into_iter().chain([format!("ClusterTemplate {0}/short-v1", tenant.namespace)]).collect();
+    tenant.until_as_before(&before_all).await
+}
+
+async fn scaled(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "scaled", 2).await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let before = machines(&tenant).await?;
+    let control_planes = tenant.objects(Kind::KubeadmControlPlane);
+    for change in [json!({"replicas": 3}), json!({"rolloutAfter": "2020-01-01T00:00:00Z"})] {
+        merge(&control_planes, "site-control-plane", json!({"spec": change})).await?;
+        let settled = async {
+            let mut pace = tokio::time::interval(std::time::Duration::from_millis(200));
+            let mut calm = 0;
+            // Cluster API may make its surplus Machine late: it has to be gone for some looks in a row.
+            while calm < 15 {
+                pace.tick().await;
+                let object = control_planes.get("site-control-plane").await?;
+                let spec = &object.data["spec"];
+                let same =
+                    spec["replicas"] == 1 && spec["rolloutAfter"].is_null() && machines(&tenant).await? == before;
+                calm = if same { calm + 1 } else { 0 };
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(CLUSTER, settled)
+            .await
+            .with_context(|| format!("{change}: a surplus Machine stays"))??;
+        tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", CLUSTER).await?;
+    }
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+/// When what runs on a server was started: etcd, the API server, the kubelet and every other process of its containers.
+async fn lifetimes(servers: &[Arc<Server>]) -> anyhow::Result<BTreeMap<String, String>> {
+    const LOOK: &str = "ps -eo lstart=,comm= | grep -E ' (etcd|kube-.*|kubelet|coredns|containerd-shim.*)$' | sort";
+    let mut all = BTreeMap::new();
+    for server in servers {
+        all.insert(server.name().to_owned(), server.run(&["bash", "-c", LOOK]).await?);
+    }
+    Ok(all)
+}
+
+async fn on_servers(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "harm", 3).await?;
+    let whole = tenant.request("request", "site", &[1], &[2, 3]);
+    tenant.apply(&whole).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let before = lifetimes(&stack.servers).await?;
+    ensure!(before[&tenant.host(1)].contains("etcd"), "etcd is not seen: {before:?}");
+    let lives = async |what: &str| {
+        ensure!(lifetimes(&stack.servers).await? == before, "{what}: something was started anew");
+        assert_not_cleaned(&tenant).await?;
+        eprintln!("lived through: {what}");
+        Outcome::Ok(())
+    };
+    let ready = "cluster is ready: 1 master, 2 workers";
+    let annotated = |value: Value| json!({"metadata": {"annotations": {PAUSED_ANNOTATION: value}}});
+    for (kind, name) in [
+        (Kind::Cluster, "site".to_owned()),
+        (Kind::KubeadmControlPlane, "site-control-plane".to_owned()),
+        (Kind::ByoCluster, "site".to_owned()),
+        (Kind::MachineDeployment, "site-worker-harm-2".to_owned()),
+    ] {
+        merge(&tenant.objects(kind), &name, annotated(json!(""))).await?;
+        tenant.until("request", State::Fulfilled, &format!("paused by somebody: {} {name}", kind.name()), SOON).await?;
+        lives(&format!("{} paused by annotation", kind.name())).await?;
+        merge(&tenant.objects(kind), &name, annotated(Value::Null)).await?;
+    }
+    merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": true}})).await?;
+    tenant.until("request", State::Fulfilled, "paused by somebody: Cluster site (spec.paused)", SOON).await?;
+    lives("Cluster paused by field").await?;
+    merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": false}})).await?;
+    let calm = |request: Option<&ProvisioningRequest>| {
+        let status = request.and_then(|request| request.status.as_ref());
+        status.is_some_and(|status| status.provisioning_status.provisioning_message == ready)
+    };
+    wait(tenant.requests(), "request", "the pauses to be over", CLUSTER, calm).await?;
+
+    // The Cluster vanishes, and is taken back.
+    take_away(&tenant, Kind::Cluster, "site").await?;
+    tenant.until("request", State::Failed, "Cluster site is gone", SOON).await?;
+    lives("Cluster vanished").await?;
+    say(&tenant, "request", names::RESTORE_ANNOTATION).await?;
+    tenant.until("request", State::Fulfilled, ready, CLUSTER).await?;
+    lives("Cluster taken back").await?;
+
+    // The request vanishes, and a backup is applied: older, then whole.
+    let backup = force_away(&tenant, "request").await?;
+    tenant.until_gone("request", SOON).await?;
+    let mut older = backup.clone();
+    older.spec.template_parameters.hosts.as_mut().context("no hosts")?.workers.truncate(1);
+    apply_backup(&tenant, &older).await?;
+    tenant.until("request", State::Fulfilled, "this request was restored and does not name host 3", CLUSTER).await?;
+    lives("request restored from an older backup").await?;
+    apply_backup(&tenant, &backup).await?;
+    wait(tenant.requests(), "request", "the whole backup to count", CLUSTER, calm).await?;
+    lives("request restored").await?;
+
+    // Marks are taken off.
+    let operator = stack.bed.client_as(OPERATOR_USER, &[])?;
+    let hosts: Api<DynamicObject> = Api::namespaced_with(operator, &tenant.namespace, &Kind::ByoHost.api_resource());
+    merge(&hosts, &tenant.host(2), json!({"metadata": {"labels": {names::REQUEST_UID_LABEL: null}}})).await?;
+    let marked = |host: Option<&ByoHost>| host.is_some_and(|host| host.holder().is_some());
+    wait(tenant.byohosts(), &tenant.host(2), "the mark to be back", SOON, marked).await?;
+    merge(&tenant.objects(Kind::Cluster), "site", json!({"metadata": {"labels": {names::REQUEST_UID_LABEL: null}}}))
+        .await?;
+    let marked = |object: Option<&DynamicObject>| {
+        object.is_some_and(|object| object.labels().contains_key(names::REQUEST_UID_LABEL))
+    };
+    wait(tenant.objects(Kind::Cluster), "site", "the mark to be back", SOON, marked).await?;
+    lives("marks taken off a host and the Cluster").await?;
+
+    // A host gets another id.
+    merge(&hosts, &tenant.host(3), json!({"metadata": {"labels": {"host-id": "77"}}})).await?;
+    until_condition(&tenant, "request", conditions::DEGRADED, "has the label host-id=77").await?;
+    tenant.until("request", State::Fulfilled, ready, SOON).await?;
+    lives("host relabelled").await?;
+    merge(&hosts, &tenant.host(3), json!({"metadata": {"labels": {"host-id": "3"}}})).await?;
+    wait(tenant.requests(), "request", "the label to count again", CLUSTER, calm).await?;
+
+    // A ByoHost is deleted by the runbook for dead servers, and its agent registers it anew.
+    let name = tenant.host(3);
+    let status = PatchParams::default();
+    let nobodys = Patch::Merge(json!({"status": {"machineRef": null}}));
+    tenant.objects(Kind::ByoHost).patch_status(&name, &status, &nobodys).await?;
+    tenant.byohosts().delete(&name, &DeleteParams::default()).await?;
+    until_condition(&tenant, "request", conditions::DEGRADED, "host 3 (harm-3) is not registered").await?;
+    lives("ByoHost of a node deleted").await?;
+    stack.server(&name)?.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
+    until_condition(&tenant, "request", conditions::DEGRADED, "its ByoHost was registered anew").await?;
+    lives("ByoHost of a node registered anew").await?;
+    say(&tenant, "request", names::RESTORE_ANNOTATION).await?;
+    wait(tenant.requests(), "request", "the host to be given back", CLUSTER, calm).await?;
+    stack.server(&name)?.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
+    lives("ByoHost given back to its machine").await?;
+
+    // Agents, operator and template.
+    for server in &stack.servers {
+        server.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
+    }
+    stack.operator.take().context("no operator")?.stop().await?;
+    stack.start_operator().await?;
+    tenant.until("request", State::Fulfilled, ready, SOON).await?;
+    ensure!(lifetimes(&stack.servers).await? == before, "agents and operator restarted: something was started anew");
+
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    crate::servers::assert_clean(&stack.servers).await
+}
