@@ -87,8 +87,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
 
     let all = requests.clone();
     let templates = setup.watch("clustertemplates", every.clone(), move |template: &ClusterTemplate| {
-        let (name, version) = (template.spec.name.clone(), template.spec.version.clone());
-        select(&all, |request| request.spec.template_name == name && request.spec.template_version == version)
+        requests_for_template(&all, template)
     });
     let all = requests.clone();
     // Agents report at short intervals, mostly the same.
@@ -293,6 +292,15 @@ pub fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) 
     let Some(uid) = object.labels().get(names::REQUEST_UID_LABEL) else { return Vec::new() };
     let request = requests.find(|request| request.metadata.uid.as_ref() == Some(uid));
     request.map(|request| ObjectRef::from_obj(request.as_ref())).into_iter().collect()
+}
+
+/// Requests that name the template.
+pub fn requests_for_template(
+    requests: &Store<ProvisioningRequest>,
+    template: &ClusterTemplate,
+) -> Vec<ObjectRef<ProvisioningRequest>> {
+    let (name, version) = (&template.spec.name, &template.spec.version);
+    select(requests, |request| request.spec.template_name == *name && request.spec.template_version == *version)
 }
 
 /// Requests that want the cluster name or the endpoint that the Cluster has.

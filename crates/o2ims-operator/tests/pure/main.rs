@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 
-//mod contention;
+mod contention;
 mod golden;
 mod leftovers;
 mod model;
