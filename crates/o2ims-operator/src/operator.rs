@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use kube::Client;
+use kube::{Client, ResourceExt as _};
 use operator_kit::admin::{Gates, Server};
 use operator_kit::client::{self, Limits};
 use operator_kit::events::Events;
@@ -16,7 +16,7 @@ use operator_kit::run::{Controller, Process};
 use operator_kit::telemetry;
 
 use crate::provisioning_request::expect::Expectations;
-use crate::provisioning_request::rivals::Turns;
+use crate::provisioning_request::rivals::Locks;
 use crate::provisioning_request::{Context, leftovers, reconcile};
 use crate::watches;
 
@@ -94,14 +94,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         client,
         watches: prepared.watches,
         expectations: Expectations::default(),
-        turns: Turns::default(),
+        locks: Locks::new(move |request| trigger.touch(request)),
         events,
         panic_on: settings.test_panic_on,
     });
+    let forgetting = Arc::clone(&context);
+    let root = prepared.root.on_delete(move |request| forgetting.forget(&request.uid().unwrap_or_default()));
     let mut process = Process::new();
     process.service("admin", server.run(process.service_stop()));
     process.service("lease", elector.run(process.service_stop()));
-    process.service("watch provisioningrequests", prepared.root.run(process.service_stop()));
+    process.service("watch provisioningrequests", root.run(process.service_stop()));
     for (name, task) in prepared.tasks {
         process.service(format!("watch {name}"), task(process.service_stop()));
     }

@@ -5,7 +5,6 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _, runtime::reflector::ObjectRef};
-use o2ims_types::provisioning_request::{HostRef, Hosts};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::metrics::Metrics;
 use operator_kit::reflect::{DeserializeGuard, Reflection, SyncState, Trigger};
@@ -79,7 +78,8 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
     .triggers(trigger, |request| vec![ObjectRef::from_obj(request)]);
     let requests = root.store();
     // A request that goes away, or changes its mind, may let another one go on.
-    let root = root.triggers(trigger, rivals_of(requests.clone()));
+    let all = requests.clone();
+    let root = root.triggers(trigger, move |changed| requests_for_request(&all, changed));
 
     let mut setup =
         Setup { client, metrics, trigger, requests: requests.clone(), tasks: Vec::new(), states: Vec::new() };
@@ -88,8 +88,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
 
     let all = requests.clone();
     let templates = setup.watch("clustertemplates", every.clone(), move |template: &ClusterTemplate| {
-        let (name, version) = (template.spec.name.clone(), template.spec.version.clone());
-        select(&all, |request| request.spec.template_name == name && request.spec.template_version == version)
+        requests_for_template(&all, template)
     });
     let all = requests.clone();
     // Agents report at short intervals, mostly the same.
@@ -99,18 +98,16 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
         .triggers(&host_trigger, |host| vec![ObjectRef::from_obj(host)]);
     let host_controller = Controller::new("byohost", &hosts, &host_trigger, metrics);
     let hosts = setup.add("byohosts", hosts);
-    let root = root.triggers(&host_trigger, hosts_of_request);
+    let (touched, all) = (host_trigger.clone(), hosts.clone());
+    let root = root.on_delete(move |request| {
+        for host in hosts_of_request(&all, request) {
+            touched.touch(host);
+        }
+    });
     let all = requests.clone();
     let addresses = hosts.clone();
     let clusters = setup
-        .reflection("clusters", every.clone(), move |cluster: &Cluster| {
-            let (namespace, name) = (cluster.namespace(), cluster.name_any());
-            select(&all, |request| {
-                wants_endpoint_of(request, cluster, &addresses)
-                    || request.namespace() == namespace
-                        && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
-            })
-        })
+        .reflection("clusters", every.clone(), move |cluster: &Cluster| requests_for_cluster(&all, &addresses, cluster))
         .triggers(&cluster_trigger, |cluster| vec![ObjectRef::from_obj(cluster)])
         .triggers(&host_trigger, hosts_of_cluster(hosts.clone()))
         .on_relist(touch_all(&host_trigger, &hosts));
@@ -292,7 +289,7 @@ fn owner<K: Resource>(
 
 /// The request whose UID is on the object. The label is what everything carries, also what Cluster API makes from the
 /// operator's templates. A request that was restored from a backup has another UID, and asks for the cluster by its name.
-fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) -> Vec<ObjectRef<ProvisioningRequest>> {
+pub fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) -> Vec<ObjectRef<ProvisioningRequest>> {
     let Some(uid) = object.labels().get(names::REQUEST_UID_LABEL) else { return Vec::new() };
     if let Some(request) = requests.find(|request| request.metadata.uid.as_ref() == Some(uid)) {
         return vec![ObjectRef::from_obj(request.as_ref())];
@@ -304,8 +301,31 @@ fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) -> V
     })
 }
 
+/// Requests that name the template.
+pub fn requests_for_template(
+    requests: &Store<ProvisioningRequest>,
+    template: &ClusterTemplate,
+) -> Vec<ObjectRef<ProvisioningRequest>> {
+    let (name, version) = (&template.spec.name, &template.spec.version);
+    select(requests, |request| request.spec.template_name == *name && request.spec.template_version == *version)
+}
+
+/// Requests that want the cluster name or the endpoint that the Cluster has.
+pub fn requests_for_cluster(
+    requests: &Store<ProvisioningRequest>,
+    hosts: &Store<ByoHost>,
+    cluster: &Cluster,
+) -> Vec<ObjectRef<ProvisioningRequest>> {
+    let (namespace, name) = (cluster.namespace(), cluster.name_any());
+    select(requests, |request| {
+        wants_endpoint_of(request, cluster, hosts)
+            || request.namespace() == namespace
+                && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
+    })
+}
+
 /// The request that holds the host, and those that ask for it or for its id.
-fn requests_for_host(requests: &Store<ProvisioningRequest>, host: &ByoHost) -> Vec<ObjectRef<ProvisioningRequest>> {
+pub fn requests_for_host(requests: &Store<ProvisioningRequest>, host: &ByoHost) -> Vec<ObjectRef<ProvisioningRequest>> {
     let (namespace, name, id) = (host.namespace(), host.name_any(), host.host_id());
     let mut concerned = select(requests, |request| {
         request.namespace() == namespace
@@ -320,12 +340,11 @@ fn requests_for_host(requests: &Store<ProvisioningRequest>, host: &ByoHost) -> V
     concerned
 }
 
-/// The hosts that a request names or has named, for when it goes away.
-fn hosts_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
-    let namespace = request.namespace().unwrap_or_default();
-    let asked = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all).map(HostRef::name);
-    let told = request.status.iter().flat_map(|status| &status.extensions.hosts).map(|host| host.host_name.as_str());
-    asked.chain(told).map(|name| ObjectRef::new(name).within(&namespace)).collect()
+/// The hosts that a request which goes away holds.
+fn hosts_of_request(hosts: &Store<ByoHost>, request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
+    let uid = request.metadata.uid.as_deref();
+    let held = hosts.state().into_iter().filter(|host| uid.is_some() && host.holder() == uid);
+    held.map(|host| ObjectRef::from_obj(host.as_ref())).collect()
 }
 
 /// The Cluster that a request asks for, for when it goes away.
@@ -350,8 +369,9 @@ fn hosts_of_cluster(hosts: Store<ByoHost>) -> impl Fn(&Cluster) -> Vec<ObjectRef
 }
 
 /// Requests that want the same cluster name or endpoint.
-fn rivals_of(
-    requests: Store<ProvisioningRequest>,
-) -> impl Fn(&ProvisioningRequest) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static {
-    move |changed| select(&requests, |other| contends(other, changed, true))
+pub fn requests_for_request(
+    requests: &Store<ProvisioningRequest>,
+    changed: &ProvisioningRequest,
+) -> Vec<ObjectRef<ProvisioningRequest>> {
+    select(requests, |other| contends(other, changed, true))
 }

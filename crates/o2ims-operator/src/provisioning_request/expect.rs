@@ -63,28 +63,43 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Expectations {
     /// Remembers writes for the request.
-    pub fn add(&self, uid: &str, writes: Vec<Write>) {
+    pub fn add(&self, uid: &str, writes: Vec<Write>, now: Instant) {
         if writes.is_empty() {
             return;
         }
         let mut all = self.lock();
-        let pending =
-            all.entry(uid.to_owned()).or_insert_with(|| Pending { since: Instant::now(), writes: Vec::new() });
+        let pending = all.entry(uid.to_owned()).or_insert_with(|| Pending { since: now, writes: Vec::new() });
         pending.writes.extend(writes);
     }
 
     /// `None` when the caches show every write for the request, or have had their time; otherwise how long to wait for
     /// them at most.
-    pub fn missing(&self, request: &ProvisioningRequest, observed: &Observed, watches: &Watches) -> Option<Duration> {
+    pub fn missing(
+        &self,
+        request: &ProvisioningRequest,
+        observed: &Observed,
+        watches: &Watches,
+        now: Instant,
+    ) -> Option<Duration> {
         let mut all = self.lock();
         let pending = all.get_mut(&observed.uid)?;
         pending.writes.retain(|write| !shown(write, request, observed, watches));
-        let left = PATIENCE.saturating_sub(pending.since.elapsed());
+        let left = PATIENCE.saturating_sub(now.saturating_duration_since(pending.since));
         if pending.writes.is_empty() || left.is_zero() {
             all.remove(&observed.uid);
             return None;
         }
         Some(left)
+    }
+
+    /// For how many requests something is remembered.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     /// The request is gone.

@@ -100,8 +100,7 @@ fn vanished<K: Resource>(object: &K, watches: &Watches) -> Option<ProvisioningRe
 
 async fn carry_out(holder: &ProvisioningRequest, steps: &[Step], context: &Context) -> Result<Outcome, Error> {
     let uid = holder.uid().unwrap_or_default();
-    context.expectations.forget(&uid);
-    context.turns.give_back(&uid);
+    context.forget(&uid);
     if steps.is_empty() {
         return Ok(Outcome::Done);
     }

@@ -15,9 +15,10 @@ pub mod teardown;
 pub mod validate;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use o2ims_types::provisioning_request::HostStatus;
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
@@ -27,7 +28,9 @@ use operator_kit::status::patch_status_if_changed;
 
 use crate::watches::Watches;
 use expect::{Expectations, Write};
-use rivals::Turns;
+use observe::Observed;
+use rivals::{Decided, Locks};
+use validate::{Refusal, Valid};
 
 /// What a reconcile works with.
 pub struct Context {
@@ -37,12 +40,59 @@ pub struct Context {
     pub watches: Watches,
     /// What the caches have yet to show.
     pub expectations: Expectations,
-    /// Whose turn it is, of those that want the same.
-    pub turns: Turns,
+    /// Who may begin, of those that want the same.
+    pub locks: Arc<Locks>,
     /// To tell users.
     pub events: Events,
     /// Test hook: the request (`namespace/name`) whose reconcile panics.
     pub panic_on: Option<String>,
+}
+
+impl Context {
+    /// A request is gone: nothing is kept of it.
+    pub fn forget(&self, uid: &str) {
+        self.expectations.forget(uid);
+        self.locks.forget(uid, Instant::now());
+    }
+}
+
+/// What is decided for a request, before anything is written.
+pub struct Decision {
+    /// What there is.
+    pub observed: Observed,
+    /// Whether it goes on.
+    pub verdict: Result<Valid, Refusal>,
+    /// The writes that are due.
+    pub steps: Vec<plan::Step>,
+    /// How it stands among those that want the same.
+    pub standing: Decided,
+}
+
+/// Decides what is due, on what was observed. Without client: what it needs to know is in the caches, and in what this
+/// process remembers of its own writes and of who has begun.
+///
+/// # Errors
+/// How the reconcile ends if nothing can be decided now.
+pub fn decide(
+    request: &ProvisioningRequest,
+    mut observed: Observed,
+    watches: &Watches,
+    expectations: &Expectations,
+    locks: &Arc<Locks>,
+    now: Instant,
+) -> Result<Decision, Outcome> {
+    if let Some(patience) = expectations.missing(request, &observed, watches, now) {
+        return Err(Outcome::Progressing { recheck: Some(patience) });
+    }
+    let mut verdict = validate::validate(request, &observed);
+    let able = verdict.is_ok() && observed.missing_providers.is_empty();
+    let standing = locks.acquire(request, &observed, able, watches, now).ok_or(Outcome::Done)?;
+    if standing.rival.is_some() {
+        observed.rival.clone_from(&standing.rival);
+        verdict = validate::validate(request, &observed);
+    }
+    let steps = plan::plan(request, &verdict, &observed);
+    Ok(Decision { observed, verdict, steps, standing })
 }
 
 /// Brings one request a step further.
@@ -50,22 +100,30 @@ pub struct Context {
 /// # Errors
 /// What the API server refused or did not answer; waiting is an [`Outcome`], not an error.
 pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>) -> Result<Outcome, Error> {
-    let observed = observe::observe(&context.watches, &request);
-    panic_if_told(&request, &context);
-    if let Some(patience) = context.expectations.missing(&request, &observed, &context.watches) {
-        return Ok(Outcome::Progressing { recheck: Some(patience) });
+    let outcome = go_on(&request, &context).await;
+    let known = context.watches.requests.get(&ObjectRef::from_obj(request.as_ref()));
+    if known.is_none_or(|known| known.uid() != request.uid()) {
+        // It went while it was worked on, and nobody tells that again.
+        context.forget(&request.uid().unwrap_or_default());
     }
-    let verdict = validate::validate(&request, &observed);
-    let has_turn = take_turn(&request, verdict.is_ok(), &observed, &context.turns);
-    let verdict = if has_turn { verdict } else { Err(validate::no_turn()) };
-    let steps = plan::plan(&request, &verdict, &observed);
+    outcome
+}
+
+async fn go_on(request: &ProvisioningRequest, context: &Context) -> Result<Outcome, Error> {
+    let observed = observe::observe(&context.watches, request);
+    panic_if_told(request, context);
+    let Context { client, watches, expectations, locks, .. } = context;
+    let decision = match decide(request, observed, watches, expectations, locks, Instant::now()) {
+        Ok(decision) => decision,
+        Err(outcome) => return Ok(outcome),
+    };
+    let Decision { observed, verdict, steps, standing } = &decision;
     let mut written = Vec::new();
-    let applied = apply::apply(&context.client, &request, &observed.uid, &steps, &mut written).await;
-    context.expectations.add(&observed.uid, written);
+    let applied = apply::apply(client, request, &observed.uid, steps, &mut written).await;
+    expectations.add(&observed.uid, written, Instant::now());
     let ends = |step: &plan::Step| matches!(step, plan::Step::RemoveFinalizer | plan::Step::LetGo);
     if steps.iter().any(ends) && applied.is_ok() {
-        context.expectations.forget(&observed.uid);
-        context.turns.give_back(&observed.uid);
+        expectations.forget(&observed.uid);
         return Ok(Outcome::Done);
     }
     let obstacle = match &applied {
@@ -74,23 +132,13 @@ pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>)
         Err(error) => Some(error.message().to_owned()),
         Ok(()) => None,
     };
-    let assessment = status::assess(&request, &verdict, &observed, obstacle.as_deref(), Timestamp::now());
-    write_status(&request, &context, &assessment).await?;
-    applied.map(|()| if has_turn { assessment.outcome() } else { Outcome::Progressing { recheck: Some(TURN) } })
-}
-
-/// When a request looks again whether another one is still beginning; mostly it is told before.
-const TURN: Duration = Duration::from_secs(5);
-
-/// Takes the turn of a request that is about to begin, and gives it back otherwise. False while another one that wants the
-/// same is beginning.
-fn take_turn(request: &ProvisioningRequest, valid: bool, observed: &observe::Observed, turns: &Turns) -> bool {
-    let begins = valid && request.meta().deletion_timestamp.is_none() && !rivals::holds_hosts(request);
-    if !begins {
-        turns.give_back(&observed.uid);
-        return true;
-    }
-    turns.take(&observed.uid, &observed.contenders)
+    let assessment = status::assess(request, verdict, observed, obstacle.as_deref(), Timestamp::now());
+    write_status(request, context, &assessment).await?;
+    let outcome = match standing.recheck {
+        Some(recheck) => Outcome::Progressing { recheck: Some(recheck) },
+        None => assessment.outcome(),
+    };
+    applied.map(|()| outcome)
 }
 
 /// The hook of the test that proves that a panic in one reconcile stops no other.
@@ -111,7 +159,7 @@ async fn write_status(
     let written = patch_status_if_changed(&api, request, old, &assessment.status, names::FIELD_MANAGER).await?;
     if let Some(written) = written {
         let write = Write::Status(observe::version_of(&written));
-        context.expectations.add(&request.uid().unwrap_or_default(), vec![write]);
+        context.expectations.add(&request.uid().unwrap_or_default(), vec![write], Instant::now());
     }
     tell(request, context, assessment).await;
     Ok(())

@@ -13,7 +13,7 @@ use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::reflect::SyncState;
 
 use super::plan::key;
-use super::rivals::{self, Rival};
+use super::rivals::Rival;
 use crate::byoh::host::ByoHost;
 use crate::byoh::installation::Dialect;
 use crate::byoh::installer;
@@ -39,9 +39,7 @@ pub struct Observed {
     pub template: Option<Arc<ClusterTemplate>>,
     /// The ClusterResourceSet that the template names.
     pub resource_set: ResourceSetLookup,
-    /// UIDs of the other requests that want the same cluster name or endpoint.
-    pub contenders: Vec<String>,
-    /// Whoever has the cluster name or the endpoint, or goes first.
+    /// Whoever has the cluster name or the endpoint, or goes first, once that is decided.
     pub rival: Option<Rival>,
     /// Every ByoHost that the request names or holds, or that is a node of its cluster, by name.
     pub hosts: BTreeMap<String, Arc<ByoHost>>,
@@ -237,9 +235,6 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
     let (hosts, ids) = find_hosts(watches, request, &namespace, &uid, &machines);
     let cluster = watches.clusters.get(&ObjectRef::new(&cluster_name).within(&namespace));
     let cluster_is_own = cluster.as_ref().is_some_and(|cluster| is_own_cluster(cluster, request, &uid));
-    let foreign = cluster.as_deref().filter(|_| !cluster_is_own);
-    let contenders = rivals::contenders(&watches.requests, request, template.as_deref());
-    let rival = rivals::find(watches, request, foreign, template.as_deref(), &contenders);
     let orphans = find_orphans(watches, &hosts);
     let deployments: Vec<_> = of_request(&watches.machine_deployments, &namespace, &uid);
     let control_planes: Vec<_> = of_request(&watches.control_planes, &namespace, &uid);
@@ -293,8 +288,7 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
         dialect: watches.byohost_crd.state().first().map(|crd| Dialect::of(crd)),
         template,
         resource_set,
-        contenders: contenders.iter().filter_map(|other| other.uid()).collect(),
-        rival,
+        rival: None,
         cluster_name,
         cluster_is_own,
         orphans,

@@ -482,13 +482,6 @@ fn unavailable(
     host.busy().or_else(|| host.dead())
 }
 
-/// The refusal of a request while another one that wants the same is beginning.
-pub fn no_turn() -> Refusal {
-    let message =
-        "another ProvisioningRequest that wants the same clusterName or controlPlaneEndpoint is just beginning";
-    Refusal::waiting(reason::NAME_TAKEN, message.to_owned())
-}
-
 /// Why a host whose holder is gone cannot be had, and what makes it free.
 fn orphaned(host: &ByoHost, namespace: &str) -> String {
     let Some(holder) = host.annotations().get(names::REQUEST_ANNOTATION) else {

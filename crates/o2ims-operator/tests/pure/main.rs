@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 
 mod consent;
+mod contention;
 mod golden;
 mod leftovers;
 mod model;

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -20,10 +22,13 @@ use o2ims_operator::capi::read::{
     ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, Condition, K8sInstallerConfigTemplate,
     KubeadmConfigTemplate, KubeadmControlPlane, Machine, MachineDeployment, NameRef, ReplicaStatus,
 };
+use o2ims_operator::provisioning_request::expect::Expectations;
 use o2ims_operator::provisioning_request::observe::{Observed, observe};
-use o2ims_operator::provisioning_request::plan::{HostMarks, Step, plan};
+use o2ims_operator::provisioning_request::plan::{HostMarks, Step};
+use o2ims_operator::provisioning_request::rivals::Locks;
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
-use o2ims_operator::provisioning_request::validate::{Refusal, Valid, validate};
+use o2ims_operator::provisioning_request::validate::{Refusal, Valid};
+use o2ims_operator::provisioning_request::{Decision, decide};
 use o2ims_operator::watches::Watches;
 use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
@@ -87,6 +92,8 @@ pub struct World {
     pub sick: BTreeSet<String>,
     /// Hosts whose agent does not answer.
     pub silent: BTreeSet<String>,
+    /// What the operator remembers of who has begun.
+    locks: Arc<Locks>,
     /// Hosts whose agent is about to write the last part of a cleaning.
     cleaning: BTreeSet<String>,
     stash: (BTreeMap<String, ByoHost>, BTreeMap<String, ClusterTemplate>, BTreeMap<String, ClusterResourceSet>),
@@ -260,6 +267,7 @@ impl World {
             applied: BTreeMap::new(),
             sick: BTreeSet::new(),
             silent: BTreeSet::new(),
+            locks: Locks::new(|_| ()),
             cleaning: BTreeSet::new(),
             stash: (BTreeMap::new(), BTreeMap::new(), BTreeMap::new()),
         };
@@ -332,8 +340,14 @@ impl World {
     }
 
     fn drop_finished_requests(&mut self) {
-        self.requests
-            .retain(|_, request| request.metadata.deletion_timestamp.is_none() || !request.finalizers().is_empty());
+        let locks = Arc::clone(&self.locks);
+        self.requests.retain(|_, request| {
+            let stays = request.metadata.deletion_timestamp.is_none() || !request.finalizers().is_empty();
+            if !stays {
+                locks.forget(&request.uid().unwrap_or_default(), Instant::now());
+            }
+            stays
+        });
     }
 
     /// Changes a host.
@@ -425,10 +439,16 @@ impl World {
     /// The reading half of a reconcile; `None` if the request is gone.
     pub fn begin(&self, name: &str) -> Option<Flight> {
         let request = self.requests.get(name)?.clone();
-        let observed = observe(&self.watches(), &request);
-        let verdict = validate(&request, &observed);
-        let steps = plan(&request, &verdict, &observed);
+        let watches = self.watches();
+        let observed = observe(&watches, &request);
+        let decided = decide(&request, observed, &watches, &Expectations::default(), &self.locks, Instant::now());
+        let Decision { observed, verdict, steps, .. } = decided.ok()?;
         Some(Flight { request, observed, verdict, steps, next: 0 })
+    }
+
+    /// The operator starts anew: what it remembered is lost.
+    pub fn restart(&mut self) {
+        self.locks = Locks::new(|_| ());
     }
 
     /// The next write of a reconcile. `Ok(false)`: there is none left.

@@ -138,7 +138,10 @@ fn play(world: &mut World, actions: &[Action]) {
                     }
                 }
             }
-            Action::Crash => flights = [None, None],
+            Action::Crash => {
+                flights = [None, None];
+                world.restart();
+            }
             Action::Progress(which, pick) => {
                 PROGRESS[which](world, pick);
             }

@@ -2,7 +2,6 @@
 
 use kube::ResourceExt as _;
 use o2ims_operator::byoh::installation::Dialect;
-use o2ims_operator::provisioning_request::rivals::Turns;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
 use operator_kit::status::find;
@@ -392,20 +391,6 @@ fn the_oldest_rival_is_named() {
             "clusterName core is taken by ProvisioningRequest site-a/d; this request goes on when it is gone"
         );
     }
-}
-
-/// Of two requests that want the same, only one begins at a time, whichever comes first.
-#[test]
-fn one_at_a_time_begins() {
-    let turns = Turns::default();
-    let rivals = |name: &str| [name.to_owned()];
-    assert!(turns.take("a", &rivals("b")));
-    assert!(!turns.take("b", &rivals("a")));
-    assert!(turns.take("a", &rivals("b")), "it goes on");
-    assert!(turns.take("c", &[]), "another one wants something else");
-    turns.give_back("a");
-    assert!(turns.take("b", &rivals("a")));
-    assert!(!turns.take("a", &rivals("b")));
 }
 
 /// Two clusters behind one load balancer go on when the template, which says that it is one, goes.
