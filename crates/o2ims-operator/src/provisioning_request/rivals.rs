@@ -81,6 +81,12 @@ impl Wants {
             || endpoints.is_some_and(|(one, two)| same_endpoint(&one.host, one.port, &two.host, two.port, carried))
     }
 
+    /// Whether the request's Cluster shows all of it: then that is the lock.
+    fn show(&self, observed: &Observed) -> bool {
+        let has = |cluster: &Cluster| self.endpoint.as_ref().is_none_or(|asked| has_endpoint(cluster, asked, false));
+        observed.is_running() || observed.own_cluster().is_some_and(|cluster| has(cluster))
+    }
+
     /// What of it somebody else has, for messages.
     fn what(&self, is_name: bool) -> String {
         match &self.endpoint {
@@ -240,12 +246,12 @@ impl Locks {
         let stays = request.metadata.deletion_timestamp.is_none();
         let mut judge = Judge { watches, table: &table, now, begins: HashMap::new() };
         let blocker = if stays { judge.blocker(request, observed, able) } else { None };
-        let goes_on = stays && able && blocker.is_none();
-        if goes_on && observed.own_cluster().is_none() {
+        let wants = Wants::of(request, observed.template.as_deref(), &watches.hosts);
+        if stays && able && blocker.is_none() && !wants.show(observed) {
             table.insert(
                 uid,
                 Lock {
-                    wants: Wants::of(request, observed.template.as_deref(), &watches.hosts),
+                    wants,
                     namespace: request.namespace().unwrap_or_default(),
                     request: key(request),
                     begun: has_finalizer(request),

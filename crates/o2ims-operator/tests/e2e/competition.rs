@@ -76,38 +76,54 @@ async fn one_round(tenant: &Tenant, host: u32, round: u32) -> Outcome {
     Ok(())
 }
 
-/// Requests that share nothing but the endpoint.
+/// Requests that share nothing but the endpoint. `ENDPOINT_ROUNDS` asks for another number of rounds than 6.
 async fn compete_for_endpoint(stack: Shared) -> Outcome {
     const RIVALS: u32 = 4;
+    let rounds = match std::env::var("ENDPOINT_ROUNDS") {
+        Ok(told) => told.parse().context("ENDPOINT_ROUNDS")?,
+        Err(_) => 6,
+    };
     let tenant = Tenant::new(&stack, "endpoint", 3 * RIVALS).await?;
     for host in 1..=3 * RIVALS {
         stack.site.host(&tenant.host(host)).context("no host")?.fail(Failure::Bootstrap);
     }
-    for round in 0..6 {
-        let names: Vec<String> = (0..RIVALS).map(|number| format!("round{round}-{number}")).collect();
-        try_join_all(names.iter().zip(0..).map(|(name, number)| {
-            let masters = [3 * number + 1, 3 * number + 2, 3 * number + 3];
-            let mut request = tenant.request(name, name, &masters, &[]);
-            request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": "127.88.0.3"});
-            let tenant = &tenant;
-            async move { tenant.apply(&request).await }
-        }))
-        .await?;
-        let first = winner(&tenant, &names).await?;
-        let taken = format!("controlPlaneEndpoint 127.88.0.3:6443 is taken by ProvisioningRequest endpoint/{first}");
-        for name in names.iter().filter(|name| **name != first) {
-            tenant.until(name, State::Pending, &taken, SOON).await?;
-        }
-        let clusters = tenant.objects(Kind::Cluster).list(&ListParams::default()).await?.items;
-        ensure!(clusters.iter().all(|cluster| cluster.name_any() == first), "{first} is not alone on the endpoint");
-        for name in names.iter().filter(|name| **name != first) {
-            tenant.delete(name).await?;
-            tenant.until_gone(name, SOON).await?;
-        }
-        tenant.delete(&first).await?;
-        tenant.until_gone(&first, CLUSTER).await?;
+    for round in 0..rounds {
+        one_round_for_endpoint(&tenant, round, RIVALS).await.with_context(|| format!("round {round}"))?;
     }
     tenant.assert_hosts_free().await
+}
+
+/// One of them goes on, alone. In every other round it is deleted while the others wait, and one of these goes on.
+async fn one_round_for_endpoint(tenant: &Tenant, round: u32, rivals: u32) -> Outcome {
+    let names: Vec<String> = (0..rivals).map(|number| format!("round{round}-{number}")).collect();
+    try_join_all(names.iter().zip(0..).map(|(name, number)| {
+        let masters = [3 * number + 1, 3 * number + 2, 3 * number + 3];
+        let mut request = tenant.request(name, name, &masters, &[]);
+        request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": "127.88.0.3"});
+        async move { tenant.apply(&request).await }
+    }))
+    .await?;
+    let first = winner(tenant, &names).await?;
+    let taken = format!("controlPlaneEndpoint 127.88.0.3:6443 is taken by ProvisioningRequest endpoint/{first}");
+    for name in names.iter().filter(|name| **name != first) {
+        tenant.until(name, State::Pending, &taken, SOON).await?;
+    }
+    let clusters = tenant.objects(Kind::Cluster).list(&ListParams::default()).await?.items;
+    ensure!(clusters.iter().all(|cluster| cluster.name_any() == first), "{first} is not alone on the endpoint");
+    let mut rest: Vec<_> = names.into_iter().filter(|name| *name != first).collect();
+    let mut last = first;
+    if round % 2 == 1 {
+        tenant.delete(&last).await?;
+        tenant.until_gone(&last, CLUSTER).await?;
+        last = winner(tenant, &rest).await?;
+        rest.retain(|name| *name != last);
+    }
+    for name in &rest {
+        tenant.delete(name).await?;
+        tenant.until_gone(name, SOON).await?;
+    }
+    tenant.delete(&last).await?;
+    tenant.until_gone(&last, CLUSTER).await
 }
 
 /// The one request that goes on.
