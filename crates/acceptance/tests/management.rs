@@ -350,7 +350,7 @@ async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
     let state = json!({"status": {
         "nodeInfo": {"architecture": architecture}, "conditions": [{"type": "Ready", "status": "True"}],
     }});
-    shell.run(&format!("kubectl patch node simulated --subresource status --patch '{state}'"))?;
+    shell.run(&format!("kubectl patch node simulated --subresource status --patch '{state}'; kubectl taint node simulated node.kubernetes.io/not-ready-"))?;
     focom::install(&stack.bed).await?;
     Ok(shell)
 }

@@ -41,16 +41,16 @@ dpkg-deb --build /tmp/site-tool /tmp/site-tool.deb
 dpkg --install /tmp/site-tool.deb";
 
 /// Docker's packages as apt sees them: where they are, there can be no containerd of the distribution's.
-const DOCKER: &str = r"set -e
+const DOCKER: &str = r#"set -e
 package() {
     mkdir -p /tmp/$1/DEBIAN
     printf '%s\n' 'Version: 1' 'Architecture: all' 'Maintainer: site' 'Description: x' >/tmp/$1/DEBIAN/control
-    printf '%s\n' >>/tmp/$1/DEBIAN/control Package:\ $*
+    printf '%s\n' "Package: $*" >>/tmp/$1/DEBIAN/control
     dpkg-deb --build /tmp/$1 /tmp/$1.deb
     dpkg --install /tmp/$1.deb
 }
 package containerd.io $'\nConflicts: containerd, runc\nReplaces: containerd, runc\nProvides: containerd, runc'
-package docker-ce $'\nDepends: containerd.io'";
+package docker-ce $'\nDepends: containerd.io'"#;
 /// What tells whether anything of a server was changed but its agent: files of the system, their times, and when services began.
 const STATE: &str = r"find /etc /opt /usr/bin /usr/sbin /usr/local /usr/lib/systemd /usr/lib/cni /var/lib/dpkg /var/lib/o2ims-host -xdev -type f \
         -printf '%p %T@ %s\n' 2>/dev/null | grep -v byoh | sort
@@ -84,6 +84,7 @@ fn main() -> ExitCode {
         add("machines_out_of_the_box_become_clusters_and_come_back", true, |venv| {
             on_servers(venv, from_the_box_and_back)
         });
+        add("hosts_in_use_get_certificates_and_nothing_else", true, |venv| on_servers(venv, in_use));
         add("broken_machines_stop_no_others", false, |venv| on_servers(venv, some_are_broken));
         add("what_a_site_has_on_its_servers_stays", false, |venv| on_servers(venv, sites_have_their_own));
     }
@@ -133,7 +134,6 @@ impl Run {
 }
 
 /// A folder with an input file, and ansible.
-#[derive(Clone)]
 struct Control {
     folder: PathBuf,
     venv: PathBuf,
@@ -238,8 +238,14 @@ async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
     Ok(setting)
 }
 
-async fn from_the_box_and_back(stack: &mut Stack, mut setting: Setting) -> Outcome {
-    let control = setting.control.clone();
+/// What a request says of itself.
+fn state(request: &ProvisioningRequest) -> Option<String> {
+    let request = serde_json::to_value(request).ok()?;
+    Some(request["status"]["provisioningStatus"]["provisioningState"].as_str()?.to_owned())
+}
+
+async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
+    let Setting { control, .. } = &setting;
     let hosts = inventory::hosts(stack.bed.admin(), "default");
 
     setting.servers[1].run(&["mkdir", "-p", "/etc/cloud/cloud.cfg.d"]).await?;
@@ -267,13 +273,6 @@ async fn from_the_box_and_back(stack: &mut Stack, mut setting: Setting) -> Outco
     let by_smo: Api<FocomProvisioningRequest> = Api::namespaced(stack.bed.admin(), "default");
     stack.bed.apply_yaml(installation::EXAMPLE).await?;
     stack.bed.apply_yaml(focom::EXAMPLE).await?;
-    let state = |request: &ProvisioningRequest| {
-        Some(
-            serde_json::to_value(request).ok()?["status"]["provisioningStatus"]["provisioningState"]
-                .as_str()?
-                .to_owned(),
-        )
-    };
     let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
     wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
     let fulfilled = |request: Option<&FocomProvisioningRequest>| {
@@ -284,7 +283,6 @@ async fn from_the_box_and_back(stack: &mut Stack, mut setting: Setting) -> Outco
     // Hosts with a cluster are left as they are.
     control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()?;
     certificates_are_renewed(&setting).await?;
-    hosts_in_use_stay(&mut setting, &hosts).await?;
     let request = requests.get("core-cluster-request").await?;
     ensure!(state(&request).as_deref() == Some("fulfilled"), "{:?}", state(&request));
     for playbook in ["unregister.yaml", "reset.yaml"] {
@@ -346,26 +344,35 @@ async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) ->
     control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()
 }
 
-/// Hosts of running clusters, for which the input has another version, other labels, and other settings, while all certificates are
-/// renewed: nothing else of them changes, and what differs is told.
-async fn hosts_in_use_stay(setting: &mut Setting, hosts: &Api<DynamicObject>) -> Outcome {
-    const ALL: &str = "preflight_certificate_percent=100";
+/// Hosts of a running cluster, for which the input has another version and another host id, while all certificates are renewed: nothing
+/// else of them changes, and what differs is told.
+async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
+    const BOTH: [&str; 4] = ["-e", "hosts=target-1,target-2", "-e", "preflight_certificate_percent=100"];
+    setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
+    stack.bed.apply_yaml(installation::EXAMPLE).await?;
+    let requests: Api<ProvisioningRequest> = Api::namespaced(stack.bed.admin(), "default");
+    let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
+    wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
+    let run = setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
+    run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
+    ensure!(!run.text.contains("stay as they are"), "something differs on a host that was just made:\n{}", run.text);
+
+    let hosts = inventory::hosts(stack.bed.admin(), "default");
     // As the GPU operator adds its runtime.
     let runtime = r#"printf '%s\n' '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]' '  runtime_type = "io.containerd.runc.v2"' \
         >>/etc/containerd/config.toml"#;
     setting.servers[0].run(&["bash", "-c", runtime]).await?;
-    let good = setting.input.clone();
     setting.input["k8sVersion"] = json!("v1.33.14");
     setting.input["hosts"][0]["hostId"] = json!(71);
     setting.write_input()?;
     let states = async |servers: &[Arc<Server>]| {
-        futures::future::try_join_all(servers.iter().map(|server| server.run(&["bash", "-c", STATE]))).await
+        futures::future::try_join_all(servers[..2].iter().map(|server| server.run(&["bash", "-c", STATE]))).await
     };
     let before = states(&setting.servers).await?;
     let labels = hosts.get("target-1").await?.metadata.labels;
     let certificate = setting.servers[0].run(&["cat", "/root/.byoh/config"]).await?;
     for more in [&["--check"][..], &[]] {
-        let run = setting.control.run("site.yaml", &[&["-e", ALL], more].concat()).await?.succeeded()?;
+        let run = setting.control.run("site.yaml", &[&BOTH, more].concat()).await?.succeeded()?;
         run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
         run.says("its kubelet is v1.33.13, and input.json says v1.33.14")?;
         run.says("/etc/containerd/config.toml is not as the playbook would write it")?;
@@ -375,8 +382,9 @@ async fn hosts_in_use_stay(setting: &mut Setting, hosts: &Api<DynamicObject>) ->
         ensure!(renewed == more.is_empty(), "the certificate: {renewed}\n{}", run.text);
     }
     ensure!(hosts.get("target-1").await?.metadata.labels == labels, "labels of a host in use were changed");
-    setting.input = good;
-    setting.write_input()
+    let request = requests.get("core-cluster-request").await?;
+    ensure!(state(&request).as_deref() == Some("fulfilled"), "{:?}", state(&request));
+    Ok(())
 }
 
 /// A full disk, an ssh server that is off, and a node of somebody else's cluster; the fourth is registered.
