@@ -85,11 +85,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: Why it cannot become a host, one line each, but for what C(unreachable) and C(stranger) say.
+  description: Why it cannot become a host, one line each, but for what C(connection) and C(stranger) say.
   returned: success
   type: list
   elements: str
-unreachable:
+connection:
   description: Why its agent would not get through to the management cluster, one line each. It concerns hosts in use too.
   returned: success
   type: list
@@ -268,14 +268,14 @@ def main():
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     params, api = module.params, Api(module.params)
     problems = system_problems(params) + disk_problems(params["free_mib"])
-    unreachable = [problem for problem in [api_problem(api, params["clock_seconds"])] if problem]
+    connection = [problem for problem in [api_problem(api, params["clock_seconds"])] if problem]
     hostname = socket.gethostname()
     node = os.path.exists("/etc/kubernetes/kubelet.conf")
     known, certificate = False, "the management API was not reached"
-    if not unreachable:
+    if not connection:
         known, certificate = certificate_state(module, api, params["agent_config"], params["name"])
     if node and hostname != params["name"]:
-        unreachable.append(f"host name: it is a Kubernetes node with the name {hostname}, and input.json calls it {params['name']}")
+        connection.append(f"host name: it is a Kubernetes node with the name {hostname}, and input.json calls it {params['name']}")
     stranger = ""
     if node:
         whose = "and its ByoHost is free or not there" if known else f"but of none that this management cluster has made ({certificate})"
@@ -287,7 +287,7 @@ def main():
     module.exit_json(
         changed=False,
         problems=problems,
-        unreachable=unreachable,
+        connection=connection,
         known=known,
         certificate=certificate,
         hostname=hostname,

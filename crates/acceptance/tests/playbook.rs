@@ -13,7 +13,6 @@ use anyhow::{Context as _, ensure};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{DeleteParams, ListParams};
-use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
@@ -86,7 +85,7 @@ fn main() -> ExitCode {
         });
         add("hosts_in_use_get_certificates_and_nothing_else", true, |venv| on_servers(venv, in_use));
         add("broken_machines_stop_no_others", false, |venv| on_servers(venv, some_are_broken));
-        add("what_a_site_has_on_its_servers_stays", false, |venv| on_servers(venv, sites_have_their_own));
+        add("what_a_site_has_on_its_servers_stays", true, |venv| on_servers(venv, sites_have_their_own));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
