@@ -245,7 +245,7 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
     stack.bed.apply_yaml(&former).await?;
     stack.register(TEAM, "target", 1..=3).await?;
     let old = cluster(stack, TEAM, "old", 1).await?;
-    ensure!(daemon_sets(&old).await? == ["simulated-cni"], "{:?}", daemon_sets(&old).await?);
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
     let before = (sets.get("cni").await?.uid(), bindings.get("old").await?.data);
 
     let foreseen = shell.run(&format!("{up} --cni blue.yaml --dry-run"))?;
@@ -265,17 +265,16 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
 
     // Cluster API goes through all clusters of the set when it gives the new one its network.
     let new = cluster(stack, TEAM, "new", 2).await?;
-    ensure!(daemon_sets(&new).await? == ["blue"], "{:?}", daemon_sets(&new).await?);
-    ensure!(daemon_sets(&old).await? == ["simulated-cni"], "{:?}", daemon_sets(&old).await?);
+    ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
 
     let said = shell.run(&format!("{up} --cni green.yaml"))?;
     ensure!(said.contains("running ones keep theirs: new, old") && !said.contains("anew"), "{said}");
     ensure!(sets.get("cni").await?.uid() == set.uid(), "the ClusterResourceSet was made anew once more");
     let newest = cluster(stack, TEAM, "newest", 3).await?;
-    ensure!(daemon_sets(&newest).await? == ["green"], "{:?}", daemon_sets(&newest).await?);
-    for (name, client, network) in [("old", &old, "simulated-cni"), ("new", &new, "blue")] {
-        ensure!(daemon_sets(client).await? == [network], "{name}: {:?}", daemon_sets(client).await?);
-    }
+    ensure!(daemon_sets(&newest).await? == ["green green", "simulated-cni green"], "{:?}", daemon_sets(&newest).await?);
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
+    ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
     ensure!(bindings.get("old").await?.data == before.1, "the old cluster was written to");
     let said = shell.run(&up)?;
     ensure!(said.contains("pod network and ClusterTemplate stay as they are"), "{said}");
@@ -283,7 +282,7 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
     // An installation that was cut off: the pod network that was given stays, and so do the clusters.
     shell.run(&format!("kubectl -n {TEAM} delete clusterresourceset cni --cascade=orphan --wait=false; kubectl -n {TEAM} patch clusterresourceset cni --type merge -p '{{\"metadata\":{{\"finalizers\":null}}}}' || true; {up}"))?;
     let manifest = shell.run(&format!("kubectl -n {TEAM} get configmap cni -o yaml"))?;
-    ensure!(manifest.contains("name: green"), "the pod network that was given is gone:\n{manifest}");
+    ensure!(manifest.contains("green"), "the pod network that was given is gone:\n{manifest}");
 
     // Somebody else's is neither changed nor used to reach running clusters.
     shell.run(&format!("kubectl -n {TEAM} delete clusterresourceset cni"))?;
@@ -316,17 +315,19 @@ async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
     }
     fs::write(folder.join("bundle/manifests/cni.yaml"), installation::CNI)?;
     fs::write(folder.join("bundle/manifests/cluster-template.yaml"), installation::TEMPLATE)?;
-    for network in ["blue", "green"] {
-        let manifest = json!({
-            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": network, "namespace": "kube-system"},
+    // Nodes of simulated hosts are Ready when the DaemonSet simulated-cni is there.
+    let daemon_set = |name: &str, image: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": "kube-system"},
             "spec": {
-                "selector": {"matchLabels": {"app": network}},
-                "template": {
-                    "metadata": {"labels": {"app": network}}, "spec": {"containers": [{"name": network, "image": network}]},
-                },
+                "selector": {"matchLabels": {"app": name}},
+                "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "cni", "image": image}]}},
             },
-        });
-        fs::write(folder.join(format!("{network}.yaml")), manifest.to_string())?;
+        })
+    };
+    for network in ["blue", "green"] {
+        let manifest = format!("{}\n---\n{}\n", daemon_set(network, network), daemon_set("simulated-cni", network));
+        fs::write(folder.join(format!("{network}.yaml")), manifest)?;
     }
     stack.bed.kubeconfig_as("administrator", &["system:masters"], &folder.join("management.kubeconfig"))?;
     let kubectl = stack.bed.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
@@ -380,10 +381,12 @@ fn fulfilled(request: Option<&ProvisioningRequest>) -> bool {
         .is_some_and(|request| request["status"]["provisioningStatus"]["provisioningState"] == "fulfilled")
 }
 
-/// Names of a cluster's DaemonSets, which are its pod network.
+/// A cluster's DaemonSets, which are its pod network: name and image.
 async fn daemon_sets(client: &Client) -> Result<Vec<String>> {
     let all: Api<DaemonSet> = Api::namespaced(client.clone(), "kube-system");
-    Ok(all.list(&ListParams::default()).await?.items.iter().map(kube::ResourceExt::name_any).collect())
+    let image = |set: &DaemonSet| set.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone();
+    let all = all.list(&ListParams::default()).await?.items;
+    Ok(all.iter().map(|set| format!("{} {}", set.name_any(), image(set).unwrap_or_default())).collect())
 }
 
 /// A folder as the guide's reader has it.
