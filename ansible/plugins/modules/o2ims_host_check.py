@@ -85,10 +85,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: What is in the way, one line each, but for what C(stranger) says.
+  description: Why it cannot become a host, one line each, but for what C(connection) and C(stranger) say.
   returned: success
   type: list
   elements: str
+connection:
+  description: Why its agent would not get through to the management cluster, one line each. It concerns hosts in use too.
+  returned: success
+  type: list
+  elements: str
+known:
+  description: Whether the management cluster accepts the agent's certificate for this name.
+  returned: success
+  type: bool
 certificate:
   description: C(valid), or why BYOH's agent needs a new one.
   returned: success
@@ -97,12 +106,8 @@ hostname:
   description: The name that the machine has.
   returned: success
   type: str
-node:
-  description: Whether it is a node of a cluster.
-  returned: success
-  type: bool
 stranger:
-  description: What is in the way of a node whose agent the management cluster does not know, unless it has given the host to a machine.
+  description: What is in the way of a node, unless the management cluster has given the host to a cluster.
   returned: success
   type: str
 swap:
@@ -263,24 +268,32 @@ def main():
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     params, api = module.params, Api(module.params)
     problems = system_problems(params) + disk_problems(params["free_mib"])
-    unreachable = api_problem(api, params["clock_seconds"])
+    connection = [problem for problem in [api_problem(api, params["clock_seconds"])] if problem]
     hostname = socket.gethostname()
     node = os.path.exists("/etc/kubernetes/kubelet.conf")
     known, certificate = False, "the management API was not reached"
-    if unreachable:
-        problems.append(unreachable)
-    else:
+    if not connection:
         known, certificate = certificate_state(module, api, params["agent_config"], params["name"])
     if node and hostname != params["name"]:
-        problems.append(f"host name: it is a Kubernetes node with the name {hostname}, and input.json calls it {params['name']}")
+        connection.append(f"host name: it is a Kubernetes node with the name {hostname}, and input.json calls it {params['name']}")
     stranger = ""
-    if node and not known and not unreachable:
+    if node:
+        whose = "and its ByoHost is free or not there" if known else f"but of none that this management cluster has made ({certificate})"
         stranger = (
-            "Kubernetes: the machine is a node of a cluster (/etc/kubernetes/kubelet.conf), but of none that this management cluster has"
-            f" made ({certificate}). If that cluster is not needed any more, run kubeadm reset on it"
+            f"Kubernetes: the machine is a node of a cluster (/etc/kubernetes/kubelet.conf), {whose}."
+            " If that cluster is not needed any more, run kubeadm reset on it"
         )
     swap = len(read("/proc/swaps").splitlines()) > 1
-    module.exit_json(changed=False, problems=problems, certificate=certificate, hostname=hostname, node=node, stranger=stranger, swap=swap)
+    module.exit_json(
+        changed=False,
+        problems=problems,
+        connection=connection,
+        known=known,
+        certificate=certificate,
+        hostname=hostname,
+        stranger=stranger,
+        swap=swap,
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 //! `./mgmt.sh up` and its like as an administrator uses them, on a cluster that the product has made of real servers: an
-//! installation that is cut off, the guide for servers word by word, and what a removal leaves.
+//! installation that is cut off, the guide for servers word by word, and what a removal leaves. And on simulated hosts: what a new pod
+//! network means for the clusters that are there.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -12,14 +13,16 @@ use std::time::{Duration, Instant};
 
 use acceptance::{Block, Shell, ansible, blocks, top};
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, ResourceExt as _};
 use libtest_mimic::{Arguments, Failed, Trial};
 use o2ims_types::ProvisioningRequest;
 use rustix::process::{Pid, Signal, kill_process_group};
 use sandbox::waiting::wait;
-use sandbox::{Stack, StackOptions, inventory};
+use sandbox::{Stack, StackOptions, focom, installation, inventory};
 use serde_json::json;
 
 const GUIDE: &str = "docs/servers.md";
@@ -30,6 +33,10 @@ const CUTS: [&str; 5] = ["importing", "cert-manager", "cluster-api", "byoh", "fo
 const LIMIT: Duration = Duration::from_secs(400);
 
 fn main() -> ExitCode {
+    let pod_network = || {
+        let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
+        result.and_then(|runtime| runtime.block_on(pod_network())).map_err(|error| Failed::from(format!("{error:#}")))
+    };
     let mut trials = vec![
         Trial::test("the_product_is_installed_on_a_cluster_of_its_own_used_and_removed", || {
             let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
@@ -52,6 +59,7 @@ fn main() -> ExitCode {
         eprintln!("LEFT OUT: the installation on real servers ({why})");
         trials.clear();
     }
+    trials.push(Trial::test("a_new_pod_network_is_for_new_clusters", pod_network));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -127,11 +135,6 @@ async fn management_cluster(stack: &mut Stack, site: &Site) -> Result<Client> {
     });
     stack.bed.apply_yaml(&request.to_string()).await?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(stack.bed.admin(), "outer");
-    let fulfilled = |request: Option<&ProvisioningRequest>| {
-        request
-            .and_then(|request| serde_json::to_value(request).ok())
-            .is_some_and(|request| request["status"]["provisioningStatus"]["provisioningState"] == "fulfilled")
-    };
     wait(requests, "management", "the management cluster", LIMIT, fulfilled).await?;
     let secret: Secret = Api::namespaced(stack.bed.admin(), "outer").get("management-kubeconfig").await?;
     let text = secret.data.and_then(|mut data| data.remove("value")).context("the kubeconfig has no value")?.0;
@@ -213,6 +216,177 @@ fn another_namespace(site: &Site) -> Result<()> {
     site.shell
         .run("kubectl -n team-a get clusterresourceset,configmap cni; kubectl -n default get clusterresourceset cni")?;
     site.shell.run("kubectl delete namespace team-a").map(drop)
+}
+
+/// `up --cni` beside a running cluster, on what a former release has installed, and again on what this one has.
+async fn pod_network() -> Result<()> {
+    let mut stack =
+        Stack::start(StackOptions::new(sandbox::program("o2ims-operator")?), |line| eprintln!("{line}")).await?;
+    let result = Box::pin(pod_network_on(&mut stack)).await;
+    result.and(stack.stop().await)
+}
+
+async fn pod_network_on(stack: &mut Stack) -> Result<()> {
+    const TEAM: &str = "team-a";
+    let shell = management_cluster_of_others(stack).await?;
+    let up = format!(
+        "'{}' up --bundle bundle --registry registry.example.org --namespace {TEAM}",
+        top().join("mgmt.sh").display()
+    );
+    let sets = inventory::api(stack.bed.admin(), TEAM, "addons.cluster.x-k8s.io", "ClusterResourceSet");
+    let bindings = inventory::api(stack.bed.admin(), TEAM, "addons.cluster.x-k8s.io", "ClusterResourceSetBinding");
+    stack.make_namespace(TEAM).await?;
+    let former = installation::CNI
+        .replace(
+            "namespace: default",
+            &format!("namespace: {TEAM}\n  labels: {{o2ims.provisioning.oran.org/component: defaults}}"),
+        )
+        .replace("strategy: ApplyOnce", "strategy: Reconcile");
+    stack.bed.apply_yaml(&former).await?;
+    stack.register(TEAM, "target", 1..=3).await?;
+    let old = cluster(stack, TEAM, "old", 1).await?;
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
+    let before = (sets.get("cni").await?.uid(), bindings.get("old").await?.data);
+
+    let foreseen = shell.run(&format!("{up} --cni blue.yaml --dry-run"))?;
+    for words in [
+        "note: the pod network in blue.yaml is for new clusters; running ones keep theirs: old",
+        "would make ClusterResourceSet team-a/cni anew with the strategy ApplyOnce; running clusters keep their pod network: old",
+        "defaults: would change v1.ConfigMap.team-a.cni",
+    ] {
+        ensure!(foreseen.contains(words), "the dry run does not say {words:?}:\n{foreseen}");
+    }
+    ensure!(sets.get("cni").await?.uid() == before.0, "a dry run has made the ClusterResourceSet anew");
+    let said = shell.run(&format!("{up} --cni blue.yaml"))?;
+    ensure!(said.contains("running ones keep theirs: old"), "{said}");
+    let set = sets.get("cni").await?;
+    ensure!(set.data["spec"]["strategy"] == "ApplyOnce", "{:#}", set.data);
+    ensure!(set.annotations().is_empty(), "it is still paused: {:?}", set.annotations());
+
+    // Cluster API goes through all clusters of the set when it gives the new one its network.
+    let new = cluster(stack, TEAM, "new", 2).await?;
+    ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
+
+    let said = shell.run(&format!("{up} --cni green.yaml"))?;
+    ensure!(said.contains("running ones keep theirs: new, old") && !said.contains("anew"), "{said}");
+    ensure!(sets.get("cni").await?.uid() == set.uid(), "the ClusterResourceSet was made anew once more");
+    let newest = cluster(stack, TEAM, "newest", 3).await?;
+    ensure!(daemon_sets(&newest).await? == ["green green", "simulated-cni green"], "{:?}", daemon_sets(&newest).await?);
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
+    ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
+    ensure!(bindings.get("old").await?.data == before.1, "the old cluster was written to");
+    let said = shell.run(&up)?;
+    ensure!(said.contains("pod network and ClusterTemplate stay as they are"), "{said}");
+
+    // An installation that was cut off: the pod network that was given stays, and so do the clusters.
+    shell.run(&format!("kubectl -n {TEAM} delete clusterresourceset cni --cascade=orphan --wait=false; kubectl -n {TEAM} patch clusterresourceset cni --type merge -p '{{\"metadata\":{{\"finalizers\":null}}}}' || true; {up}"))?;
+    let manifest = shell.run(&format!("kubectl -n {TEAM} get configmap cni -o yaml"))?;
+    ensure!(manifest.contains("green"), "the pod network that was given is gone:\n{manifest}");
+
+    // Somebody else's is neither changed nor used to reach running clusters.
+    shell.run(&format!("kubectl -n {TEAM} delete clusterresourceset cni"))?;
+    stack.bed.apply_yaml(&former.replace("o2ims.provisioning.oran.org/component: defaults", "of: others")).await?;
+    let (code, refused) = shell.attempt(&format!("{up} --cni blue.yaml"))?;
+    ensure!(
+        code != 0 && refused.contains("its strategy Reconcile would give blue.yaml to running clusters too"),
+        "{refused}"
+    );
+    Ok(())
+}
+
+/// A management cluster whose administrator has installed everything but the pod network: a shell there, with a bundle. Its node is
+/// SIMULATED, as an object alone.
+async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
+    let folder = stack.bed.dir().join("site");
+    fs::create_dir_all(folder.join("bundle/manifests"))?;
+    let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    fs::write(folder.join("bundle/bundle.json"), format!("{{\n  \"architecture\": \"{architecture}\"\n}}"))?;
+    for file in [
+        "10-cert-manager",
+        "20-cluster-api",
+        "30-kubeadm-bootstrap",
+        "40-kubeadm-control-plane",
+        "50-byoh",
+        "60-o2ims-operator",
+        "70-focom-operator",
+    ] {
+        fs::write(folder.join(format!("bundle/manifests/{file}.yaml")), "")?;
+    }
+    fs::write(folder.join("bundle/manifests/cni.yaml"), installation::CNI)?;
+    fs::write(folder.join("bundle/manifests/cluster-template.yaml"), installation::TEMPLATE)?;
+    // Nodes of simulated hosts are Ready when the DaemonSet simulated-cni is there.
+    let daemon_set = |name: &str, image: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": "kube-system"},
+            "spec": {
+                "selector": {"matchLabels": {"app": name}},
+                "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "cni", "image": image}]}},
+            },
+        })
+    };
+    for network in ["blue", "green"] {
+        let manifest = format!("{}\n---\n{}\n", daemon_set(network, network), daemon_set("simulated-cni", network));
+        fs::write(folder.join(format!("{network}.yaml")), manifest)?;
+    }
+    stack.bed.kubeconfig_as("administrator", &["system:masters"], &folder.join("management.kubeconfig"))?;
+    let kubectl = stack.bed.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
+    let mut shell = Shell::new(folder.clone(), folder.join("environment"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    shell.set("PATH", format!("{}:{path}", kubectl.display()));
+    shell.set("KUBECONFIG", folder.join("management.kubeconfig").display().to_string());
+    let certificates = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "certificates.cert-manager.io"},
+        "spec": {
+            "group": "cert-manager.io", "scope": "Namespaced", "names": {"kind": "Certificate", "plural": "certificates"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}},
+            }],
+        },
+    });
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "simulated"}});
+    for object in [certificates, node] {
+        stack.bed.apply_yaml(&object.to_string()).await?;
+    }
+    let state = json!({"status": {
+        "nodeInfo": {"architecture": architecture}, "conditions": [{"type": "Ready", "status": "True"}],
+    }});
+    shell.run(&format!("kubectl patch node simulated --subresource status --patch '{state}'; kubectl taint node simulated node.kubernetes.io/not-ready-"))?;
+    focom::install(&stack.bed).await?;
+    Ok(shell)
+}
+
+/// A cluster of one simulated host, fulfilled; a client of its API server.
+async fn cluster(stack: &Stack, namespace: &str, name: &str, number: u32) -> Result<Client> {
+    let request = json!({
+        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0",
+            "templateParameters": {
+                "clusterName": name, "k8sVersion": "v1.33.13",
+                "hosts": {"masters": [{"hostId": number, "hostName": format!("target-{number}")}]},
+            },
+        },
+    });
+    stack.bed.apply_yaml(&request.to_string()).await?;
+    let requests: Api<ProvisioningRequest> = Api::namespaced(stack.bed.admin(), namespace);
+    wait(requests, name, "the cluster", LIMIT, fulfilled).await?;
+    stack.site.workload_client(name).await.context("the cluster has no API server")
+}
+
+fn fulfilled(request: Option<&ProvisioningRequest>) -> bool {
+    request
+        .and_then(|request| serde_json::to_value(request).ok())
+        .is_some_and(|request| request["status"]["provisioningStatus"]["provisioningState"] == "fulfilled")
+}
+
+/// A cluster's DaemonSets, which are its pod network: name and image.
+async fn daemon_sets(client: &Client) -> Result<Vec<String>> {
+    let all: Api<DaemonSet> = Api::namespaced(client.clone(), "kube-system");
+    let image = |set: &DaemonSet| set.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone();
+    let all = all.list(&ListParams::default()).await?.items;
+    Ok(all.iter().map(|set| format!("{} {}", set.name_any(), image(set).unwrap_or_default())).collect())
 }
 
 /// A folder as the guide's reader has it.

@@ -39,6 +39,25 @@ printf '%s\n' 'Package: site-tool' 'Version: 1' 'Architecture: all' 'Depends: co
 dpkg-deb --build /tmp/site-tool /tmp/site-tool.deb
 dpkg --install /tmp/site-tool.deb";
 
+/// Docker's packages as apt sees them: where they are, there can be no containerd of the distribution's.
+const DOCKER: &str = r#"set -e
+package() {
+    mkdir -p /tmp/$1/DEBIAN
+    printf '%s\n' 'Version: 1' 'Architecture: all' 'Maintainer: site' 'Description: x' >/tmp/$1/DEBIAN/control
+    printf '%s\n' "Package: $*" >>/tmp/$1/DEBIAN/control
+    dpkg-deb --build /tmp/$1 /tmp/$1.deb
+    dpkg --install /tmp/$1.deb
+}
+package containerd.io $'\nConflicts: containerd, runc\nReplaces: containerd, runc\nProvides: containerd, runc'
+package docker-ce $'\nDepends: containerd.io'"#;
+/// What tells whether anything of a server was changed but its agent: files of the system, their times, and when services began.
+const STATE: &str = r"find /etc /opt /usr/bin /usr/sbin /usr/local /usr/lib/systemd /usr/lib/cni /var/lib/dpkg /var/lib/o2ims-host -xdev -type f \
+        -printf '%p %T@ %s\n' 2>/dev/null | grep -v byoh | sort
+    hostname
+    cat /proc/sys/net/ipv4/ip_forward
+    systemctl show containerd kubelet --property Id,ActiveEnterTimestamp,MainPID
+    ctr --namespace k8s.io tasks list 2>/dev/null | sort";
+
 fn main() -> ExitCode {
     // They share a network.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
@@ -64,7 +83,9 @@ fn main() -> ExitCode {
         add("machines_out_of_the_box_become_clusters_and_come_back", true, |venv| {
             on_servers(venv, from_the_box_and_back)
         });
+        add("hosts_in_use_get_certificates_and_nothing_else", true, |venv| on_servers(venv, in_use));
         add("broken_machines_stop_no_others", false, |venv| on_servers(venv, some_are_broken));
+        add("what_a_site_has_on_its_servers_stays", true, |venv| on_servers(venv, sites_have_their_own));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -216,6 +237,12 @@ async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
     Ok(setting)
 }
 
+/// What a request says of itself.
+fn state(request: &ProvisioningRequest) -> Option<String> {
+    let request = serde_json::to_value(request).ok()?;
+    Some(request["status"]["provisioningStatus"]["provisioningState"].as_str()?.to_owned())
+}
+
 async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     let Setting { control, .. } = &setting;
     let hosts = inventory::hosts(stack.bed.admin(), "default");
@@ -245,13 +272,6 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     let by_smo: Api<FocomProvisioningRequest> = Api::namespaced(stack.bed.admin(), "default");
     stack.bed.apply_yaml(installation::EXAMPLE).await?;
     stack.bed.apply_yaml(focom::EXAMPLE).await?;
-    let state = |request: &ProvisioningRequest| {
-        Some(
-            serde_json::to_value(request).ok()?["status"]["provisioningStatus"]["provisioningState"]
-                .as_str()?
-                .to_owned(),
-        )
-    };
     let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
     wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
     let fulfilled = |request: Option<&FocomProvisioningRequest>| {
@@ -323,6 +343,49 @@ async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) ->
     control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()
 }
 
+/// Hosts of a running cluster, for which the input has another version and another host id, while all certificates are renewed: nothing
+/// else of them changes, and what differs is told.
+async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
+    const BOTH: [&str; 4] = ["-e", "hosts=target-1,target-2", "-e", "preflight_certificate_percent=100"];
+    setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
+    stack.bed.apply_yaml(installation::EXAMPLE).await?;
+    let requests: Api<ProvisioningRequest> = Api::namespaced(stack.bed.admin(), "default");
+    let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
+    wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
+    let run = setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
+    run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
+    ensure!(!run.text.contains("stay as they are"), "something differs on a host that was just made:\n{}", run.text);
+
+    let hosts = inventory::hosts(stack.bed.admin(), "default");
+    // As the GPU operator adds its runtime.
+    let runtime = r#"printf '%s\n' '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]' '  runtime_type = "io.containerd.runc.v2"' \
+        >>/etc/containerd/config.toml"#;
+    setting.servers[0].run(&["bash", "-c", runtime]).await?;
+    setting.input["k8sVersion"] = json!("v1.33.14");
+    setting.input["hosts"][0]["hostId"] = json!(71);
+    setting.write_input()?;
+    let states = async |servers: &[Arc<Server>]| {
+        futures::future::try_join_all(servers[..2].iter().map(|server| server.run(&["bash", "-c", STATE]))).await
+    };
+    let before = states(&setting.servers).await?;
+    let labels = hosts.get("target-1").await?.metadata.labels;
+    let certificate = setting.servers[0].run(&["cat", "/root/.byoh/config"]).await?;
+    for more in [&["--check"][..], &[]] {
+        let run = setting.control.run("site.yaml", &[&BOTH, more].concat()).await?.succeeded()?;
+        run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
+        run.says("its kubelet is v1.33.13, and input.json says v1.33.14")?;
+        run.says("/etc/containerd/config.toml is not as the playbook would write it")?;
+        run.says("its ByoHost has not the label host-id=71")?;
+        ensure!(states(&setting.servers).await? == before, "more than certificates was changed:\n{}", run.text);
+        let renewed = setting.servers[0].run(&["cat", "/root/.byoh/config"]).await? != certificate;
+        ensure!(renewed == more.is_empty(), "the certificate: {renewed}\n{}", run.text);
+    }
+    ensure!(hosts.get("target-1").await?.metadata.labels == labels, "labels of a host in use were changed");
+    let request = requests.get("core-cluster-request").await?;
+    ensure!(state(&request).as_deref() == Some("fulfilled"), "{:?}", state(&request));
+    Ok(())
+}
+
 /// A full disk, an ssh server that is off, and a node of somebody else's cluster; the fourth is registered.
 async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
     nothing_fits(&mut setting).await?;
@@ -341,6 +404,57 @@ async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
     let registered: Vec<_> = registered.items.iter().map(ResourceExt::name_any).collect();
     ensure!(registered == ["target-1"], "{registered:?} are registered:\n{}", run.text);
     Ok(())
+}
+
+/// A server with settings of its own, one with Docker, and one that has the name of another.
+async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcome {
+    let hosts = inventory::hosts(stack.bed.admin(), "default");
+    let [own, docker, other] = [0, 1, 2].map(|number| setting.servers[number].clone());
+    let settings =
+        "mkdir -p /etc/containerd && printf 'version = 2\n# mirror of the site\n' >/etc/containerd/config.toml
+        echo KUBELET_EXTRA_ARGS=--node-labels=site=a >/etc/default/kubelet";
+    own.run(&["bash", "-c", settings]).await?;
+    docker.run(&["bash", "-c", DOCKER]).await?;
+    let before = docker.run(&["bash", "-c", STATE]).await?;
+    let both = ["-e", "hosts=target-1,target-2"];
+    for more in [&["--check"][..], &[]] {
+        let run = setting.control.run("site.yaml", &[&both, more].concat()).await?.failed()?;
+        run.says("1 of 2 hosts failed: target-2 (10.77.0.12): ")?;
+        run.says("containerd.io, docker-ce would be removed by apt")?;
+        run.says("Set sources.containerd to present")?;
+        ensure!(run.count("target-2", "changed")? == 0, "target-2 was changed:\n{}", run.text);
+    }
+    ensure!(docker.run(&["bash", "-c", STATE]).await? == before, "something of target-2 was changed");
+    // dpkg asked nobody, and what was there is beside what is there now.
+    own.run(&["bash", "-c", "grep -q SystemdCgroup /etc/containerd/config.toml && grep -q 'mirror of the site' /etc/containerd/config.toml.*~"])
+        .await?;
+    own.run(&["bash", "-c", "grep -q node-labels=site=a /etc/default/kubelet.*~"]).await?;
+    let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    ensure!(run.count("target-1", "changed")? == 0, "a second run has changed target-1:\n{}", run.text);
+
+    // Another server with the name target-1, as other sites have one.
+    let registered = hosts.get("target-1").await?;
+    let before = other.run(&["bash", "-c", STATE]).await?;
+    let good = setting.input.clone();
+    setting.input["hosts"] = json!([good["hosts"][2]]);
+    setting.input["hosts"][0]["name"] = json!("target-1");
+    setting.input["hosts"][0]["hostId"] = json!(71);
+    setting.write_input()?;
+    for playbook in ["site.yaml", "unregister.yaml", "reset.yaml"] {
+        let run = setting.control.run(playbook, &["-e", "hosts=target-1"]).await?.failed()?;
+        run.says("ByoHost default/target-1 is another server's (addresses 10.77.0.11, free)")?;
+        ensure!(run.count("target-1", "changed")? == 0, "it was changed:\n{}", run.text);
+    }
+    ensure!(other.run(&["bash", "-c", STATE]).await? == before, "something of the other server was changed");
+    let now = hosts.get("target-1").await?;
+    ensure!(now.resource_version() == registered.resource_version(), "the ByoHost was changed: {now:#?}");
+
+    // The same server without anything of its agent's, as after it was installed anew, is registered again.
+    setting.input = good;
+    setting.write_input()?;
+    own.run(&["bash", "-c", "systemctl stop byoh-hostagent && rm -rf /root/.byoh /etc/byoh"]).await?;
+    let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    run.says("target-1 (10.77.0.11, hostId 1) is registered")
 }
 
 /// Programs for another processor, packages for another distribution, and a management API that the machine does not reach: both are told, and it is left as it is.

@@ -73,7 +73,8 @@ from_packages() {
         export DEBIAN_FRONTEND=noninteractive
         output=$(apt-get update -q -o DPkg::Lock::Timeout=300 -o Dir::Etc::sourcelist=sources.list.d/o2ims-kubernetes.list \
             -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 2>&1) || fail "apt-get update: $(echo "$output" | tail -n 2)"
-        output=$(apt-get install -q -y -o DPkg::Lock::Timeout=300 --allow-downgrades --allow-change-held-packages --no-install-recommends \
+        # A file of the site's that is a package's setting too stays; dpkg would ask about it.
+        output=$(apt-get install -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --allow-downgrades --allow-change-held-packages --no-install-recommends \
             "kubelet=$version-*" "kubeadm=$version-*" 2>&1) || fail "apt-get install: $(echo "$output" | tail -n 2)"
         apt-mark hold kubelet kubeadm >/dev/null
         return
