@@ -50,7 +50,7 @@ The product on this machine:
   host NAME logs              what its agent, kubelet and containerd say; Ctrl-C ends it
   host NAME off | on          cut its power; switch it on again
   sandbox down                stop it, and remove what a crashed one has left
-  test                        all tests but the slow ones
+  test                        all tests but the slow ones; what failed is named at the end
   test --all                  all tests
   bench                       how long a cluster takes on servers of namespaces, beside kubeadm by hand and plain Cluster API
                               objects, in one run; some 20 minutes
@@ -540,7 +540,19 @@ run_tests() {
     local no_ansible
     no_ansible=$(tied scripts/ansible-venv 2>&1 >/dev/null) && no_ansible=
     export O2IMS_NO_ANSIBLE=${no_ansible##*$'\n'}
-    exec cargo test --locked --workspace "${slow[@]}"
+    # One binary that fails does not keep the others from running. What failed is said again at the end.
+    local output told reader code=0 failed
+    output=$(mktemp)
+    # shellcheck disable=SC2064
+    trap "rm -f '$output'" EXIT
+    exec {told}> >(exec tee "$output")
+    reader=$!
+    tied cargo test --locked --workspace --no-fail-fast "${slow[@]}" >&"$told" 2>&1 || code=$?
+    exec {told}>&-
+    wait "$reader" || true
+    failed=$(scripts/failed-tests "$output")
+    [ -z "$failed" ] || printf '\n%s\n' "$failed"
+    exit "$code"
 }
 
 bench() {
