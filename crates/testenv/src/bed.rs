@@ -134,7 +134,16 @@ impl Bed {
     }
 
     async fn install(&mut self, providers: &[provider::Provider]) -> Result<Vec<Process>> {
-        provider::install(providers, &self.control_plane, &self.folder, &mut self.ports).await
+        let inventory = cluster_api::inventory_definition(&self.cache).await?;
+        provider::install(providers, &inventory, &self.control_plane, &self.folder, &mut self.ports).await
+    }
+
+    /// Installs BYOH's kinds without its manager, which has the network's only port: what a second management cluster can
+    /// have in the same network. Its objects are read and written there, and nobody acts on them.
+    pub async fn install_byoh_kinds(&self) -> Result<()> {
+        let provider = byoh::provider(&self.cache).await?;
+        let inventory = cluster_api::inventory_definition(&self.cache).await?;
+        provider::install_kinds(&self.admin(), &[provider], &inventory).await
     }
 
     /// A client with all rights (user `admin`, group `system:masters`). BYOH's webhook refuses hosts from it all the

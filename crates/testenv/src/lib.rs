@@ -18,6 +18,7 @@ mod control_plane;
 mod flux;
 mod folder;
 mod http_probe;
+mod inventory;
 mod objects;
 mod ports;
 mod process;
