@@ -13,6 +13,7 @@ mod failures;
 mod harness;
 mod idle;
 mod lifecycle;
+mod moving;
 mod outages;
 mod providers;
 mod servers;
@@ -25,6 +26,7 @@ fn scenarios() -> Vec<Scenario> {
     // What takes longest begins first.
     [
         servers::scenarios(),
+        moving::scenarios(),
         crash::scenarios(),
         outages::scenarios(),
         idle::scenarios(),
