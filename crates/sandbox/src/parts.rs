@@ -78,7 +78,9 @@ impl Parts {
             if !bed.dir().is_dir() {
                 bail!("{} is gone, the folder with the data of a management cluster", bed.dir().display());
             }
-            bed.keep().iter().for_each(|news| say(&format!("{place}{news}")));
+            for news in bed.keep() {
+                say(&format!("{place}{news}"));
+            }
         }
         self.renew_tokens().await;
         for (place, operator) in self.operators() {

@@ -105,7 +105,9 @@ pub(crate) async fn install_kinds(client: &Client, providers: &[Provider], inven
     let mut definitions = objects::read_yaml(inventory)?;
     for provider in providers {
         let mut own = assets::definitions(provider.built.folder())?;
-        own.iter_mut().for_each(|definition| provider.inventory.mark(definition));
+        for definition in &mut own {
+            provider.inventory.mark(definition);
+        }
         definitions.extend(own);
     }
     objects::create_definitions(client, &definitions).await?;

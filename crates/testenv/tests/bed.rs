@@ -105,7 +105,7 @@ async fn clusterctl_knows_the_providers(bed: &Bed) {
         std::fs::write(release.join("metadata.yaml"), metadata).unwrap();
         std::fs::write(release.join("components.yaml"), "").unwrap();
         let url = release.join("components.yaml");
-        configuration.push_str(&format!("- {{name: {name}, type: {kind}, url: {}}}\n", url.display()));
+        configuration.extend(["- {name: ", name, ", type: ", kind, ", url: ", url.to_str().unwrap(), "}\n"]);
     }
     std::fs::write(folder.join("clusterctl.yaml"), configuration).unwrap();
     let kubeconfig = folder.join("kubeconfig");
