@@ -23,7 +23,15 @@ use tokio::task::JoinHandle;
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::alone("a_cluster_moves_to_another_management_cluster_and_back_and_runs_on", there_and_back)]
+    vec![
+        Scenario::alone("a_cluster_moves_to_another_management_cluster_and_back_and_runs_on", async |stack| {
+            there_and_back(stack, true).await
+        }),
+        Scenario::alone("a_cluster_moves_away_and_back_while_the_operator_is_stopped", async |stack| {
+            there_and_back(stack, false).await
+        })
+        .slow(),
+    ]
 }
 
 const REQUEST: &str = "core-request";
@@ -33,7 +41,8 @@ const RESET: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
 /// What a request names whose Cluster has gone without it.
 const WAY_ON: &str = "o2ims.provisioning.oran.org/restore-cluster";
 
-async fn there_and_back(stack: &mut Stack) -> Outcome {
+/// `watched`: the operator at home runs all the time.
+async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
     let tenant = Tenant::new(stack, "moving", 2).await?;
     tenant.apply(&tenant.request(REQUEST, CLUSTER_NAME, &[1], &[2])).await?;
     tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
@@ -48,17 +57,25 @@ async fn there_and_back(stack: &mut Stack) -> Outcome {
     let result = async {
         other.bed.install_byoh_kinds().await?;
         other.make_namespace(&tenant.namespace).await?;
+        if let (false, Some(operator)) = (watched, stack.operator.take()) {
+            operator.stop().await?;
+        }
         let there = other.bed.admin();
 
         clusterctl_move(stack, &other, &tenant).await?;
-        tokio::select! {
-            told = until_told(&tenant) => told?,
-            host = resets.first() => bail!("while the cluster was being moved, ByoHost {host} got {RESET}"),
+        if watched {
+            tokio::select! {
+                told = until_told(&tenant) => told?,
+                host = resets.first() => bail!("while the cluster was being moved, ByoHost {host} got {RESET}"),
+            }
         }
         runs_on(&there, &tenant, &machines).await?;
         ensure!(nodes == self::nodes(&tenant).await?, "nodes were made anew while the cluster was away");
 
         clusterctl_move(&other, stack, &tenant).await?;
+        if !watched {
+            stack.start_operator().await?;
+        }
         tokio::select! {
             fulfilled = tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER) => drop(fulfilled?),
             host = resets.first() => bail!("after the cluster had come back, ByoHost {host} got {RESET}"),
