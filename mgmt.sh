@@ -8,6 +8,8 @@ programs=${CARGO_TARGET_DIR:-$top/target}/debug
 state=${O2IMS_SANDBOX_STATE:-$top/.sandbox}
 lock=$state/lock
 log=$state/log
+# The logs of a sandbox that failed, or of which a part ended by itself.
+failed=$state/failed
 
 usage() {
     cat <<'END'
@@ -41,7 +43,7 @@ The product on this machine:
                               neither hosts nor Cluster API; kubectl is the SMO's then, and kubectl --o-cloud NAME another's
       --simulated             with either: take SIMULATED hosts. Without it they are servers made of namespaces, in which
                               the real agent, containerd and kubelet run, where the machine permits that (as root)
-  sandbox status              what is there
+  sandbox status              what is there; how each process of it is, how often it was restarted, and why
   sandbox kubectl ARGUMENT... kubectl for the management cluster
   sandbox kubectl --cluster [NAMESPACE/]NAME ARGUMENT...
                               kubectl for a cluster that a request has made
@@ -49,8 +51,8 @@ The product on this machine:
                               a shell, or a program, on a server of the sandbox, once that is up
   host NAME logs              what its agent, kubelet and containerd say; Ctrl-C ends it
   host NAME off | on          cut its power; switch it on again
-  sandbox down                stop it, and remove what a crashed one has left
-  test                        all tests but the slow ones
+  sandbox down                stop it, and remove what a crashed one has left; the logs of one that failed are kept
+  test                        all tests but the slow ones; what failed is named at the end
   test --all                  all tests
   bench                       how long a cluster takes on servers of namespaces, beside kubeadm by hand and plain Cluster API
                               objects, in one run; some 20 minutes
@@ -237,13 +239,14 @@ sandbox_up() {
     mkdir -p "$state"
     exec 9>"$lock"
     flock --nonblock 9 || die "a sandbox is just being started by somebody else"
+    rm -rf "$failed"
     : >"$log"
 
     # The lock is let go of first: while this script has it too, the sandbox would never look stopped.
-    trap 'exec 9>&-; trap - INT TERM HUP; say; say "stopping ..."; sandbox_down; exit 130' INT TERM HUP
+    trap 'exec 9>&-; trap - INT TERM HUP; say; say "stopping ..."; interrupted=yes; sandbox_down; exit 130' INT TERM HUP
     local detach=()
     if command -v setsid >/dev/null; then detach=(setsid); fi
-    "${detach[@]}" scripts/in-own-namespace "${run[@]}" --state-dir "$state" >>"$log" 2>&1 </dev/null &
+    O2IMS_TESTENV_LOGS=$failed "${detach[@]}" scripts/in-own-namespace "${run[@]}" --state-dir "$state" >>"$log" 2>&1 </dev/null &
     local id=$! line up=
     say "$id" >"$state/pid"
     # From here on the lock is the sandbox's alone.
@@ -259,7 +262,7 @@ sandbox_up() {
     if [ -z "$up" ]; then
         wait "$id" || true
         sandbox_down >/dev/null
-        die "the sandbox did not start; its output is above"
+        die "the sandbox did not start; its output is above$(kept_logs ', its logs are in ')"
     fi
     trap - INT TERM HUP
     explain
@@ -315,6 +318,22 @@ END
     fi
 }
 
+# kept_logs WORDS: the words and where the logs of a failed run are, if there are such.
+kept_logs() { [ ! -d "$failed" ] || printf '%s%s' "$1" "$failed"; }
+
+# A sandbox that was killed could not keep its logs.
+keep_abandoned_logs() {
+    local link folder
+    for link in "$state/operator.log" "$state/focom-operator.log"; do
+        folder=$(readlink "$link") || continue
+        folder=${folder%/*}
+        [ -d "$folder" ] || continue
+        mkdir -p "$failed/${folder##*/}"
+        (cd "$folder" && find . -type f \( -name log -o -name '*.log' \) ! -name audit.log -exec cp --parents -t "$failed/${folder##*/}" {} +) || true
+    done
+    [ ! -d "$failed" ] || cp "$log" "$failed/log" 2>/dev/null || true
+}
+
 sandbox_down() {
     need_flock
     if is_up; then
@@ -334,13 +353,25 @@ sandbox_down() {
             kill -KILL $(members) 2>/dev/null || true
             flock --timeout 10 "$lock" true || die "some processes do not end: $(members | tr '\n' ' ')"
         fi
-        say "the sandbox is stopped: its clusters, hosts and logs are gone"
-    elif [ -e "$state" ]; then
+        # What was interrupted while it started has not failed.
+        [ -z "${interrupted:-}" ] || rm -rf "$failed"
+        if [ -d "$failed" ]; then
+            say "the sandbox is stopped: its clusters and hosts are gone"
+        else
+            say "the sandbox is stopped: its clusters, hosts and logs are gone"
+        fi
+    elif [ -e "$lock" ]; then
+        keep_abandoned_logs
         say "the sandbox has ended by itself; removing what it has left"
     else
         say "no sandbox is up"
     fi
-    rm -rf "$state"
+    if [ -d "$failed" ]; then
+        say "not all of it went well: its logs are kept in $failed until the next one starts"
+        find "$state" -mindepth 1 -maxdepth 1 ! -path "$failed" -exec rm -rf {} +
+    else
+        rm -rf "$state"
+    fi
     remove_abandoned_folders
     scripts/sweep-servers
 }
@@ -450,33 +481,52 @@ sandbox_kubectl() {
     inside "$state/kubectl" --kubeconfig "$config" "$@"
 }
 
+# What kubectl says; a management cluster that does not answer is told as that.
+show() {
+    (sandbox_kubectl "$@" 2>&1) || say "the management cluster does not answer kubectl"
+}
+
 sandbox_status() {
     need_flock
     if ! is_up; then
-        say "no sandbox is up"
+        if [ -e "$lock" ]; then
+            say "the sandbox has ended by itself; its output is in $log$(kept_logs ', its logs are in ')"
+            grep '^FAILED: ' "$log" || true
+            say "./mgmt.sh sandbox down removes what is left of it"
+        else
+            say "no sandbox is up$(kept_logs '; the logs of the last one are in ')"
+        fi
         return
     fi
     if [ ! -e "$state/admin.kubeconfig" ]; then
         say "the sandbox is starting; its output is in .sandbox/log"
         return
     fi
-    say "the sandbox is up (process $(starter)); logs: .sandbox/log, .sandbox/operator.log, .sandbox/focom-operator.log"
+    if grep -q '  down[:,]' "$state/parts" 2>/dev/null; then
+        say "the sandbox is up (process $(starter)), but not all of its parts; logs: .sandbox/log, .sandbox/operator.log, .sandbox/focom-operator.log"
+    else
+        say "the sandbox is up (process $(starter)); logs: .sandbox/log, .sandbox/operator.log, .sandbox/focom-operator.log"
+    fi
+    if [ -e "$state/parts" ]; then
+        say
+        sed 's/^/  /' "$state/parts"
+    fi
     say
-    (sandbox_kubectl get focomprovisioningrequests --all-namespaces --output wide)
+    show get focomprovisioningrequests --all-namespaces --output wide
     say
     local at=()
     if [ -e "$state/site-a.kubeconfig" ]; then
-        (sandbox_kubectl get oclouds --all-namespaces --output wide)
+        show get oclouds --all-namespaces --output wide
         say
         say "O-Cloud site-b:"
-        (sandbox_kubectl --o-cloud site-b get provisioningrequests --all-namespaces --output wide)
+        show --o-cloud site-b get provisioningrequests --all-namespaces --output wide
         say
         say "O-Cloud site-a:"
         at=(--o-cloud site-a)
     fi
-    (sandbox_kubectl "${at[@]}" get provisioningrequests --all-namespaces --output wide)
+    show "${at[@]}" get provisioningrequests --all-namespaces --output wide
     say
-    (sandbox_kubectl "${at[@]}" get byohosts --all-namespaces --label-columns=host-id,o2ims.provisioning.oran.org/role,cluster.x-k8s.io/cluster-name)
+    show "${at[@]}" get byohosts --all-namespaces --label-columns=host-id,o2ims.provisioning.oran.org/role,cluster.x-k8s.io/cluster-name
 }
 
 sandbox() {
@@ -540,7 +590,19 @@ run_tests() {
     local no_ansible
     no_ansible=$(tied scripts/ansible-venv 2>&1 >/dev/null) && no_ansible=
     export O2IMS_NO_ANSIBLE=${no_ansible##*$'\n'}
-    exec cargo test --locked --workspace "${slow[@]}"
+    # One binary that fails does not keep the others from running. What failed is said again at the end.
+    local output told reader code=0 failed
+    output=$(mktemp)
+    # shellcheck disable=SC2064
+    trap "rm -f '$output'" EXIT
+    exec {told}> >(exec tee "$output")
+    reader=$!
+    tied cargo test --locked --workspace --no-fail-fast "${slow[@]}" >&"$told" 2>&1 || code=$?
+    exec {told}>&-
+    wait "$reader" || true
+    failed=$(scripts/failed-tests "$output")
+    [ -z "$failed" ] || printf '\n%s\n' "$failed"
+    exit "$code"
 }
 
 bench() {

@@ -40,6 +40,7 @@ pub async fn prepare(progress: Progress) -> Result<()> {
         manager.config(&cache).await?;
     }
     recipes::byoh(&cache).await?.config(&cache).await?;
+    recipes::inventory_definition(&cache).await?;
     recipes::kubectl(&cache).await?;
     tool(Tool::Helm, move |line| progress.line(line)).await.map(drop)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use testenv::recipes::Cache;
+use testenv::recipes::{self, CLUSTERCTL_LABEL, Cache};
 
 use crate::images::Program;
 use crate::render::{Document, defaults, kustomize, read, write as write_documents};
@@ -36,7 +36,18 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
         ("capi-kubeadm-control-plane", "40-kubeadm-control-plane.yaml"),
     ] {
         let program = program(name)?;
-        finish(&to.join(file), provider(cache, program).await?, Some(program))?;
+        let mut documents = provider(cache, program).await?;
+        if name == "capi-core" {
+            // The kind is part of Cluster API; an object of it cannot be in the file that makes the kind.
+            let entry = documents.pop().context("Cluster API has no entry in clusterctl's inventory")?;
+            write_documents(&to.join("21-clusterctl-inventory.yaml"), &[entry])?;
+            let mut definition = read(&recipes::inventory_definition(cache).await?)?;
+            for document in &mut definition {
+                document.label(&[(CLUSTERCTL_LABEL, String::new())])?;
+            }
+            documents.splice(0..0, definition);
+        }
+        finish(&to.join(file), documents, Some(program))?;
     }
 
     let byoh = program("byoh-manager")?;
@@ -56,7 +67,8 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
     Ok(())
 }
 
-/// A provider's manifests as they are released; the text is kept, so that a second bundle needs no sources.
+/// A provider's manifests as they are released, with what clusterctl looks for, its entry in the inventory last; the text is
+/// kept, so that a second bundle needs no sources.
 async fn provider(cache: &Cache, program: &Program) -> Result<Vec<Document>> {
     let manager = program.provider.as_ref().with_context(|| format!("{} has no manifests", program.name))?;
     let folder = cache
@@ -66,7 +78,12 @@ async fn provider(cache: &Cache, program: &Program) -> Result<Vec<Document>> {
             Ok(fs::write(folder.join("rendered.yaml"), text)?)
         })
         .await?;
-    read(&fs::read_to_string(folder.join("rendered.yaml"))?)
+    let mut documents = read(&fs::read_to_string(folder.join("rendered.yaml"))?)?;
+    for document in &mut documents {
+        document.label(&manager.inventory.labels())?;
+    }
+    documents.push(Document::new(manager.inventory.object())?);
+    Ok(documents)
 }
 
 /// BYOH without the proxy in front of its metrics, whose image is gone from its registry: they are served on localhost only,

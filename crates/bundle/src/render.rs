@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use testenv::recipes::{self, Cache};
 use tokio::process::Command;
 
@@ -35,6 +35,24 @@ impl Document {
         self.field("/metadata/name").as_str().unwrap_or_default()
     }
 
+    /// Gives the object these labels, where it has none of that key.
+    pub(crate) fn label(&mut self, labels: &[(&str, String)]) -> Result<()> {
+        match &mut self.object {
+            None => self.text = labelled(&self.text, labels)?,
+            Some(object) => {
+                let metadata = object["metadata"].as_object_mut().context("an object has no metadata")?;
+                let own = metadata.entry("labels").or_insert_with(|| Value::Object(Map::new()));
+                for (key, value) in labels {
+                    if own[*key].is_null() {
+                        own[*key] = value.clone().into();
+                    }
+                }
+                self.text = serde_saphyr::to_string(object)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Changes the object.
     pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<()> {
         if let Some(object) = &mut self.object {
@@ -43,6 +61,30 @@ impl Document {
         }
         Ok(())
     }
+}
+
+/// The text of an object with these labels, where it has none of that key. The rest stays as it is.
+fn labelled(text: &str, labels: &[(&str, String)]) -> Result<String> {
+    let metadata = text.lines().skip_while(|line| *line != "metadata:").skip(1);
+    let metadata: Vec<_> = metadata.take_while(|line| line.starts_with(' ')).collect();
+    let mut lines = Vec::new();
+    for (key, value) in labels {
+        let start = format!("    {key}: ");
+        if !metadata.iter().any(|line| line.starts_with(&start)) {
+            lines.push(format!("{start}\"{value}\""));
+        }
+    }
+    if lines.is_empty() {
+        return Ok(text.to_owned());
+    }
+    let mut place = "metadata:\n";
+    if metadata.contains(&"  labels:") {
+        place = "\n  labels:\n";
+    } else {
+        lines.insert(0, "  labels:".to_owned());
+    }
+    let (before, after) = text.split_once(place).context("an object has no metadata")?;
+    Ok(format!("{before}{place}{}\n{after}", lines.join("\n")))
 }
 
 /// The documents of a file, without empty ones.
@@ -135,5 +177,27 @@ mod tests {
         documents[1].edit(rename).unwrap();
         assert_eq!(documents[0].text, "# why\nkind: Service\nmetadata: {name: a}\n");
         assert_eq!(documents[1].name(), "c");
+    }
+
+    #[test]
+    fn labels_are_added_to_a_definition_and_the_rest_stays() {
+        let labels = [("a.example.org", String::new()), ("b.example.org/c", "d".to_owned())];
+        let text = |labels: &str| {
+            format!(
+                "kind: CustomResourceDefinition\nmetadata:\n{labels}  name: x\nspec:\n  labels:\n    b.example.org/c: z\n"
+            )
+        };
+        let read = |labels: &str| read(&text(labels)).unwrap().remove(0);
+
+        let mut without = read("");
+        without.label(&labels).unwrap();
+        assert_eq!(without.text, text("  labels:\n    a.example.org: \"\"\n    b.example.org/c: \"d\"\n"));
+
+        let mut with = read("  labels:\n    b.example.org/c: d\n");
+        with.label(&labels).unwrap();
+        let wanted = text("  labels:\n    a.example.org: \"\"\n    b.example.org/c: d\n");
+        assert_eq!(with.text, wanted);
+        with.label(&labels).unwrap();
+        assert_eq!(with.text, wanted);
     }
 }

@@ -32,11 +32,6 @@ impl Apart {
         Ok((site_a, Self { smo, site_b }))
     }
 
-    /// What to say if a process ended that should not.
-    pub fn failed(&self) -> Option<String> {
-        self.smo.failed().or_else(|| self.site_b.bed.failed())
-    }
-
     /// Stops both.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.site_b.stop().await.and(self.smo.stop().await)

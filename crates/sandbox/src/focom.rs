@@ -46,9 +46,17 @@ pub async fn install(bed: &Bed) -> anyhow::Result<()> {
 /// # Errors
 /// When no token is given or the program cannot be started.
 pub async fn start_operator(bed: &Bed, options: &OperatorOptions) -> anyhow::Result<Operator> {
+    Operator::start(options, &operator_kubeconfig(bed).await?, &operator_log(bed))
+}
+
+/// A kubeconfig with a new token of the operator's ServiceAccount, always in the same file.
+///
+/// # Errors
+/// When no token is given.
+pub async fn operator_kubeconfig(bed: &Bed) -> anyhow::Result<PathBuf> {
     let kubeconfig = bed.dir().join("focom-operator.kubeconfig");
     bed.service_account_kubeconfig("focom-system", "focom-operator", &kubeconfig).await?;
-    Operator::start(options, &kubeconfig, &operator_log(bed))
+    Ok(kubeconfig)
 }
 
 /// Where the operator logs to.

@@ -4,6 +4,7 @@
 mod apart;
 mod control;
 mod follow;
+mod parts;
 mod report;
 mod state_dir;
 mod tour;
@@ -16,7 +17,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 use apart::Apart;
 use clap::{Parser, Subcommand};
-use sandbox::{Operator, OperatorOptions, Stack, StackOptions};
+use parts::Parts;
+use sandbox::{OperatorOptions, Stack, StackOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -125,12 +127,13 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
         stack.start_focom(&focom).await?;
         Ok((stack, None))
     };
-    let (mut stack, apart) = tokio::select! {
+    let (stack, apart) = tokio::select! {
         started = started => started?,
         () = stop.asked() => return Ok(Ending::Interrupted),
     };
+    let mut parts = Parts { stack, apart, folder: arguments.state_dir.clone(), strict: arguments.once };
     let result = tokio::select! {
-        result = stay(&mut stack, apart.as_ref(), arguments, begun) => result.map(|()| Ending::Finished),
+        result = stay(&mut parts, arguments, begun) => result.map(|()| Ending::Finished),
         ending = async { stop.asked().await; Ending::Interrupted } => Ok(ending),
     };
     let result = match result {
@@ -142,7 +145,7 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
                 _ => None,
             };
             say(UP);
-            let servers = stack.servers.clone();
+            let servers = parts.stack.servers.clone();
             let control = async {
                 match &control {
                     Some(listener) => control::serve(listener, &servers).await,
@@ -150,28 +153,20 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
                 }
             };
             let failure = tokio::select! {
-                failure = tour::failure(&mut stack, apart.as_ref()) => Some(failure),
+                failure = parts.failure() => Some(failure),
                 never = control => match never {},
                 () = stop.asked() => None,
             };
             failure.map_or(Ok(Ending::Finished), |failure| Err(anyhow::anyhow!(failure)))
         }
         Err(error) => {
-            let tail = |operator: &Option<Operator>| {
-                operator.as_ref().map(|operator| operator.log_tail(20)).unwrap_or_default()
-            };
-            let (o2ims, focom) = (tail(&stack.operator), tail(&stack.focom));
-            Err(error.context(format!(
-                "the last lines of the O2IMS operator's log:\n{o2ims}\nand of the FOCOM operator's:\n{focom}\n"
-            )))
+            say(&format!("\n{}", parts.log_tails()));
+            Err(error)
         }
         result => result,
     };
-    let stopped = stack.stop().await;
-    let stopped = match apart {
-        Some(apart) => stopped.and(apart.stop().await),
-        None => stopped,
-    };
+    parts.keep_logs(result.is_err());
+    let stopped = parts.stop().await;
     if let Some(folder) = &arguments.state_dir {
         state_dir::clear(folder);
     }
@@ -184,18 +179,13 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
 }
 
 /// Everything between the start and the stop.
-async fn stay(
-    stack: &mut Stack,
-    apart: Option<&Apart>,
-    arguments: &RunArguments,
-    begun: Instant,
-) -> anyhow::Result<()> {
+async fn stay(parts: &mut Parts, arguments: &RunArguments, begun: Instant) -> anyhow::Result<()> {
     if let Some(folder) = &arguments.state_dir {
-        state_dir::write(folder, stack, apart)?;
+        state_dir::write(folder, &parts.stack, parts.apart.as_ref())?;
     }
-    tour::tour(stack, apart, arguments.once, begun).await?;
+    tour::tour(parts, arguments.once, begun).await?;
     if !arguments.once {
-        stack.site.watch_failures("default", hostsim::FAILURES_CONFIG_MAP);
+        parts.stack.site.watch_failures("default", hostsim::FAILURES_CONFIG_MAP);
     }
     Ok(())
 }

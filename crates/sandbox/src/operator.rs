@@ -1,11 +1,11 @@
 //! The operator as a process of its own, as its ServiceAccount.
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use testenv::{Part, Restarts, describe_exit};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -42,9 +42,12 @@ impl OperatorOptions {
 /// A running operator. Dropping it kills it.
 pub struct Operator {
     child: Child,
+    options: OperatorOptions,
+    kubeconfig: PathBuf,
     log: PathBuf,
     /// Where in the log it begins, in bytes.
     begins: usize,
+    restarts: Restarts,
 }
 
 impl Operator {
@@ -53,21 +56,61 @@ impl Operator {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Result<Self> {
-        let file =
-            std::fs::OpenOptions::new().create(true).append(true).open(log).context("opening the operator's log")?;
-        let begins = usize::try_from(file.metadata().context("looking at the operator's log")?.len())?;
-        let child = Command::new(&options.program)
-            .args(["--log-format", "text", "--log-level", &options.log_level, "--admin-address", "127.0.0.1:0"])
-            .args(&options.arguments)
-            .env("KUBECONFIG", kubeconfig)
-            .env_remove("KUBERNETES_SERVICE_HOST")
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("starting {}", options.program.display()))?;
-        Ok(Self { child, log: log.to_owned(), begins })
+        let (child, begins) = spawn(options, kubeconfig, log)?;
+        let restarts = Restarts::new(std::time::Instant::now());
+        Ok(Self {
+            child,
+            options: options.clone(),
+            kubeconfig: kubeconfig.to_owned(),
+            log: log.to_owned(),
+            begins,
+            restarts,
+        })
+    }
+
+    /// Starts the operator again if it has ended and its pause is over, as a Deployment would. Says what has happened, if
+    /// something has.
+    pub fn keep(&mut self) -> Option<String> {
+        let status = self.child.try_wait().unwrap_or_default()?;
+        let (now, reason) = (std::time::Instant::now(), describe_exit(status));
+        let mut news = None;
+        if self.restarts.ended(&reason, now) {
+            news = Some(format!(
+                "{} has ended ({reason}); the last lines of {}:\n{}",
+                self.name(),
+                self.log.display(),
+                self.log_tail(10)
+            ));
+        }
+        if self.restarts.is_due(now) {
+            match spawn(&self.options, &self.kubeconfig, &self.log) {
+                Ok((child, begins)) => {
+                    (self.child, self.begins) = (child, begins);
+                    self.restarts.started(now);
+                }
+                Err(error) => self.restarts.not_started(format!("{error:#}"), now),
+            }
+        }
+        news
+    }
+
+    /// Whether the operator has ended, and is not started again yet.
+    pub fn is_down(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// How the operator is, for people.
+    pub fn part(&self) -> Part {
+        Part {
+            name: self.name(),
+            state: self.restarts.describe(std::time::Instant::now()),
+            has_ended: self.restarts.any(),
+            log: self.log.clone(),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.options.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Kills the operator as a crash would.
@@ -93,7 +136,7 @@ impl Operator {
         if status.success() {
             Ok(())
         } else {
-            bail!("the operator ended with {}: {}", describe(status), self.log_tail(10))
+            bail!("the operator ended with {}: {}", describe_exit(status), self.log_tail(10))
         }
     }
 
@@ -102,7 +145,7 @@ impl Operator {
     /// # Errors
     /// When the process cannot be asked.
     pub fn ended(&mut self) -> anyhow::Result<Option<String>> {
-        Ok(self.child.try_wait()?.map(|status| format!("{}: {}", describe(status), self.log_tail(10))))
+        Ok(self.child.try_wait()?.map(|status| format!("{}: {}", describe_exit(status), self.log_tail(10))))
     }
 
     /// Address of the admin endpoints, from the log: the port is chosen by the system.
@@ -141,10 +184,20 @@ impl Operator {
     }
 }
 
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "an unknown status".to_owned(),
-    }
+/// The process, and the length of its log before it.
+fn spawn(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Result<(Child, usize)> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(log).context("opening the operator's log")?;
+    let begins = usize::try_from(file.metadata().context("looking at the operator's log")?.len())?;
+    let child = Command::new(&options.program)
+        .args(["--log-format", "text", "--log-level", &options.log_level, "--admin-address", "127.0.0.1:0"])
+        .args(&options.arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting {}", options.program.display()))?;
+    Ok((child, begins))
 }

@@ -133,9 +133,17 @@ impl Stack {
     /// # Errors
     /// When no token is given or the program cannot be started.
     pub async fn another_operator(&self, options: &OperatorOptions) -> anyhow::Result<Operator> {
+        Operator::start(options, &self.operator_kubeconfig().await?, &self.operator_log())
+    }
+
+    /// A kubeconfig with a new token of the operator's ServiceAccount, always in the same file.
+    ///
+    /// # Errors
+    /// When no token is given.
+    pub async fn operator_kubeconfig(&self) -> anyhow::Result<PathBuf> {
         let kubeconfig = self.bed.dir().join("o2ims-operator.kubeconfig");
         self.bed.service_account_kubeconfig("o2ims-system", "o2ims-operator", &kubeconfig).await?;
-        Operator::start(options, &kubeconfig, &self.operator_log())
+        Ok(kubeconfig)
     }
 
     /// What the hosts are.

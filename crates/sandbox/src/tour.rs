@@ -9,12 +9,13 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
 use sandbox::installation::Hosts;
-use sandbox::{Stack, focom, installation, inventory};
+use sandbox::{focom, installation, inventory};
 
 use serde_json::{Value, json};
 
-use crate::apart::{Apart, NAMESPACE, WITH_HOSTS, WITHOUT_HOSTS};
+use crate::apart::{NAMESPACE, WITH_HOSTS, WITHOUT_HOSTS};
 use crate::follow::{Follower, Request};
+use crate::parts::Parts;
 use crate::report;
 use crate::{say, say_at};
 
@@ -35,7 +36,8 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Whatever is not as it should be.
-pub async fn tour(stack: &mut Stack, apart: Option<&Apart>, once: bool, begun: Instant) -> anyhow::Result<()> {
+pub async fn tour(parts: &mut Parts, once: bool, begun: Instant) -> anyhow::Result<()> {
+    let stack = &mut parts.stack;
     match stack.hosts() {
         Hosts::Simulated => stack.register(NAMESPACE, "target", 1..=u32::from(HOSTS)).await?,
         Hosts::Servers => stack.power_on(NAMESPACE, "target", 1..=HOSTS, false).await?,
@@ -46,21 +48,20 @@ pub async fn tour(stack: &mut Stack, apart: Option<&Apart>, once: bool, begun: I
     let before = if once { settled(&client).await? } else { BTreeSet::new() };
     let start = begun.elapsed();
 
-    let smo = apart.map_or_else(|| client.clone(), |apart| apart.smo.admin());
+    let smo = parts.apart.as_ref().map(|apart| apart.smo.admin());
+    let is_apart = smo.is_some();
+    let smo = smo.unwrap_or_else(|| client.clone());
     let example = "examples/o2ims-provisioning-request.yaml";
     let mut direct = Act::<ProvisioningRequest>::new(client.clone(), example, installation::EXAMPLE, begun)?;
-    let core = watched(stack, apart, direct.until_fulfilled()).await?;
+    let core = parts.during(direct.until_fulfilled()).await?;
     let example = "examples/focom-provisioning-request.yaml";
     let mut by_smo = Act::<FocomProvisioningRequest>::new(smo.clone(), example, focom::EXAMPLE, begun)?;
-    if apart.is_some() {
+    if is_apart {
         by_smo.object["spec"]["oCloudId"] = json!(WITH_HOSTS);
         by_smo.what = format!("{example} (at the SMO, oCloudId: {WITH_HOSTS})");
     }
-    let edge = watched(stack, apart, by_smo.until_fulfilled()).await?;
-    let mut far = match apart {
-        Some(_) => Some(watched(stack, apart, elsewhere(smo, example, begun)).await?),
-        None => None,
-    };
+    let edge = parts.during(by_smo.until_fulfilled()).await?;
+    let mut far = if is_apart { Some(parts.during(elsewhere(smo, example, begun)).await?) } else { None };
     let remote =
         edge.status.as_ref().and_then(|status| status.remote_name.clone()).context("the FPR names no request")?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(client.clone(), NAMESPACE);
@@ -68,11 +69,11 @@ pub async fn tour(stack: &mut Stack, apart: Option<&Apart>, once: bool, begun: I
     let mut clusters = Vec::new();
     for request in made {
         let cluster = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
-        let nodes = watched(stack, apart, report::nodes(client.clone(), NAMESPACE, &cluster)).await?;
+        let nodes = parts.during(report::nodes(client.clone(), NAMESPACE, &cluster)).await?;
         report::check_nodes(&nodes, &hosts_of(&request))?;
         clusters.push((request, nodes));
     }
-    report::print(stack, &edge, &clusters).await?;
+    report::print(&parts.stack, &edge, &clusters).await?;
     let took = format!(
         "times: start {:.1} s, ProvisioningRequest to fulfilled {:.1} s, FocomProvisioningRequest to fulfilled {:.1} s",
         start.as_secs_f32(),
@@ -81,7 +82,7 @@ pub async fn tour(stack: &mut Stack, apart: Option<&Apart>, once: bool, begun: I
     );
     if !once {
         say(&took);
-        say(stack.hosts().explain());
+        say(parts.stack.hosts().explain());
         return Ok(());
     }
 
@@ -89,14 +90,14 @@ pub async fn tour(stack: &mut Stack, apart: Option<&Apart>, once: bool, begun: I
     by_smo.delete().await?;
     if let Some(far) = &mut far {
         far.delete().await?;
-        watched(stack, apart, far.until_gone()).await?;
+        parts.during(far.until_gone()).await?;
     }
-    watched(stack, apart, async { tokio::try_join!(direct.until_gone(), by_smo.until_gone()) }).await?;
+    parts.during(async { tokio::try_join!(direct.until_gone(), by_smo.until_gone()) }).await?;
 
     // At once, before anything can settle: a request that is gone has given its hosts back.
     all_free(&client).await?;
     say_at(begun, &format!("all {HOSTS} hosts are free"));
-    watched(stack, apart, nothing_left(&client, &before)).await?;
+    parts.during(nothing_left(&client, &before)).await?;
     say_at(begun, &format!("nothing is left of them: the API holds the same {} objects as before", before.len()));
     direct.check_stages(&["pending", "progressing", "fulfilled", "deleting"])?;
     by_smo.check_stages(&["Pending", "Creating", "Synced", "Deleting"])?;
@@ -104,7 +105,7 @@ pub async fn tour(stack: &mut Stack, apart: Option<&Apart>, once: bool, begun: I
     say("");
     say("requests -> clusters with Ready nodes -> nothing left: it works");
     say(&format!("{took}, delete to gone {:.1} s and {:.1} s", direct.gone.as_secs_f32(), by_smo.gone.as_secs_f32()));
-    say(stack.hosts().explain());
+    say(parts.stack.hosts().explain());
     say("");
     Ok(())
 }
@@ -194,36 +195,6 @@ where
         let seen = self.follower.stages();
         ensure!(seen == wanted, "{} went through {} and not {}", self.name, seen.join(", "), wanted.join(", "));
         Ok(())
-    }
-}
-
-/// Waits until a process of the stack ends that should not, and says which.
-pub async fn failure(stack: &mut Stack, apart: Option<&Apart>) -> String {
-    let mut look = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        look.tick().await;
-        if let Some(failure) = stack.bed.failed().or_else(|| apart.and_then(Apart::failed)) {
-            return failure;
-        }
-        for (name, operator) in [("O2IMS", &mut stack.operator), ("FOCOM", &mut stack.focom)] {
-            match operator.as_mut().map(sandbox::Operator::ended) {
-                Some(Ok(Some(ended))) => return format!("the {name} operator ended by itself: {ended}"),
-                Some(Err(error)) => return format!("the {name} operator cannot be watched: {error:#}"),
-                Some(Ok(None)) | None => {}
-            }
-        }
-    }
-}
-
-/// `work`, unless a process ends before it that should not.
-async fn watched<T>(
-    stack: &mut Stack,
-    apart: Option<&Apart>,
-    work: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<T> {
-    tokio::select! {
-        result = work => result,
-        failure = failure(stack, apart) => bail!(failure),
     }
 }
 

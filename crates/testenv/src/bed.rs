@@ -15,7 +15,7 @@ use crate::control_plane::{ControlPlane, Programs};
 use crate::folder::Folder;
 use crate::objects;
 use crate::ports::Ports;
-use crate::process::Process;
+use crate::process::{Part, Process};
 use crate::progress::Progress;
 use crate::provider;
 use crate::workload::{WorkloadApi, WorkloadServer, WorkloadServers};
@@ -134,7 +134,16 @@ impl Bed {
     }
 
     async fn install(&mut self, providers: &[provider::Provider]) -> Result<Vec<Process>> {
-        provider::install(providers, &self.control_plane, &self.folder, &mut self.ports).await
+        let inventory = cluster_api::inventory_definition(&self.cache).await?;
+        provider::install(providers, &inventory, &self.control_plane, &self.folder, &mut self.ports).await
+    }
+
+    /// Installs BYOH's kinds without its manager, which has the network's only port: what a second management cluster can
+    /// have in the same network. Its objects are read and written there, and nobody acts on them.
+    pub async fn install_byoh_kinds(&self) -> Result<()> {
+        let provider = byoh::provider(&self.cache).await?;
+        let inventory = cluster_api::inventory_definition(&self.cache).await?;
+        provider::install_kinds(&self.admin(), &[provider], &inventory).await
     }
 
     /// A client with all rights (user `admin`, group `system:masters`). BYOH's webhook refuses hosts from it all the
@@ -224,6 +233,22 @@ impl Bed {
     /// What to say if one of the processes ended although nobody stopped it, with the end of its log.
     pub fn failed(&self) -> Option<String> {
         self.processes().find_map(Process::failed).or_else(|| self.workload.failed())
+    }
+
+    /// Starts those processes again that have ended and whose pause is over, as a Deployment would. Returns what has
+    /// happened, for people. Whoever calls it does so about once in a second, and does not ask [`Bed::failed`].
+    pub fn keep(&self) -> Vec<String> {
+        self.processes().filter_map(Process::keep).chain(self.workload.keep()).collect()
+    }
+
+    /// How each process is.
+    pub fn parts(&self) -> Vec<Part> {
+        self.processes().map(Process::part).chain(self.workload.parts()).collect()
+    }
+
+    /// Copies all logs, also of those who log to the bed's folder, to this folder.
+    pub fn keep_logs(&self, to: &Path) -> Result<()> {
+        self.folder.keep_logs(to)
     }
 
     /// The ids of all processes of the management cluster, newest first.

@@ -100,6 +100,7 @@ pub async fn build_all(progress: impl Fn(&str) + Send + Sync + 'static) -> Resul
         programs.push(cache.program(recipe).await?.program);
     }
     programs.push(byoh::program(&cache).await?.program);
+    cluster_api::inventory_definition(&cache).await?;
     Ok(programs)
 }
 

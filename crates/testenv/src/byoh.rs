@@ -17,6 +17,7 @@ use crate::access::Access;
 use crate::assets;
 use crate::binaries::{Built, Cache, Module, Recipe, module};
 use crate::checkout::Checkout;
+use crate::inventory::Inventory;
 use crate::objects;
 use crate::provider::{Launch, Provider, Setting, wait_in_force};
 
@@ -83,11 +84,17 @@ pub(crate) async fn agent(cache: &Cache) -> Result<Built> {
     }
 }
 
+/// As clusterctl knows it. A checkout says nothing of its version; all forks have that of their origin.
+pub(crate) fn inventory() -> Result<Inventory> {
+    let version = if checkout()?.is_some() { "v0.5.0+checkout" } else { RECIPE.version };
+    Ok(Inventory { kind: "InfrastructureProvider", name: "byoh", namespace: "byoh-system", version })
+}
+
 pub(crate) async fn provider(cache: &Cache) -> Result<Provider> {
     Ok(Provider {
         name: "byoh",
         built: program(cache).await?,
-        namespace: "byoh-system",
+        inventory: inventory()?,
         user: USER,
         prefix: "byoh",
         fixed_webhook_port: Some(WEBHOOK_PORT),

@@ -1,6 +1,8 @@
 //! Cluster API: core, the kubeadm bootstrap provider and the kubeadm control plane provider.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context as _, Result};
 use kube::api::PostParams;
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::ApiResource;
@@ -8,11 +10,15 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::binaries::{Cache, Module, Recipe, module};
+use crate::inventory::Inventory;
 use crate::provider::{Launch, Provider, Setting, wait_in_force};
 
+/// Of Cluster API.
+pub(crate) const VERSION: &str = "v1.10.10";
 const SOURCES: &str = "sigs.k8s.io/cluster-api";
+const DEFINITION: &str = "providers.yaml";
 const CERTIFICATES: &str = "certificates";
-const STAMPS: &str = "-X sigs.k8s.io/cluster-api/version.gitVersion=v1.10.10 \
+pub(crate) const STAMPS: &str = "-X sigs.k8s.io/cluster-api/version.gitVersion=v1.10.10 \
      -X sigs.k8s.io/cluster-api/version.gitMajor=1 -X sigs.k8s.io/cluster-api/version.gitMinor=10";
 
 static MODULE: Module = module!("cluster-api");
@@ -27,13 +33,30 @@ const CONTROL_PLANE: &Recipe = &recipe(
     10,
 );
 
+/// As clusterctl knows them, in the order of [`PROGRAMS`].
+pub(crate) const INVENTORY: [Inventory; 3] = [
+    Inventory { kind: "CoreProvider", name: "cluster-api", namespace: "capi-system", version: VERSION },
+    Inventory {
+        kind: "BootstrapProvider",
+        name: "kubeadm",
+        namespace: "capi-kubeadm-bootstrap-system",
+        version: VERSION,
+    },
+    Inventory {
+        kind: "ControlPlaneProvider",
+        name: "kubeadm",
+        namespace: "capi-kubeadm-control-plane-system",
+        version: VERSION,
+    },
+];
+
 /// All programs of this part, in the order in which they are built.
 pub(crate) const PROGRAMS: &[&Recipe] = &[CORE, BOOTSTRAP, CONTROL_PLANE];
 
 const fn recipe(name: &'static str, package: &'static str, folder: &'static str, seconds: u32) -> Recipe {
     Recipe {
         name,
-        version: "v1.10.10",
+        version: VERSION,
         module: &MODULE,
         package,
         stamps: STAMPS,
@@ -43,12 +66,25 @@ const fn recipe(name: &'static str, package: &'static str, folder: &'static str,
     }
 }
 
+/// The kind in which clusterctl keeps its inventory, from the sources of Cluster API.
+pub(crate) async fn inventory_definition(cache: &Cache) -> Result<String> {
+    const FILE: &str = "cmd/clusterctl/config/manifest/clusterctl-api.yaml";
+    let folder = cache
+        .folder("clusterctl-inventory", &[VERSION, FILE], 1, async |folder| {
+            let path = cache.sources(&MODULE, SOURCES).await?.join(FILE);
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(fs::write(folder.join(DEFINITION), text)?)
+        })
+        .await?;
+    fs::read_to_string(folder.join(DEFINITION)).context("the definition of clusterctl's inventory cannot be read")
+}
+
 /// The three providers. Core's webhooks come last: when they are in force, those of the others are.
 pub(crate) async fn providers(cache: &Cache) -> Result<Vec<Provider>> {
-    let provider = |built, namespace, user, prefix| Provider {
+    let provider = |built, inventory, user, prefix| Provider {
         name: prefix,
         built,
-        namespace,
+        inventory,
         user,
         prefix,
         fixed_webhook_port: None,
@@ -59,15 +95,11 @@ pub(crate) async fn providers(cache: &Cache) -> Result<Vec<Provider>> {
     let bootstrap = cache.program(BOOTSTRAP).await?;
     let control_plane = cache.program(CONTROL_PLANE).await?;
     // Short user names: the real service accounts' are longer than the 64 characters of a common name.
+    let [core_entry, bootstrap_entry, control_plane_entry] = INVENTORY;
     Ok(vec![
-        provider(bootstrap, "capi-kubeadm-bootstrap-system", "capi:kubeadm-bootstrap", "capi-kubeadm-bootstrap"),
-        provider(
-            control_plane,
-            "capi-kubeadm-control-plane-system",
-            "capi:kubeadm-control-plane",
-            "capi-kubeadm-control-plane",
-        ),
-        provider(core, "capi-system", "capi:core", "capi"),
+        provider(bootstrap, bootstrap_entry, "capi:kubeadm-bootstrap", "capi-kubeadm-bootstrap"),
+        provider(control_plane, control_plane_entry, "capi:kubeadm-control-plane", "capi-kubeadm-control-plane"),
+        provider(core, core_entry, "capi:core", "capi"),
     ])
 }
 

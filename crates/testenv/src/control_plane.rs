@@ -12,7 +12,7 @@ use crate::access::Access;
 use crate::audit;
 use crate::binaries::{Built, Cache, Module, Recipe, module};
 use crate::certificates::{Authority, Pair, signing_key};
-use crate::folder::{Folder, write_private};
+use crate::folder::{AUDIT_LOG, Folder, write_private};
 use crate::http_probe;
 use crate::ports::Ports;
 use crate::process::Process;
@@ -210,7 +210,7 @@ impl ControlPlane {
         let (etcd, storage) = start_etcd(&programs.etcd, folder, ports).await?;
 
         let policy = folder.write("api-server/audit-policy.json", audit::POLICY)?;
-        let audit_log = folder.path().join("audit.log");
+        let audit_log = folder.path().join(AUDIT_LOG);
         let server = ApiServer {
             name: "kube-apiserver",
             program: &programs.kube_apiserver.program,

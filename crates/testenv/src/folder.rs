@@ -10,8 +10,12 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::ports::random;
 
+/// Where the API server records requests.
+pub(crate) const AUDIT_LOG: &str = "audit.log";
 const PREFIX: &str = "o2ims-bed-";
 const LOCK: &str = "lock";
+/// Names a folder for the logs of beds that end without having been stopped.
+const LOGS: &str = "O2IMS_TESTENV_LOGS";
 
 /// A new private folder; removed on drop. Its lock tells others that its owner is alive.
 pub(crate) struct Folder {
@@ -46,10 +50,34 @@ impl Folder {
         write_private(&path, content.as_ref())?;
         Ok(path)
     }
+
+    /// Copies all logs to a folder.
+    pub(crate) fn keep_logs(&self, to: &Path) -> Result<()> {
+        copy_logs(&self.path, to).with_context(|| format!("cannot copy the logs to {}", to.display()))
+    }
+}
+
+/// Copies files called `log` or `*.log`, with their folders; the record of requests to the API server is no log.
+fn copy_logs(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(from)?.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_log = name == "log" || path.extension().is_some_and(|extension| extension == "log");
+        if entry.file_type()?.is_dir() {
+            copy_logs(&path, &to.join(name))?;
+        } else if is_log && name != AUDIT_LOG {
+            fs::create_dir_all(to)?;
+            fs::copy(&path, to.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        if let Some(logs) = std::env::var_os(LOGS).filter(|logs| !logs.is_empty() && self.path.exists()) {
+            // What made the bed end is told elsewhere.
+            let _ = self.keep_logs(&Path::new(&logs).join(self.path.file_name().unwrap_or_default()));
+        }
         // A process that was only just killed may still write here; what is left then is swept by the next bed.
         let _ = fs::remove_dir_all(&self.path);
     }

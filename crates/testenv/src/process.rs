@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+
+use crate::restarts::{Restarts, describe_exit};
 
 /// How often a condition outside of our reach (readiness, exit) is looked at.
 const LOOK: Duration = Duration::from_millis(25);
@@ -21,12 +23,38 @@ const NICENESS: u8 = 10;
 /// How much of a log an error quotes.
 const QUOTED_LINES: usize = 15;
 
+/// A process of a bed, as people are told of it.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What it is called.
+    pub name: String,
+    /// How it is, with the reason of its last end.
+    pub state: String,
+    /// Whether it has ever ended by itself.
+    pub has_ended: bool,
+    /// Its log.
+    pub log: PathBuf,
+}
+
 /// A running program; killed on drop.
 pub(crate) struct Process {
     name: String,
+    command: CommandLine,
     log: PathBuf,
+    running: Mutex<Running>,
+}
+
+/// What a program is started with.
+struct CommandLine {
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
+}
+
+struct Running {
+    child: Child,
     pid: Pid,
-    child: Mutex<Child>,
+    restarts: Restarts,
 }
 
 impl Process {
@@ -48,30 +76,18 @@ impl Process {
         environment: &[(&str, &Path)],
         log: &Path,
     ) -> Result<Self> {
-        let start = || -> Result<(Child, Pid)> {
-            if let Some(parent) = log.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            let output = File::options().create(true).append(true).open(log)?;
-            let child = Command::new(program)
-                .args(arguments)
-                .envs(environment.iter().copied())
-                .stdin(Stdio::null())
-                .stdout(output.try_clone()?)
-                .stderr(output)
-                .process_group(0)
-                .kill_on_drop(true)
-                .spawn()?;
-            let id = child.id().ok_or_else(|| anyhow!("it ended at once"))?;
-            let pid = Pid::from_raw(i32::try_from(id)?).ok_or_else(|| anyhow!("it has no process id"))?;
-            Ok((child, pid))
+        let command = CommandLine {
+            program: program.to_path_buf(),
+            arguments: arguments.to_vec(),
+            environment: environment.iter().map(|(name, path)| ((*name).to_owned(), path.to_path_buf())).collect(),
         };
-        let (child, pid) = start().with_context(|| format!("cannot start {name} ({})", program.display()))?;
-        Ok(Self { name: name.to_owned(), log: log.to_path_buf(), pid, child: Mutex::new(child) })
+        let (child, pid) = command.start(name, log)?;
+        let running = Mutex::new(Running { child, pid, restarts: Restarts::new(Instant::now()) });
+        Ok(Self { name: name.to_owned(), command, log: log.to_path_buf(), running })
     }
 
     pub(crate) fn id(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
+        self.running().pid.as_raw_nonzero().get()
     }
 
     /// Waits until `ready` says so; an exit or the deadline is an error that quotes the log.
@@ -101,11 +117,44 @@ impl Process {
         Some(format!("{} ended unexpectedly ({status}); {}", self.name, self.last_lines()))
     }
 
+    /// Starts the program again if it has ended and its pause is over. Says what has happened, if something has.
+    pub(crate) fn keep(&self) -> Option<String> {
+        let mut running = self.running();
+        let status = running.child.try_wait().unwrap_or_default()?;
+        let now = Instant::now();
+        let reason = describe_exit(status);
+        let mut news = None;
+        if running.restarts.ended(&reason, now) {
+            news = Some(format!("{} has ended ({reason}); {}", self.name, self.last_lines()));
+        }
+        if running.restarts.is_due(now) {
+            match self.command.start(&self.name, &self.log) {
+                Ok((child, pid)) => {
+                    (running.child, running.pid) = (child, pid);
+                    running.restarts.started(now);
+                }
+                Err(error) => running.restarts.not_started(format!("{error:#}"), now),
+            }
+        }
+        news
+    }
+
+    /// How the process is, for people.
+    pub(crate) fn part(&self) -> Part {
+        let running = self.running();
+        Part {
+            name: self.name.clone(),
+            state: running.restarts.describe(Instant::now()),
+            has_ended: running.restarts.any(),
+            log: self.log.clone(),
+        }
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         if self.exit_status().is_some() {
             bail!("{} is not running", self.name);
         }
-        kill_process(self.pid, signal).with_context(|| format!("cannot send {signal:?} to {}", self.name))
+        kill_process(self.running().pid, signal).with_context(|| format!("cannot send {signal:?} to {}", self.name))
     }
 
     /// Stops the process's clock. The signal alone does not mean that: threads that run at the moment go on for a while.
@@ -166,9 +215,12 @@ impl Process {
     }
 
     fn exit_status(&self) -> Option<ExitStatus> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         // An error here means that the exit was collected elsewhere, which nothing in this crate does.
-        child.try_wait().unwrap_or_default()
+        self.running().child.try_wait().unwrap_or_default()
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn last_lines(&self) -> String {
@@ -176,5 +228,29 @@ impl Process {
         let lines: Vec<&str> = text.lines().collect();
         let last = lines.get(lines.len().saturating_sub(QUOTED_LINES)..).unwrap_or_default().join("\n");
         format!("the last lines of {}:\n{last}", self.log.display())
+    }
+}
+
+impl CommandLine {
+    fn start(&self, name: &str, log: &Path) -> Result<(Child, Pid)> {
+        let start = || -> Result<(Child, Pid)> {
+            if let Some(parent) = log.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            let output = File::options().create(true).append(true).open(log)?;
+            let child = Command::new(&self.program)
+                .args(&self.arguments)
+                .envs(self.environment.iter().map(|(name, path)| (name, path)))
+                .stdin(Stdio::null())
+                .stdout(output.try_clone()?)
+                .stderr(output)
+                .process_group(0)
+                .kill_on_drop(true)
+                .spawn()?;
+            let id = child.id().ok_or_else(|| anyhow!("it ended at once"))?;
+            let pid = Pid::from_raw(i32::try_from(id)?).ok_or_else(|| anyhow!("it has no process id"))?;
+            Ok((child, pid))
+        };
+        start().with_context(|| format!("cannot start {name} ({})", self.program.display()))
     }
 }

@@ -14,6 +14,7 @@ use crate::binaries::Built;
 use crate::certificates::Pair;
 use crate::control_plane::ControlPlane;
 use crate::folder::Folder;
+use crate::inventory::Inventory;
 use crate::objects;
 use crate::ports::Ports;
 use crate::process::Process;
@@ -28,8 +29,8 @@ pub(crate) struct Provider {
     /// The process, its log and its folder are called so.
     pub(crate) name: &'static str,
     pub(crate) built: Built,
-    /// The namespace of a real installation.
-    pub(crate) namespace: &'static str,
+    /// What clusterctl knows of it, with the namespace of a real installation.
+    pub(crate) inventory: Inventory,
     /// Whom its requests come from.
     pub(crate) user: &'static str,
     /// What a release's kustomization puts before the names of the webhook configurations.
@@ -69,17 +70,13 @@ struct Started {
 /// ready to answer them. Returns the managers' processes.
 pub(crate) async fn install(
     providers: &[Provider],
+    inventory: &str,
     control_plane: &ControlPlane,
     folder: &Folder,
     ports: &mut Ports,
 ) -> Result<Vec<Process>> {
     let client = &control_plane.admin;
-    let mut definitions = Vec::new();
-    for provider in providers {
-        definitions.extend(assets::definitions(provider.built.folder())?);
-    }
-    objects::create_definitions(client, &definitions).await?;
-    objects::apply(client, providers.iter().flat_map(namespace_and_rights).collect()).await?;
+    install_kinds(client, providers, inventory).await?;
 
     let mut started = Vec::new();
     for provider in providers {
@@ -100,6 +97,23 @@ pub(crate) async fn install(
         install_webhooks(client, provider, manager.webhook_port, control_plane.access.ca_pem()).await?;
     }
     Ok(started.into_iter().map(|manager| manager.process).collect())
+}
+
+/// Installs what there is without managers: CRDs with clusterctl's labels, namespaces and rights, and clusterctl's inventory,
+/// whose definition is given.
+pub(crate) async fn install_kinds(client: &Client, providers: &[Provider], inventory: &str) -> Result<()> {
+    let mut definitions = objects::read_yaml(inventory)?;
+    for provider in providers {
+        let mut own = assets::definitions(provider.built.folder())?;
+        for definition in &mut own {
+            provider.inventory.mark(definition);
+        }
+        definitions.extend(own);
+    }
+    objects::create_definitions(client, &definitions).await?;
+    let rights = providers.iter().flat_map(namespace_and_rights);
+    let entries = providers.iter().map(|provider| provider.inventory.object());
+    objects::apply(client, rights.chain(entries).collect()).await
 }
 
 impl Provider {
@@ -143,7 +157,7 @@ fn free(port: u16, name: &str) -> Result<u16> {
 /// A namespace as in a real installation, and all rights for the manager: what it may not do is not what is tested here.
 fn namespace_and_rights(provider: &Provider) -> [Value; 2] {
     [
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": provider.namespace}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": provider.inventory.namespace}}),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
             "metadata": {"name": format!("testenv-{}", provider.name)},

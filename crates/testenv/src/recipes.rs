@@ -6,6 +6,7 @@ use anyhow::Result;
 
 pub use crate::binaries::{Built, Cache, Module, Recipe};
 pub use crate::control_plane::KUBERNETES_VERSION;
+pub use crate::inventory::{CLUSTERCTL_LABEL, Inventory, PROVIDER_LABEL};
 pub use crate::progress::Progress;
 pub use crate::servers::images::{Content, Image, architecture};
 use crate::{byoh, cluster_api, control_plane};
@@ -14,6 +15,8 @@ use crate::{byoh, cluster_api, control_plane};
 pub struct Manager {
     /// Its program.
     pub built: Built,
+    /// As clusterctl knows it.
+    pub inventory: Inventory,
     source: Source,
 }
 
@@ -52,8 +55,8 @@ pub async fn kubectl(cache: &Cache) -> Result<Built> {
 /// When one cannot be built.
 pub async fn cluster_api(cache: &Cache) -> Result<Vec<Manager>> {
     let mut managers = Vec::new();
-    for recipe in cluster_api::PROGRAMS {
-        managers.push(Manager { built: cache.program(recipe).await?, source: Source::Pinned(recipe) });
+    for (recipe, inventory) in cluster_api::PROGRAMS.iter().zip(cluster_api::INVENTORY) {
+        managers.push(Manager { built: cache.program(recipe).await?, inventory, source: Source::Pinned(recipe) });
     }
     Ok(managers)
 }
@@ -68,5 +71,13 @@ pub async fn byoh(cache: &Cache) -> Result<Manager> {
         Some(checkout) => Source::Folder(checkout.path().join("config")),
         None => Source::Pinned(byoh::RECIPE),
     };
-    Ok(Manager { built, source })
+    Ok(Manager { built, inventory: byoh::inventory()?, source })
+}
+
+/// The definition of the kind in which clusterctl keeps its inventory, as Cluster API's sources have it.
+///
+/// # Errors
+/// When it cannot be downloaded.
+pub async fn inventory_definition(cache: &Cache) -> Result<String> {
+    cluster_api::inventory_definition(cache).await
 }

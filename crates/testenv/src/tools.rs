@@ -1,20 +1,23 @@
-//! Programs of others that check what this repository ships, as its users run them.
+//! Programs of others that check what this repository ships, or work with it, as its users run them.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::binaries::{Cache, Module, Recipe, go, module};
-use crate::control_plane;
 use crate::progress::Progress;
+use crate::{cluster_api, control_plane};
 
+static CLUSTERCTL_MODULE: Module = module!("clusterctl");
 static HELM_MODULE: Module = module!("helm");
 static KUBECONFORM_MODULE: Module = module!("kubeconform");
 static LUA_MODULE: Module = module!("lua");
 
-/// A program that checks.
+/// A program of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
+    /// Moves clusters from one management cluster to another.
+    Clusterctl,
     /// Renders and packages the chart.
     Helm,
     /// Checks manifests against JSON schemas.
@@ -25,10 +28,20 @@ pub enum Tool {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Helm, Self::Kubeconform, Self::Lua];
+    pub const ALL: [Self; 4] = [Self::Clusterctl, Self::Helm, Self::Kubeconform, Self::Lua];
 
     const fn recipe(self) -> Recipe {
         match self {
+            Self::Clusterctl => Recipe {
+                stamps: cluster_api::STAMPS,
+                ..Recipe::new(
+                    "clusterctl",
+                    cluster_api::VERSION,
+                    &CLUSTERCTL_MODULE,
+                    "sigs.k8s.io/cluster-api/cmd/clusterctl",
+                    60,
+                )
+            },
             Self::Helm => Recipe {
                 stamps: "-X helm.sh/helm/v3/internal/version.version=v3.19.0 \
                          -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \

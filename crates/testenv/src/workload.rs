@@ -14,7 +14,7 @@ use crate::access::Access;
 use crate::certificates::Authority;
 use crate::control_plane::{ApiServer, ControlPlane, RunningApiServer, Storage, TokenKeys};
 use crate::http_probe;
-use crate::process::Process;
+use crate::process::{Part, Process};
 
 /// Each start costs seconds of CPU; more at once would only make all of them late.
 const STARTING_AT_ONCE: usize = 2;
@@ -123,6 +123,16 @@ impl WorkloadServers {
     /// What to say if one of the servers is gone although nobody stopped it.
     pub(crate) fn failed(&self) -> Option<String> {
         self.processes().iter().find_map(|process| process.failed())
+    }
+
+    /// As [`crate::Bed::keep`].
+    pub(crate) fn keep(&self) -> Vec<String> {
+        self.processes().iter().filter_map(|process| process.keep()).collect()
+    }
+
+    /// How each server is.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.processes().iter().map(|process| process.part()).collect()
     }
 
     /// Stops the servers that are still running, whoever holds them.

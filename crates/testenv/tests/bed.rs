@@ -18,6 +18,7 @@ use kube::discovery::ApiResource;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config};
 use serde_json::json;
+use testenv::tools::{Tool, tool};
 use testenv::{Authority, Bed, ByohDialect, Options, WorkloadApi};
 use tokio::sync::Mutex;
 
@@ -51,6 +52,7 @@ async fn a_management_cluster_is_complete_and_leaves_nothing() {
     hosts_are_guarded(&bed).await;
     a_workload_api_server_opens(&bed).await;
     a_paused_api_server_does_not_answer(&bed).await;
+    clusterctl_knows_the_providers(&bed).await;
 
     assert_eq!(bed.failed(), None);
     let processes = bed.process_ids();
@@ -80,6 +82,51 @@ async fn every_webhook_is_installed(admin: &Client) {
             "capi-validating-webhook-configuration",
         ]
     );
+}
+
+/// `clusterctl upgrade plan` names each provider with its version. Releases come from a folder: there is no network.
+async fn clusterctl_knows_the_providers(bed: &Bed) {
+    let folder = bed.dir().join("clusterctl");
+    let providers = [
+        ("cluster-api", "CoreProvider", "cluster-api", "1.10"),
+        ("kubeadm", "BootstrapProvider", "bootstrap-kubeadm", "1.10"),
+        ("kubeadm", "ControlPlaneProvider", "control-plane-kubeadm", "1.10"),
+        ("byoh", "InfrastructureProvider", "infrastructure-byoh", "0.5"),
+    ];
+    let mut configuration = "providers:\n".to_owned();
+    for (name, kind, label, series) in providers {
+        let (major, minor) = series.split_once('.').unwrap();
+        let release = folder.join(label).join(format!("v{series}.99"));
+        std::fs::create_dir_all(&release).unwrap();
+        let metadata = format!(
+            "apiVersion: clusterctl.cluster.x-k8s.io/v1alpha3\nkind: Metadata\nreleaseSeries:\n\
+             - {{major: {major}, minor: {minor}, contract: v1beta1}}\n"
+        );
+        std::fs::write(release.join("metadata.yaml"), metadata).unwrap();
+        std::fs::write(release.join("components.yaml"), "").unwrap();
+        let url = release.join("components.yaml");
+        configuration.extend(["- {name: ", name, ", type: ", kind, ", url: ", url.to_str().unwrap(), "}\n"]);
+    }
+    std::fs::write(folder.join("clusterctl.yaml"), configuration).unwrap();
+    let kubeconfig = folder.join("kubeconfig");
+    bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig).unwrap();
+    let output = Command::new(tool(Tool::Clusterctl, |line| eprintln!("{line}")).await.unwrap())
+        .args(["upgrade", "plan", "--config"])
+        .arg(folder.join("clusterctl.yaml"))
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .env("HOME", &folder)
+        .env("XDG_CONFIG_HOME", &folder)
+        .env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for (_, kind, label, series) in providers {
+        let line = said.lines().find(|line| line.starts_with(label)).unwrap_or_else(|| panic!("no {label}: {said}"));
+        let next = format!("v{series}.99");
+        assert!(line.contains(kind) && line.contains(&next), "{line}");
+    }
 }
 
 /// A namespace gets its default account, and goes when it is deleted.

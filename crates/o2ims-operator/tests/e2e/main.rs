@@ -14,6 +14,7 @@ mod failures;
 mod harness;
 mod idle;
 mod lifecycle;
+mod moving;
 mod outages;
 mod providers;
 mod servers;
@@ -27,6 +28,7 @@ fn scenarios() -> Vec<Scenario> {
     [
         servers::scenarios(),
         consent::scenarios(),
+        moving::scenarios(),
         crash::scenarios(),
         outages::scenarios(),
         idle::scenarios(),

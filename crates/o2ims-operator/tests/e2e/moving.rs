@@ -1,0 +1,233 @@
+//! A running cluster moves to another management cluster and back, by `clusterctl move`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
+use sandbox::{Stack, StackOptions, inventory};
+use serde_json::json;
+use testenv::Options;
+use testenv::tools::{Tool, tool};
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, wait};
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::alone("a_cluster_moves_to_another_management_cluster_and_back_and_runs_on", async |stack| {
+            there_and_back(stack, true).await
+        }),
+        Scenario::alone("a_cluster_moves_away_and_back_while_the_operator_is_stopped", async |stack| {
+            there_and_back(stack, false).await
+        })
+        .slow(),
+    ]
+}
+
+const REQUEST: &str = "core-request";
+const CLUSTER_NAME: &str = "core";
+/// With it an agent resets its host.
+const RESET: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
+/// What a request names whose Cluster has gone without it.
+const WAY_ON: &str = "o2ims.provisioning.oran.org/restore-cluster";
+
+/// `watched`: the operator at home runs all the time.
+async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
+    let tenant = Tenant::new(stack, "moving", 2).await?;
+    tenant.apply(&tenant.request(REQUEST, CLUSTER_NAME, &[1], &[2])).await?;
+    tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
+    let here = stack.bed.admin();
+    let (machines, nodes) = (machines(&here, &tenant).await?, nodes(&tenant).await?);
+    let mut resets = Resets::watch(&tenant);
+
+    // It has an operator too, which finds a cluster with the marks of a request that it does not know.
+    let bed = Options { byoh: false, ..Options::default() };
+    let options = StackOptions { bed, operator: stack.operator_options().clone(), ..StackOptions::new("") };
+    let other = Stack::start(options, |line| eprintln!("the other management cluster: {line}")).await?;
+    let result = async {
+        other.bed.install_byoh_kinds().await?;
+        other.make_namespace(&tenant.namespace).await?;
+        if let (false, Some(operator)) = (watched, stack.operator.take()) {
+            operator.stop().await?;
+        }
+        let there = other.bed.admin();
+
+        clusterctl_move(stack, &other, &tenant).await?;
+        if watched {
+            tokio::select! {
+                told = until_told(&tenant) => told?,
+                host = resets.first() => bail!("while the cluster was being moved, ByoHost {host} got {RESET}"),
+            }
+        }
+        runs_on(&there, &tenant, &machines).await?;
+        ensure!(nodes == self::nodes(&tenant).await?, "nodes were made anew while the cluster was away");
+
+        clusterctl_move(&other, stack, &tenant).await?;
+        if !watched {
+            stack.start_operator().await?;
+        }
+        tokio::select! {
+            fulfilled = tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER) => drop(fulfilled?),
+            host = resets.first() => bail!("after the cluster had come back, ByoHost {host} got {RESET}"),
+        }
+        let back = self::machines(&here, &tenant).await?;
+        ensure!(back == machines, "the Machines were {machines:?}, and are {back:?}");
+        ensure!(nodes == self::nodes(&tenant).await?, "nodes were made anew after the cluster had come back");
+        ensure!(self::machines(&there, &tenant).await?.is_empty(), "Machines stayed behind");
+        anyhow::Ok(())
+    };
+    let result = result.await;
+    let none = resets.none();
+    result.and(none).and(other.stop().await)
+}
+
+/// Moves what is in the tenant's namespace from one management cluster to another, as a user would.
+async fn clusterctl_move(from: &Stack, to: &Stack, tenant: &Tenant) -> Outcome {
+    let kubeconfig = |stack: &Stack| -> anyhow::Result<PathBuf> {
+        let path = stack.bed.dir().join("clusterctl.kubeconfig");
+        stack.bed.kubeconfig_as("admin", &["system:masters"], &path)?;
+        Ok(path)
+    };
+    let output = clusterctl(from.bed.dir())
+        .await?
+        .arg("move")
+        .args(["--namespace", &tenant.namespace])
+        .arg("--kubeconfig")
+        .arg(kubeconfig(from)?)
+        .arg("--to-kubeconfig")
+        .arg(kubeconfig(to)?)
+        .output()
+        .await
+        .context("starting clusterctl")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    eprintln!("clusterctl move:\n{said}");
+    ensure!(output.status.success(), "clusterctl move failed ({}):\n{said}", output.status);
+    Ok(())
+}
+
+/// clusterctl with a home of its own and no look for newer versions of itself.
+async fn clusterctl(home: &Path) -> anyhow::Result<Command> {
+    let mut command = Command::new(tool(Tool::Clusterctl, |line| eprintln!("{line}")).await?);
+    command
+        .env("HOME", home)
+        .env("XDG_CONFIG_HOME", home.join("config"))
+        .env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// Waits until the request says that its cluster is gone, and what can be done.
+async fn until_told(tenant: &Tenant) -> Outcome {
+    let told = |request: Option<&ProvisioningRequest>| {
+        let status = request.and_then(|request| request.status.as_ref());
+        serde_json::to_string(&status).is_ok_and(|status| status.contains(WAY_ON))
+    };
+    wait(tenant.requests(), REQUEST, &format!("the request to name {WAY_ON}"), SOON, told).await?;
+    Ok(())
+}
+
+/// Has the cluster managed at the other management cluster. Nobody acts on BYOH's objects there, so what its manager would
+/// find out is written here; Cluster API's managers do the rest.
+async fn runs_on(there: &Client, tenant: &Tenant, machines: &[String]) -> Outcome {
+    const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
+    for kind in ["ByoCluster", "ByoMachine"] {
+        let api = inventory::api(there.clone(), &tenant.namespace, INFRASTRUCTURE, kind);
+        for object in api.list(&ListParams::default()).await? {
+            let ready = json!({"status": {"ready": true}});
+            api.patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(&ready)).await?;
+        }
+    }
+    let has_node = |machine: Option<&DynamicObject>| {
+        machine.is_some_and(|machine| machine.data["status"]["nodeRef"]["name"].is_string())
+    };
+    for machine in machines {
+        wait(
+            core(there, tenant, "Machine"),
+            machine,
+            &format!("Machine {machine} to have its node"),
+            CLUSTER,
+            has_node,
+        )
+        .await?;
+    }
+    let clusters = core(there, tenant, "Cluster");
+    let is_ready = |cluster: Option<&DynamicObject>| {
+        cluster.is_some_and(|cluster| {
+            let (status, deleted) = (&cluster.data["status"], &cluster.metadata.deletion_timestamp);
+            deleted.is_none() && status["infrastructureReady"] == true && status["controlPlaneReady"] == true
+        })
+    };
+    wait(clusters, CLUSTER_NAME, "the cluster to be ready at the other management cluster", CLUSTER, is_ready).await?;
+    Ok(())
+}
+
+/// Names of the Machines at a management cluster, sorted.
+async fn machines(client: &Client, tenant: &Tenant) -> anyhow::Result<Vec<String>> {
+    let machines = core(client, tenant, "Machine").list(&ListParams::default()).await?;
+    let mut names: Vec<_> = machines.iter().map(kube::ResourceExt::name_any).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Objects of Cluster API's own group.
+fn core(client: &Client, tenant: &Tenant, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta1", kind));
+    Api::namespaced_with(client.clone(), &tenant.namespace, &resource)
+}
+
+/// The cluster's nodes, which are new ones when a host has joined again.
+async fn nodes(tenant: &Tenant) -> anyhow::Result<BTreeMap<String, Option<String>>> {
+    let client = tenant.workload(CLUSTER_NAME).await?;
+    let nodes = Api::<Node>::all(client).list(&ListParams::default()).await?;
+    Ok(nodes.into_iter().map(|node| (node.name_any(), node.metadata.uid)).collect())
+}
+
+/// ByoHosts that were to be reset at any time.
+struct Resets {
+    seen: watch::Receiver<Option<String>>,
+    task: JoinHandle<()>,
+}
+
+impl Resets {
+    fn watch(tenant: &Tenant) -> Self {
+        let (tell, seen) = watch::channel(None);
+        let hosts = watcher(tenant.byohosts(), watcher::Config::default()).default_backoff().applied_objects();
+        let task = tokio::spawn(async move {
+            let mut hosts = hosts.boxed();
+            while let Ok(Some(host)) = hosts.try_next().await {
+                if host.annotations().contains_key(RESET) {
+                    tell.send_replace(Some(host.name_any()));
+                }
+            }
+        });
+        Self { seen, task }
+    }
+
+    /// Waits for the first one.
+    async fn first(&mut self) -> String {
+        match self.seen.wait_for(Option::is_some).await {
+            Ok(host) => host.clone().unwrap_or_default(),
+            Err(_) => "(the watch ended)".to_owned(),
+        }
+    }
+
+    /// Fails if there was one.
+    fn none(self) -> Outcome {
+        self.task.abort();
+        match self.seen.borrow().as_deref() {
+            Some(host) => bail!("ByoHost {host} got {RESET}"),
+            None => Ok(()),
+        }
+    }
+}
