@@ -70,9 +70,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
         .triggers(&triggers.o_clouds, |o_cloud| vec![ObjectRef::from_obj(o_cloud)])
         .triggers(&triggers.requests, move |o_cloud| {
             let (namespace, name) = (o_cloud.namespace().unwrap_or_default(), o_cloud.name_any());
-            select(&of_o_cloud, |request| {
-                request.o_cloud() == (namespace.as_str(), name.as_str())
-            })
+            select(&of_o_cloud, |request| request.o_cloud() == (namespace.as_str(), name.as_str()))
         });
     let of_template = all.clone();
     let templates = watch::<TemplateInfo>("templateinfoes", client, metrics)

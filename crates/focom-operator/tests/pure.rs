@@ -6,7 +6,7 @@ use std::sync::Arc;
 use focom_operator::ocloud::connection::{Open, RemoteRequest, View};
 use focom_operator::ocloud::fault::Fault;
 use focom_operator::ocloud::links::Found;
-use focom_operator::request::observe::{Observed, Relation, Remote, Target, relation};
+use focom_operator::request::observe::{Observed, Remote, Target, relation};
 use focom_operator::request::plan::{self, Step, holds};
 use focom_operator::request::status::{Obstacle, assess};
 use focom_operator::request::validate::{self, Refusal};
@@ -41,7 +41,13 @@ fn deleted(more: Value) -> FocomProvisioningRequest {
 }
 
 fn observed() -> Observed {
-    Observed { uid: UID.to_owned(), namespace: "team".to_owned(), target: Target::OCloud(None), namespace_ends: false, template: None }
+    Observed {
+        uid: UID.to_owned(),
+        namespace: "team".to_owned(),
+        target: Target::OCloud(None),
+        namespace_ends: false,
+        template: None,
+    }
 }
 
 fn open(namespaced: bool) -> View {
@@ -58,7 +64,8 @@ fn open(namespaced: bool) -> View {
 
 fn remote(view: View, request: Option<Value>) -> Remote {
     let request = request.map(|object| Arc::new(serde_json::from_value::<RemoteRequest>(object).unwrap()));
-    let relation = request.as_deref().map(|found| relation(found, &self::request(json!({})), "smo", |uid| uid == "living"));
+    let relation =
+        request.as_deref().map(|found| relation(found, &self::request(json!({})), "smo", |uid| uid == "living"));
     Remote { found: Found { connection: None, view }, request, relation }
 }
 
@@ -342,7 +349,9 @@ fn what_is_annotated_for_adoption_is_never_sent() {
 #[test]
 fn a_protection_is_passed_on_and_holds_a_deletion() {
     let says = |value: Value| json!({"metadata": {"annotations": {"focom.nephio.org/deletion-protection": value}}});
-    let protection = |manifest: &Value| manifest["metadata"]["annotations"]["o2ims.provisioning.oran.org/deletion-protection"].clone();
+    let protection = |manifest: &Value| {
+        manifest["metadata"]["annotations"]["o2ims.provisioning.oran.org/deletion-protection"].clone()
+    };
     let plain = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
     assert!(protection(&plain).is_null());
     let mut protected = plain.clone();
@@ -383,11 +392,38 @@ fn a_request_that_was_sent_stays_where_it_was_sent_to() {
     let status = json!({"sentToOCloud": "team/site", "remoteName": "edge-o2ims"});
     assert_eq!(told(json!({"status": status})), Ok(()));
     assert_eq!(told(json!({"spec": {"templateParameters": {"a": 2}}, "status": status})), Ok(()));
-    for (field, from) in [("oCloudId", "site"), ("oCloudNamespace", "team"), ("templateName", "t"), ("templateVersion", "v1")] {
+    for (field, from) in
+        [("oCloudId", "site"), ("oCloudNamespace", "team"), ("templateName", "t"), ("templateVersion", "v1")]
+    {
         let message = told(json!({"spec": {field: "other"}, "status": status})).unwrap_err();
         assert!(message.starts_with(&format!("spec.{field} cannot change from {from} to other")), "{message}");
     }
     let moved = request(json!({"spec": {"oCloudId": "other"}, "status": status}));
     assert_eq!(moved.o_cloud(), ("team", "site"));
     assert_eq!(request(json!({"spec": {"oCloudId": "other"}})).o_cloud(), ("team", "other"), "never sent");
+}
+
+/// As after a restore of the SMO's etcd from an older snapshot: UID and name are the same.
+#[test]
+fn an_older_state_of_the_request_changes_nothing_until_it_says_the_same() {
+    let sent = |parameter: i64, generation: &str| {
+        let was = request(json!({
+            "metadata": {"finalizers": ["focom.nephio.org/finalizer"]}, "spec": {"templateParameters": {"a": parameter}},
+        }));
+        let mut object = stored(&created(&steps(&was, &remote(open(true), None))));
+        object["metadata"]["annotations"]["focom.nephio.org/source-generation"] = json!(generation);
+        remote(open(true), Some(object))
+    };
+    assert!(steps(&with_finalizer(), &sent(2, "7")).is_empty());
+    let (phase, message, ready) = told(&with_finalizer(), &sent(2, "7"), None);
+    assert_eq!((phase.as_str(), ready.as_str()), ("Failed", "False AdoptionRequired"));
+    assert!(
+        message.contains("(generation 7, this is 1)") && message.contains("spec.templateParameters.a"),
+        "{message}"
+    );
+    let plan = steps(&with_finalizer(), &sent(1, "7"));
+    let [Step::Change(manifest, _)] = plan.as_slice() else { panic!("{plan:?}") };
+    assert_eq!(manifest["metadata"]["annotations"]["focom.nephio.org/source-generation"], json!("1"));
+    assert_eq!(steps(&with_finalizer(), &sent(2, "1")).len(), 1, "an edit");
+    assert!(steps(&with_finalizer(), &sent(1, "0")).is_empty(), "the same in another generation");
 }

@@ -57,6 +57,8 @@ pub mod focom {
     pub const SOURCE_UID_LABEL: &str = "focom.nephio.org/source-uid";
     /// Label on a ProvisioningRequest: the SMO that it came from.
     pub const SMO_LABEL: &str = "focom.nephio.org/smo";
+    /// Annotation on a ProvisioningRequest: `metadata.generation` of the FocomProvisioningRequest that was last applied.
+    pub const SOURCE_GENERATION_ANNOTATION: &str = "focom.nephio.org/source-generation";
     /// Annotation on a ProvisioningRequest: hash of what was applied.
     pub const APPLIED_HASH_ANNOTATION: &str = "focom.nephio.org/applied-hash";
 

@@ -44,19 +44,26 @@ pub fn judge(
     let (word, adopt) = (word(request), focom::ADOPT_ANNOTATION);
     let rename = "or choose another metadata.name";
     if found.metadata.deletion_timestamp.is_some() {
-        let message = format!("{place} is not this request's and is being deleted there; this request is sent when it is gone, {rename}");
+        let message = format!(
+            "{place} is not this request's and is being deleted there; this request is sent when it is gone, {rename}"
+        );
         return refuse(reason::NAME_TAKEN, message);
     }
-    let is_guest = request.o_cloud().0 != namespace;
+    let (o_cloud_namespace, o_cloud) = request.o_cloud();
+    let exists = format!(
+        "ProvisioningRequest {} exists on O-Cloud {o_cloud_namespace}/{o_cloud} and is not this request's",
+        found.name_any()
+    );
+    let is_guest = o_cloud_namespace != namespace;
     match (relation, word) {
         (Relation::Own, _) => return Ok(()),
         (Relation::Other, _) => {
-            let message = format!("{place} exists on the O-Cloud and is not this request's: choose another metadata.name");
+            let message = format!("{exists}: choose another metadata.name");
             return refuse(reason::NAME_TAKEN, message);
         }
         (Relation::Unmarked, _) if is_guest => {
             let message = format!(
-                "{place} exists on the O-Cloud and is not this request's. For a request of namespace {namespace} it can be adopted when it \
+                "{exists}. For a request of namespace {namespace} it can be adopted when it \
                  has there the labels {}={} and {}={namespace}; {rename}",
                 focom::SOURCE_LABEL,
                 request.name_any(),
@@ -66,8 +73,7 @@ pub fn judge(
         }
         (Relation::Unmarked, None) => {
             let message = format!(
-                "{place} exists on the O-Cloud and is not this request's: annotate this request with {adopt}={} to see whether it can \
-                 be adopted, {rename}",
+                "{exists}: annotate this request with {adopt}={} to see whether it can be adopted, {rename}",
                 focom::ADOPT_DRY_RUN
             );
             return refuse(reason::NAME_TAKEN, message);
@@ -117,6 +123,29 @@ pub fn judge(
     }
 }
 
+/// Whether what was sent is newer than the request, as it is when the SMO was restored from an older backup: then it is changed only
+/// when it says the same, from which on the two go together again. `None` if it is not newer.
+pub fn outdated(
+    request: &FocomProvisioningRequest,
+    wanted: &Value,
+    own: &RemoteRequest,
+) -> Option<Result<(), Refusal>> {
+    let sent = own.annotations().get(focom::SOURCE_GENERATION_ANNOTATION)?.parse::<i64>().ok()?;
+    let now = request.metadata.generation.filter(|now| *now < sent)?;
+    let differences = differences(wanted, own);
+    if differences.is_empty() {
+        return Some(Ok(()));
+    }
+    let message = format!(
+        "{} was sent from a newer state of this request (generation {sent}, this is {now}), as after a restore of the SMO from an older \
+         backup, and differs from it in {}: nothing is changed there; make these fields of this request what they are there, and change \
+         them afterwards",
+        place(request, &own.name_any()),
+        differences.join(", ")
+    );
+    Some(Err(Refusal { reason: reason::ADOPTION_REQUIRED, message }))
+}
+
 /// What is told where nothing of the request's names is on the O-Cloud, and nothing may be sent.
 pub fn nothing_to_adopt(request: &FocomProvisioningRequest) -> Refusal {
     let [ours, nephios] = focom::remote_requests(&request.name_any());
@@ -131,7 +160,9 @@ pub fn nothing_to_adopt(request: &FocomProvisioningRequest) -> Refusal {
     };
     Refusal {
         reason: reason::ADOPTION_REQUIRED,
-        message: format!("there is neither ProvisioningRequest {ours} nor {nephios} on O-Cloud {namespace}/{id}, and {why}"),
+        message: format!(
+            "there is neither ProvisioningRequest {ours} nor {nephios} on O-Cloud {namespace}/{id}, and {why}"
+        ),
     }
 }
 
@@ -146,7 +177,11 @@ fn differences(wanted: &Value, found: &RemoteRequest) -> Vec<String> {
     // What we have applied is taken off when it is not applied again; what others wrote stays.
     let was_applied = sent_hash(found);
     let is_same = was_applied.is_none_or(|hash| Some(hash) == sent_mark(wanted));
-    compare(&wanted["spec"], &found.spec, !is_same, "spec", &mut paths);
+    compare(&wanted["spec"], &found.spec, false, "spec", &mut paths);
+    if paths.is_empty() && !is_same {
+        // Some of these may be defaults of the O-Cloud; which, cannot be told.
+        compare(&wanted["spec"], &found.spec, true, "spec", &mut paths);
+    }
     if paths.len() > FIELDS_MAX {
         let more = paths.len() - FIELDS_MAX;
         paths.truncate(FIELDS_MAX);

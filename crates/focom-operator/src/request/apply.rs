@@ -264,7 +264,9 @@ impl<'a> Site<'a> {
                     403 if is_policy(&status.message) => Failure::lasting(reason::REFUSED, verdict()),
                     403 if status.message.contains(TERMINATING) => transient(
                         reason::IN_PROGRESS,
-                        format!("{what}: its namespace is being deleted on the O-Cloud, and takes nothing new until it is made anew"),
+                        format!(
+                            "{what}: its namespace is being deleted on the O-Cloud, and takes nothing new until it is made anew"
+                        ),
                     ),
                     403 => Failure {
                         lasting: true,

@@ -10,6 +10,7 @@ pub mod status;
 pub mod validate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -26,6 +27,9 @@ use crate::operator::Context;
 use apply::Failure;
 use observe::{Observed, Remote};
 use status::Obstacle;
+
+/// When a ProvisioningRequest that is not the request's is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 /// Brings one request a step further.
 ///
@@ -88,7 +92,11 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let (status, outcome) =
         status::assess(&request, &observed, &verdict, remote.as_ref(), obstacle.as_ref(), Timestamp::now());
     write_status(&request, &context, &observed, &status).await?;
-    end(applied, outcome)
+    match &applied {
+        // Nothing failed; and what is not marked is not watched.
+        Err(failure) if status::OF_ADOPTION.contains(&failure.reason) => Ok(Outcome::progressing_for(LOOK_AGAIN)),
+        _ => end(applied, outcome),
+    }
 }
 
 fn end(applied: Result<Option<String>, Failure>, outcome: Outcome) -> Result<Outcome, Error> {
@@ -141,7 +149,8 @@ fn what_is_left(
         );
         return Some(("Abandoned", note));
     }
-    let stays = remote.filter(|remote| remote.left().is_some() && plan::taken_back(request, observed, remote).is_none());
+    let stays =
+        remote.filter(|remote| remote.left().is_some() && plan::taken_back(request, observed, remote).is_none());
     let note = |_| {
         format!(
             "ProvisioningRequest {name} stays on O-Cloud {namespace}/{id}: it was made for an earlier object of this name, and this \

@@ -56,8 +56,12 @@ pub fn plan(
     let write = match (&remote.request, remote.own()) {
         (None, _) if adopt::word(request).is_some() || adopt::sent_by_another(request).is_some() => Some(Step::Adopt),
         (None, _) => Some(Step::Create(wanted)),
-        (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() && !is_as(own, &wanted, &settled) => {
-            Some(Step::Change(wanted, own.uid().unwrap_or_default()))
+        (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() => {
+            let is_due = match adopt::outdated(request, &wanted, own) {
+                Some(verdict) => verdict.is_ok(),
+                None => !is_as(own, &wanted, &settled),
+            };
+            is_due.then(|| Step::Change(wanted, own.uid().unwrap_or_default()))
         }
         (Some(_), Some(_)) => None,
         (Some(_), None) => remote
@@ -118,8 +122,8 @@ pub fn taken_back<'a>(
     let left = || {
         let (left, open) = (remote.left()?, remote.open()?);
         let wanted = manifest(request, observed, open, &left.name_any());
-        let is_taken = left.metadata.deletion_timestamp.is_some()
-            || adopt::judge(request, &wanted, left, &Relation::Left).is_ok();
+        let is_taken =
+            left.metadata.deletion_timestamp.is_some() || adopt::judge(request, &wanted, left, &Relation::Left).is_ok();
         is_taken.then_some(left)
     };
     remote.own().or_else(left)
@@ -182,6 +186,9 @@ pub fn manifest(request: &FocomProvisioningRequest, observed: &Observed, open: &
         annotations.insert(focom::REMOTE_DELETION_PROTECTION_ANNOTATION.to_owned(), json!(protection));
     }
     annotations.insert(focom::APPLIED_HASH_ANNOTATION.to_owned(), json!(mark));
+    if let Some(generation) = request.metadata.generation {
+        annotations.insert(focom::SOURCE_GENERATION_ANNOTATION.to_owned(), json!(generation.to_string()));
+    }
     let mut metadata = json!({
         "name": name,
         "labels": {
@@ -203,8 +210,10 @@ const SPEC_ENDS: char = '+';
 
 fn is_as(found: &RemoteRequest, wanted: &Value, settled: impl Fn(&RemoteRequest) -> bool) -> bool {
     let annotation = |key: &str| found.annotations().get(key).map(String::as_str);
+    // Which generation says the same does not matter.
+    let matters = |key: &str| key != focom::SOURCE_GENERATION_ANNOTATION;
     let annotations = wanted["metadata"]["annotations"].as_object();
-    annotations.is_none_or(|all| all.iter().all(|(key, value)| annotation(key) == value.as_str()))
+    annotations.is_none_or(|all| all.iter().all(|(key, value)| !matters(key) || annotation(key) == value.as_str()))
         && (holds(&found.spec, &wanted["spec"]) || settled(found))
 }
 

@@ -22,7 +22,7 @@ const MESSAGE_MAX: usize = 2_000;
 /// How long the words of a refusal stay: what is refused is tried again every five minutes.
 const REFUSAL_SECONDS: i64 = 200;
 /// What keeps a request from what another operator has sent for it.
-const OF_ADOPTION: [&str; 3] = [reason::ADOPTION_DRY_RUN, reason::ADOPTION_REQUIRED, reason::NAME_TAKEN];
+pub const OF_ADOPTION: [&str; 3] = [reason::ADOPTION_DRY_RUN, reason::ADOPTION_REQUIRED, reason::NAME_TAKEN];
 /// Longest word for a state.
 const STATE_MAX: usize = 63;
 /// Most resources of one cluster.
@@ -193,14 +193,15 @@ fn find(
     }
 }
 
-/// What has the request's name on the O-Cloud and is not its own.
+/// What has the request's name on the O-Cloud and is not its own, or not of its state.
 fn not_own(request: &FocomProvisioningRequest, observed: &Observed, remote: Option<&Remote>) -> Option<Finding> {
     let remote = remote?;
     let (found, relation, open) = (remote.request.as_deref()?, remote.relation.as_ref()?, remote.open()?);
-    if *relation == Relation::Own {
-        return None;
-    }
     let wanted = plan::manifest(request, observed, open, &found.name_any());
+    if *relation == Relation::Own {
+        let outdated = adopt::outdated(request, &wanted, found).and_then(Result::err);
+        return outdated.map(|refusal| Finding::stalled(refusal.reason, refusal.message));
+    }
     Some(match adopt::judge(request, &wanted, found, relation) {
         Ok(()) => {
             let message = format!(

@@ -37,14 +37,17 @@ pub async fn annotate(tenant: &Tenant, name: &str, key: &str, value: Option<&str
 /// A ProvisioningRequest as Nephio's operator sends it for a request: its name and spec, and no marks.
 async fn send_as_nephio(tenant: &Tenant, bed: &Bed, request: &Value, labels: Value) -> anyhow::Result<String> {
     let spec = &request["spec"];
-    let object: ProvisioningRequest = serde_json::from_value(json!({
-        "metadata": {"name": request["metadata"]["name"], "labels": labels},
+    let name = request["metadata"]["name"].as_str().context("a name")?;
+    let object = json!({
+        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
+        "metadata": {"name": name, "labels": labels},
         "spec": {
             "templateName": spec["templateName"], "templateVersion": spec["templateVersion"],
             "templateParameters": spec["templateParameters"],
         },
-    }))?;
-    tenant.remote(bed).create(&PostParams::default(), &object).await?.metadata.uid.context("a UID")
+    });
+    let sent = tenant.remote(bed).patch(name, &PatchParams::apply("nephio"), &Patch::Apply(&object)).await?;
+    sent.metadata.uid.context("a UID")
 }
 
 /// What a backup has of a request.
@@ -87,6 +90,8 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
         before.push(remote.get(&format!("{name}-o2ims")).await?);
         backups.push(tenant.requests().get(name).await?);
     }
+    tenant.apply(&tenant.request("rolled", "site-b", &[1], &[2, 3])).await?;
+    tenant.until_state("rolled", "pending", SOON).await?;
     // A namespace that goes while its O-Cloud takes its time, until after a restart.
     let ending = Tenant::new(&world, "restored-ending").await?;
     let slow = going(&ending, "left").await?;
@@ -107,6 +112,10 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
             tenant.requests().patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
         }
     }
+    // A request that keeps its UID and is older than what was sent, as after a restore of etcd: SIMULATED by the mark of a newer state.
+    let newer = json!({"metadata": {"annotations": {names::SOURCE_GENERATION_ANNOTATION: "7"}}});
+    let rolled = remote.patch("rolled-o2ims", &PatchParams::default(), &Patch::Merge(&newer)).await?;
+    tenant.apply(&tenant.request("rolled", "site-b", &[1], &[2])).await?;
     let mark = site_b.audit_log().mark()?;
     tenant.parts.start_focom().await?;
 
@@ -131,13 +140,25 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
     }
     for old in &before {
         let now = remote.get(&old.name_any()).await?;
-        ensure!(now.uid() == old.uid() && now.metadata.deletion_timestamp.is_none(), "{} is another one", old.name_any());
-        ensure!(now.metadata.generation == old.metadata.generation && now.spec == old.spec, "{} was changed", old.name_any());
+        ensure!(
+            now.uid() == old.uid() && now.metadata.deletion_timestamp.is_none(),
+            "{} is another one",
+            old.name_any()
+        );
+        ensure!(
+            now.metadata.generation == old.metadata.generation && now.spec == old.spec,
+            "{} was changed",
+            old.name_any()
+        );
         let source = now.labels().get(names::SOURCE_LABEL).cloned().unwrap_or_default();
         let request = tenant.requests().get_opt(&source).await?.and_then(|request| request.uid());
         let marked = now.labels().get(names::SOURCE_UID_LABEL);
         ensure!(request.is_none() || request.as_ref() == marked, "{source} is not marked with its new UID");
     }
+    let words = "(generation 7, this is 2), as after a restore of the SMO from an older backup, and differs from it in \
+                 spec.templateParameters.hosts.workers: nothing is changed there";
+    tenant.until("rolled", "Failed", words, SOON).await?;
+    ensure!(remote.get("rolled-o2ims").await?.metadata.generation == rolled.metadata.generation, "it was changed");
     let entries = site_b.audit_log().since(&mark)?.into_iter();
     let writes: Vec<_> = entries
         .filter(|entry| entry.user == SMO_USER && entry.namespace == tenant.namespace && entry.is_write())
@@ -145,16 +166,26 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
         .collect();
     ensure!(writes.len() == 3 && writes.iter().all(|write| write.starts_with("patch ")), "written: {writes:?}");
 
+    // Once it says the same, changes go through again.
+    tenant.apply(&tenant.request("rolled", "site-b", &[1], &[2, 3])).await?;
+    tenant.until("rolled", "Synced", "", SOON).await?;
+    tenant.apply(&tenant.request("rolled", "site-b", &[1], &[4])).await?;
+    let changed = |found: Option<&ProvisioningRequest>| {
+        found.is_some_and(|found| found.metadata.generation > rolled.metadata.generation)
+    };
+    wait(remote.clone(), "rolled-o2ims", "the change to arrive", SOON, changed).await?;
+
     // What was kept in memory is gone with the former process.
     let words = "namespace restored-ending is being deleted, and OCloud restored-ending/site-b is gone with it";
     ending.until("left", "Deleting", words, SOON).await?;
     ending.abandon("left", "true").await?;
     ending.until_gone("left", SOON).await?;
-    slow.patch("left-o2ims", &PatchParams::default(), &Patch::Merge(&json!({"metadata": {"finalizers": null}}))).await?;
+    slow.patch("left-o2ims", &PatchParams::default(), &Patch::Merge(&json!({"metadata": {"finalizers": null}})))
+        .await?;
     ending.until_remote(site_b, "left-o2ims", false).await?;
 
     tenant.requests().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
-    for name in ["plain", "with-status", "older"] {
+    for name in ["plain", "with-status", "older", "rolled"] {
         tenant.until_gone(name, SOON).await?;
     }
     let mut left = tenant.remote_names(site_b).await?;
@@ -200,7 +231,10 @@ async fn adopted(world: Arc<World>) -> Outcome {
     ensure!(status.remote_name.as_deref() == Some("edge"), "remote name: {:?}", status.remote_name);
     event(&tenant, "edge", "Adopted").await?;
     let now = remote.get("edge").await?;
-    ensure!(now.uid().as_ref() == Some(&uid) && now.metadata.generation == before.metadata.generation, "it was changed");
+    ensure!(
+        now.uid().as_ref() == Some(&uid) && now.metadata.generation == before.metadata.generation,
+        "it was changed"
+    );
     ensure!(now.spec == before.spec && now.labels().get(names::SOURCE_UID_LABEL).cloned() == request_uid);
     ensure!(tenant.remote_names(site_b).await? == ["edge"], "a second one was sent");
 
@@ -213,7 +247,8 @@ async fn adopted(world: Arc<World>) -> Outcome {
     wait(remote.clone(), "edge", "the change to arrive", SOON, changed).await?;
     // Gone there, it is not made a second time while the annotation is there.
     remote.delete("edge", &DeleteParams::default()).await?;
-    let words = "there is neither ProvisioningRequest edge-o2ims nor edge on O-Cloud adopted/site-b, and nothing is sent";
+    let words =
+        "there is neither ProvisioningRequest edge-o2ims nor edge on O-Cloud adopted/site-b, and nothing is sent";
     tenant.until("edge", "Failed", words, SOON).await?;
     annotate(&tenant, "edge", names::ADOPT_ANNOTATION, None).await?;
     tenant.until_remote(site_b, "edge-o2ims", true).await?;
@@ -335,9 +370,8 @@ async fn going(tenant: &Tenant, name: &str) -> anyhow::Result<Api<ProvisioningRe
     let secrets = Api::<Secret>::namespaced(tenant.client(), &tenant.namespace);
     wait(secrets, "site-b", "the Secret to be gone", SOON, |found: Option<&Secret>| found.is_none()).await?;
     wait(tenant.o_clouds(), "site-b", "the OCloud to be gone", SOON, |found: Option<&OCloud>| found.is_none()).await?;
-    let leaving = |found: Option<&ProvisioningRequest>| {
-        found.is_some_and(|found| found.metadata.deletion_timestamp.is_some())
-    };
+    let leaving =
+        |found: Option<&ProvisioningRequest>| found.is_some_and(|found| found.metadata.deletion_timestamp.is_some());
     wait(remote.clone(), &format!("{name}-o2ims"), "the deletion to arrive", SOON, leaving).await?;
     Ok(remote)
 }
@@ -346,7 +380,9 @@ async fn namespace_ends(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "ending").await?;
     let remote = going(&tenant, "edge").await?;
     tenant.until("edge", "Deleting", "", SOON).await?;
-    remote.patch("edge-o2ims", &PatchParams::default(), &Patch::Merge(&json!({"metadata": {"finalizers": null}}))).await?;
+    remote
+        .patch("edge-o2ims", &PatchParams::default(), &Patch::Merge(&json!({"metadata": {"finalizers": null}})))
+        .await?;
     tenant.until_gone("edge", SOON).await?;
     tenant.until_remote(&tenant.parts.site_b.bed, "edge-o2ims", false).await?;
     let gone = |found: Option<&Namespace>| found.is_none();

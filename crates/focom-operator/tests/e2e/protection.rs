@@ -107,7 +107,8 @@ async fn protection(world: Arc<World>) -> Outcome {
         until_protected(&tenant, "edge-o2ims", value).await?;
     }
     annotate(&tenant, "edge", names::DELETION_PROTECTION_ANNOTATION, Some("yes")).await?;
-    let words = "metadata.annotations[focom.nephio.org/deletion-protection] is \"yes\": it must be \"true\" or \"false\"";
+    let words =
+        "metadata.annotations[focom.nephio.org/deletion-protection] is \"yes\": it must be \"true\" or \"false\"";
     tenant.until("edge", "Failed", words, SOON).await?;
     until_protected(&tenant, "edge-o2ims", Some("true")).await?;
     annotate(&tenant, "edge", names::DELETION_PROTECTION_ANNOTATION, None).await?;
@@ -150,7 +151,8 @@ async fn a_policy_refuses(world: Arc<World>) -> Outcome {
     let site_b = &tenant.parts.site_b.bed;
     let rule = "!has(object.spec.description) || object.spec.description != 'wrong'";
     refuse(site_b, "policy", REQUESTS, "UPDATE", rule, "spec.description must not be wrong").await?;
-    refuse(site_b, "policy", REQUESTS, "DELETE", "oldObject.spec.name == 'deletable'", "only what is deletable").await?;
+    refuse(site_b, "policy", REQUESTS, "DELETE", "oldObject.spec.name == 'deletable'", "only what is deletable")
+        .await?;
     let mut request = tenant.request("edge", "site-b", &[1], &[]);
     request["spec"]["name"] = json!("kept");
     tenant.apply(&request).await?;
@@ -185,7 +187,8 @@ async fn transitions(world: Arc<World>) -> Outcome {
     let name = "focomprovisioningrequests.focom.nephio.org";
     let before = crds.get(name).await?.data["spec"]["versions"].clone();
     let mut without = before.clone();
-    if let Some(spec) = without.pointer_mut("/0/schema/openAPIV3Schema/properties/spec").and_then(Value::as_object_mut) {
+    if let Some(spec) = without.pointer_mut("/0/schema/openAPIV3Schema/properties/spec").and_then(Value::as_object_mut)
+    {
         spec.remove("x-kubernetes-validations");
     }
     let set = async |versions: &Value| -> Outcome {
