@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use k8s_openapi::api::core::v1;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::names::focom;
 use operator_kit::admin::{Gates, Server};
@@ -18,7 +19,7 @@ use operator_kit::run::{Controller, Process, Tasks};
 use operator_kit::telemetry;
 
 use crate::ocloud::connection::Setup;
-use crate::ocloud::links::Links;
+use crate::ocloud::links::{Id, Links};
 use crate::request::expect::Expectations;
 use crate::watches::{self, Triggers, Watches};
 use crate::{ocloud, request, template_info};
@@ -122,7 +123,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         local_id: settings.local_o_cloud,
     });
     let forgetting = Arc::clone(&context);
-    prepared.o_clouds = prepared.o_clouds.on_delete(move |o_cloud| forgetting.links.forget(&ocloud::id(o_cloud)));
+    prepared.o_clouds = prepared.o_clouds.on_delete(move |o_cloud| {
+        let id = ocloud::id(o_cloud);
+        if !forgetting.watches.is_ending(&id.0) {
+            forgetting.links.forget(&id);
+        }
+    });
+    let forgetting = Arc::clone(&context);
+    prepared.namespaces = prepared.namespaces.on_delete(move |namespace| {
+        let o_clouds = &forgetting.watches.o_clouds;
+        let exists = |id: &Id| o_clouds.get(&ObjectRef::new(&id.1).within(&id.0)).is_some();
+        forgetting.links.forget_namespace(&namespace.name_any(), exists);
+    });
     let forgetting = Arc::clone(&context);
     prepared.requests =
         prepared.requests.on_delete(move |request| forgetting.expectations.forget(&request.uid().unwrap_or_default()));

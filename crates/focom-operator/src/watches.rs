@@ -23,6 +23,14 @@ pub struct Watches {
     pub namespaces: Store<Namespace>,
 }
 
+impl Watches {
+    /// Whether the namespace is being deleted.
+    pub fn is_ending(&self, namespace: &str) -> bool {
+        let namespace = self.namespaces.get(&ObjectRef::new(namespace));
+        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+}
+
 /// The triggers that changes cause.
 #[derive(Clone, Default)]
 pub struct Triggers {
@@ -62,9 +70,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
         .triggers(&triggers.o_clouds, |o_cloud| vec![ObjectRef::from_obj(o_cloud)])
         .triggers(&triggers.requests, move |o_cloud| {
             let (namespace, name) = (o_cloud.namespace().unwrap_or_default(), o_cloud.name_any());
-            select(&of_o_cloud, |request| {
-                request.spec.o_cloud_namespace == namespace && request.spec.o_cloud_id == name
-            })
+            select(&of_o_cloud, |request| request.o_cloud() == (namespace.as_str(), name.as_str()))
         });
     let of_template = all.clone();
     let templates = watch::<TemplateInfo>("templateinfoes", client, metrics)
@@ -82,11 +88,11 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
         .only_real_changes()
         .triggers(&triggers.requests, move |namespace| {
             let name = namespace.name_any();
-            select(&for_namespace, |request| request.spec.o_cloud_namespace == name)
+            select(&for_namespace, |request| request.o_cloud().0 == name)
         })
         .triggers(&triggers.o_clouds, move |namespace| {
             let name = namespace.name_any();
-            select(&with_secret, |o_cloud| o_cloud.secret().0 == name)
+            select(&with_secret, |o_cloud| o_cloud.secret().0 == name || o_cloud.namespace().as_ref() == Some(&name))
         });
     Prepared {
         watches: Watches {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use focom_operator::ocloud::connection::{Open, RemoteRequest, View};
 use focom_operator::ocloud::fault::Fault;
 use focom_operator::ocloud::links::Found;
-use focom_operator::request::observe::{Observed, Remote, Target};
+use focom_operator::request::observe::{Observed, Remote, Target, relation};
 use focom_operator::request::plan::{self, Step, holds};
 use focom_operator::request::status::{Obstacle, assess};
 use focom_operator::request::validate::{self, Refusal};
@@ -41,7 +41,13 @@ fn deleted(more: Value) -> FocomProvisioningRequest {
 }
 
 fn observed() -> Observed {
-    Observed { uid: UID.to_owned(), namespace: "team".to_owned(), target: Target::OCloud(None), template: None }
+    Observed {
+        uid: UID.to_owned(),
+        namespace: "team".to_owned(),
+        target: Target::OCloud(None),
+        namespace_ends: false,
+        template: None,
+    }
 }
 
 fn open(namespaced: bool) -> View {
@@ -58,7 +64,9 @@ fn open(namespaced: bool) -> View {
 
 fn remote(view: View, request: Option<Value>) -> Remote {
     let request = request.map(|object| Arc::new(serde_json::from_value::<RemoteRequest>(object).unwrap()));
-    Remote { found: Found { connection: None, view }, request }
+    let relation =
+        request.as_deref().map(|found| relation(found, &self::request(json!({})), "smo", |uid| uid == "living"));
+    Remote { found: Found { connection: None, view }, request, relation }
 }
 
 fn broken() -> View {
@@ -280,4 +288,142 @@ fn a_guest_is_not_told_what_is_the_owners() {
     let (_, message, _) =
         told(&guest, &remote(View::Broken(Fault::new("SecretMissing", "Secret owner/s does not exist")), None), None);
     assert!(message.contains("SecretMissing") && !message.contains("owner/s "), "{message}");
+}
+
+fn left(more: Value) -> Value {
+    let mut object = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
+    object["metadata"]["labels"]["focom.nephio.org/source-uid"] = json!("former");
+    object["metadata"]["resourceVersion"] = json!("7");
+    o2ims_types::schema::overlay(&mut object, more);
+    object
+}
+
+#[test]
+fn what_an_earlier_object_of_the_name_has_left_is_taken_as_it_is_or_not_at_all() {
+    let taken = |found: Value| steps(&with_finalizer(), &remote(open(true), Some(found)));
+    let plan = taken(left(json!({})));
+    let [Step::Take(manifest, uid)] = plan.as_slice() else { panic!("{plan:?}") };
+    assert_eq!((uid.as_str(), &manifest["metadata"]["resourceVersion"]), ("remote-uid", &json!("7")));
+    assert_eq!(manifest["metadata"]["labels"]["focom.nephio.org/source-uid"], json!(UID));
+    for differs in [
+        json!({"spec": {"templateParameters": {"a": 2}}}),
+        json!({"spec": {"templateName": "other"}}),
+        json!({"metadata": {"annotations": {"focom.nephio.org/applied-hash": "other"}}, "spec": {"templateParameters": {"more": 1}}}),
+        json!({"metadata": {"labels": {"focom.nephio.org/source-uid": "living"}}}),
+        json!({"metadata": {"labels": {"focom.nephio.org/source-namespace": "other"}}}),
+        json!({"metadata": {"labels": {"focom.nephio.org/source": "other"}}}),
+        json!({"metadata": {"labels": {"focom.nephio.org/smo": "other"}}}),
+        json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    ] {
+        assert!(taken(left(differs.clone())).is_empty(), "{differs}");
+    }
+    // What was applied with another mark and is the same is the same.
+    let marked_otherwise = json!({"metadata": {"annotations": {"focom.nephio.org/applied-hash": "other"}}});
+    assert_eq!(taken(left(marked_otherwise)).len(), 1);
+    // A dry run takes nothing.
+    let dry = request(json!({"metadata": {"annotations": {"focom.nephio.org/adopt": "dry-run"}}}));
+    assert_eq!(steps(&dry, &remote(open(true), Some(left(json!({}))))), [Step::AddFinalizer]);
+}
+
+#[test]
+fn a_deletion_takes_back_what_an_earlier_object_has_left_only_if_it_is_the_same() {
+    let plan = |found: Value| steps(&deleted(json!({})), &remote(open(true), Some(found)));
+    assert_eq!(plan(left(json!({}))), [Step::Delete("remote-uid".to_owned())]);
+    assert!(plan(left(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))).is_empty());
+    assert_eq!(plan(left(json!({"spec": {"templateParameters": {"a": 2}}}))), [Step::RemoveFinalizer]);
+}
+
+#[test]
+fn what_is_annotated_for_adoption_is_never_sent() {
+    for value in ["dry-run", "uid", ""] {
+        let request = request(json!({
+            "metadata": {"annotations": {"focom.nephio.org/adopt": value}, "finalizers": ["focom.nephio.org/finalizer"]},
+        }));
+        assert_eq!(steps(&request, &remote(open(true), None)), [Step::Adopt], "{value:?}");
+    }
+    let sent_by_nephios = json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"]}, "status": {"phase": "Fulfilled", "remoteName": "edge"}});
+    assert_eq!(steps(&request(sent_by_nephios.clone()), &remote(open(true), None)), [Step::Adopt]);
+    assert_eq!(steps(&deleted(sent_by_nephios), &remote(open(true), None)), [Step::Adopt, Step::RemoveFinalizer]);
+}
+
+#[test]
+fn a_protection_is_passed_on_and_holds_a_deletion() {
+    let says = |value: Value| json!({"metadata": {"annotations": {"focom.nephio.org/deletion-protection": value}}});
+    let protection = |manifest: &Value| {
+        manifest["metadata"]["annotations"]["o2ims.provisioning.oran.org/deletion-protection"].clone()
+    };
+    let plain = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
+    assert!(protection(&plain).is_null());
+    let mut protected = plain.clone();
+    protected["metadata"]["annotations"]["o2ims.provisioning.oran.org/deletion-protection"] = json!("true");
+    protected["metadata"]["resourceVersion"] = json!("7");
+    assert!(steps(&with_finalizer(), &remote(open(true), Some(protected.clone()))).is_empty(), "somebody else's");
+    for value in ["true", "false"] {
+        let plan = steps(&request(says(json!(value))), &remote(open(true), Some(plain.clone())));
+        let Some(Step::Change(manifest, _)) = plan.last() else { panic!("{plan:?}") };
+        assert_eq!(protection(manifest), json!(value));
+        let there = stored(manifest);
+        assert_eq!(steps(&request(says(json!(value))), &remote(open(true), Some(there.clone()))), [Step::AddFinalizer]);
+        // Taken off the request, it is taken off there; what was sent is no other request for that.
+        assert_eq!(steps(&request(json!({})), &remote(open(true), Some(there.clone()))).len(), 2);
+        assert!(plan::is_sent(&request(json!({})), &serde_json::from_value(there).unwrap()));
+    }
+    let deletes = |more: Value, found: &Value| steps(&deleted(more), &remote(open(true), Some(found.clone())));
+    assert!(deletes(json!({}), &protected).is_empty());
+    assert!(deletes(says(json!("true")), &plain).is_empty());
+    let delete = Step::Delete("remote-uid".to_owned());
+    assert_eq!(
+        deletes(says(json!("false")), &protected),
+        [Step::Unprotect("remote-uid".to_owned(), "7".to_owned()), delete.clone()]
+    );
+    assert_eq!(deletes(says(json!("false")), &plain), [delete]);
+    let abandoned = json!({"metadata": {"annotations": {"focom.nephio.org/abandon": "true"}}});
+    assert_eq!(deletes(abandoned, &protected), [Step::RemoveFinalizer]);
+    let orphaned = json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer", "orphan"]}});
+    assert_eq!(deletes(orphaned.clone(), &plain), [Step::RemoveFinalizer]);
+    assert_eq!(steps(&deleted(orphaned), &remote(broken(), None)), [Step::RemoveFinalizer]);
+}
+
+#[test]
+fn a_request_that_was_sent_stays_where_it_was_sent_to() {
+    let sent = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
+    let own: RemoteRequest = serde_json::from_value(sent).unwrap();
+    let told = |more: Value| validate::transitions(&request(more), Some(&own)).map_err(|refusal| refusal.message);
+    let status = json!({"sentToOCloud": "team/site", "remoteName": "edge-o2ims"});
+    assert_eq!(told(json!({"status": status})), Ok(()));
+    assert_eq!(told(json!({"spec": {"templateParameters": {"a": 2}}, "status": status})), Ok(()));
+    for (field, from) in
+        [("oCloudId", "site"), ("oCloudNamespace", "team"), ("templateName", "t"), ("templateVersion", "v1")]
+    {
+        let message = told(json!({"spec": {field: "other"}, "status": status})).unwrap_err();
+        assert!(message.starts_with(&format!("spec.{field} cannot change from {from} to other")), "{message}");
+    }
+    let moved = request(json!({"spec": {"oCloudId": "other"}, "status": status}));
+    assert_eq!(moved.o_cloud(), ("team", "site"));
+    assert_eq!(request(json!({"spec": {"oCloudId": "other"}})).o_cloud(), ("team", "other"), "never sent");
+}
+
+/// As after a restore of the SMO's etcd from an older snapshot: UID and name are the same.
+#[test]
+fn an_older_state_of_the_request_changes_nothing_until_it_says_the_same() {
+    let sent = |parameter: i64, generation: &str| {
+        let was = request(json!({
+            "metadata": {"finalizers": ["focom.nephio.org/finalizer"]}, "spec": {"templateParameters": {"a": parameter}},
+        }));
+        let mut object = stored(&created(&steps(&was, &remote(open(true), None))));
+        object["metadata"]["annotations"]["focom.nephio.org/source-generation"] = json!(generation);
+        remote(open(true), Some(object))
+    };
+    assert!(steps(&with_finalizer(), &sent(2, "7")).is_empty());
+    let (phase, message, ready) = told(&with_finalizer(), &sent(2, "7"), None);
+    assert_eq!((phase.as_str(), ready.as_str()), ("Failed", "False AdoptionRequired"));
+    assert!(
+        message.contains("(generation 7, this is 1)") && message.contains("spec.templateParameters.a"),
+        "{message}"
+    );
+    let plan = steps(&with_finalizer(), &sent(1, "7"));
+    let [Step::Change(manifest, _)] = plan.as_slice() else { panic!("{plan:?}") };
+    assert_eq!(manifest["metadata"]["annotations"]["focom.nephio.org/source-generation"], json!("1"));
+    assert_eq!(steps(&with_finalizer(), &sent(2, "1")).len(), 1, "an edit");
+    assert!(steps(&with_finalizer(), &sent(1, "0")).is_empty(), "the same in another generation");
 }

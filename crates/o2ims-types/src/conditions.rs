@@ -103,6 +103,12 @@ pub mod focom {
         pub const TEMPLATE_INVALID: &str = "TemplateInvalid";
         /// The O-Cloud has a ProvisioningRequest of that name, which is not this request's.
         pub const NAME_TAKEN: &str = super::super::reason::NAME_TAKEN;
+        /// A dry run of an adoption: the message says what would be adopted.
+        pub const ADOPTION_DRY_RUN: &str = "AdoptionDryRun";
+        /// A ProvisioningRequest of the name may be the request's; the message says what it takes to adopt it.
+        pub const ADOPTION_REQUIRED: &str = "AdoptionRequired";
+        /// The ProvisioningRequest is protected from deletion.
+        pub const DELETION_PROTECTED: &str = "DeletionProtected";
         /// The O-Cloud refuses the ProvisioningRequest.
         pub const REFUSED: &str = "Refused";
         /// The O-Cloud says that the request has failed.

@@ -63,6 +63,12 @@ pub struct FocomProvisioningRequestSpec {
 }
 
 impl FocomProvisioningRequest {
+    /// Namespace and name of the OCloud that it was sent to, or, before that, of the one that it asks for.
+    pub fn o_cloud(&self) -> (&str, &str) {
+        let sent = self.status.as_ref().and_then(|status| status.sent_to_o_cloud.as_deref()?.split_once('/'));
+        sent.unwrap_or((&self.spec.o_cloud_namespace, &self.spec.o_cloud_id))
+    }
+
     /// Whether it has been sent to an O-Cloud.
     pub fn was_sent(&self) -> bool {
         self.status.as_ref().is_some_and(|status| status.remote_name.is_some())
@@ -74,6 +80,10 @@ impl FocomProvisioningRequest {
         Some(said.provisioning_state.as_str()).filter(|state| !state.is_empty())
     }
 }
+
+/// `namespace/name`, each by its rule: they become parts of URLs.
+const O_CLOUD_PATTERN: &str =
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
 /// The version that is meant where a request names none, as in the integration guide's example.
 pub const DEFAULT_TEMPLATE_VERSION: &str = "v1.0.0";
@@ -106,6 +116,10 @@ pub struct FocomProvisioningRequestStatus {
     /// Tells the O-Cloud that it was sent to from others: a hash of where that is and whom it is trusted by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_to: Option<String>,
+    /// OCloud that it was sent to, as `namespace/name`. It stays the request's, whatever the spec says later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317), extend("pattern" = O_CLOUD_PATTERN))]
+    pub sent_to_o_cloud: Option<String>,
     /// State and message of the ProvisioningRequest, as the O-Cloud last said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning_status: Option<RemoteProvisioningStatus>,

@@ -70,12 +70,26 @@ pub mod focom {
     pub const SOURCE_UID_LABEL: &str = "focom.nephio.org/source-uid";
     /// Label on a ProvisioningRequest: the SMO that it came from.
     pub const SMO_LABEL: &str = "focom.nephio.org/smo";
+    /// Annotation on a ProvisioningRequest: `metadata.generation` of the FocomProvisioningRequest that was last applied.
+    pub const SOURCE_GENERATION_ANNOTATION: &str = "focom.nephio.org/source-generation";
     /// Annotation on a ProvisioningRequest: hash of what was applied.
     pub const APPLIED_HASH_ANNOTATION: &str = "focom.nephio.org/applied-hash";
 
     /// Annotation on a FocomProvisioningRequest. `true`: when it is deleted, nothing is waited for on its O-Cloud. The value of
     /// `status.sentTo`: what is on that O-Cloud stays there, and the request is sent to the one that its OCloud leads to now.
     pub const ABANDON_ANNOTATION: &str = "focom.nephio.org/abandon";
+    /// Annotation on a FocomProvisioningRequest that is to take a ProvisioningRequest of its name that it has not made:
+    /// [`ADOPT_DRY_RUN`], or the UID of that ProvisioningRequest. Nothing new is sent while it is there.
+    pub const ADOPT_ANNOTATION: &str = "focom.nephio.org/adopt";
+    /// Value of [`ADOPT_ANNOTATION`]: the status says what would be adopted, and nothing is written.
+    pub const ADOPT_DRY_RUN: &str = "dry-run";
+    /// Annotation on a FocomProvisioningRequest, `true` or `false`: whether its deletion is refused. It is passed on as
+    /// [`REMOTE_DELETION_PROTECTION_ANNOTATION`].
+    pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
+    /// Annotation on a ProvisioningRequest, `true` or `false`: whether its deletion is refused.
+    pub const REMOTE_DELETION_PROTECTION_ANNOTATION: &str = "o2ims.provisioning.oran.org/deletion-protection";
+    /// The finalizer of Kubernetes that `kubectl delete --cascade=orphan` sets.
+    pub const ORPHAN_FINALIZER: &str = "orphan";
     /// Annotation on a Namespace: namespaces, separated by commas, whose requests to this very cluster may be for it.
     pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";
     /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets.
@@ -84,6 +98,11 @@ pub mod focom {
     /// Name of the ProvisioningRequest of a FocomProvisioningRequest.
     pub fn remote_request(name: &str) -> String {
         format!("{name}-o2ims")
+    }
+
+    /// The names under which a ProvisioningRequest of a FocomProvisioningRequest may be: ours, and Nephio's for one that was adopted.
+    pub fn remote_requests(name: &str) -> [String; 2] {
+        [remote_request(name), name.to_owned()]
     }
 }
 

@@ -370,8 +370,8 @@ impl Keeper {
         move |gone| {
             let (name, namespace) = (gone.name_any(), gone.namespace());
             for request in requests.state() {
-                let same = focom::remote_request(&request.name_any()) == name
-                    && namespace.as_ref().is_none_or(|namespace| *namespace == request.spec.o_cloud_namespace);
+                let same = focom::remote_requests(&request.name_any()).contains(&name)
+                    && namespace.as_deref().is_none_or(|namespace| namespace == request.o_cloud().0);
                 if same {
                     trigger.touch(ObjectRef::from_obj(request.as_ref()));
                 }

@@ -154,6 +154,16 @@ impl Links {
         self.tell_requests(id);
     }
 
+    /// A namespace is gone, and with it what was kept for its requests; `exists` tells OClouds of a new one of that name.
+    pub fn forget_namespace(&self, namespace: &str, exists: impl Fn(&Id) -> bool) {
+        self.lock().links.retain(|id, _| id.0 != namespace || exists(id));
+    }
+
+    /// Whether there is a connection to the O-Cloud, up or not.
+    pub fn is_connected(&self, id: &Id) -> bool {
+        self.lock().links.get(id).is_some_and(|link| link.connection.is_some())
+    }
+
     /// What is known of the O-Cloud.
     pub fn find(&self, id: &Id) -> Found {
         let state = self.lock();
@@ -198,7 +208,7 @@ impl Links {
 
     fn changed_local(&self) -> Changed {
         let (requests, trigger, id) = (self.setup.requests.clone(), self.setup.trigger.clone(), self.local_id.clone());
-        Arc::new(move || touch(&requests, &trigger, |request| request.spec.o_cloud_id == id))
+        Arc::new(move || touch(&requests, &trigger, |request| request.o_cloud().1 == id))
     }
 
     fn tell_requests(&self, id: &Id) {
@@ -211,7 +221,7 @@ impl Links {
 }
 
 fn is_for(request: &FocomProvisioningRequest, id: &Id) -> bool {
-    request.spec.o_cloud_namespace == id.0 && request.spec.o_cloud_id == id.1
+    request.o_cloud() == (id.0.as_str(), id.1.as_str())
 }
 
 fn touch(

@@ -32,6 +32,10 @@ use links::Id;
 pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Outcome, Error> {
     let id = id(&o_cloud);
     let links = &context.links;
+    if context.watches.is_ending(&id.0) && links.is_connected(&id) {
+        // Secret, rights and OCloud go first, in any order: the connection is kept for the requests that go with them.
+        return Ok(Outcome::Done);
+    }
     let secret = o_cloud.secret();
     let owner = context.watches.namespaces.get(&ObjectRef::new(&secret.0));
     if grant::may_read_secrets(&secret.0, owner.as_deref(), &id.0) {

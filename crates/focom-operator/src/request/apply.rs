@@ -3,16 +3,18 @@
 use std::error::Error as _;
 
 use kube::api::ListParams;
+use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::focom;
-use operator_kit::apply::{self, Precondition};
+use operator_kit::apply::{self, MetadataPatch, Precondition};
 use operator_kit::outcome::{Class, Error};
 use serde_json::Value;
 
-use super::observe::{Observed, Remote, is_of};
-use super::plan::{Step, is_abandoned};
+use super::adopt;
+use super::observe::{Observed, Relation, Remote, exists, relation};
+use super::plan::{Step, as_seen, is_abandoned, is_orphaned, manifest};
 use crate::ocloud::connection::{Connection, Open, RemoteRequest};
 use crate::ocloud::fault::Fault;
 use crate::operator::Context;
@@ -39,7 +41,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// Carries out `steps` in order, up to the first that fails.
+/// Carries out `steps` in order, up to the first that fails, or that has taken a ProvisioningRequest: what that says, the next
+/// reconcile sees. Returns the name of what was taken.
 ///
 /// # Errors
 /// The first failure.
@@ -49,7 +52,7 @@ pub async fn apply(
     observed: &Observed,
     remote: Option<&Remote>,
     steps: &[Step],
-) -> Result<(), Failure> {
+) -> Result<Option<String>, Failure> {
     let (uid, expectations) = (&observed.uid, &context.expectations);
     let api = Api::<FocomProvisioningRequest>::namespaced(context.client.clone(), &observed.namespace);
     let site = remote.and_then(|remote| Site::of(request, remote));
@@ -59,10 +62,9 @@ pub async fn apply(
                 apply::add_finalizer(&api, request, focom::FINALIZER, focom::FIELD_MANAGER).await?;
             }
             (Step::RemoveFinalizer, site) => {
-                if let (Some(site), false) = (site, is_abandoned(request)) {
-                    if let Some(late) = expectations.may_come_late(uid) {
-                        let message =
-                            format!("a write that was not answered may be carried out for {} s yet", late.as_secs());
+                if let (Some(site), false) = (site, is_abandoned(request) || is_orphaned(request)) {
+                    if expectations.may_come_late(uid) {
+                        let message = "a write that the O-Cloud has not answered may be carried out late: the request stays for a minute after it";
                         return Err(Error::transient(message).into());
                     }
                     site.nothing_is_left(uid).await?;
@@ -72,7 +74,7 @@ pub async fn apply(
             (Step::Create(manifest), Some(site)) => {
                 let written = match site.write(manifest, Precondition::MustNotExist).await {
                     Err(Failure { error, .. }) if error.class() == Class::Conflict => {
-                        site.take(manifest, uid, error).await
+                        site.look_whose(request, manifest, &context.watches.requests, error).await
                     }
                     result => result,
                 };
@@ -84,14 +86,36 @@ pub async fn apply(
             (Step::Change(manifest, of), Some(site)) => {
                 expectations.wrote_remote(uid, &site.write(manifest, Precondition::Uid(of)).await?);
             }
+            (Step::Take(manifest, of), Some(site)) => {
+                expectations.wrote_remote(uid, &site.write(manifest, Precondition::Uid(of)).await?);
+                return Ok(Some(site.name.clone()));
+            }
+            (Step::Adopt, Some(site)) => {
+                if let Some(taken) = site.adopt(request, observed, &context.watches.requests).await? {
+                    expectations.wrote_remote(uid, &taken);
+                    return Ok(Some(taken.name_any()));
+                }
+            }
+            (Step::Unprotect(of, revision), Some(site)) => match site.unprotect(of, revision).await {
+                Err(failure) if !is_abandoned(request) => return Err(failure),
+                _ => {}
+            },
             (Step::Delete(of), Some(site)) => match site.delete(of).await {
                 Err(failure) if !is_abandoned(request) => return Err(failure),
                 _ => expectations.deleted_remote(uid),
             },
-            (Step::Create(_) | Step::Change(..) | Step::Delete(_), None) => {}
+            (
+                Step::Create(_)
+                | Step::Change(..)
+                | Step::Take(..)
+                | Step::Adopt
+                | Step::Unprotect(..)
+                | Step::Delete(_),
+                None,
+            ) => {}
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Where the ProvisioningRequest is.
@@ -100,19 +124,22 @@ struct Site<'a> {
     open: &'a Open,
     api: Api<RemoteRequest>,
     name: String,
+    /// Empty where ProvisioningRequests have no namespaces.
+    namespace: String,
     place: String,
 }
 
 impl<'a> Site<'a> {
     fn of(request: &FocomProvisioningRequest, remote: &'a Remote) -> Option<Self> {
         let (connection, open) = (remote.found.connection.as_deref()?, remote.open()?);
-        let name = focom::remote_request(&request.name_any());
+        let name = remote.name(request);
         let client = connection.client().clone();
-        let (api, place) = match open.namespace(&request.spec.o_cloud_namespace) {
+        let (api, place) = match open.namespace(request.o_cloud().0) {
             Some(namespace) => (Api::namespaced_with(client, namespace, &open.kind), format!("{namespace}/{name}")),
             None => (Api::all_with(client, &open.kind), name.clone()),
         };
-        Some(Self { connection, open, api, name, place })
+        let namespace = open.namespace(request.o_cloud().0).unwrap_or_default().to_owned();
+        Some(Self { connection, open, api, name, namespace, place })
     }
 
     async fn write(&self, manifest: &Value, precondition: Precondition<'_>) -> Result<RemoteRequest, Failure> {
@@ -126,22 +153,68 @@ impl<'a> Site<'a> {
 
     /// What has the name is not in the cache. It is ours, new or without the mark by which the cache knows it: then it is what
     /// was to be made. Or it is somebody else's, which does not change by waiting.
-    async fn take(&self, manifest: &Value, uid: &str, conflict: Error) -> Result<RemoteRequest, Failure> {
+    async fn look_whose(
+        &self,
+        request: &FocomProvisioningRequest,
+        manifest: &Value,
+        requests: &Store<FocomProvisioningRequest>,
+        conflict: Error,
+    ) -> Result<RemoteRequest, Failure> {
         let look = apply::limited("look at what exists", self.api.get_metadata_opt(&self.name)).await;
-        match look.map_err(|error| self.explain(error))? {
-            Some(found) if found.labels().get(focom::SOURCE_UID_LABEL).is_some_and(|source| source == uid) => {
-                self.write(manifest, Precondition::Uid(&found.uid().unwrap_or_default())).await
-            }
-            Some(_) => Err(Failure::lasting(
-                reason::NAME_TAKEN,
-                format!(
-                    "ProvisioningRequest {} exists on the O-Cloud and is not this request's: choose another metadata.name, or \
-                     have that one deleted there",
-                    self.place
-                ),
-            )),
-            None => Err(conflict.into()),
+        let Some(found) = look.map_err(|error| self.explain(error))? else { return Err(conflict.into()) };
+        let found = RemoteRequest { metadata: found.metadata, ..RemoteRequest::default() };
+        match relation(&found, request, &self.open.smo, |uid| exists(requests, uid)) {
+            Relation::Own => self.write(manifest, Precondition::Uid(&found.uid().unwrap_or_default())).await,
+            // The cache is about to have it.
+            Relation::Left => Err(conflict.into()),
+            other => match adopt::judge(request, manifest, &found, &other) {
+                Ok(()) => Err(conflict.into()),
+                Err(refusal) => Err(Failure::lasting(refusal.reason, refusal.message)),
+            },
         }
+    }
+
+    /// Looks for what the annotation names, and takes it. `None` if the request is being deleted and there is no such thing.
+    async fn adopt(
+        &self,
+        request: &FocomProvisioningRequest,
+        observed: &Observed,
+        requests: &Store<FocomProvisioningRequest>,
+    ) -> Result<Option<RemoteRequest>, Failure> {
+        let mut found = Vec::new();
+        for name in focom::remote_requests(&request.name_any()) {
+            let look = apply::limited("look at what exists", self.api.get_opt(&name)).await;
+            if let Some(remote) = look.map_err(|error| self.explain(error))? {
+                let relation = relation(&remote, request, &self.open.smo, |uid| exists(requests, uid));
+                found.push((remote, relation));
+            }
+        }
+        let deleting = request.metadata.deletion_timestamp.is_some();
+        let word = adopt::word(request).filter(|word| *word != focom::ADOPT_DRY_RUN);
+        let meant = found.iter().find(|(remote, _)| remote.metadata.uid.as_deref() == word);
+        let chosen = meant.or_else(|| {
+            // What is deleted has no use for another one than it names.
+            let any = (!deleting || word.is_none()).then_some(&found)?;
+            any.iter().find(|(_, relation)| *relation != Relation::Other).or(any.first())
+        });
+        let Some((remote, relation)) = chosen else {
+            let refusal = adopt::nothing_to_adopt(request);
+            return if deleting { Ok(None) } else { Err(Failure::lasting(refusal.reason, refusal.message)) };
+        };
+        let wanted = manifest(request, observed, self.open, &remote.name_any());
+        adopt::judge(request, &wanted, remote, relation)
+            .map_err(|refusal| Failure::lasting(refusal.reason, refusal.message))?;
+        let uid = remote.uid().unwrap_or_default();
+        self.write(&as_seen(wanted, remote), Precondition::Uid(&uid)).await.map(Some)
+    }
+
+    async fn unprotect(&self, uid: &str, revision: &str) -> Result<(), Failure> {
+        let annotations = [(focom::REMOTE_DELETION_PROTECTION_ANNOTATION.to_owned(), Some("false".to_owned()))].into();
+        let patch = MetadataPatch { annotations, ..MetadataPatch::default() };
+        // The revision is that of the one with this UID.
+        tracing::info!(uid, "the protection from deletion is taken off, as the request says");
+        let result = apply::patch_metadata(&self.api, &self.name, revision, &patch, focom::FIELD_MANAGER).await;
+        result.map(drop).map_err(|error| self.explain(error))
     }
 
     /// The request is the last thing that knows of its ProvisioningRequest, so the O-Cloud itself is asked once more: the cache may
@@ -151,10 +224,23 @@ impl<'a> Site<'a> {
         let everywhere = Api::<RemoteRequest>::all_with(self.connection.client().clone(), &self.open.kind);
         let left = apply::limited("look for leftovers", everywhere.list_metadata(&params)).await;
         let Some(left) = left.map_err(|error| self.explain(error))?.items.into_iter().next() else { return Ok(()) };
-        if left.name_any() == self.name && left.metadata.deletion_timestamp.is_none() {
+        if left.name_any() == self.name
+            && left.namespace().unwrap_or_default() == self.namespace
+            && left.metadata.deletion_timestamp.is_none()
+        {
             self.delete(&left.uid().unwrap_or_default()).await?;
         }
-        Err(Error::transient(format!("ProvisioningRequest {} is still on the O-Cloud", left.name_any())).into())
+        let (name, namespace) = (left.name_any(), left.namespace().unwrap_or_default());
+        let message = if name == self.name && namespace == self.namespace {
+            format!("ProvisioningRequest {} is still on the O-Cloud", self.place)
+        } else {
+            format!(
+                "ProvisioningRequest {name} of namespace {namespace:?} on the O-Cloud has the label {} of this request, which stays as long \
+                 as that does: take the label off there, or delete that ProvisioningRequest",
+                focom::SOURCE_UID_LABEL
+            )
+        };
+        Err(Error::transient(message).into())
     }
 
     /// Puts an error into words that a requester may read, and lets the O-Cloud prove that it is there if it did not answer. Of what
@@ -175,6 +261,13 @@ impl<'a> Site<'a> {
                     _ if error.is_refused_by_webhook() => Failure::lasting(reason::REFUSED, verdict()),
                     // What is no verdict of an API server is no verdict.
                     400 | 422 if status.reason != NO_STATUS => Failure::lasting(reason::REFUSED, verdict()),
+                    403 if is_policy(&status.message) => Failure::lasting(reason::REFUSED, verdict()),
+                    403 if status.message.contains(TERMINATING) => transient(
+                        reason::IN_PROGRESS,
+                        format!(
+                            "{what}: its namespace is being deleted on the O-Cloud, and takes nothing new until it is made anew"
+                        ),
+                    ),
                     403 => Failure {
                         lasting: true,
                         ..transient(
@@ -208,7 +301,10 @@ impl<'a> Site<'a> {
 /// What kube calls an answer that is not a `Status`, such as a proxy's.
 const NO_STATUS: &str = "Failed to parse error data";
 
-/// Whether the name belongs to another request of this SMO, which the cache tells.
-pub fn is_taken(remote: Option<&Remote>, uid: &str) -> bool {
-    remote.and_then(|remote| remote.request.as_deref()).is_some_and(|found| !is_of(found, uid))
+/// How an API server says that a namespace takes nothing new.
+const TERMINATING: &str = "because it is being terminated";
+
+/// Whether a policy of the O-Cloud refuses the write, and not the lack of a right.
+fn is_policy(message: &str) -> bool {
+    message.contains("ValidatingAdmissionPolicy") && message.contains("denied request")
 }

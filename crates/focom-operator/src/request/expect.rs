@@ -92,11 +92,10 @@ impl Expectations {
         self.change(uid, |expected| expected.unanswered = Some(Instant::now() + LATE));
     }
 
-    /// How long a write that was not answered may still be carried out.
-    pub fn may_come_late(&self, uid: &str) -> Option<Duration> {
+    /// Whether a write that was not answered may still be carried out.
+    pub fn may_come_late(&self, uid: &str) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = all.get(uid)?.unanswered?;
-        until.checked_duration_since(Instant::now())
+        all.get(uid).and_then(|expected| expected.unanswered).is_some_and(|until| Instant::now() < until)
     }
 
     /// Whether this is what the O-Cloud made of the last write.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo, names::focom};
 
 use crate::grant::Namespace;
@@ -18,6 +18,8 @@ pub enum Target {
     Local(Option<Arc<Namespace>>),
     /// An O-Cloud, by its OCloud, if that exists.
     OCloud(Option<Arc<OCloud>>),
+    /// An O-Cloud whose OCloud has gone with its namespace, and which is still connected.
+    Kept,
 }
 
 /// What is known about a request.
@@ -28,21 +30,27 @@ pub struct Observed {
     pub namespace: String,
     /// Where it wants to go.
     pub target: Target,
+    /// Whether its namespace is being deleted.
+    pub namespace_ends: bool,
     /// The TemplateInfo that speaks of its template, if there is one.
     pub template: Option<Arc<TemplateInfo>>,
 }
 
 /// Looks at everything that decides whether a request may go where it wants.
-pub fn observe(watches: &Watches, local_id: &str, request: &FocomProvisioningRequest) -> Observed {
-    let spec = &request.spec;
+pub fn observe(watches: &Watches, links: &Links, local_id: &str, request: &FocomProvisioningRequest) -> Observed {
+    let (spec, (o_cloud_namespace, o_cloud_id)) = (&request.spec, request.o_cloud());
     let namespace = request.namespace().unwrap_or_default();
-    let target = if spec.o_cloud_id == local_id {
-        Target::Local(watches.namespaces.get(&ObjectRef::new(&spec.o_cloud_namespace)))
+    let target = if o_cloud_id == local_id {
+        Target::Local(watches.namespaces.get(&ObjectRef::new(o_cloud_namespace)))
     } else {
-        Target::OCloud(watches.o_clouds.get(&ObjectRef::new(&spec.o_cloud_id).within(&spec.o_cloud_namespace)))
+        match watches.o_clouds.get(&ObjectRef::new(o_cloud_id).within(o_cloud_namespace)) {
+            None if links.is_connected(&(o_cloud_namespace.to_owned(), o_cloud_id.to_owned())) => Target::Kept,
+            o_cloud => Target::OCloud(o_cloud),
+        }
     };
     let template = template(watches, &namespace, &spec.template_name, &spec.template_version);
-    Observed { uid: request.uid().unwrap_or_default(), namespace, target, template }
+    let namespace_ends = watches.is_ending(&namespace);
+    Observed { uid: request.uid().unwrap_or_default(), namespace, target, namespace_ends, template }
 }
 
 /// Nephio's rule gives the object's name; ours finds it by what it says too, and of several takes the first by name.
@@ -57,28 +65,84 @@ fn template(watches: &Watches, namespace: &str, name: &str, version: &str) -> Op
     })
 }
 
+/// Whose a ProvisioningRequest is that has a name of the request, by its labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// The request's own.
+    Own,
+    /// It was made for an earlier object of this name and namespace, which does not exist any more.
+    Left,
+    /// It was made for an object of this name and namespace; which SMO's, if it says so, is not this one. Whether that one
+    /// is still there cannot be known here.
+    OtherSmo(Option<String>),
+    /// It does not say what it was made for.
+    Unmarked,
+    /// It is another request's.
+    Other,
+}
+
+/// Whose a ProvisioningRequest is. `exists` tells whether this SMO has a request with a UID.
+pub fn relation(
+    found: &RemoteRequest,
+    request: &FocomProvisioningRequest,
+    smo: &str,
+    exists: impl Fn(&str) -> bool,
+) -> Relation {
+    let label = |key: &str| found.labels().get(key).cloned();
+    let (uid, of_smo) = (label(focom::SOURCE_UID_LABEL), label(focom::SMO_LABEL));
+    let source = (label(focom::SOURCE_LABEL), label(focom::SOURCE_NAMESPACE_LABEL));
+    if is_of(found, &request.uid().unwrap_or_default()) {
+        Relation::Own
+    } else if uid.as_deref().is_some_and(exists) {
+        Relation::Other
+    } else if source == (Some(request.name_any()), request.namespace()) {
+        if of_smo.as_deref() == Some(smo) { Relation::Left } else { Relation::OtherSmo(of_smo) }
+    } else if source == (None, None) && uid.is_none() && of_smo.is_none() {
+        Relation::Unmarked
+    } else {
+        Relation::Other
+    }
+}
+
+/// Whether this SMO has a request with this UID.
+pub fn exists(requests: &Store<FocomProvisioningRequest>, uid: &str) -> bool {
+    requests.state().iter().any(|request| request.metadata.uid.as_deref() == Some(uid))
+}
+
 /// The O-Cloud, as far as the request may know it.
 pub struct Remote {
     /// What was found.
     pub found: Found,
-    /// The ProvisioningRequest that has the request's name, if it came from this SMO.
+    /// The ProvisioningRequest that has a name of the request, if it came from this SMO.
     pub request: Option<Arc<RemoteRequest>>,
+    /// Whose it is, if there is one.
+    pub relation: Option<Relation>,
 }
 
 impl Remote {
     /// Looks the request up on its O-Cloud. Only for requests that may go there.
-    pub fn observe(links: &Links, request: &FocomProvisioningRequest, target: &Target) -> Self {
-        let spec = &request.spec;
+    pub fn observe(links: &Links, watches: &Watches, request: &FocomProvisioningRequest, target: &Target) -> Self {
+        let (namespace, id) = request.o_cloud();
         let found = match target {
             Target::Local(_) => links.local(),
-            Target::OCloud(_) => links.find(&(spec.o_cloud_namespace.clone(), spec.o_cloud_id.clone())),
+            Target::OCloud(_) | Target::Kept => links.find(&(namespace.to_owned(), id.to_owned())),
         };
-        let name = focom::remote_request(&request.name_any());
-        let request = match &found.view {
-            View::Open(open) => open.find(&spec.o_cloud_namespace, &name),
-            _ => None,
-        };
-        Self { found, request }
+        let mut best = None;
+        if let View::Open(open) = &found.view {
+            // Under the other name there may be somebody else's: only what is the request's counts there.
+            let [ours, nephios] = focom::remote_requests(&request.name_any());
+            let look = |name: &str| {
+                let remote = open.find(namespace, name)?;
+                let relation = relation(&remote, request, &open.smo, |uid| exists(&watches.requests, uid));
+                Some((remote, relation))
+            };
+            let (first, second) = (look(&ours), look(&nephios));
+            let all = [first.clone(), second].into_iter().flatten();
+            let of = |wanted: &Relation| all.clone().find(|(_, relation)| relation == wanted);
+            best = of(&Relation::Own).or_else(|| of(&Relation::Left)).or(first);
+        }
+        let (request, relation) = best.unzip();
+        Self { found, request, relation }
     }
 
     /// The O-Cloud, if it answers.
@@ -98,8 +162,23 @@ impl Remote {
     }
 
     /// The ProvisioningRequest, if it is the request's own.
-    pub fn own(&self, uid: &str) -> Option<&RemoteRequest> {
-        self.request.as_deref().filter(|remote| is_of(remote, uid))
+    pub fn own(&self) -> Option<&RemoteRequest> {
+        self.of(&Relation::Own)
+    }
+
+    /// The ProvisioningRequest, if it was made for an earlier object of the request's name, which does not exist any more.
+    pub fn left(&self) -> Option<&RemoteRequest> {
+        self.of(&Relation::Left)
+    }
+
+    fn of(&self, relation: &Relation) -> Option<&RemoteRequest> {
+        self.request.as_deref().filter(|_| self.relation.as_ref() == Some(relation))
+    }
+
+    /// The name that the ProvisioningRequest has, or is to have.
+    pub fn name(&self, request: &FocomProvisioningRequest) -> String {
+        let found = self.own().or_else(|| self.left()).map(|found| found.name_any());
+        found.unwrap_or_else(|| focom::remote_request(&request.name_any()))
     }
 }
 

@@ -4,9 +4,10 @@ use kube::ResourceExt as _;
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
 use operator_kit::apply::content_hash;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::observe::{Observed, Remote};
+use super::adopt;
+use super::observe::{Observed, Relation, Remote};
 use super::validate::Refusal;
 use crate::ocloud::connection::{API_VERSION, Open, RemoteRequest};
 
@@ -19,6 +20,14 @@ pub enum Step {
     Create(Value),
     /// Of the ProvisioningRequest with this UID.
     Change(Value, String),
+    /// The ProvisioningRequest that an earlier object of the request's name has left gets the request's marks. Its spec is the
+    /// same.
+    Take(Value, String),
+    /// The O-Cloud is asked for a ProvisioningRequest that this SMO has not marked, which gets the request's marks if the
+    /// annotation says so.
+    Adopt,
+    /// The ProvisioningRequest with this UID and revision loses its protection from deletion.
+    Unprotect(String, String),
     /// Of the ProvisioningRequest with this UID.
     Delete(String),
     /// Off the request: nothing is left of it.
@@ -34,7 +43,7 @@ pub fn plan(
     remote: Option<&Remote>,
     settled: impl Fn(&RemoteRequest) -> bool,
 ) -> Vec<Step> {
-    let has_finalizer = request.finalizers().iter().any(|finalizer| finalizer == focom::FINALIZER);
+    let has_finalizer = has_finalizer(request);
     if request.metadata.deletion_timestamp.is_some() {
         return if has_finalizer { teardown(request, observed, remote) } else { Vec::new() };
     }
@@ -43,31 +52,117 @@ pub fn plan(
     if remote.has_moved(request) && !leaves(request) {
         return Vec::new();
     }
-    let wanted = manifest(request, observed, open);
-    let write = match (&remote.request, remote.own(&observed.uid)) {
+    let wanted = manifest(request, observed, open, &remote.name(request));
+    let write = match (&remote.request, remote.own()) {
+        (None, _) if adopt::word(request).is_some() || adopt::sent_by_another(request).is_some() => Some(Step::Adopt),
         (None, _) => Some(Step::Create(wanted)),
-        (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() && !is_as(own, &wanted, &settled) => {
-            Some(Step::Change(wanted, own.uid().unwrap_or_default()))
+        (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() => {
+            let is_due = match adopt::outdated(request, &wanted, own) {
+                Some(verdict) => verdict.is_ok(),
+                None => !is_as(own, &wanted, &settled),
+            };
+            is_due.then(|| Step::Change(wanted, own.uid().unwrap_or_default()))
         }
-        _ => None,
+        (Some(_), Some(_)) => None,
+        (Some(_), None) => remote
+            .left()
+            .filter(|left| adopt::judge(request, &wanted, left, &Relation::Left).is_ok())
+            .map(|left| take(wanted.clone(), left)),
     };
     let finalizer = (!has_finalizer).then_some(Step::AddFinalizer);
     finalizer.into_iter().chain(write).collect()
 }
 
+/// Marks are taken from the ProvisioningRequest as it was looked at, and from no other.
+fn take(wanted: Value, found: &RemoteRequest) -> Step {
+    Step::Take(as_seen(wanted, found), found.uid().unwrap_or_default())
+}
+
+/// The manifest, to be applied to `found` in the revision that was looked at.
+pub fn as_seen(mut wanted: Value, found: &RemoteRequest) -> Value {
+    wanted["metadata"]["resourceVersion"] = json!(found.metadata.resource_version);
+    wanted
+}
+
 fn teardown(request: &FocomProvisioningRequest, observed: &Observed, remote: Option<&Remote>) -> Vec<Step> {
-    let (open, own) = (remote.and_then(Remote::open), remote.and_then(|remote| remote.own(&observed.uid)));
-    let delete = own
-        .filter(|own| own.metadata.deletion_timestamp.is_none())
-        .map(|own| Step::Delete(own.uid().unwrap_or_default()));
-    let is_gone = open.is_some() && own.is_none() && remote.is_some_and(|remote| !remote.has_moved(request));
-    let finalizer = (is_gone || is_abandoned(request)).then_some(Step::RemoveFinalizer);
-    delete.into_iter().chain(finalizer).collect()
+    if is_orphaned(request) {
+        return vec![Step::RemoveFinalizer];
+    }
+    let open = remote.and_then(Remote::open);
+    let mine = remote.and_then(|remote| taken_back(request, observed, remote));
+    let mut steps = Vec::new();
+    if let Some(mine) = mine.filter(|mine| mine.metadata.deletion_timestamp.is_none() && !is_kept(request, mine)) {
+        let uid = mine.uid().unwrap_or_default();
+        if is_protected(mine) {
+            steps.push(Step::Unprotect(uid.clone(), mine.resource_version().unwrap_or_default()));
+        }
+        steps.push(Step::Delete(uid));
+    }
+    let is_gone = open.is_some() && mine.is_none() && remote.is_some_and(|remote| !remote.has_moved(request));
+    let has_uid = adopt::word(request).is_some_and(|word| word != focom::ADOPT_DRY_RUN);
+    if is_gone
+        && remote.is_some_and(|remote| remote.request.is_none())
+        && (has_uid || adopt::sent_by_another(request).is_some())
+    {
+        steps.push(Step::Adopt);
+    }
+    if is_gone || is_abandoned(request) {
+        steps.push(Step::RemoveFinalizer);
+    }
+    steps
+}
+
+/// What the deletion of the request is to delete: its own ProvisioningRequest, or the one that an earlier object of its name has
+/// left, if the request would have it as it is.
+pub fn taken_back<'a>(
+    request: &FocomProvisioningRequest,
+    observed: &Observed,
+    remote: &'a Remote,
+) -> Option<&'a RemoteRequest> {
+    let left = || {
+        let (left, open) = (remote.left()?, remote.open()?);
+        let wanted = manifest(request, observed, open, &left.name_any());
+        let is_taken =
+            left.metadata.deletion_timestamp.is_some() || adopt::judge(request, &wanted, left, &Relation::Left).is_ok();
+        is_taken.then_some(left)
+    };
+    remote.own().or_else(left)
+}
+
+/// Whether the operator keeps the request until the O-Cloud has none of it.
+pub fn has_finalizer(request: &FocomProvisioningRequest) -> bool {
+    request.finalizers().iter().any(|finalizer| finalizer == focom::FINALIZER)
+}
+
+/// Whether the request is deleted and what it owns is to stay: `kubectl delete --cascade=orphan`.
+pub fn is_orphaned(request: &FocomProvisioningRequest) -> bool {
+    request.metadata.deletion_timestamp.is_some()
+        && request.finalizers().iter().any(|finalizer| finalizer == focom::ORPHAN_FINALIZER)
 }
 
 /// Whether the request is deleted and nothing is waited for on the O-Cloud.
 pub fn is_abandoned(request: &FocomProvisioningRequest) -> bool {
     request.metadata.deletion_timestamp.is_some() && abandons(request) == Some("true")
+}
+
+/// What the request says of its protection from deletion.
+pub fn protection(request: &FocomProvisioningRequest) -> Option<&str> {
+    request.annotations().get(focom::DELETION_PROTECTION_ANNOTATION).map(String::as_str)
+}
+
+/// Whether a ProvisioningRequest is protected from deletion.
+pub fn is_protected(found: &RemoteRequest) -> bool {
+    found.annotations().get(focom::REMOTE_DELETION_PROTECTION_ANNOTATION).is_some_and(|value| value == "true")
+}
+
+/// Whether the ProvisioningRequest stays until the request says that it is not protected. A protection that somebody else gave
+/// it is not ours to take off unasked.
+pub fn is_kept(request: &FocomProvisioningRequest, found: &RemoteRequest) -> bool {
+    match protection(request) {
+        Some("true") => true,
+        Some("false") => false,
+        _ => is_protected(found),
+    }
 }
 
 /// Whether the request leaves the O-Cloud that it was sent to. The annotation names that one, so it is used up by this.
@@ -81,32 +176,55 @@ fn abandons(request: &FocomProvisioningRequest) -> Option<&str> {
 }
 
 /// The ProvisioningRequest as it should be.
-fn manifest(request: &FocomProvisioningRequest, observed: &Observed, open: &Open) -> Value {
+pub fn manifest(request: &FocomProvisioningRequest, observed: &Observed, open: &Open, name: &str) -> Value {
     let wanted = remote_spec(request);
-    let hash = content_hash(&wanted);
+    let mut mark = content_hash(&wanted);
+    let mut annotations = Map::new();
+    if let Some(protection) = protection(request) {
+        // Part of the mark, so that it is noticed when it is taken off again.
+        mark = format!("{mark}{SPEC_ENDS}{protection}");
+        annotations.insert(focom::REMOTE_DELETION_PROTECTION_ANNOTATION.to_owned(), json!(protection));
+    }
+    annotations.insert(focom::APPLIED_HASH_ANNOTATION.to_owned(), json!(mark));
+    if let Some(generation) = request.metadata.generation {
+        annotations.insert(focom::SOURCE_GENERATION_ANNOTATION.to_owned(), json!(generation.to_string()));
+    }
     let mut metadata = json!({
-        "name": focom::remote_request(&request.name_any()),
+        "name": name,
         "labels": {
             focom::SMO_LABEL: open.smo,
             focom::SOURCE_LABEL: request.name_any(),
             focom::SOURCE_NAMESPACE_LABEL: observed.namespace,
             focom::SOURCE_UID_LABEL: observed.uid,
         },
-        "annotations": {focom::APPLIED_HASH_ANNOTATION: hash},
+        "annotations": annotations,
     });
-    if let Some(namespace) = open.namespace(&request.spec.o_cloud_namespace) {
+    if let Some(namespace) = open.namespace(request.o_cloud().0) {
         metadata["namespace"] = json!(namespace);
     }
     json!({"apiVersion": API_VERSION, "kind": "ProvisioningRequest", "metadata": metadata, "spec": wanted})
 }
 
+/// In a mark: after this comes what is not of the spec.
+const SPEC_ENDS: char = '+';
+
 fn is_as(found: &RemoteRequest, wanted: &Value, settled: impl Fn(&RemoteRequest) -> bool) -> bool {
-    sent_hash(found) == wanted["metadata"]["annotations"][focom::APPLIED_HASH_ANNOTATION].as_str()
+    let annotation = |key: &str| found.annotations().get(key).map(String::as_str);
+    // Which generation says the same does not matter.
+    let matters = |key: &str| key != focom::SOURCE_GENERATION_ANNOTATION;
+    let annotations = wanted["metadata"]["annotations"].as_object();
+    annotations.is_none_or(|all| all.iter().all(|(key, value)| !matters(key) || annotation(key) == value.as_str()))
         && (holds(&found.spec, &wanted["spec"]) || settled(found))
 }
 
-fn sent_hash(found: &RemoteRequest) -> Option<&str> {
-    found.annotations().get(focom::APPLIED_HASH_ANNOTATION).map(String::as_str)
+/// The hash of the spec that was sent.
+pub fn sent_hash(found: &RemoteRequest) -> Option<&str> {
+    found.annotations().get(focom::APPLIED_HASH_ANNOTATION).and_then(|mark| mark.split(SPEC_ENDS).next())
+}
+
+/// The hash of the spec in a manifest.
+pub fn sent_mark(wanted: &Value) -> Option<&str> {
+    wanted["metadata"]["annotations"][focom::APPLIED_HASH_ANNOTATION].as_str()?.split(SPEC_ENDS).next()
 }
 
 /// Whether the request was sent as it stands. A template that changes afterwards is not held against it.

@@ -10,7 +10,8 @@ use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 use operator_kit::outcome::Outcome;
 use operator_kit::status::{self, Observation, Truth};
 
-use super::observe::{Observed, Remote};
+use super::adopt;
+use super::observe::{Observed, Relation, Remote};
 use super::plan;
 use super::validate::Refusal;
 use crate::ocloud::connection::{RemoteRequest, RemoteStatus, View};
@@ -20,6 +21,8 @@ use crate::ocloud::fault::Fault;
 const MESSAGE_MAX: usize = 2_000;
 /// How long the words of a refusal stay: what is refused is tried again every five minutes.
 const REFUSAL_SECONDS: i64 = 200;
+/// What keeps a request from what another operator has sent for it.
+pub const OF_ADOPTION: [&str; 3] = [reason::ADOPTION_DRY_RUN, reason::ADOPTION_REQUIRED, reason::NAME_TAKEN];
 /// Longest word for a state.
 const STATE_MAX: usize = 63;
 /// Most resources of one cluster.
@@ -76,7 +79,7 @@ pub fn assess(
     obstacle: Option<&Obstacle>,
     now: Timestamp,
 ) -> (FocomProvisioningRequestStatus, Outcome) {
-    let own = remote.and_then(|remote| remote.own(&observed.uid));
+    let own = remote.and_then(Remote::own);
     let mut finding = find(request, observed, verdict, remote, own, obstacle);
     let old = request.status.clone().unwrap_or_default();
     if finding.reason == reason::REFUSED && was_just_told(&old, request, now) {
@@ -89,6 +92,8 @@ pub fn assess(
     new.message.clone_from(&finding.message);
     if own.is_some() || finding.phase == Phase::Creating && observed_mark(remote).is_some() {
         new.sent_to = observed_mark(remote);
+        let (namespace, id) = request.o_cloud();
+        new.sent_to_o_cloud = Some(format!("{namespace}/{id}"));
     }
     if let Some(own) = own {
         new.remote_name = Some(own.name_any());
@@ -136,7 +141,7 @@ fn find(
     obstacle: Option<&Obstacle>,
 ) -> Finding {
     if request.metadata.deletion_timestamp.is_some() {
-        return deleting(request, verdict, remote, own, obstacle);
+        return deleting(request, observed, verdict, remote, obstacle);
     }
     let was_sent = request.was_sent();
     if let Err(refusal) = verdict {
@@ -156,6 +161,9 @@ fn find(
         }
     }
     if let Some(obstacle) = obstacle {
+        if obstacle.reason == reason::ADOPTION_DRY_RUN {
+            return Finding::waiting(Phase::Pending, obstacle.reason, &obstacle.message);
+        }
         if obstacle.lasting {
             return Finding::stalled(obstacle.reason, &obstacle.message);
         }
@@ -165,16 +173,8 @@ fn find(
     if remote.is_some_and(|remote| remote.has_moved(request)) && !plan::leaves(request) {
         return Finding::stalled(reason::O_CLOUD_CHANGED, moved(request));
     }
-    if super::apply::is_taken(remote, &observed.uid) {
-        return Finding::stalled(
-            reason::NAME_TAKEN,
-            format!(
-                "ProvisioningRequest {} exists on O-Cloud {} and is not this request's: choose another metadata.name, or have that \
-                 one deleted there (it may be left over from an earlier request of this name that was let go)",
-                focom::remote_request(&request.name_any()),
-                o_cloud(request)
-            ),
-        );
+    if let Some(finding) = not_own(request, observed, remote) {
+        return finding;
     }
     match own {
         None if request.status.is_none() => {
@@ -191,6 +191,32 @@ fn find(
         ),
         Some(own) => synced(own),
     }
+}
+
+/// What has the request's name on the O-Cloud and is not its own, or not of its state.
+fn not_own(request: &FocomProvisioningRequest, observed: &Observed, remote: Option<&Remote>) -> Option<Finding> {
+    let remote = remote?;
+    let (found, relation, open) = (remote.request.as_deref()?, remote.relation.as_ref()?, remote.open()?);
+    let wanted = plan::manifest(request, observed, open, &found.name_any());
+    if *relation == Relation::Own {
+        let outdated = adopt::outdated(request, &wanted, found).and_then(Result::err);
+        return outdated.map(|refusal| Finding::stalled(refusal.reason, refusal.message));
+    }
+    Some(match adopt::judge(request, &wanted, found, relation) {
+        Ok(()) => {
+            let message = format!(
+                "ProvisioningRequest {} on O-Cloud {} was made for an earlier object of this name, and becomes this request's",
+                found.name_any(),
+                o_cloud(request)
+            );
+            let phase = if request.was_sent() { last_phase(request) } else { Phase::Pending };
+            Finding::waiting(phase, reason::IN_PROGRESS, message)
+        }
+        Err(refusal) if refusal.reason == reason::ADOPTION_DRY_RUN => {
+            Finding::waiting(Phase::Pending, refusal.reason, refusal.message)
+        }
+        Err(refusal) => Finding::stalled(refusal.reason, refusal.message),
+    })
 }
 
 /// The ProvisioningRequest is there.
@@ -216,9 +242,9 @@ fn synced(own: &RemoteRequest) -> Finding {
 
 fn deleting(
     request: &FocomProvisioningRequest,
+    observed: &Observed,
     verdict: &Result<(), Refusal>,
     remote: Option<&Remote>,
-    own: Option<&RemoteRequest>,
     obstacle: Option<&Obstacle>,
 ) -> Finding {
     let give_up = format!(
@@ -226,7 +252,22 @@ fn deleting(
         focom::ABANDON_ANNOTATION
     );
     let wait = |reason, message: String| Finding::waiting(Phase::Deleting, reason, message);
+    let mine = remote.and_then(|remote| plan::taken_back(request, observed, remote));
+    let kept = mine.filter(|mine| plan::is_kept(request, mine) && mine.metadata.deletion_timestamp.is_none());
     match (verdict, remote.map(|remote| &remote.found.view)) {
+        _ if plan::is_orphaned(request) => {
+            let message = "the request is let go (--cascade=orphan), and its ProvisioningRequest stays on the O-Cloud";
+            wait(reason::DELETING, message.to_owned())
+        }
+        (Err(_), None) if observed.namespace_ends && request.o_cloud().0 == observed.namespace => {
+            let (name, o_cloud) = (focom::remote_request(&request.name_any()), o_cloud(request));
+            let message = format!(
+                "namespace {} is being deleted, and OCloud {o_cloud} is gone with it: ProvisioningRequest {name} stays on that O-Cloud \
+                 until it is deleted there{give_up}",
+                observed.namespace
+            );
+            wait(reason::O_CLOUD_UNKNOWN, message)
+        }
         (Err(refusal), None) => wait(refusal.reason, format!("{}{give_up}", refusal.message)),
         (_, Some(View::Broken(fault))) => Finding {
             current: false,
@@ -241,14 +282,26 @@ fn deleting(
         (_, Some(View::Open(_))) if remote.is_some_and(|remote| remote.has_moved(request)) => {
             wait(reason::O_CLOUD_CHANGED, moved(request))
         }
+        (_, Some(View::Open(_))) if obstacle.is_none() && kept.is_some() => {
+            let message = format!(
+                "ProvisioningRequest {} on O-Cloud {} is protected from deletion; set {}=false on this request to have it deleted",
+                kept.map(|found| found.name_any()).unwrap_or_default(),
+                o_cloud(request),
+                focom::DELETION_PROTECTION_ANNOTATION
+            );
+            wait(reason::DELETION_PROTECTED, message)
+        }
         (_, Some(View::Open(_))) => {
             // Its former message speaks of a cluster that is to stay.
-            let said = own.and_then(|own| own.status.provisioning_status.as_ref()).filter(|said| {
+            let said = mine.and_then(|mine| mine.status.provisioning_status.as_ref()).filter(|said| {
                 said.provisioning_state == ProvisioningState::Deleting.to_string()
                     && !said.provisioning_message.is_empty()
             });
             let said = said.map_or("the O-Cloud takes the request back", |said| &said.provisioning_message).to_owned();
             match obstacle {
+                Some(obstacle) if OF_ADOPTION.contains(&obstacle.reason) => {
+                    wait(obstacle.reason, format!("{}{give_up}", obstacle.message))
+                }
                 Some(obstacle) => wait(obstacle.reason, obstacle.message.clone()),
                 None => wait(reason::DELETING, said),
             }
@@ -258,7 +311,7 @@ fn deleting(
 
 /// What is wrong with the O-Cloud, for who sees the OCloud's own condition; a guest of another namespace is told no details.
 fn words(request: &FocomProvisioningRequest, fault: &Fault) -> String {
-    if request.namespace().as_ref() == Some(&request.spec.o_cloud_namespace) {
+    if request.namespace().as_deref() == Some(request.o_cloud().0) {
         fault.message.clone()
     } else {
         format!("it cannot be used now ({}); its OCloud says why", fault.reason)
@@ -280,7 +333,8 @@ fn moved(request: &FocomProvisioningRequest) -> String {
 }
 
 fn o_cloud(request: &FocomProvisioningRequest) -> String {
-    format!("{}/{}", request.spec.o_cloud_namespace, request.spec.o_cloud_id)
+    let (namespace, id) = request.o_cloud();
+    format!("{namespace}/{id}")
 }
 
 /// The phase that was last written: what an O-Cloud does while it cannot be asked is not known.

@@ -5,6 +5,8 @@ use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::focom;
 
 use super::observe::{Observed, Target};
+use super::plan;
+use crate::ocloud::connection::RemoteRequest;
 use crate::{grant, template_info};
 
 /// Why a request does not go on.
@@ -27,8 +29,7 @@ impl Refusal {
 /// # Errors
 /// The first obstacle on the way.
 pub fn way(request: &FocomProvisioningRequest, observed: &Observed) -> Result<(), Refusal> {
-    let (spec, from) = (&request.spec, &observed.namespace);
-    let to = &spec.o_cloud_namespace;
+    let (from, (to, id)) = (&observed.namespace, request.o_cloud());
     match &observed.target {
         Target::Local(namespace) if grant::may_request(to, namespace.as_deref(), from) => Ok(()),
         // The same words whether that namespace exists or not.
@@ -41,21 +42,53 @@ pub fn way(request: &FocomProvisioningRequest, observed: &Observed) -> Result<()
             ),
         )),
         Target::OCloud(Some(o_cloud)) if grant::may_use(o_cloud, from) => Ok(()),
-        Target::OCloud(_) if to == from => Err(Refusal::new(
+        // The namespace is deleted as a whole, and so are its requests.
+        Target::Kept if to == from && request.metadata.deletion_timestamp.is_some() => Ok(()),
+        Target::OCloud(_) | Target::Kept if to == from => Err(Refusal::new(
             reason::O_CLOUD_UNKNOWN,
             format!(
-                "oCloudId {}: there is no OCloud {to}/{}: make one, or delete this request and make a new one with another oCloudId",
-                spec.o_cloud_id, spec.o_cloud_id
+                "oCloudId {id}: there is no OCloud {to}/{id}: make one, or delete this request and make a new one with another oCloudId"
             ),
         )),
         // The same words whether that OCloud exists or not.
-        Target::OCloud(_) => Err(Refusal::new(
+        Target::OCloud(_) | Target::Kept => Err(Refusal::new(
             reason::O_CLOUD_UNKNOWN,
             format!(
-                "oCloudId {}: namespace {from} may use no OCloud {to}/{}: it does not exist, or its spec.allowedNamespaces does \
-                 not name {from}",
-                spec.o_cloud_id, spec.o_cloud_id
+                "oCloudId {id}: namespace {from} may use no OCloud {to}/{id}: it does not exist, or its spec.allowedNamespaces does \
+                 not name {from}"
             ),
+        )),
+    }
+}
+
+/// Checks what may not change once the request was sent, and what its annotations say.
+///
+/// # Errors
+/// The first field that is wrong, with its values.
+pub fn transitions(request: &FocomProvisioningRequest, own: Option<&RemoteRequest>) -> Result<(), Refusal> {
+    let spec = &request.spec;
+    let invalid = |message: String| Err(Refusal::new(reason::INVALID, message));
+    if let Some(value) = plan::protection(request).filter(|value| !["true", "false"].contains(value)) {
+        return invalid(format!(
+            "metadata.annotations[{}] is {value:?}: it must be \"true\" or \"false\"",
+            focom::DELETION_PROTECTION_ANNOTATION
+        ));
+    }
+    let (namespace, id) = request.o_cloud();
+    let there = |field: &str| own.and_then(|own| own.spec[field].as_str()).unwrap_or_default();
+    // What was sent as it stands and differs there was changed there, and is put back.
+    let is_sent = own.is_none_or(|own| plan::is_sent(request, own));
+    let fields = [
+        ("oCloudId", id, spec.o_cloud_id.as_str(), false),
+        ("oCloudNamespace", namespace, spec.o_cloud_namespace.as_str(), false),
+        ("templateName", there("templateName"), spec.template_name.as_str(), is_sent),
+        ("templateVersion", there("templateVersion"), spec.template_version.as_str(), is_sent),
+    ];
+    match fields.into_iter().find(|(_, sent, now, is_fine)| sent != now && !is_fine) {
+        None => Ok(()),
+        Some((field, sent, now, _)) => invalid(format!(
+            "spec.{field} cannot change from {sent} to {now}, because the request was sent to OCloud {namespace}/{id}: set it back to \
+             {sent}, or make a new request of another name"
         )),
     }
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::expect_used, clippy::similar_names)]
 
 mod attacks;
+mod coming_back;
 mod crash;
 mod deletion;
 mod harness;
@@ -16,6 +17,7 @@ mod idle;
 mod lifecycle;
 mod nephio;
 mod o_clouds;
+mod protection;
 mod secrecy;
 mod templates;
 
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         crash::scenarios(),
         secrecy::scenarios(),
         nephio::scenarios(),
+        coming_back::scenarios(),
+        protection::scenarios(),
         idle::scenarios(),
     ];
     harness::run(scenarios.into_iter().flatten().collect())

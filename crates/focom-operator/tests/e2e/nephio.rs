@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use o2ims_types::names::focom as names;
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
 use sandbox::focom;
 use sandbox::waiting::wait;
@@ -155,6 +156,24 @@ async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &Bed) -> Outcome {
     let status = tenant.until_state("early", "fulfilled", SOON).await?.status.context("a status")?;
     ensure!(status.provisioned_resource_set.is_some_and(|set| set.o_cloud_infrastructure_resource_ids == ["a", "b"]));
     ensure!(status.conditions.iter().any(|found| found.type_ == "Ready" && found.status == "True"));
+
+    // What Nephio's operator has sent has the request's own name, and no marks.
+    let mut request = tenant.request("sent", "nephio", &[1], &[]);
+    let object = json!({
+        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest", "metadata": {"name": "sent"},
+        "spec": {
+            "templateName": request["spec"]["templateName"], "templateVersion": request["spec"]["templateVersion"],
+            "templateParameters": request["spec"]["templateParameters"],
+        },
+    });
+    let uid = remote.patch("sent", &PatchParams::apply("nephio"), &Patch::Apply(&object)).await?.metadata.uid;
+    request["metadata"]["annotations"] = json!({ names::ADOPT_ANNOTATION: uid });
+    tenant.apply(&request).await?;
+    tenant.until("sent", "Synced", "has not looked at it yet", SOON).await?;
+    ensure!(remote.get("sent").await?.metadata.uid == uid, "it is another one");
+    ensure!(remote.get_opt("sent-o2ims").await?.is_none(), "a second one was sent");
+    tenant.delete("sent").await?;
+    tenant.until_gone("sent", SOON).await?;
 
     // There is one name for all namespaces.
     other.apply(&other.request("early", "nephio", &[1], &[])).await?;
