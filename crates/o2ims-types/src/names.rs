@@ -33,6 +33,12 @@ pub const INSTALL_SECRET_ANNOTATION: &str = "o2ims.provisioning.oran.org/install
 pub const INSTALL_SECRET_PREFIX: &str = "o2ims-install.";
 /// Annotation on a ByoHost: what the install scripts or kubeadm failed with, written by the host itself.
 pub const FAILURE_ANNOTATION: &str = "o2ims.provisioning.oran.org/failure";
+/// Annotation on a ProvisioningRequest: with the value `true` the API server refuses to delete it.
+pub const DELETION_PROTECTION_ANNOTATION: &str = "o2ims.provisioning.oran.org/deletion-protection";
+/// Annotation on what stands for a cluster: with the value `true` it may be deleted by hand.
+pub const ALLOW_DELETION_ANNOTATION: &str = "o2ims.provisioning.oran.org/allow-deletion";
+/// Finalizer that the API server adds to an object that is deleted with `--cascade=orphan`.
+pub const ORPHAN_FINALIZER: &str = "orphan";
 /// Value of [`ROLE_LABEL`] for masters.
 pub const ROLE_CONTROL_PLANE: &str = "control-plane";
 /// Value of [`ROLE_LABEL`] for workers.
@@ -40,6 +46,8 @@ pub const ROLE_WORKER: &str = "worker";
 
 /// Names of the SMO's side.
 pub mod focom {
+    /// API group of requests and O-Clouds.
+    pub const GROUP: &str = "focom.nephio.org";
     /// Namespace of the FOCOM operator.
     pub const OPERATOR_NAMESPACE: &str = "focom-system";
     /// Field manager of everything that the FOCOM operator applies.
@@ -63,6 +71,9 @@ pub mod focom {
     /// Annotation on a FocomProvisioningRequest. `true`: when it is deleted, nothing is waited for on its O-Cloud. The value of
     /// `status.sentTo`: what is on that O-Cloud stays there, and the request is sent to the one that its OCloud leads to now.
     pub const ABANDON_ANNOTATION: &str = "focom.nephio.org/abandon";
+    /// Annotation on a FocomProvisioningRequest: with the value `true` the API server refuses to delete it. It is passed on to the
+    /// ProvisioningRequest.
+    pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
     /// Annotation on a Namespace: namespaces, separated by commas, whose requests to this very cluster may be for it.
     pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";
     /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets.
