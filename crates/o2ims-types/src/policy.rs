@@ -62,13 +62,13 @@ pub fn smo() -> Vec<Value> {
 
 /// What may not change.
 fn changes(requests: &Requests) -> Vec<Value> {
-    let mut variables = vec![variable("held", "oldObject.?status.?provisionedResourceSet.hasValue()".to_owned())];
+    let mut variables = vec![variable("held", "oldObject.?status.?provisionedResourceSet.hasValue()")];
     let mut validations = Vec::new();
     for transition in requests.transitions {
         let name = transition.path.rsplit('.').next().unwrap_or(transition.path);
         let (was, now) = (format!("{name}Was"), format!("{name}Now"));
-        variables.push(variable(&was, value("oldObject", transition)));
-        variables.push(variable(&now, value("object", transition)));
+        variables.push(variable(&was, &value("oldObject", transition)));
+        variables.push(variable(&now, &value("object", transition)));
         let (was, now) = (format!("variables.{was}"), format!("variables.{now}"));
         let (same, told) = match transition.form {
             Form::Text | Form::Endpoint => {
@@ -82,7 +82,7 @@ fn changes(requests: &Requests) -> Vec<Value> {
                 let changed = format!("{name}Changed");
                 variables.push(variable(
                     &changed,
-                    format!(
+                    &format!(
                         "{was}.filter(key, !(key in {now}) || {was}[key] != {now}[key]) + {now}.filter(key, !(key in {was}))"
                     ),
                 ));
@@ -111,10 +111,10 @@ fn changes(requests: &Requests) -> Vec<Value> {
     }
     policy(
         &format!("{}-request-changes", requests.prefix),
-        resources(requests.group, requests.plural, "UPDATE"),
-        &[("the-spec-changes", "object.spec != oldObject.spec".to_owned())],
-        variables,
-        validations,
+        &resources(requests.group, requests.plural, "UPDATE"),
+        &[("the-spec-changes", "object.spec != oldObject.spec")],
+        &variables,
+        &validations,
     )
 }
 
@@ -162,10 +162,10 @@ fn deletion(requests: &Requests) -> Vec<Value> {
     });
     policy(
         &format!("{prefix}-request-deletion"),
-        resources(requests.group, requests.plural, "DELETE"),
-        &[("not-yet-deleted", "!has(oldObject.metadata.deletionTimestamp)".to_owned())],
-        Vec::new(),
-        vec![validation],
+        &resources(requests.group, requests.plural, "DELETE"),
+        &[("not-yet-deleted", "!has(oldObject.metadata.deletionTimestamp)")],
+        &[],
+        &[validation],
     )
 }
 
@@ -184,36 +184,36 @@ fn orphan(requests: &Requests) -> Vec<Value> {
     });
     policy(
         &format!("{prefix}-request-orphan"),
-        resources(requests.group, requests.plural, "UPDATE"),
-        &[("orphan-is-taken-off", format!("{} && !({})", has("oldObject", orphan), has("object", orphan)))],
-        Vec::new(),
-        vec![validation],
+        &resources(requests.group, requests.plural, "UPDATE"),
+        &[("orphan-is-taken-off", &format!("{} && !({})", has("oldObject", orphan), has("object", orphan)))],
+        &[],
+        &[validation],
     )
 }
 
 /// What a new object may be called. An old one stays as it is, and deletable.
 fn names_policy(name: &str, requests: &Requests, plural: &str, rule: &FieldRule) -> Vec<Value> {
     let validation = json!({"expression": rule.cel, "reason": "Invalid", "message": rule.message});
-    policy(name, resources(requests.group, plural, "CREATE"), &[], Vec::new(), vec![validation])
+    policy(name, &resources(requests.group, plural, "CREATE"), &[], &[], &[validation])
 }
 
 fn resources(group: &str, plural: &str, operation: &str) -> Value {
     json!([{"apiGroups": [group], "apiVersions": ["*"], "resources": [plural], "operations": [operation]}])
 }
 
-fn variable(name: &str, expression: String) -> Value {
+fn variable(name: &str, expression: &str) -> Value {
     json!({"name": name, "expression": expression})
 }
 
 /// A policy and its binding.
 fn policy(
     name: &str,
-    resources: Value,
-    conditions: &[(&str, String)],
-    variables: Vec<Value>,
-    validations: Vec<Value>,
+    resources: &Value,
+    conditions: &[(&str, &str)],
+    variables: &[Value],
+    validations: &[Value],
 ) -> Vec<Value> {
-    let conditions: Vec<_> = conditions.iter().map(|(name, expression)| variable(name, expression.clone())).collect();
+    let conditions: Vec<_> = conditions.iter().map(|(name, expression)| variable(name, expression)).collect();
     let mut spec = json!({
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": resources},

@@ -35,7 +35,7 @@ fn the_shipped_policies_are_generated_from_the_rules() {
 fn no_message_reads_like_a_field_that_can_only_change_with_a_new_object() {
     let policies = [o2ims_types::policy::o_cloud(), o2ims_types::policy::smo()].concat();
     let mut messages = 0;
-    for validation in policies.iter().flat_map(|policy| policy["spec"]["validations"].as_array()).flatten() {
+    for validation in policies.iter().filter_map(|policy| policy["spec"]["validations"].as_array()).flatten() {
         for message in ["message", "messageExpression"].iter().filter_map(|key| validation[key].as_str()) {
             messages += 1;
             assert!(!message.contains("immutable") && !message.contains('\n'), "{message}");

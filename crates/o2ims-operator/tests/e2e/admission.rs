@@ -328,6 +328,16 @@ async fn finalizers(stack: &mut Stack) -> Outcome {
     };
     orphan::<FocomProvisioningRequest>(&client, names::focom::FINALIZER, &fpr("let-go")).await?;
 
+    // As many workers as there may be, with the longest names: no rule is too costly for a request to be made, or written later.
+    let mut many = request("many");
+    many["spec"]["templateParameters"]["hosts"]["workers"] = (0..400)
+        .map(|number| json!({"host_id": format!("{number:0>63}"), "host_name": format!("{number:0>63}")}))
+        .collect();
+    let all: Api<ProvisioningRequest> = Api::namespaced(client.clone(), "default");
+    all.create(&PostParams::default(), &serde_json::from_value(many)?).await?;
+    let labels = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    all.patch("many", &PatchParams::default(), &labels).await?;
+
     // What could not be made today is there, as from before: the policy is away for a moment.
     let requests: Api<FocomProvisioningRequest> = Api::namespaced(client.clone(), "default");
     let templates: Api<ClusterTemplate> = Api::namespaced(client.clone(), "default");
