@@ -316,7 +316,7 @@ fn must_refuse(answer: kube::Result<()>, what: &str, words: &str) -> Outcome {
 
 /// Objects from before the rules, and the finalizer `orphan`. No operator runs: what it would do is done by hand.
 async fn finalizers(stack: &mut Stack) -> Outcome {
-    stack.operator.take().context("no operator")?.stop().await?;
+    stack.operator.take().context("no operator")?.crash().await?;
     sandbox::focom::install(&stack.bed).await?;
     let client = stack.bed.admin();
     orphan::<ProvisioningRequest>(&client, names::FINALIZER, &request("let-go")).await?;
