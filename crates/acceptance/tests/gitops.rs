@@ -19,6 +19,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use hostsim::{HostSpec, Site, SiteOptions};
+use o2ims_types::names;
 use run::{Outcome, Written, must, run, top};
 use sandbox::{OperatorOptions, focom, installation, operator};
 use serde_json::{Value, json};
@@ -155,6 +156,37 @@ async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
         let kept = &request["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/prune"];
         ensure!(kept == "disabled", "the guard is not on the object: {request:#}");
     }
+    for (request, key) in
+        before.iter().zip([names::DELETION_PROTECTION_ANNOTATION, names::focom::DELETION_PROTECTION_ANNOTATION])
+    {
+        ensure!(request["metadata"]["annotations"][key] == "true", "the request is not protected: {request:#}");
+    }
+
+    // Somebody switches force on. A change that is refused is no leave to delete, and a value that is wrong by itself meets the protection.
+    let force = |on: bool| {
+        let patch = json!({"spec": {"force": on}}).to_string();
+        cluster
+            .kubectl(&["patch", "-n", "flux-system", "kustomization/o2ims-requests", "--type=merge", "-p", &patch], "")
+    };
+    force(true)?;
+    let version = "k8sVersion: v1.33.13";
+    ensure!(installation::EXAMPLE.contains(version), "the example has another version");
+    for (value, words) in [
+        ("v1.32.0", "spec.templateParameters.k8sVersion cannot change from"),
+        ("nonsense", "ProvisioningRequest default/core-cluster-request is protected from deletion"),
+    ] {
+        let changed = installation::EXAMPLE.replace(version, &format!("k8sVersion: {value}"));
+        let revision = git.write("requests/core.yaml", &changed)?;
+        cluster.until_refused("o2ims-requests", &revision, words)?;
+    }
+    force(false)?;
+    let revision = git.write("requests/core.yaml", installation::EXAMPLE)?;
+    cluster.reconcile("o2ims-requests", &revision)?;
+    for (request, before) in [core, edge].iter().zip(&before) {
+        let now = cluster.get(&[request])?;
+        ensure!(now["metadata"]["uid"] == before["metadata"]["uid"], "{request} is another one: {now:#}");
+        ensure!(now["metadata"]["deletionTimestamp"].is_null(), "{request} is being deleted: {now:#}");
+    }
 
     // A removed file: the request stays.
     let revision = git.remove("requests/core.yaml")?;
@@ -256,8 +288,29 @@ impl Cluster {
         self.kubectl(&patch, "").map(drop)
     }
 
+    /// As `flux reconcile kustomization NAME --with-source`, until this revision was tried and failed with these words.
+    fn until_refused(&self, name: &str, revision: &str, words: &str) -> Outcome {
+        self.ask(name)?;
+        let name = format!("kustomization/{name}");
+        let tried = format!("--for=jsonpath={{.status.lastAttemptedRevision}}={revision}");
+        for condition in [tried.as_str(), "--for=condition=Ready=False"] {
+            self.kubectl(&["wait", condition, SOON, "-n", "flux-system", &name], "")?;
+        }
+        let told = self.get(&["-n", "flux-system", &name])?;
+        let conditions = told["status"]["conditions"].to_string();
+        ensure!(conditions.contains(words), "{name} does not say {words:?}: {conditions}");
+        Ok(())
+    }
+
     /// As `flux reconcile kustomization NAME --with-source`, until this revision is applied.
     fn reconcile(&self, name: &str, revision: &str) -> Outcome {
+        self.ask(name)?;
+        let applied = format!("--for=jsonpath={{.status.lastAppliedRevision}}={revision}");
+        self.kubectl(&["wait", &applied, SOON, "-n", "flux-system", &format!("kustomization/{name}")], "").map(drop)
+    }
+
+    /// Has the repository looked at, and then the Kustomization.
+    fn ask(&self, name: &str) -> Outcome {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         let asked = format!("reconcile.fluxcd.io/requestedAt={now}");
         for object in ["gitrepository/fleet", &format!("kustomization/{name}")] {
@@ -267,8 +320,7 @@ impl Cluster {
                 self.kubectl(&["wait", &done, SOON, "-n", "flux-system", object], "")?;
             }
         }
-        let applied = format!("--for=jsonpath={{.status.lastAppliedRevision}}={revision}");
-        self.kubectl(&["wait", &applied, SOON, "-n", "flux-system", &format!("kustomization/{name}")], "").map(drop)
+        Ok(())
     }
 }
 
@@ -385,6 +437,11 @@ impl Git {
             std::fs::write(path, content)?;
         }
         self.publish("fleet", "begin").map(drop)
+    }
+
+    fn write(&self, file: &str, content: &str) -> anyhow::Result<String> {
+        std::fs::write(self.folder.join("fleet").join(file), content)?;
+        self.publish("fleet", &format!("another {file}"))
     }
 
     fn remove(&self, file: &str) -> anyhow::Result<String> {

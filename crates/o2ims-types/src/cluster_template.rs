@@ -25,8 +25,7 @@ use crate::rules;
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
     printcolumn(name = "Install", type_ = "string", json_path = ".spec.install.method"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Description", type_ = "string", priority = 1, json_path = ".spec.description"),
-    validation = Rule::new(rules::TEMPLATE_OBJECT_NAME.cel).message(rules::TEMPLATE_OBJECT_NAME.message),
+    printcolumn(name = "Description", type_ = "string", priority = 1, json_path = ".spec.description")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterTemplateSpec {
@@ -58,6 +57,10 @@ pub struct ClusterTemplateSpec {
     /// Virtual address of control planes with three or more masters.
     #[serde(default)]
     pub virtual_ip: VirtualIp,
+    /// Whether new requests are protected from deletion: one that has no annotation
+    /// `o2ims.provisioning.oran.org/deletion-protection` is given it with the value `true`.
+    #[serde(default)]
+    pub deletion_protection: bool,
     /// Time limits of the stages.
     #[serde(default)]
     pub timeouts: Timeouts,

@@ -27,14 +27,9 @@ use crate::rules;
     printcolumn(name = "State", type_ = "string", json_path = ".status.provisioningStatus.provisioningState"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.message"),
-    validation = Rule::new(rules::FPR_NAME.cel).message(rules::FPR_NAME.message),
+    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.message")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new(rules::O_CLOUD_IMMUTABLE.cel).message(rules::O_CLOUD_IMMUTABLE.message),
-    validation = Rule::new(rules::TEMPLATE_IMMUTABLE.cel).message(rules::TEMPLATE_IMMUTABLE.message),
-)]
 pub struct FocomProvisioningRequestSpec {
     /// Name for people; need not be unique.
     #[serde(skip_serializing_if = "Option::is_none")]

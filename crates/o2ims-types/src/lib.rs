@@ -2,7 +2,8 @@
 //! values obey, and the names and condition types that all parts agree on.
 //!
 //! Every rule stands once, in [`rules`]: the CRD carries it as a CEL rule, the operator checks the same rule after it
-//! has merged the template's defaults, and both use the same words.
+//! has merged the template's defaults, and both use the same words. What may not change is refused by the policies of
+//! [`policy`].
 
 // The derive macros copy the struct without its lint attributes; the field names are the API's.
 #![allow(clippy::struct_field_names)]
@@ -15,6 +16,7 @@ pub mod crd;
 pub mod focom_provisioning_request;
 pub mod names;
 pub mod o_cloud;
+pub mod policy;
 pub mod provisioning_request;
 pub mod rules;
 pub mod schema;

@@ -44,7 +44,11 @@ pub const CLEANING_ANNOTATION: &str = "o2ims.provisioning.oran.org/cleaning";
 /// Annotation on a Cluster: UID of the restored request that has taken it back whole. From then on an edit of that request may
 /// take workers out.
 pub const RESTORED_BY_ANNOTATION: &str = "o2ims.provisioning.oran.org/restored-by";
-/// Finalizer of Kubernetes: the object's owner wants to keep what depends on it (`kubectl delete --cascade=orphan`).
+/// Annotation on a ProvisioningRequest: with the value `true` the API server refuses to delete it.
+pub const DELETION_PROTECTION_ANNOTATION: &str = "o2ims.provisioning.oran.org/deletion-protection";
+/// Annotation on what stands for a cluster: with the value `true` it may be deleted by hand.
+pub const ALLOW_DELETION_ANNOTATION: &str = "o2ims.provisioning.oran.org/allow-deletion";
+/// Finalizer that the API server adds to an object that is deleted with `--cascade=orphan`.
 pub const ORPHAN_FINALIZER: &str = "orphan";
 /// Value of [`ROLE_LABEL`] for masters.
 pub const ROLE_CONTROL_PLANE: &str = "control-plane";
@@ -53,6 +57,8 @@ pub const ROLE_WORKER: &str = "worker";
 
 /// Names of the SMO's side.
 pub mod focom {
+    /// API group of requests and O-Clouds.
+    pub const GROUP: &str = "focom.nephio.org";
     /// Namespace of the FOCOM operator.
     pub const OPERATOR_NAMESPACE: &str = "focom-system";
     /// Field manager of everything that the FOCOM operator applies.
@@ -87,9 +93,9 @@ pub mod focom {
     /// [`REMOTE_DELETION_PROTECTION_ANNOTATION`].
     pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
     /// Annotation on a ProvisioningRequest, `true` or `false`: whether its deletion is refused.
-    pub const REMOTE_DELETION_PROTECTION_ANNOTATION: &str = "o2ims.provisioning.oran.org/deletion-protection";
+    pub const REMOTE_DELETION_PROTECTION_ANNOTATION: &str = super::DELETION_PROTECTION_ANNOTATION;
     /// The finalizer of Kubernetes that `kubectl delete --cascade=orphan` sets.
-    pub const ORPHAN_FINALIZER: &str = "orphan";
+    pub const ORPHAN_FINALIZER: &str = super::ORPHAN_FINALIZER;
     /// Annotation on a Namespace: namespaces, separated by commas, whose requests to this very cluster may be for it.
     pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";
     /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets.

@@ -27,11 +27,14 @@ use crate::rules;
     printcolumn(name = "State", type_ = "string", json_path = ".status.provisioningStatus.provisioningState"),
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.extensions.readyNodes"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.provisioningStatus.provisioningMessage"),
-    validation = Rule::new(rules::CONTROL_PLANE_FROZEN.cel).message(rules::CONTROL_PLANE_FROZEN.message),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.provisioningStatus.provisioningMessage"
+    )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(rules::TEMPLATE_IMMUTABLE.cel).message(rules::TEMPLATE_IMMUTABLE.message))]
 pub struct ProvisioningRequestSpec {
     /// Name for people; need not be unique.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,8 +64,6 @@ pub struct ProvisioningRequestSpec {
     validation = Rule::new(rules::POD_CIDR.cel).message(rules::POD_CIDR.message),
     validation = Rule::new(rules::SERVICE_CIDR.cel).message(rules::SERVICE_CIDR.message),
     validation = Rule::new(rules::CIDR_OVERLAP.cel).message(rules::CIDR_OVERLAP.message),
-    validation = Rule::new(rules::CLUSTER_NAME_IMMUTABLE.cel).message(rules::CLUSTER_NAME_IMMUTABLE.message),
-    validation = Rule::new(rules::PROVISIONER_IMMUTABLE.cel).message(rules::PROVISIONER_IMMUTABLE.message),
 )]
 pub struct TemplateParameters {
     /// Name of the cluster, unique in the namespace.

@@ -5,7 +5,7 @@
 
 /// One rule: a CEL expression and what a user is told when it does not hold.
 pub struct FieldRule {
-    /// CEL expression; `self` is the object that carries the rule.
+    /// CEL expression; `self` is the object that carries the rule. In rules for new objects `object` is the whole one.
     pub cel: &'static str,
     /// What is wrong and what is right, naming the field.
     pub message: &'static str,
@@ -26,7 +26,7 @@ pub const SUBDOMAIN_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9](
 pub const BYOH: &str = "byoh";
 /// Most masters in one request. etcd gains nothing from more than seven members.
 pub const MAX_MASTERS: usize = 7;
-/// Most workers in one request. Bounds the cost of the rule that host names are unique.
+/// Most workers in one request. Bounds the cost of the rules on them.
 pub const MAX_WORKERS: usize = 400;
 
 rule!(
@@ -83,9 +83,10 @@ rule!(
     "hosts.masters must not name a host twice"
 );
 rule!(
-    /// One host runs one node.
+    /// One host runs one node. Lists of more than 200 are left to the operator: with long names they would cost more than a rule may,
+    /// and the request could not be written any more.
     WORKERS_UNIQUE,
-    "!has(self.workers) || self.workers.all(a, self.workers.exists_one(b, (has(a.hostName) ? a.hostName : (has(a.host_name) ? a.host_name : '')) == (has(b.hostName) ? b.hostName : (has(b.host_name) ? b.host_name : ''))))",
+    "!has(self.workers) || size(self.workers) > 200 || [self.workers.map(w, has(w.hostName) ? w.hostName : (has(w.host_name) ? w.host_name : ''))].all(names, names.all(name, names.indexOf(name) == names.lastIndexOf(name)))",
     "hosts.workers must not name a host twice"
 );
 rule!(
@@ -138,45 +139,88 @@ rule!(
     "isIP(self.host) || self.host.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
     "controlPlaneEndpoint.host must be an IP address or a DNS name"
 );
+/// What may not change on a request that is there. It is no rule of the CRD: the API server answers those with 422, which tools
+/// with a `--force` take for leave to delete the object and make it anew. [`crate::policy`] makes refusals with 403 of it.
+pub struct Transition {
+    /// Path of the field, from the root of the object.
+    pub path: &'static str,
+    /// How its value is compared and told.
+    pub form: Form,
+    /// From when on.
+    pub frozen: Frozen,
+    /// Why; a clause.
+    pub why: &'static str,
+}
+
+/// Kinds of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A string.
+    Text,
+    /// Host and port.
+    Endpoint,
+    /// Hosts, by id and name as texts, in whatever order and spelling.
+    Hosts,
+    /// A map of strings.
+    Labels,
+}
+
+/// When a field becomes unchangeable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    /// With the object.
+    Always,
+    /// When hosts are held; until then a mistake can be mended.
+    OnceHostsAreHeld,
+}
+
+/// What a user can do whose change was refused.
+pub const WAY_OUT: &str =
+    "Put the old value back; for another one delete this request, which deletes its cluster, and make a new one";
+
+const fn always(path: &'static str, why: &'static str) -> Transition {
+    Transition { path, form: Form::Text, frozen: Frozen::Always, why }
+}
+
+const fn once_held(path: &'static str, form: Form, why: &'static str) -> Transition {
+    Transition { path, form, frozen: Frozen::OnceHostsAreHeld, why }
+}
+
+/// What may not change on a ProvisioningRequest.
+pub const TRANSITIONS: &[Transition] = &[
+    always("spec.templateParameters.clusterName", "the cluster's objects carry it"),
+    always("spec.templateParameters.clusterProvisioner", "the provisioner's objects exist"),
+    always("spec.templateName", "a cluster keeps the template that it was made from"),
+    always("spec.templateVersion", "a cluster keeps the template that it was made from"),
+    once_held("spec.templateParameters.k8sVersion", Form::Text, "this release does not upgrade clusters"),
+    once_held(
+        "spec.templateParameters.hosts.masters",
+        Form::Hosts,
+        "this release does not exchange masters; hosts.workers can change",
+    ),
+    once_held("spec.templateParameters.controlPlaneEndpoint", Form::Endpoint, "the nodes' certificates are for it"),
+    once_held("spec.templateParameters.podCidr", Form::Text, "the nodes have their parts of it"),
+    once_held("spec.templateParameters.serviceCidr", Form::Text, "the Services have their addresses of it"),
+    once_held("spec.templateParameters.labels", Form::Labels, "what selects the cluster goes by them"),
+];
+
+/// What may not change on a FocomProvisioningRequest. Its O-Cloud judges `templateParameters`.
+pub const SMO_TRANSITIONS: &[Transition] = &[
+    always("spec.oCloudId", "the cluster is on that O-Cloud"),
+    always("spec.oCloudNamespace", "the cluster is in that namespace of the O-Cloud"),
+    always("spec.templateName", "a cluster keeps the template that it was made from"),
+    always("spec.templateVersion", "a cluster keeps the template that it was made from"),
+];
+
 rule!(
-    /// The cluster's objects carry this name.
-    CLUSTER_NAME_IMMUTABLE,
-    "has(self.clusterName) == has(oldSelf.clusterName) && (!has(self.clusterName) || self.clusterName == oldSelf.clusterName)",
-    "clusterName cannot change: delete this request and make a new one"
-);
-rule!(
-    /// The provisioner's objects exist.
-    PROVISIONER_IMMUTABLE,
-    "self.clusterProvisioner == oldSelf.clusterProvisioner",
-    "clusterProvisioner cannot change: delete this request and make a new one"
-);
-rule!(
-    /// A template decides how nodes are installed and joined.
-    TEMPLATE_IMMUTABLE,
-    "self.templateName == oldSelf.templateName && self.templateVersion == oldSelf.templateVersion",
-    "templateName and templateVersion cannot change: delete this request and make a new one"
-);
-rule!(
-    /// The O-Cloud of a request is where its ProvisioningRequest is.
-    O_CLOUD_IMMUTABLE,
-    "self.oCloudId == oldSelf.oCloudId && self.oCloudNamespace == oldSelf.oCloudNamespace",
-    "oCloudId and oCloudNamespace cannot change: delete this request and make a new one"
-);
-rule!(
-    /// The name is the value of a label on the ProvisioningRequest.
+    /// The name is the value of a label on the ProvisioningRequest. Only for new objects: what is there must stay deletable.
     FPR_NAME,
-    "size(self.metadata.name) <= 63",
+    "size(object.metadata.name) <= 63",
     "metadata.name must have at most 63 characters"
 );
 rule!(
-    /// Sits at the root of the object, where the status can be read: until hosts are reserved, a mistake can be mended.
-    CONTROL_PLANE_FROZEN,
-    "!has(oldSelf.status) || !has(oldSelf.status.provisionedResourceSet) || (has(self.spec.templateParameters.k8sVersion) == has(oldSelf.spec.templateParameters.k8sVersion) && (!has(self.spec.templateParameters.k8sVersion) || self.spec.templateParameters.k8sVersion == oldSelf.spec.templateParameters.k8sVersion) && has(self.spec.templateParameters.labels) == has(oldSelf.spec.templateParameters.labels) && (!has(self.spec.templateParameters.labels) || self.spec.templateParameters.labels == oldSelf.spec.templateParameters.labels) && has(self.spec.templateParameters.controlPlaneEndpoint) == has(oldSelf.spec.templateParameters.controlPlaneEndpoint) && (!has(self.spec.templateParameters.controlPlaneEndpoint) || self.spec.templateParameters.controlPlaneEndpoint == oldSelf.spec.templateParameters.controlPlaneEndpoint) && has(self.spec.templateParameters.podCidr) == has(oldSelf.spec.templateParameters.podCidr) && (!has(self.spec.templateParameters.podCidr) || self.spec.templateParameters.podCidr == oldSelf.spec.templateParameters.podCidr) && has(self.spec.templateParameters.serviceCidr) == has(oldSelf.spec.templateParameters.serviceCidr) && (!has(self.spec.templateParameters.serviceCidr) || self.spec.templateParameters.serviceCidr == oldSelf.spec.templateParameters.serviceCidr) && has(self.spec.templateParameters.hosts) == has(oldSelf.spec.templateParameters.hosts) && (!has(self.spec.templateParameters.hosts) || self.spec.templateParameters.hosts.masters == oldSelf.spec.templateParameters.hosts.masters))",
-    "k8sVersion, labels, controlPlaneEndpoint, podCidr, serviceCidr and hosts.masters cannot change once the cluster is being provisioned (this release does not upgrade clusters); hosts.workers can"
-);
-rule!(
-    /// How a template is found by the name and version of a request.
+    /// How a template is found by the name and version of a request. Only for new objects, as above.
     TEMPLATE_OBJECT_NAME,
-    "self.metadata.name == self.spec.name + '-' + self.spec.version",
+    "object.metadata.name == object.spec.name + '-' + object.spec.version",
     "metadata.name must be <spec.name>-<spec.version>"
 );

@@ -5,6 +5,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use o2ims_types::policy;
+use o2ims_types::rules::Frozen;
 use serde_json::Value;
 
 const HEADER: &str = "\
@@ -67,6 +69,18 @@ fn resource(crd: &Value, out: &mut String) {
         for (path, message) in rules {
             let at = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
             writeln!(out, "* {at}{message}").unwrap();
+        }
+        writeln!(out).unwrap();
+    }
+    let transitions = policy::transitions(&word(&names["kind"]));
+    if !transitions.is_empty() {
+        writeln!(out, "What may not change is refused with 403, with the old and the new value:\n").unwrap();
+        for transition in transitions {
+            let from = match transition.frozen {
+                Frozen::Always => "",
+                Frozen::OnceHostsAreHeld => ", once hosts are held",
+            };
+            writeln!(out, "* `{}`{from}: {}", transition.path, transition.why).unwrap();
         }
         writeln!(out).unwrap();
     }

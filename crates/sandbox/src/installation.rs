@@ -8,11 +8,13 @@ pub const CRDS: [&str; 2] = [
     include_str!("../../../crds/provisioningrequests.o2ims.provisioning.oran.org.yaml"),
     include_str!("../../../crds/clustertemplates.o2ims.provisioning.oran.org.yaml"),
 ];
-/// Namespace, ServiceAccount and rights of the operator.
-pub const RIGHTS: [&str; 3] = [
+/// Namespace, ServiceAccount and rights of the operator, and the policies that guard requests and clusters.
+pub const RIGHTS: [&str; 5] = [
     include_str!("../../../deploy/o2ims-operator/namespace.yaml"),
     include_str!("../../../deploy/o2ims-operator/rbac.yaml"),
     include_str!("../../../deploy/o2ims-operator/secrets-policy.yaml"),
+    include_str!("../../../deploy/o2ims-operator/request-policy.yaml"),
+    include_str!("../../../deploy/o2ims-operator/cluster-guard.yaml"),
 ];
 /// Lets the operator claim hosts in spite of BYOH's webhook.
 pub const WEBHOOK_EXEMPTION: &str = include_str!("../../../deploy/byoh/webhook-exemption.yaml");

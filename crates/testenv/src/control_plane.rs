@@ -302,7 +302,8 @@ fn start_controllers(
         format!("--cluster-signing-key-file={}", key.display()),
         format!("--root-ca-file={}", certificate.display()),
         format!("--service-account-private-key-file={}", token_keys.private.display()),
-        "--use-service-account-credentials=false".to_owned(),
+        // Each controller as its own account, as in most clusters: admission policies tell them apart.
+        "--use-service-account-credentials=true".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
     ];

@@ -120,7 +120,9 @@ impl Provider {
     fn start(&self, control_plane: &ControlPlane, folder: &Folder, ports: &mut Ports) -> Result<Started> {
         let own = folder.path().join(self.name);
         let kubeconfig = own.join("kubeconfig");
-        control_plane.access.kubeconfig_as(self.user, &[], &kubeconfig)?;
+        // As a ServiceAccount of that namespace would be: admission policies know controllers by it.
+        let accounts = format!("system:serviceaccounts:{}", self.namespace);
+        control_plane.access.kubeconfig_as(self.user, &[&accounts], &kubeconfig)?;
         let local = std::net::Ipv4Addr::LOCALHOST.into();
         let Pair { certificate, key } = control_plane.authority.server("webhook", &[local])?;
         crate::folder::write_private(&own.join(self.certificates).join("tls.crt"), certificate.as_bytes())?;

@@ -280,6 +280,7 @@ fn bare_template(name: &str, version: &str) -> ClusterTemplate {
         install: Install::default(),
         cni: None,
         virtual_ip: VirtualIp::default(),
+        deletion_protection: false,
         timeouts: Timeouts::default(),
         kubeadm: Kubeadm::default(),
     };

@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail, ensure};
 use kube::ResourceExt as _;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use o2ims_types::ProvisioningState as State;
+use o2ims_types::rules::WAY_OUT;
 use serde_json::{Value, json};
 
 use crate::harness::{Outcome, SOON, Scenario, Shared, Tenant, wait};
@@ -504,9 +505,6 @@ async fn unusual_host(stack: &Shared, tenant: &Tenant, name: &str, metadata: Val
     Ok(())
 }
 
-/// What is said of a change that comes too late.
-const FROZEN: &str = "k8sVersion, labels, controlPlaneEndpoint, podCidr, serviceCidr and hosts.masters cannot change";
-
 async fn forbidden_changes(stack: Shared) -> Outcome {
     let tenant = Tenant::new(&stack, "frozen", 4).await?;
     let mut good = tenant.request("request", "frozen", &[1], &[2]);
@@ -524,23 +522,52 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
     good["spec"][P]["k8sVersion"] = json!("v1.33.13");
     tenant.apply(&good).await?;
     tenant.until("request", State::Progressing, "", SOON).await?;
-    let changes: [(&str, Value, &str); 8] = [
-        ("templateName", json!("other"), "templateName and templateVersion cannot change"),
-        ("templateParameters/clusterName", json!("other"), "clusterName cannot change"),
-        ("templateParameters/clusterProvisioner", json!("other"), "clusterProvisioner cannot change"),
-        ("templateParameters/podCidr", json!("10.0.0.0/16"), FROZEN),
-        ("templateParameters/serviceCidr", json!("10.0.0.0/16"), FROZEN),
-        ("templateParameters/controlPlaneEndpoint", json!({"host": "10.0.0.9"}), FROZEN),
-        ("templateParameters/k8sVersion", json!("v1.32.0"), FROZEN),
-        ("templateParameters/hosts/masters/0", json!({"hostId": 3, "hostName": tenant.host(3)}), FROZEN),
+    let (first, third) = (format!("host 1 ({})", tenant.host(1)), format!("host 3 ({})", tenant.host(3)));
+    let changes: [(&str, Value, &str); 12] = [
+        ("templateName", json!("other"), r#" cannot change from "byoh-workload-cluster" to "other""#),
+        ("templateVersion", json!("v2"), r#" cannot change from "v1.0.0" to "v2""#),
+        ("templateParameters/clusterName", json!("other"), r#" cannot change from "frozen" to "other""#),
+        ("templateParameters/clusterProvisioner", json!("other"), r#" cannot change from "byoh" to "other""#),
+        ("templateParameters/podCidr", json!("10.0.0.0/16"), r#" cannot change from none to "10.0.0.0/16""#),
+        ("templateParameters/serviceCidr", json!("10.0.0.0/16"), r#" cannot change from none to "10.0.0.0/16""#),
+        (
+            "templateParameters/controlPlaneEndpoint",
+            json!({"host": "10.0.0.9"}),
+            r#" cannot change from none to "10.0.0.9:6443""#,
+        ),
+        ("templateParameters/k8sVersion", json!("v1.32.0"), r#" cannot change from "v1.33.13" to "v1.32.0""#),
+        ("templateParameters/k8sVersion", Value::Null, r#" cannot change from "v1.33.13" to none"#),
+        ("templateParameters/labels", json!({"site": "a"}), r#"[site] cannot change from none to "a""#),
+        ("templateParameters/labels", json!({"site": "a", "rack": "7"}), " cannot change (2 of them differ)"),
+        (
+            "templateParameters/hosts/masters",
+            json!([{"hostId": 3, "hostName": tenant.host(3)}]),
+            &format!(" cannot change from {first} to {third}"),
+        ),
     ];
     for (path, value, words) in changes {
         let mut changed = good.clone();
         set(path, value)(&mut changed);
+        let words = format!("denied request: spec.{}{words}: ", path.replace('/', "."));
         match tenant.apply(&changed).await {
-            Err(error) => ensure!(error.to_string().contains(words), "{path}: {error}"),
+            // No tool takes 403 for leave to delete the request and make it anew.
+            Err(kube::Error::Api(status)) => ensure!(
+                status.code == 403 && status.message.contains(&words) && status.message.ends_with(WAY_OUT),
+                "{path}: {} {}",
+                status.code,
+                status.message
+            ),
+            Err(error) => bail!("{path}: {error}"),
             Ok(_) => bail!("{path} could be changed"),
         }
+    }
+    // The same host in other words.
+    for spelling in
+        [json!({"hostId": "1", "hostName": tenant.host(1)}), json!({"host_id": 1, "host_name": tenant.host(1)})]
+    {
+        let mut same = good.clone();
+        same["spec"][P]["hosts"]["masters"] = json!([spelling]);
+        tenant.apply(&same).await?;
     }
     tenant.delete("request").await?;
     tenant.until_gone("request", crate::harness::CLUSTER).await?;

@@ -119,11 +119,8 @@ async fn dead_host(stack: Shared) -> Outcome {
     tenant.until("request", State::Deleting, &format!("waiting for hosts: host 2 ({dead})"), CLUSTER).await?;
 
     let hosts = tenant.byohosts();
-    // platform9's BYOH lets it go once its ByoMachine is gone.
-    if stack.bed.byoh_dialect() == Some(ByohDialect::Upstream) {
-        let refused = hosts.delete(&dead, &DeleteParams::default()).await;
-        ensure!(refused.is_err_and(|error| error.to_string().contains("MachineRef is assigned")), "BYOH let it go");
-    }
+    let refused = hosts.delete(&dead, &DeleteParams::default()).await;
+    ensure!(refused.is_err_and(|error| error.to_string().contains("\"machineRef\":null")), "it was let go");
     let no_machine = Patch::Merge(json!({"status": {"machineRef": null}}));
     hosts.patch_status(&dead, &PatchParams::default(), &no_machine).await?;
     hosts.delete(&dead, &DeleteParams::default()).await?;

@@ -243,7 +243,15 @@ async fn orphaned(stack: &mut Stack) -> Outcome {
     tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
     tenant.until("request", State::Pending, "is taken by Cluster orphaned/site, which", SOON).await?;
     ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
-    tenant.objects(Kind::Cluster).delete("site", &DeleteParams::default()).await?;
+    let clusters = tenant.objects(Kind::Cluster);
+    let refused = clusters.delete("site", &DeleteParams::default()).await;
+    ensure!(
+        refused.is_err_and(|error| error.to_string().contains(names::ALLOW_DELETION_ANNOTATION)),
+        "a Cluster could be deleted by a slip"
+    );
+    let allow = Patch::Merge(json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}}));
+    clusters.patch("site", &PatchParams::default(), &allow).await?;
+    clusters.delete("site", &DeleteParams::default()).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     tenant.delete("request").await?;
     tenant.until_gone("request", CLUSTER).await?;

@@ -6,6 +6,7 @@
 // Test code: a broken assumption may end the scenario.
 #![allow(clippy::expect_used, clippy::similar_names)]
 
+mod admission;
 mod bad_requests;
 mod competition;
 mod consent;
@@ -36,6 +37,7 @@ fn scenarios() -> Vec<Scenario> {
         failures::scenarios(),
         lifecycle::scenarios(),
         competition::scenarios(),
+        admission::scenarios(),
         bad_requests::scenarios(),
     ]
     .into_iter()

@@ -1,0 +1,443 @@
+//! What the API server refuses, so that no tool and no slip takes a running cluster down.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, Client, ResourceExt as _};
+use o2ims_operator::capi::contract::Kind;
+use o2ims_types::{ClusterTemplate, FocomProvisioningRequest, ProvisioningRequest, ProvisioningState as State, names};
+use sandbox::{Stack, StackOptions, inventory};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, wait};
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("a_forced_change_is_refused_and_the_cluster_lives", forced),
+        Scenario::new("a_protected_request_keeps_its_cluster_also_in_a_namespace_that_is_deleted", protected),
+        Scenario::new("what_stands_for_a_cluster_is_not_deleted_by_a_slip", guards),
+        Scenario::alone_with("nothing_that_is_refused_keeps_an_object_from_being_deleted", bare, finalizers),
+    ]
+}
+
+/// Without Cluster API and hosts.
+fn bare(mut options: StackOptions) -> StackOptions {
+    options.bed.cluster_api = false;
+    options.bed.byoh = false;
+    options
+}
+
+/// Whether kubectl did it, and what it said.
+struct Said {
+    well: bool,
+    words: String,
+}
+
+async fn kubectl(stack: &Stack, arguments: &[&str]) -> anyhow::Result<Said> {
+    let kubeconfig = stack.bed.dir().join("user.kubeconfig");
+    if !kubeconfig.exists() {
+        stack.bed.kubeconfig_as("jane", &["system:masters"], &kubeconfig)?;
+    }
+    let output = Command::new(stack.bed.kubectl())
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(CLUSTER, output).await.with_context(|| format!("kubectl {arguments:?}"))??;
+    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok(Said { well: output.status.success(), words })
+}
+
+/// A kubectl command that is refused with 403 and these words.
+async fn refused(stack: &Stack, arguments: &[&str], words: &[&str]) -> Outcome {
+    let said = kubectl(stack, arguments).await?;
+    ensure!(!said.well, "not refused: kubectl {arguments:?}: {}", said.words);
+    for words in ["orbidden"].iter().chain(words) {
+        ensure!(said.words.contains(words), "kubectl {arguments:?} does not say {words:?}: {}", said.words);
+    }
+    Ok(())
+}
+
+async fn done(stack: &Stack, arguments: &[&str]) -> Outcome {
+    let said = kubectl(stack, arguments).await?;
+    ensure!(said.well, "kubectl {arguments:?}: {}", said.words);
+    Ok(())
+}
+
+fn write(stack: &Stack, name: &str, object: &Value) -> anyhow::Result<String> {
+    let path = stack.bed.dir().join(name);
+    std::fs::write(&path, serde_json::to_vec_pretty(object)?)?;
+    text(&path)
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    Ok(path.to_str().context("not UTF-8")?.to_owned())
+}
+
+/// Name and UID of every Machine, which are others when a node was made anew.
+async fn machines(client: Client, namespace: &str) -> anyhow::Result<Vec<(String, Option<String>)>> {
+    let machines =
+        inventory::api(client, namespace, "cluster.x-k8s.io", "Machine").list(&ListParams::default()).await?;
+    ensure!(machines.iter().all(|machine| machine.metadata.deletion_timestamp.is_none()), "a Machine is being deleted");
+    Ok(machines.iter().map(|machine| (machine.name_any(), machine.uid())).collect())
+}
+
+/// The files of a user whose tool has a `--force`.
+async fn forced(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "forced", 2).await?;
+    let good = tenant.request("request", "site", &[1], &[2]);
+    let file = write(&stack, "forced.json", &good)?;
+    done(&stack, &["apply", "-f", &file]).await?;
+    let before = tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let nodes = machines(stack.bed.admin(), &tenant.namespace).await?;
+
+    let mut other = good.clone();
+    other["spec"]["templateParameters"]["k8sVersion"] = json!("v1.32.0");
+    let file = write(&stack, "forced-other.json", &other)?;
+    let words =
+        ["spec.templateParameters.k8sVersion cannot change from none to \"v1.32.0\": this release does not upgrade"];
+    refused(&stack, &["apply", "--force", "-f", &file], &words).await?;
+    refused(&stack, &["apply", "--server-side", "--force-conflicts", "-f", &file], &words).await?;
+    refused(&stack, &["replace", "-f", &file], &words).await?;
+
+    // What deletes first is stopped by the protection alone.
+    let key = names::DELETION_PROTECTION_ANNOTATION;
+    let protect = ["annotate", "pr", "request", "-n", "forced"];
+    done(&stack, &[&protect[..], &[&format!("{key}=true")]].concat()).await?;
+    let way_out = format!("kubectl annotate pr request -n forced {key}=false --overwrite");
+    let words = ["ProvisioningRequest forced/request is protected from deletion", way_out.as_str()];
+    refused(&stack, &["replace", "--force", "-f", &file], &words).await?;
+    // A value that is wrong by itself is Invalid, which is leave to delete for kubectl.
+    let mut wrong = good.clone();
+    wrong["spec"]["templateParameters"]["k8sVersion"] = json!("1.32");
+    let invalid = write(&stack, "forced-invalid.json", &wrong)?;
+    refused(&stack, &["apply", "--force", "-f", &invalid], &words).await?;
+    for arguments in [
+        &["delete", "pr", "request", "-n", "forced"][..],
+        &["delete", "pr", "--all", "-n", "forced"],
+        &["delete", "pr", "request", "-n", "forced", "--cascade=orphan"],
+        &["delete", "-f", &file, "--now"],
+    ] {
+        refused(&stack, arguments, &words).await?;
+    }
+    let now = tenant.until("request", State::Fulfilled, "", SOON).await?;
+    ensure!(now.uid() == before.uid() && now.metadata.deletion_timestamp.is_none(), "another request");
+    ensure!(machines(stack.bed.admin(), &tenant.namespace).await? == nodes, "other Machines");
+
+    // By the words of the refusal; then it does what it says, which is why there is the protection.
+    done(&stack, &way_out.split(' ').skip(1).collect::<Vec<_>>()).await?;
+    done(&stack, &["replace", "--force", "-f", &write(&stack, "forced.json", &good)?]).await?;
+    let after = tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    ensure!(after.uid() != before.uid(), "nothing was replaced");
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+async fn protected(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "protected", 2).await?;
+    let mut request = tenant.request("request", "site", &[1], &[2]);
+    request["metadata"]["annotations"] = json!({names::DELETION_PROTECTION_ANNOTATION: "true"});
+    tenant.apply(&request).await?;
+    let before = tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let nodes = machines(stack.bed.admin(), &tenant.namespace).await?;
+
+    let namespaces: Api<Namespace> = Api::all(stack.bed.admin());
+    namespaces.delete("protected", &DeleteParams::default()).await?;
+    // Every kind has been tried when the namespace says what is in the way.
+    let says_so = |namespace: Option<&Namespace>| {
+        let conditions = namespace.and_then(|namespace| namespace.status.as_ref()?.conditions.as_ref());
+        conditions.into_iter().flatten().any(|condition| {
+            let message = condition.message.as_deref().unwrap_or_default();
+            condition.type_ == "NamespaceDeletionContentFailure"
+                && ["is protected from deletion", "Cluster protected/site is a part of the cluster"]
+                    .iter()
+                    .all(|words| message.contains(words))
+        })
+    };
+    wait(namespaces.clone(), "protected", "the namespace to say what is in the way", CLUSTER, says_so).await?;
+    let now = tenant.requests().get("request").await?;
+    ensure!(now.uid() == before.uid() && now.metadata.deletion_timestamp.is_none(), "the request is being deleted");
+    ensure!(machines(stack.bed.admin(), &tenant.namespace).await? == nodes, "other Machines");
+    ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
+
+    request["metadata"]["annotations"] = json!({names::DELETION_PROTECTION_ANNOTATION: "false"});
+    tenant.apply(&request).await?;
+    wait(namespaces, "protected", "the namespace to be gone", CLUSTER, |namespace: Option<&Namespace>| {
+        namespace.is_none()
+    })
+    .await?;
+    Ok(())
+}
+
+/// Objects of a kind in the namespace, with their names.
+async fn of_kind(
+    client: &Client,
+    namespace: &str,
+    group: &str,
+    kind: &str,
+) -> anyhow::Result<(Api<DynamicObject>, Vec<String>)> {
+    let api = inventory::api(client.clone(), namespace, group, kind);
+    let objects = api.list(&ListParams::default()).await.with_context(|| format!("listing {kind}"))?;
+    let names: Vec<_> = objects.iter().map(kube::ResourceExt::name_any).collect();
+    ensure!(!names.is_empty(), "no {kind}");
+    Ok((api, names))
+}
+
+async fn guards(stack: Shared) -> Outcome {
+    const CAPI: &str = "cluster.x-k8s.io";
+    const BYOH: &str = "infrastructure.cluster.x-k8s.io";
+    let tenant = Tenant::new(&stack, "guards", 2).await?;
+    let namespace = tenant.namespace.as_str();
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let nodes = machines(stack.bed.admin(), namespace).await?;
+    let masters = "cluster.x-k8s.io/control-plane";
+    let is_master = async |name: &str| {
+        let machine = inventory::api(stack.bed.admin(), namespace, CAPI, "Machine").get(name).await?;
+        anyhow::Ok(machine.labels().contains_key(masters))
+    };
+
+    let user = stack.bed.client_as("jane", &["system:masters"])?;
+    let try_only = DeleteParams::default().dry_run();
+    let all = "system:masters";
+    let controllers = [
+        ("system:serviceaccount:kube-system:generic-garbage-collector", "system:serviceaccounts:kube-system"),
+        ("capi:core", "system:serviceaccounts:capi-system"),
+        ("system:serviceaccount:elsewhere:capi-kubeadm-control-plane-manager", "system:serviceaccounts:elsewhere"),
+        ("system:serviceaccount:byoh-system:byoh-controller-manager", "system:serviceaccounts:byoh-system"),
+        ("system:serviceaccount:o2ims-system:o2ims-operator", "system:serviceaccounts:o2ims-system"),
+    ];
+    let controllers: Vec<_> =
+        controllers.iter().map(|(user, group)| stack.bed.client_as(user, &[group, all])).collect::<Result<_, _>>()?;
+    let namespace_controller = stack.bed.client_as(
+        "system:serviceaccount:kube-system:namespace-controller",
+        &["system:serviceaccounts:kube-system", all],
+    )?;
+    let mut kinds = 0;
+    for (group, kind, words) in [
+        (CAPI, "Cluster", "is a part of the cluster of ProvisioningRequest guards/request"),
+        (
+            "controlplane.cluster.x-k8s.io",
+            "KubeadmControlPlane",
+            "is a part of the cluster of ProvisioningRequest guards/request",
+        ),
+        (CAPI, "MachineDeployment", "is a part of the cluster of ProvisioningRequest guards/request"),
+        (CAPI, "MachineSet", "is a part of the cluster"),
+        (CAPI, "Machine", "with its only master a cluster is lost"),
+        (BYOH, "ByoCluster", "is a part of the cluster"),
+        (BYOH, "ByoMachine", "is a part of the cluster"),
+        (BYOH, "ByoHost", "is in use by ProvisioningRequest guards/request"),
+    ] {
+        let (api, found) = of_kind(&user, namespace, group, kind).await?;
+        for name in &found {
+            if kind == "Machine" && !is_master(name).await? {
+                // To have a worker made anew is a repair.
+                api.delete(name, &try_only).await.with_context(|| format!("the worker {name}"))?;
+            } else {
+                must_refuse(api.delete(name, &DeleteParams::default()).await.map(drop), kind, words)?;
+                kinds += 1;
+            }
+            let there = inventory::api(namespace_controller.clone(), namespace, group, kind);
+            must_refuse(there.delete(name, &try_only).await.map(drop), kind, "")?;
+            for client in &controllers {
+                let there = inventory::api(client.clone(), namespace, group, kind);
+                match there.delete(name, &try_only).await {
+                    // Of a host in use BYOH thinks the same.
+                    Err(kube::Error::Api(status)) if kind == "ByoHost" && status.message.contains("MachineRef") => {}
+                    answer => drop(answer.with_context(|| format!("{kind} {name} by a controller"))?),
+                }
+            }
+            // The words that let it go: ours, and clusterctl's. Nobody but its agent may annotate a ByoHost.
+            if kind == "ByoHost" {
+                continue;
+            }
+            for key in [names::ALLOW_DELETION_ANNOTATION, "clusterctl.cluster.x-k8s.io/delete-for-move"] {
+                let mark = |value: Value| Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
+                api.patch(name, &PatchParams::default(), &mark(json!("true"))).await?;
+                api.delete(name, &try_only).await.with_context(|| format!("{kind} {name} with {key}"))?;
+                api.patch(name, &PatchParams::default(), &mark(Value::Null)).await?;
+            }
+        }
+    }
+    ensure!(kinds == 10, "{kinds} objects were tried");
+
+    let secrets: Api<Secret> = Api::namespaced(user.clone(), namespace);
+    for part in ["ca", "sa", "proxy", "kubeconfig"] {
+        let name = format!("site-{part}");
+        must_refuse(
+            secrets.delete(&name, &DeleteParams::default()).await.map(drop),
+            &name,
+            "has keys of the control plane of cluster site",
+        )?;
+    }
+    must_refuse(
+        secrets.delete_collection(&DeleteParams::default(), &ListParams::default()).await.map(drop),
+        "all Secrets",
+        "has keys of",
+    )?;
+    let mark = Patch::Merge(json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}}));
+    secrets.patch_metadata("site-ca", &PatchParams::default(), &mark).await?;
+    secrets.delete("site-ca", &try_only).await?;
+
+    // An object of somebody else is not our concern.
+    let mut cluster = json!({"apiVersion": Kind::Cluster.api_version(), "kind": "Cluster", "spec": {"paused": true}});
+    cluster["metadata"] = json!({"name": "theirs"});
+    let clusters = inventory::api(user, namespace, CAPI, "Cluster");
+    clusters.create(&PostParams::default(), &serde_json::from_value(cluster)?).await?;
+    clusters.delete("theirs", &DeleteParams::default()).await?;
+
+    tenant.until("request", State::Fulfilled, "", SOON).await?;
+    ensure!(machines(stack.bed.admin(), namespace).await? == nodes, "other Machines");
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+fn must_refuse(answer: kube::Result<()>, what: &str, words: &str) -> Outcome {
+    match answer {
+        Err(kube::Error::Api(status)) => {
+            let told =
+                status.code == 403 && status.message.contains("o2ims-cluster-") && status.message.contains(words);
+            ensure!(told, "{what}: {} {}", status.code, status.message);
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+        Ok(()) => anyhow::bail!("{what} could be deleted"),
+    }
+}
+
+/// Objects from before the rules, and the finalizer `orphan`. No operator runs: what it would do is done by hand.
+async fn finalizers(stack: &mut Stack) -> Outcome {
+    stack.operator.take().context("no operator")?.crash().await?;
+    sandbox::focom::install(&stack.bed).await?;
+    let client = stack.bed.admin();
+    orphan::<ProvisioningRequest>(&client, names::FINALIZER, &request("let-go")).await?;
+    let fpr = |name: &str| {
+        json!({
+            "apiVersion": "focom.nephio.org/v1alpha1", "kind": "FocomProvisioningRequest", "metadata": {"name": name},
+            "spec": {"oCloudId": "site", "oCloudNamespace": "default", "templateName": "a", "templateVersion": "v1", "templateParameters": {"any": 1}},
+        })
+    };
+    orphan::<FocomProvisioningRequest>(&client, names::focom::FINALIZER, &fpr("let-go")).await?;
+
+    // As many workers as there may be, with the longest names: no rule is too costly for a request to be made, or written later.
+    let mut many = request("many");
+    many["spec"]["templateParameters"]["hosts"]["workers"] = (0..400)
+        .map(|number| json!({"host_id": format!("{number:0>63}"), "host_name": format!("{number:0>63}")}))
+        .collect();
+    let all: Api<ProvisioningRequest> = Api::namespaced(client.clone(), "default");
+    all.create(&PostParams::default(), &serde_json::from_value(many)?).await?;
+    let labels = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    all.patch("many", &PatchParams::default(), &labels).await?;
+
+    // What could not be made today is there, as from before: the policy is away for a moment.
+    let requests: Api<FocomProvisioningRequest> = Api::namespaced(client.clone(), "default");
+    let templates: Api<ClusterTemplate> = Api::namespaced(client.clone(), "default");
+    let long = "x".repeat(70);
+    let template = json!({
+        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ClusterTemplate", "metadata": {"name": "odd"},
+        "spec": {"name": "a", "version": "v1"},
+    });
+    let make = async || {
+        requests.create(&PostParams::default(), &serde_json::from_value(fpr(&long))?).await?;
+        templates.create(&PostParams::default(), &serde_json::from_value(template.clone())?).await?;
+        anyhow::Ok(())
+    };
+    let refusal = make().await.err().context("a long name was taken")?;
+    ensure!(refusal.to_string().contains("metadata.name must have at most 63 characters"), "{refusal:#}");
+    let bindings = ["focom-request-names", "o2ims-template-names"];
+    for name in bindings {
+        policies(&client).delete(name, &DeleteParams::default()).await?;
+    }
+    let deadline = tokio::time::Instant::now() + SOON;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
+    while let Err(error) = make().await {
+        ensure!(tokio::time::Instant::now() < deadline, "the policies stay in force: {error:#}");
+        pace.tick().await;
+    }
+    for rights in [sandbox::installation::RIGHTS[3], sandbox::focom::RIGHTS[2]] {
+        stack.bed.apply_yaml(rights).await?;
+    }
+    let deadline = tokio::time::Instant::now() + SOON;
+    let other = fpr(&"y".repeat(70));
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    while requests.create(&params, &serde_json::from_value(other.clone())?).await.is_ok() {
+        ensure!(tokio::time::Instant::now() < deadline, "the policies are not in force again");
+        pace.tick().await;
+    }
+
+    let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list, "labels": {"a": "b"}}}));
+    let status = Patch::Merge(json!({"status": {"message": "written"}}));
+    requests.patch(&long, &PatchParams::default(), &finalizers(json!([names::focom::FINALIZER]))).await?;
+    requests.patch_status(&long, &PatchParams::default(), &status).await?;
+    requests.delete(&long, &DeleteParams::default()).await?;
+    requests.patch(&long, &PatchParams::default(), &finalizers(Value::Null)).await?;
+    wait(requests, &long, "the request to be gone", SOON, |request: Option<&FocomProvisioningRequest>| {
+        request.is_none()
+    })
+    .await?;
+    templates.patch("odd", &PatchParams::default(), &finalizers(json!(["example.org/keep"]))).await?;
+    templates.delete("odd", &DeleteParams::default()).await?;
+    templates.patch("odd", &PatchParams::default(), &finalizers(Value::Null)).await?;
+    wait(templates, "odd", "the template to be gone", SOON, |template: Option<&ClusterTemplate>| template.is_none())
+        .await?;
+    Ok(())
+}
+
+fn request(name: &str) -> Value {
+    json!({
+        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest", "metadata": {"name": name},
+        "spec": {
+            "templateName": "a", "templateVersion": "v1",
+            "templateParameters": {"clusterName": name, "hosts": {"masters": [{"hostId": 1, "hostName": "nobody"}]}},
+        },
+    })
+}
+
+fn policies(client: &Client) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding");
+    let kind = ApiResource::from_gvk_with_plural(&kind, "validatingadmissionpolicybindings");
+    Api::all_with(client.clone(), &kind)
+}
+
+/// `kubectl delete --cascade=orphan`: the garbage collector cannot take `orphan` off before the operator has let go.
+async fn orphan<K>(client: &Client, finalizer: &str, object: &Value) -> Outcome
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + serde::de::DeserializeOwned
+        + serde::Serialize
+        + Clone
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), "default");
+    let mut object = object.clone();
+    object["metadata"]["finalizers"] = json!([finalizer]);
+    api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+    let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    api.delete("let-go", &params).await?;
+    let user = Patch::Merge(json!({"metadata": {"finalizers": [finalizer]}}));
+    let refusal =
+        api.patch("let-go", &PatchParams::default(), &user).await.err().context("orphan could be taken off")?;
+    ensure!(
+        matches!(&refusal, kube::Error::Api(status) if status.code == 403 && status.message.contains("to leave the cluster as it is")),
+        "{refusal}"
+    );
+    let found = api.get("let-go").await?;
+    ensure!(found.finalizers().iter().any(|name| name == names::ORPHAN_FINALIZER), "orphan is gone: {found:?}");
+    // As the operator does when it has let go. The garbage collector comes back by itself.
+    let done = Patch::Merge(json!({"metadata": {"finalizers": [names::ORPHAN_FINALIZER]}}));
+    api.patch("let-go", &PatchParams::default(), &done).await?;
+    wait(api, "let-go", "the object to be gone", SOON, |object: Option<&K>| object.is_none()).await?;
+    Ok(())
+}
