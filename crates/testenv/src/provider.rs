@@ -121,7 +121,7 @@ impl Provider {
         let own = folder.path().join(self.name);
         let kubeconfig = own.join("kubeconfig");
         // As a ServiceAccount of that namespace would be: admission policies know controllers by it.
-        let accounts = format!("system:serviceaccounts:{}", self.namespace);
+        let accounts = format!("system:serviceaccounts:{}", self.inventory.namespace);
         control_plane.access.kubeconfig_as(self.user, &[&accounts], &kubeconfig)?;
         let local = std::net::Ipv4Addr::LOCALHOST.into();
         let Pair { certificate, key } = control_plane.authority.server("webhook", &[local])?;

@@ -30,6 +30,14 @@ pub async fn apply(
     let namespace = request.namespace().unwrap_or_default();
     for step in steps {
         match step {
+            Step::Protect => {
+                let annotations = json!({names::DELETION_PROTECTION_ANNOTATION: "true"});
+                let patch = Patch::Merge(json!({"metadata": {"uid": request.uid(), "annotations": annotations}}));
+                let params =
+                    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+                let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
+                apply::limited("protect from deletion", api.patch(&request.name_any(), &params, &patch)).await?;
+            }
             Step::AddFinalizer => {
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
                 if apply::add_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await? {

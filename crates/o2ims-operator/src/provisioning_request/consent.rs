@@ -245,7 +245,7 @@ pub fn allowed(steps: Vec<Step>, observed: &Observed) -> Vec<Step> {
     }) || observed.control_plane.as_ref().is_some_and(|object| has_pause_annotation(object.as_ref()))
         || observed.byo_cluster.as_ref().is_some_and(|object| has_pause_annotation(object.as_ref()));
     let is_paused = |step: &Step| match step {
-        Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo => false,
+        Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo => false,
         _ if pauses_all => true,
         Step::MarkHost(marks) => observed.host(&marks.host).is_some_and(ByoHost::is_paused),
         Step::EquipHost(equipment) => observed.host(&equipment.host).is_some_and(ByoHost::is_paused),

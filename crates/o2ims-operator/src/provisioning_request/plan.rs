@@ -23,6 +23,8 @@ use crate::capi::{cluster, control_plane, workers};
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// Protects a new request from deletion, as its template wants it.
+    Protect,
     /// Before the first effect outside of the request.
     AddFinalizer,
     /// After the last one is undone.
@@ -123,7 +125,9 @@ fn due_steps(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, ob
     }
     // A request that was restored from a backup may lack it, whatever is wrong with the request.
     if !has_finalizer(request) && (verdict.is_ok() || observed.runs_nodes()) {
-        return vec![Step::AddFinalizer];
+        let protects = observed.template.as_ref().is_some_and(|template| template.spec.deletion_protection);
+        let is_said = request.annotations().contains_key(names::DELETION_PROTECTION_ANNOTATION);
+        return vec![if protects && !is_said { Step::Protect } else { Step::AddFinalizer }];
     }
     if observed.has_lost_its_cluster() {
         return consent::recover(request, observed);

@@ -393,7 +393,7 @@ impl Operator {
         let host = |name: &str| Some(Write::Host { name: name.to_owned(), version: version(Kind::ByoHost, name)? });
         match step {
             Step::AddFinalizer => Some(Write::Finalizer),
-            Step::RemoveFinalizer | Step::LetGo => None,
+            Step::Protect | Step::RemoveFinalizer | Step::LetGo => None,
             Step::MarkHost(marks) => host(&marks.host),
             Step::EquipHost(equipment) => host(&equipment.host),
             Step::Reattach(reattachment) => host(&reattachment.host),

@@ -17,11 +17,11 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
     let uid = flight.observed.uid.as_str();
     let request = &world.requests[&flight.request.name_any()];
     assert_eq!(request.metadata.uid, flight.request.metadata.uid, "another request of the same name");
-    if *step != Step::AddFinalizer {
+    if !matches!(step, Step::AddFinalizer | Step::Protect) {
         assert!(has_finalizer(request), "an effect before the finalizer: {step:?}");
     }
     match step {
-        Step::AddFinalizer => {}
+        Step::Protect | Step::AddFinalizer => {}
         Step::RemoveFinalizer => nothing_is_left(world, uid, &key(request)),
         Step::LetGo => assert!(
             request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER),
