@@ -25,10 +25,10 @@ use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, wait};
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::alone("a_cluster_moves_to_another_management_cluster_and_back_and_runs_on", async |stack| {
-            there_and_back(stack, true).await
+            Box::pin(there_and_back(stack, true)).await
         }),
         Scenario::alone("a_cluster_moves_away_and_back_while_the_operator_is_stopped", async |stack| {
-            there_and_back(stack, false).await
+            Box::pin(there_and_back(stack, false)).await
         })
         .slow(),
     ]
@@ -53,7 +53,8 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
     // It has an operator too, which finds a cluster with the marks of a request that it does not know.
     let bed = Options { byoh: false, ..Options::default() };
     let options = StackOptions { bed, operator: stack.operator_options().clone(), ..StackOptions::new("") };
-    let other = Stack::start(options, |line| eprintln!("the other management cluster: {line}")).await?;
+    let started = Stack::start(options, |line| eprintln!("the other management cluster: {line}"));
+    let other = Box::pin(started).await?;
     let result = async {
         other.bed.install_byoh_kinds().await?;
         other.make_namespace(&tenant.namespace).await?;
@@ -86,9 +87,9 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
         ensure!(self::machines(&there, &tenant).await?.is_empty(), "Machines stayed behind");
         anyhow::Ok(())
     };
-    let result = result.await;
+    let result = Box::pin(result).await;
     let none = resets.none();
-    result.and(none).and(other.stop().await)
+    result.and(none).and(Box::pin(other.stop()).await)
 }
 
 /// Moves what is in the tenant's namespace from one management cluster to another, as a user would.
