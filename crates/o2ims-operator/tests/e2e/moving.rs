@@ -47,7 +47,9 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
     tenant.apply(&tenant.request(REQUEST, CLUSTER_NAME, &[1], &[2])).await?;
     tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
     let here = stack.bed.admin();
-    let (machines, nodes) = (machines(&here, &tenant).await?, nodes(&tenant).await?);
+    // The Secret with its kubeconfig moves, too.
+    let workload = tenant.workload(CLUSTER_NAME).await?;
+    let (machines, nodes) = (machines(&here, &tenant).await?, nodes(&workload).await?);
     let mut resets = Resets::watch(&tenant);
 
     // It has an operator too, which finds a cluster with the marks of a request that it does not know.
@@ -71,7 +73,7 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
             }
         }
         runs_on(&there, &tenant, &machines).await?;
-        ensure!(nodes == self::nodes(&tenant).await?, "nodes were made anew while the cluster was away");
+        ensure!(nodes == self::nodes(&workload).await?, "nodes were made anew while the cluster was away");
 
         clusterctl_move(&other, stack, &tenant).await?;
         if !watched {
@@ -83,7 +85,7 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
         }
         let back = self::machines(&here, &tenant).await?;
         ensure!(back == machines, "the Machines were {machines:?}, and are {back:?}");
-        ensure!(nodes == self::nodes(&tenant).await?, "nodes were made anew after the cluster had come back");
+        ensure!(nodes == self::nodes(&workload).await?, "nodes were made anew after the cluster had come back");
         ensure!(self::machines(&there, &tenant).await?.is_empty(), "Machines stayed behind");
         anyhow::Ok(())
     };
@@ -188,9 +190,8 @@ fn core(client: &Client, tenant: &Tenant, kind: &str) -> Api<DynamicObject> {
 }
 
 /// The cluster's nodes, which are new ones when a host has joined again.
-async fn nodes(tenant: &Tenant) -> anyhow::Result<BTreeMap<String, Option<String>>> {
-    let client = tenant.workload(CLUSTER_NAME).await?;
-    let nodes = Api::<Node>::all(client).list(&ListParams::default()).await?;
+async fn nodes(workload: &Client) -> anyhow::Result<BTreeMap<String, Option<String>>> {
+    let nodes = Api::<Node>::all(workload.clone()).list(&ListParams::default()).await?;
     Ok(nodes.into_iter().map(|node| (node.name_any(), node.metadata.uid)).collect())
 }
 
