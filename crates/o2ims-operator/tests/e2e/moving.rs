@@ -72,15 +72,20 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
                 host = resets.first() => bail!("while the cluster was being moved, ByoHost {host} got {RESET}"),
             }
         }
-        runs_on(&there, &tenant, &machines).await?;
+        stand_in_for_byoh(&there, &tenant).await?;
+        until_managed(&there, &tenant, &machines).await?;
         ensure!(nodes == self::nodes(&workload).await?, "nodes were made anew while the cluster was away");
 
         clusterctl_move(&other, stack, &tenant).await?;
         if !watched {
             stack.start_operator().await?;
         }
+        let back = async {
+            until_managed(&here, &tenant, &machines).await?;
+            tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER).await
+        };
         tokio::select! {
-            fulfilled = tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER) => drop(fulfilled?),
+            fulfilled = back => drop(fulfilled?),
             host = resets.first() => bail!("after the cluster had come back, ByoHost {host} got {RESET}"),
         }
         let back = self::machines(&here, &tenant).await?;
@@ -140,38 +145,34 @@ async fn until_told(tenant: &Tenant) -> Outcome {
     Ok(())
 }
 
-/// Has the cluster managed at the other management cluster. Nobody acts on BYOH's objects there, so what its manager would
-/// find out is written here; Cluster API's managers do the rest.
-async fn runs_on(there: &Client, tenant: &Tenant, machines: &[String]) -> Outcome {
-    const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
+/// Writes what BYOH's manager would find out at a management cluster that has its kinds without it.
+async fn stand_in_for_byoh(there: &Client, tenant: &Tenant) -> Outcome {
     for kind in ["ByoCluster", "ByoMachine"] {
-        let api = inventory::api(there.clone(), &tenant.namespace, INFRASTRUCTURE, kind);
+        let api = inventory::api(there.clone(), &tenant.namespace, "infrastructure.cluster.x-k8s.io", kind);
         for object in api.list(&ListParams::default()).await? {
             let ready = json!({"status": {"ready": true}});
             api.patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(&ready)).await?;
         }
     }
+    Ok(())
+}
+
+/// Waits until Cluster API has found out again, after a move, how the cluster is: status does not move with its object.
+async fn until_managed(client: &Client, tenant: &Tenant, machines: &[String]) -> Outcome {
     let has_node = |machine: Option<&DynamicObject>| {
         machine.is_some_and(|machine| machine.data["status"]["nodeRef"]["name"].is_string())
     };
     for machine in machines {
-        wait(
-            core(there, tenant, "Machine"),
-            machine,
-            &format!("Machine {machine} to have its node"),
-            CLUSTER,
-            has_node,
-        )
-        .await?;
+        let what = format!("Machine {machine} to have its node");
+        wait(core(client, tenant, "Machine"), machine, &what, CLUSTER, has_node).await?;
     }
-    let clusters = core(there, tenant, "Cluster");
     let is_ready = |cluster: Option<&DynamicObject>| {
         cluster.is_some_and(|cluster| {
             let (status, deleted) = (&cluster.data["status"], &cluster.metadata.deletion_timestamp);
             deleted.is_none() && status["infrastructureReady"] == true && status["controlPlaneReady"] == true
         })
     };
-    wait(clusters, CLUSTER_NAME, "the cluster to be ready at the other management cluster", CLUSTER, is_ready).await?;
+    wait(core(client, tenant, "Cluster"), CLUSTER_NAME, "the cluster to be ready", CLUSTER, is_ready).await?;
     Ok(())
 }
 
