@@ -335,6 +335,7 @@ keep_abandoned_logs() {
 }
 
 sandbox_down() {
+    local told=""
     need_flock
     if is_up; then
         local id all
@@ -364,10 +365,11 @@ sandbox_down() {
         keep_abandoned_logs
         say "the sandbox has ended by itself; removing what it has left"
     else
-        say "no sandbox is up"
+        say "no sandbox is up$(kept_logs '; the logs of the last one are in ')"
+        told=yes
     fi
     if [ -d "$failed" ]; then
-        say "not all of it went well: its logs are kept in $failed until the next one starts"
+        [ -n "$told" ] || say "not all of it went well: its logs are kept in $failed until the next one starts"
         find "$state" -mindepth 1 -maxdepth 1 ! -path "$failed" -exec rm -rf {} +
     else
         rm -rf "$state"

@@ -121,7 +121,8 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
     let progress = move |line: &str| say_at(begun, line);
     let started = async {
         if arguments.o_clouds.is_some() {
-            return Apart::start(options, focom, progress).await.map(|(stack, apart)| (stack, Some(apart)));
+            let started = Box::pin(Apart::start(options, focom, progress)).await;
+            return started.map(|(stack, apart)| (stack, Some(apart)));
         }
         let mut stack = Stack::start(options, progress).await?;
         stack.start_focom(&focom).await?;

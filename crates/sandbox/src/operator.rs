@@ -41,7 +41,8 @@ impl OperatorOptions {
 
 /// A running operator. Dropping it kills it.
 pub struct Operator {
-    child: Child,
+    // It is large, and part of many futures.
+    child: Box<Child>,
     options: OperatorOptions,
     kubeconfig: PathBuf,
     log: PathBuf,
@@ -185,7 +186,7 @@ impl Operator {
 }
 
 /// The process, and the length of its log before it.
-fn spawn(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Result<(Child, usize)> {
+fn spawn(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Result<(Box<Child>, usize)> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log).context("opening the operator's log")?;
     let begins = usize::try_from(file.metadata().context("looking at the operator's log")?.len())?;
     let child = Command::new(&options.program)
@@ -199,5 +200,5 @@ fn spawn(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Re
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("starting {}", options.program.display()))?;
-    Ok((child, begins))
+    Ok((Box::new(child), begins))
 }

@@ -151,9 +151,9 @@ impl Parts {
     /// # Errors
     /// When a part does not stop as it should; the others are stopped all the same.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let stopped = self.stack.stop().await;
+        let stopped = Box::pin(self.stack.stop()).await;
         match self.apart {
-            Some(apart) => stopped.and(apart.stop().await),
+            Some(apart) => stopped.and(Box::pin(apart.stop()).await),
             None => stopped,
         }
     }

@@ -25,10 +25,10 @@ use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, wait};
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::alone("a_cluster_moves_to_another_management_cluster_and_back_and_runs_on", async |stack| {
-            there_and_back(stack, true).await
+            Box::pin(there_and_back(stack, true)).await
         }),
         Scenario::alone("a_cluster_moves_away_and_back_while_the_operator_is_stopped", async |stack| {
-            there_and_back(stack, false).await
+            Box::pin(there_and_back(stack, false)).await
         })
         .slow(),
     ]
@@ -47,13 +47,16 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
     tenant.apply(&tenant.request(REQUEST, CLUSTER_NAME, &[1], &[2])).await?;
     tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
     let here = stack.bed.admin();
-    let (machines, nodes) = (machines(&here, &tenant).await?, nodes(&tenant).await?);
+    // The Secret with its kubeconfig moves, too.
+    let workload = tenant.workload(CLUSTER_NAME).await?;
+    let (machines, nodes) = (machines(&here, &tenant).await?, nodes(&workload).await?);
     let mut resets = Resets::watch(&tenant);
 
     // It has an operator too, which finds a cluster with the marks of a request that it does not know.
     let bed = Options { byoh: false, ..Options::default() };
     let options = StackOptions { bed, operator: stack.operator_options().clone(), ..StackOptions::new("") };
-    let other = Stack::start(options, |line| eprintln!("the other management cluster: {line}")).await?;
+    let started = Stack::start(options, |line| eprintln!("the other management cluster: {line}"));
+    let other = Box::pin(started).await?;
     let result = async {
         other.bed.install_byoh_kinds().await?;
         other.make_namespace(&tenant.namespace).await?;
@@ -69,26 +72,31 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
                 host = resets.first() => bail!("while the cluster was being moved, ByoHost {host} got {RESET}"),
             }
         }
-        runs_on(&there, &tenant, &machines).await?;
-        ensure!(nodes == self::nodes(&tenant).await?, "nodes were made anew while the cluster was away");
+        stand_in_for_byoh(&there, &tenant).await?;
+        until_managed(&there, &tenant, &machines).await?;
+        ensure!(nodes == self::nodes(&workload).await?, "nodes were made anew while the cluster was away");
 
         clusterctl_move(&other, stack, &tenant).await?;
         if !watched {
             stack.start_operator().await?;
         }
+        let back = async {
+            until_managed(&here, &tenant, &machines).await?;
+            tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER).await
+        };
         tokio::select! {
-            fulfilled = tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER) => drop(fulfilled?),
+            fulfilled = back => drop(fulfilled?),
             host = resets.first() => bail!("after the cluster had come back, ByoHost {host} got {RESET}"),
         }
         let back = self::machines(&here, &tenant).await?;
         ensure!(back == machines, "the Machines were {machines:?}, and are {back:?}");
-        ensure!(nodes == self::nodes(&tenant).await?, "nodes were made anew after the cluster had come back");
+        ensure!(nodes == self::nodes(&workload).await?, "nodes were made anew after the cluster had come back");
         ensure!(self::machines(&there, &tenant).await?.is_empty(), "Machines stayed behind");
         anyhow::Ok(())
     };
-    let result = result.await;
+    let result = Box::pin(result).await;
     let none = resets.none();
-    result.and(none).and(other.stop().await)
+    result.and(none).and(Box::pin(other.stop()).await)
 }
 
 /// Moves what is in the tenant's namespace from one management cluster to another, as a user would.
@@ -137,38 +145,34 @@ async fn until_told(tenant: &Tenant) -> Outcome {
     Ok(())
 }
 
-/// Has the cluster managed at the other management cluster. Nobody acts on BYOH's objects there, so what its manager would
-/// find out is written here; Cluster API's managers do the rest.
-async fn runs_on(there: &Client, tenant: &Tenant, machines: &[String]) -> Outcome {
-    const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
+/// Writes what BYOH's manager would find out at a management cluster that has its kinds without it.
+async fn stand_in_for_byoh(there: &Client, tenant: &Tenant) -> Outcome {
     for kind in ["ByoCluster", "ByoMachine"] {
-        let api = inventory::api(there.clone(), &tenant.namespace, INFRASTRUCTURE, kind);
+        let api = inventory::api(there.clone(), &tenant.namespace, "infrastructure.cluster.x-k8s.io", kind);
         for object in api.list(&ListParams::default()).await? {
             let ready = json!({"status": {"ready": true}});
             api.patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(&ready)).await?;
         }
     }
+    Ok(())
+}
+
+/// Waits until Cluster API has found out again, after a move, how the cluster is: status does not move with its object.
+async fn until_managed(client: &Client, tenant: &Tenant, machines: &[String]) -> Outcome {
     let has_node = |machine: Option<&DynamicObject>| {
         machine.is_some_and(|machine| machine.data["status"]["nodeRef"]["name"].is_string())
     };
     for machine in machines {
-        wait(
-            core(there, tenant, "Machine"),
-            machine,
-            &format!("Machine {machine} to have its node"),
-            CLUSTER,
-            has_node,
-        )
-        .await?;
+        let what = format!("Machine {machine} to have its node");
+        wait(core(client, tenant, "Machine"), machine, &what, CLUSTER, has_node).await?;
     }
-    let clusters = core(there, tenant, "Cluster");
     let is_ready = |cluster: Option<&DynamicObject>| {
         cluster.is_some_and(|cluster| {
             let (status, deleted) = (&cluster.data["status"], &cluster.metadata.deletion_timestamp);
             deleted.is_none() && status["infrastructureReady"] == true && status["controlPlaneReady"] == true
         })
     };
-    wait(clusters, CLUSTER_NAME, "the cluster to be ready at the other management cluster", CLUSTER, is_ready).await?;
+    wait(core(client, tenant, "Cluster"), CLUSTER_NAME, "the cluster to be ready", CLUSTER, is_ready).await?;
     Ok(())
 }
 
@@ -187,9 +191,8 @@ fn core(client: &Client, tenant: &Tenant, kind: &str) -> Api<DynamicObject> {
 }
 
 /// The cluster's nodes, which are new ones when a host has joined again.
-async fn nodes(tenant: &Tenant) -> anyhow::Result<BTreeMap<String, Option<String>>> {
-    let client = tenant.workload(CLUSTER_NAME).await?;
-    let nodes = Api::<Node>::all(client).list(&ListParams::default()).await?;
+async fn nodes(workload: &Client) -> anyhow::Result<BTreeMap<String, Option<String>>> {
+    let nodes = Api::<Node>::all(workload.clone()).list(&ListParams::default()).await?;
     Ok(nodes.into_iter().map(|node| (node.name_any(), node.metadata.uid)).collect())
 }
 
