@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo, names::focom};
 
@@ -177,7 +177,7 @@ impl Remote {
 
     /// The name that the ProvisioningRequest has, or is to have.
     pub fn name(&self, request: &FocomProvisioningRequest) -> String {
-        let found = self.own().or_else(|| self.left()).map(|found| found.name_any());
+        let found = self.own().or_else(|| self.left()).map(ResourceExt::name_any);
         found.unwrap_or_else(|| focom::remote_request(&request.name_any()))
     }
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use o2ims_types::conditions::{self, focom as stage, focom::reason};
 use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase, RemoteProvisioningStatus};
 use o2ims_types::names::focom;
@@ -285,7 +285,7 @@ fn deleting(
         (_, Some(View::Open(_))) if obstacle.is_none() && kept.is_some() => {
             let message = format!(
                 "ProvisioningRequest {} on O-Cloud {} is protected from deletion; set {}=false on this request to have it deleted",
-                kept.map(|found| found.name_any()).unwrap_or_default(),
+                kept.map(ResourceExt::name_any).unwrap_or_default(),
                 o_cloud(request),
                 focom::DELETION_PROTECTION_ANNOTATION
             );
