@@ -319,13 +319,37 @@ async fn finalizers(stack: &mut Stack) -> Outcome {
     stack.operator.take().context("no operator")?.crash().await?;
     sandbox::focom::install(&stack.bed).await?;
     let client = stack.bed.admin();
-    orphan::<ProvisioningRequest>(&client, names::FINALIZER, &request("let-go")).await?;
     let fpr = |name: &str| {
         json!({
             "apiVersion": "focom.nephio.org/v1alpha1", "kind": "FocomProvisioningRequest", "metadata": {"name": name},
             "spec": {"oCloudId": "site", "oCloudNamespace": "default", "templateName": "a", "templateVersion": "v1", "templateParameters": {"any": 1}},
         })
     };
+    let template = |name: &str| {
+        json!({
+            "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ClusterTemplate", "metadata": {"name": name},
+            "spec": {"name": "a", "version": "v1"},
+        })
+    };
+    let requests: Api<FocomProvisioningRequest> = Api::namespaced(client.clone(), "default");
+    let templates: Api<ClusterTemplate> = Api::namespaced(client.clone(), "default");
+
+    // What could not be made today is there, as from before: the policies are away for a moment.
+    for name in ["focom-request-names", "o2ims-template-names"] {
+        policies(&client).delete(name, &DeleteParams::default()).await?;
+    }
+    let long = "x".repeat(70);
+    until_taken(&requests, &fpr(&long), true).await?;
+    until_taken(&templates, &template("odd"), true).await?;
+    requests.create(&PostParams::default(), &serde_json::from_value(fpr(&long))?).await?;
+    templates.create(&PostParams::default(), &serde_json::from_value(template("odd"))?).await?;
+    for rights in [sandbox::installation::RIGHTS[3], sandbox::focom::RIGHTS[2]] {
+        stack.bed.apply_yaml(rights).await?;
+    }
+    until_taken(&requests, &fpr(&"y".repeat(64)), false).await?;
+    until_taken(&templates, &template("other"), false).await?;
+
+    orphan::<ProvisioningRequest>(&client, names::FINALIZER, &request("let-go")).await?;
     orphan::<FocomProvisioningRequest>(&client, names::focom::FINALIZER, &fpr("let-go")).await?;
 
     // As many workers as there may be, with the longest names: no rule is too costly for a request to be made, or written later.
@@ -337,42 +361,6 @@ async fn finalizers(stack: &mut Stack) -> Outcome {
     all.create(&PostParams::default(), &serde_json::from_value(many)?).await?;
     let labels = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
     all.patch("many", &PatchParams::default(), &labels).await?;
-
-    // What could not be made today is there, as from before: the policy is away for a moment.
-    let requests: Api<FocomProvisioningRequest> = Api::namespaced(client.clone(), "default");
-    let templates: Api<ClusterTemplate> = Api::namespaced(client.clone(), "default");
-    let long = "x".repeat(70);
-    let template = json!({
-        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ClusterTemplate", "metadata": {"name": "odd"},
-        "spec": {"name": "a", "version": "v1"},
-    });
-    let make = async || {
-        requests.create(&PostParams::default(), &serde_json::from_value(fpr(&long))?).await?;
-        templates.create(&PostParams::default(), &serde_json::from_value(template.clone())?).await?;
-        anyhow::Ok(())
-    };
-    let refusal = make().await.err().context("a long name was taken")?;
-    ensure!(refusal.to_string().contains("metadata.name must have at most 63 characters"), "{refusal:#}");
-    let bindings = ["focom-request-names", "o2ims-template-names"];
-    for name in bindings {
-        policies(&client).delete(name, &DeleteParams::default()).await?;
-    }
-    let deadline = tokio::time::Instant::now() + SOON;
-    let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
-    while let Err(error) = make().await {
-        ensure!(tokio::time::Instant::now() < deadline, "the policies stay in force: {error:#}");
-        pace.tick().await;
-    }
-    for rights in [sandbox::installation::RIGHTS[3], sandbox::focom::RIGHTS[2]] {
-        stack.bed.apply_yaml(rights).await?;
-    }
-    let deadline = tokio::time::Instant::now() + SOON;
-    let other = fpr(&"y".repeat(70));
-    let params = PostParams { dry_run: true, ..PostParams::default() };
-    while requests.create(&params, &serde_json::from_value(other.clone())?).await.is_ok() {
-        ensure!(tokio::time::Instant::now() < deadline, "the policies are not in force again");
-        pace.tick().await;
-    }
 
     let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list, "labels": {"a": "b"}}}));
     let status = Patch::Merge(json!({"status": {"message": "written"}}));
@@ -400,6 +388,25 @@ fn request(name: &str) -> Value {
             "templateParameters": {"clusterName": name, "hosts": {"masters": [{"hostId": 1, "hostName": "nobody"}]}},
         },
     })
+}
+
+/// Tries until the API server knows that the policies have gone, or come.
+async fn until_taken<K>(api: &Api<K>, object: &Value, taken: bool) -> Outcome
+where
+    K: serde::de::DeserializeOwned + serde::Serialize + Clone + std::fmt::Debug,
+{
+    let try_only = PostParams { dry_run: true, ..PostParams::default() };
+    let deadline = tokio::time::Instant::now() + SOON;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
+    loop {
+        pace.tick().await;
+        let answer = api.create(&try_only, &serde_json::from_value(object.clone())?).await;
+        match answer {
+            Ok(_) if taken => return Ok(()),
+            Err(kube::Error::Api(status)) if !taken && status.message.contains("metadata.name must") => return Ok(()),
+            answer => ensure!(tokio::time::Instant::now() < deadline, "taken: {taken} is not so: {answer:?}"),
+        }
+    }
 }
 
 fn policies(client: &Client) -> Api<DynamicObject> {
