@@ -359,8 +359,8 @@ fn a_protection_is_passed_on_and_holds_a_deletion() {
     protected["metadata"]["resourceVersion"] = json!("7");
     assert!(steps(&with_finalizer(), &remote(open(true), Some(protected.clone()))).is_empty(), "somebody else's");
     for value in ["true", "false"] {
-        let plan = steps(&request(says(json!(value))), &remote(open(true), Some(plain.clone())));
-        let Some(Step::Change(manifest, _)) = plan.last() else { panic!("{plan:?}") };
+        let due = steps(&request(says(json!(value))), &remote(open(true), Some(plain.clone())));
+        let Some(Step::Change(manifest, _)) = due.last() else { panic!("{due:?}") };
         assert_eq!(protection(manifest), json!(value));
         let there = stored(manifest);
         assert_eq!(steps(&request(says(json!(value))), &remote(open(true), Some(there.clone()))), [Step::AddFinalizer]);

@@ -365,7 +365,7 @@ fn drift(manifest: &Manifest, observed: &Observed) -> Option<Value> {
     if rollout {
         fields.insert("rolloutAfter".to_owned(), Value::Null);
     }
-    (!fields.is_empty()).then(|| Value::Object(fields))
+    (!fields.is_empty()).then_some(Value::Object(fields))
 }
 
 /// Machines that a control plane made beyond the masters that were asked for, while somebody had scaled it or rolled it out. They
