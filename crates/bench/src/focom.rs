@@ -48,7 +48,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // One of them is held for a while, and must not lose its lease by that.
     site_a.operator.arguments = vec!["--lease-duration-seconds".to_owned(), "600".to_owned()];
     let focom = OperatorOptions::new(sandbox::program("focom-operator")?);
-    let all = Federation::start(site_a, focom, |line| eprintln!("{line}")).await?;
+    let all = Box::pin(Federation::start(site_a, focom, |line| eprintln!("{line}"))).await?;
     let measured = tokio::select! {
         measured = measure(&all, arguments) => measured,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),

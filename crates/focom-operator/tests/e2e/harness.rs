@@ -127,7 +127,7 @@ impl World {
         if let Some(parts) = parts.as_ref() {
             return Ok(Arc::clone(parts));
         }
-        let started = Arc::new(start().await.context("starting the SMO and its O-Clouds")?);
+        let started = Arc::new(Box::pin(start()).await.context("starting the SMO and its O-Clouds")?);
         *parts = Some(Arc::clone(&started));
         Ok(started)
     }
@@ -162,7 +162,7 @@ async fn start() -> anyhow::Result<Parts> {
     let site_a = StackOptions { operator: patient(&o2ims), ..StackOptions::new("") };
     let mut focom = patient(program);
     "info,focom_operator=debug".clone_into(&mut focom.log_level);
-    let all = Federation::start(site_a, focom, |line| eprintln!("{line}")).await?;
+    let all = Box::pin(Federation::start(site_a, focom, |line| eprintln!("{line}"))).await?;
     // The SMO is asked itself, too; there is no O2IMS operator on it.
     for crd in sandbox::installation::CRDS {
         all.smo.apply_yaml(crd).await?;

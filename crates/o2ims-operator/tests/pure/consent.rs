@@ -26,23 +26,13 @@ fn running() -> World {
 fn runs(world: &World) -> (Vec<String>, Vec<String>) {
     let alive = world.machines.values().filter(|machine| machine.record.metadata.deletion_timestamp.is_none());
     let hosts = world.hosts.values().filter(|host| host.bootstrapped() && !host.is_unregistering());
-    (alive.map(|machine| machine.record.name_any()).collect(), hosts.map(|host| host.name_any()).collect())
+    (alive.map(|machine| machine.record.name_any()).collect(), hosts.map(kube::ResourceExt::name_any).collect())
 }
 
 fn annotate(world: &mut World, kind: Kind, name: &str) {
-    match kind {
-        Kind::Cluster => world.edit_cluster(name, |object| {
-            object.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
-        }),
-        _ => {
-            let pick = world
-                .applied
-                .keys()
-                .filter(|(kind, _)| is_part(*kind))
-                .position(|(other, other_name)| *other == kind && other_name == name);
-            assert!(world.cluster_is_paused_by_annotation(pick.unwrap()));
-        }
-    }
+    let parts = world.applied.keys().filter(|(kind, _)| is_part(*kind)).cloned().collect::<Vec<_>>();
+    let pick = parts.iter().position(|(other, other_name)| *other == kind && other_name == name);
+    assert!(world.cluster_is_paused_by_annotation(pick.unwrap()));
 }
 
 fn is_part(kind: Kind) -> bool {
@@ -143,7 +133,7 @@ fn nothing_that_runs_is_touched_unasked() {
             |world| {
                 world.edit_host("target-2", |host| {
                     host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
-                })
+                });
             },
             Fulfilled,
             "paused by somebody: ByoHost target-2",
@@ -223,7 +213,7 @@ fn nothing_that_runs_is_touched_unasked() {
             |world| {
                 world.edit_host("target-2", |host| {
                     host.labels_mut().insert("host-id".to_owned(), "77".to_owned());
-                })
+                });
             },
             Fulfilled,
             "is not that host: ByoHost site-a/target-2 has the label host-id=77",
@@ -244,7 +234,7 @@ fn nothing_that_runs_is_touched_unasked() {
                 world.edit_request("one", |one| {
                     one.spec.template_parameters.k8s_version = Some("v1.34.0".to_owned());
                     one.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[4]));
-                })
+                });
             },
             Failed,
             "k8sVersion of a cluster that runs cannot change: it is v1.33.1, asked for is v1.34.0",
@@ -293,13 +283,14 @@ fn a_virtual_address_among_a_masters_own_is_no_reason_to_fail() {
 }
 
 /// Says what the status names, and settles.
-fn say(world: &mut World, word: &str) {
+fn say(world: &mut World, annotation: &str) {
     let wrong = condition_message(world, conditions::DEGRADED).unwrap_or_default();
     let told = format!("{} {wrong}", world.message("one"));
-    let (_, rest) = told.split_once(&format!("{word}=")).unwrap_or_else(|| panic!("{word} is not offered: {told}"));
+    let (_, rest) =
+        told.split_once(&format!("{annotation}=")).unwrap_or_else(|| panic!("{annotation} is not offered: {told}"));
     let id: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
     world.edit_request("one", |request| {
-        request.annotations_mut().insert(word.to_owned(), id);
+        request.annotations_mut().insert(annotation.to_owned(), id);
     });
     world.settle();
 }

@@ -561,7 +561,7 @@ impl World {
                 }
             }
             Step::Annotate { kind, name, uid, .. } | Step::Set { kind, name, uid, .. } => {
-                uid_is(self, *kind, name, uid)?
+                uid_is(self, *kind, name, uid)?;
             }
         }
         crate::rules::check(self, flight, step);

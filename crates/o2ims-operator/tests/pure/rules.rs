@@ -42,7 +42,7 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
             );
         }
         Step::Annotate { kind, name, .. } => {
-            assert_eq!(world.mark(*kind, name), Some(uid), "changes what is not its own")
+            assert_eq!(world.mark(*kind, name), Some(uid), "changes what is not its own");
         }
         Step::MarkHost(marks) => host(world, flight, marks),
         Step::EquipHost(equipment) => {
@@ -240,7 +240,7 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
         let machine = &world.machines[name].record;
         assert!(!machine.was_a_node(), "deletes Machine {name}, which is a node");
         let given = world.hosts.values().find(|host| host.attached_machine() == Some(name));
-        assert_eq!(given.map(|host| host.name_any()), None, "deletes Machine {name}, which has a host");
+        assert_eq!(given.map(kube::ResourceExt::name_any), None, "deletes Machine {name}, which has a host");
         return;
     }
     let is_cleaned = flight.request.annotations().contains_key(names::CLEAN_ANNOTATION);
