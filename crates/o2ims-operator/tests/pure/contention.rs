@@ -868,6 +868,20 @@ fn a_request_that_vanishes_at_work_keeps_others_waiting_until_its_cluster_shows(
     assert_eq!(operator.locks.len(), 0, "something is kept of a request that is gone");
 }
 
+/// A request that went after it was looked at gets nothing: nobody would take it back.
+#[test]
+fn nothing_is_decided_for_a_request_that_is_gone() {
+    let mut operator = operator();
+    operator.apply(with_endpoint("a", 1));
+    operator.start("a");
+    operator.world.delete_request("a");
+    operator.send();
+    operator.catch_up();
+    operator.go_on("a");
+    assert!(!operator.runs.contains_key("a"), "it goes on");
+    assert_eq!(operator.locks.len(), 0);
+}
+
 /// Locks are lost with the process; hosts are not.
 #[test]
 fn after_a_restart_the_one_that_holds_hosts_goes_on() {
