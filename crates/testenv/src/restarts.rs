@@ -91,9 +91,9 @@ impl Restarts {
 pub fn describe_exit(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
+        (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "an unknown exit status".to_owned(),
+        (None, None) => "an unknown exit code".to_owned(),
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     fn pauses(restarts: &mut Restarts, mut now: Instant, number: usize) -> Vec<u64> {
         let mut pauses = Vec::new();
         for _ in 0..number {
-            assert!(restarts.ended("exit status 1", now));
+            assert!(restarts.ended("exit code 1", now));
             let ended = now;
             while !restarts.is_due(now) {
                 now += Duration::from_secs(1);
@@ -135,11 +135,11 @@ mod tests {
     fn a_program_that_does_not_start_is_tried_again() {
         let now = Instant::now();
         let mut restarts = Restarts::new(now);
-        assert!(restarts.ended("exit status 1", now));
+        assert!(restarts.ended("exit code 1", now));
         restarts.not_started("there is no such program", now);
         assert!(!restarts.is_due(now));
         assert!(restarts.is_due(now + PAUSE));
-        assert!(!restarts.ended("exit status 1", now + PAUSE), "it is the same end");
+        assert!(!restarts.ended("exit code 1", now + PAUSE), "it is the same end");
     }
 
     #[test]
@@ -151,10 +151,10 @@ mod tests {
         restarts.started(now);
         let later = now + Duration::from_secs(3);
         assert_eq!(restarts.describe(later), "running, restarted once, last: signal 9, 3 s ago");
-        restarts.ended("exit status 1", later);
+        restarts.ended("exit code 1", later);
         assert_eq!(
             restarts.describe(later + Duration::from_secs(4)),
-            "down, restarted once: exit status 1, 4 s ago; it is started again in 6 s"
+            "down, restarted once: exit code 1, 4 s ago; it is started again in 6 s"
         );
     }
 }

@@ -230,7 +230,6 @@ async fn guards(stack: Shared) -> Outcome {
             "is a part of the cluster of ProvisioningRequest guards/request",
         ),
         (CAPI, "MachineDeployment", "is a part of the cluster of ProvisioningRequest guards/request"),
-        (CAPI, "MachineSet", "is a part of the cluster"),
         (CAPI, "Machine", "with its only master a cluster is lost"),
         (BYOH, "ByoCluster", "is a part of the cluster"),
         (BYOH, "ByoMachine", "is a part of the cluster"),

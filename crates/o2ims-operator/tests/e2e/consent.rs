@@ -39,7 +39,9 @@ async fn merge(objects: &Api<DynamicObject>, name: &str, patch: Value) -> Outcom
 /// Takes an object away as the source of a move does: without its finalizers, and with nothing under it deleted.
 async fn take_away(tenant: &Tenant, kind: Kind, name: &str) -> Outcome {
     let objects = tenant.objects(kind);
-    merge(&objects, name, json!({"metadata": {"annotations": {ALLOW_DELETION: "true"}}})).await?;
+    // Paused, as a move leaves it: otherwise Cluster API would take down what is under it.
+    let paused = json!({"metadata": {"annotations": {ALLOW_DELETION: "true"}}, "spec": {"paused": true}});
+    merge(&objects, name, paused).await?;
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     objects.delete(name, &orphan).await?;
     merge(&objects, name, json!({"metadata": {"finalizers": ["orphan"]}})).await.ok();

@@ -26,7 +26,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("an_endpoint_belongs_to_one_request", same_endpoint_twice),
         Scenario::new("a_request_that_is_deleted_at_once_leaves_nothing", deleted_at_once),
         Scenario::new("what_a_vanished_request_held_comes_free", vanished),
-        Scenario::alone("a_cluster_whose_request_vanished_runs_on_until_it_is_deleted", orphaned),
+        Scenario::alone("a_cluster_whose_request_vanished_runs_on_and_is_taken_back", orphaned),
         Scenario::new("bundles_work_with_platform9_and_are_refused_with_upstream", bundle),
         Scenario::new("hosts_get_install_scripts_and_lose_them", installer),
         Scenario::new("twenty_clusters_on_exactly_their_hosts", twenty_clusters).slow(),
@@ -239,11 +239,13 @@ async fn orphaned(stack: &mut Stack) -> Outcome {
     tenant.until_gone("request", SOON).await?;
     stack.start_operator().await?;
 
-    // Somebody applies it again, as GitOps does.
-    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
-    tenant.until("request", State::Pending, "is taken by Cluster orphaned/site, which", SOON).await?;
-    ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
+    // Somebody applies it again, as GitOps does: it takes back what runs.
     let clusters = tenant.objects(Kind::Cluster);
+    let old = clusters.get("site").await?.metadata.uid;
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "1 master, 1 worker", SOON).await?;
+    ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
+    ensure!(clusters.get("site").await?.metadata.uid == old, "the Cluster was made anew");
     let refused = clusters.delete("site", &DeleteParams::default()).await;
     ensure!(
         refused.is_err_and(|error| error.to_string().contains(names::ALLOW_DELETION_ANNOTATION)),
@@ -252,7 +254,9 @@ async fn orphaned(stack: &mut Stack) -> Outcome {
     let allow = Patch::Merge(json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}}));
     clusters.patch("site", &PatchParams::default(), &allow).await?;
     clusters.delete("site", &DeleteParams::default()).await?;
-    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let is_new = |object: Option<&DynamicObject>| object.is_some_and(|object| object.metadata.uid != old);
+    wait(clusters, "site", "the Cluster to be made again", CLUSTER, is_new).await?;
+    tenant.until("request", State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
     tenant.delete("request").await?;
     tenant.until_gone("request", CLUSTER).await?;
     tenant.assert_hosts_free().await?;

@@ -38,8 +38,8 @@ const REQUEST: &str = "core-request";
 const CLUSTER_NAME: &str = "core";
 /// With it an agent resets its host.
 const RESET: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
-/// What a request names whose Cluster has gone without it.
-const WAY_ON: &str = "o2ims.provisioning.oran.org/restore-cluster";
+/// What a request says whose Cluster has gone without it.
+const WAY_ON: &str = "is gone without having been taken down";
 
 /// `watched`: the operator at home runs all the time.
 async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
@@ -60,7 +60,7 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
     let result = async {
         other.bed.install_byoh_kinds().await?;
         other.make_namespace(&tenant.namespace).await?;
-        if let (false, Some(operator)) = (watched, stack.operator.take()) {
+        if !watched && let Some(operator) = stack.operator.take() {
             operator.stop().await?;
         }
         let there = other.bed.admin();
