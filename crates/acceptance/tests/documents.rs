@@ -111,7 +111,7 @@ fn anchors(document: &Path) -> BTreeSet<String> {
 #[test]
 fn the_messages_that_are_explained_are_the_products() {
     let mut sources = String::new();
-    for folder in ["crates", "scripts", "ansible"] {
+    for folder in ["crates", "scripts", "ansible", "deploy"] {
         collect(&top().join(folder), &mut sources);
     }
     sources.push_str(&fs::read_to_string(top().join("mgmt.sh")).unwrap());

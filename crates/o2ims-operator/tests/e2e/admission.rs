@@ -266,7 +266,7 @@ async fn guards(stack: Shared) -> Outcome {
             }
         }
     }
-    ensure!(kinds == 10, "{kinds} objects were tried");
+    ensure!(kinds == 9, "{kinds} objects were tried");
 
     let secrets: Api<Secret> = Api::namespaced(user.clone(), namespace);
     for part in ["ca", "sa", "proxy", "kubeconfig"] {
