@@ -28,7 +28,7 @@ use crate::byoh::installer;
 use crate::byoh::reattachment::{Owner, Reattachment};
 use crate::capi::cluster;
 use crate::capi::contract::{Kind, PAUSED_ANNOTATION};
-use crate::capi::read::{Cluster, Machine, has_pause_annotation};
+use crate::capi::read::{Cluster, Machine, MachineDeployment, has_pause_annotation};
 
 impl Observed {
     /// Hosts that the request holds, that BYOH has given to machines of its cluster, and that nobody has asked to be cleaned.
@@ -238,23 +238,38 @@ fn annotated<K: kube::Resource>(kind: Kind, object: &K) -> Option<String> {
         .then(|| format!("{} {} (annotation {PAUSED_ANNOTATION})", kind.name(), object.name_any()))
 }
 
-/// The steps that may be taken: nothing is done to what is paused, and with a Cluster or its halves nothing at all.
+/// The steps that may be taken: nothing is done to what is paused, and with a Cluster or its halves nothing at all. A deletion
+/// that takes machines down waits for their hosts: an agent does not clean a host that is paused, and BYOH, which pauses the
+/// hosts of a paused cluster, takes its mark off only from machines that stay.
 pub fn allowed(steps: Vec<Step>, observed: &Observed) -> Vec<Step> {
     let pauses_all = observed.own_cluster().is_some_and(|cluster| {
         has_pause_annotation(cluster.as_ref()) || cluster.spec.paused && !cluster.is_being_made()
     }) || observed.control_plane.as_ref().is_some_and(|object| has_pause_annotation(object.as_ref()))
         || observed.byo_cluster.as_ref().is_some_and(|object| has_pause_annotation(object.as_ref()));
+    let paused_host = |named: &str| observed.host(named).is_some_and(ByoHost::is_paused);
     let is_paused = |step: &Step| match step {
         Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo => false,
         _ if pauses_all => true,
-        Step::MarkHost(marks) => observed.host(&marks.host).is_some_and(ByoHost::is_paused),
-        Step::EquipHost(equipment) => observed.host(&equipment.host).is_some_and(ByoHost::is_paused),
-        Step::Reattach(reattachment) => observed.host(&reattachment.host).is_some_and(ByoHost::is_paused),
-        Step::Delete { kind: Kind::MachineDeployment, name, .. }
-        | Step::Set { kind: Kind::MachineDeployment, name, .. } => {
+        Step::MarkHost(marks) => paused_host(&marks.host),
+        Step::EquipHost(equipment) => paused_host(&equipment.host),
+        Step::Reattach(reattachment) => paused_host(&reattachment.host),
+        Step::Set { kind: Kind::MachineDeployment, name, .. } => {
             observed.deployments.get(name).is_some_and(|object| has_pause_annotation(object.as_ref()))
         }
+        Step::Delete { kind: Kind::MachineDeployment, name, .. } => {
+            observed.deployments.get(name).is_some_and(|deployment| {
+                has_pause_annotation(deployment.as_ref())
+                    || observed.held().any(|host| host.is_paused() && is_worker_on(deployment, host, observed))
+            })
+        }
+        Step::Delete { kind: Kind::Cluster, .. } => observed.held().any(|host| host.is_paused()),
         _ => false,
     };
     steps.into_iter().filter(|step| !is_paused(step)).collect()
+}
+
+/// The MachineDeployment is the one of this host.
+fn is_worker_on(deployment: &MachineDeployment, host: &ByoHost, observed: &Observed) -> bool {
+    let namespace = deployment.namespace().unwrap_or_default();
+    deployment.name_any() == names::worker(&namespace, &observed.cluster_name, &host.name_any())
 }

@@ -229,6 +229,8 @@ async fn guards(stack: Shared) -> Outcome {
             "KubeadmControlPlane",
             "is a part of the cluster of ProvisioningRequest guards/request",
         ),
+        // It takes annotations over from its MachineDeployment, which is tried after it.
+        (CAPI, "MachineSet", "is a part of the cluster"),
         (CAPI, "MachineDeployment", "is a part of the cluster of ProvisioningRequest guards/request"),
         (CAPI, "Machine", "with its only master a cluster is lost"),
         (BYOH, "ByoCluster", "is a part of the cluster"),
@@ -266,7 +268,7 @@ async fn guards(stack: Shared) -> Outcome {
             }
         }
     }
-    ensure!(kinds == 9, "{kinds} objects were tried");
+    ensure!(kinds == 10, "{kinds} objects were tried");
 
     let secrets: Api<Secret> = Api::namespaced(user.clone(), namespace);
     for part in ["ca", "sa", "proxy", "kubeconfig"] {

@@ -28,9 +28,6 @@ pub fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// The explicit word that lets somebody delete by hand what stands for a cluster.
-const ALLOW_DELETION: &str = "o2ims.provisioning.oran.org/allow-deletion";
-
 async fn merge(objects: &Api<DynamicObject>, name: &str, patch: Value) -> Outcome {
     objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.context("patching")?;
     Ok(())
@@ -40,7 +37,7 @@ async fn merge(objects: &Api<DynamicObject>, name: &str, patch: Value) -> Outcom
 async fn take_away(tenant: &Tenant, kind: Kind, name: &str) -> Outcome {
     let objects = tenant.objects(kind);
     // Paused, as a move leaves it: otherwise Cluster API would take down what is under it.
-    let paused = json!({"metadata": {"annotations": {ALLOW_DELETION: "true"}}, "spec": {"paused": true}});
+    let paused = json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}, "spec": {"paused": true}});
     merge(&objects, name, paused).await?;
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     objects.delete(name, &orphan).await?;

@@ -375,6 +375,47 @@ fn paused_hosts_are_not_cleaned() {
     assert!(world.requests.is_empty());
 }
 
+/// BYOH pauses the hosts of a paused cluster, and its agent does not clean what is paused: a deletion would wait for ever for a
+/// host whose Machine is gone.
+#[test]
+fn machines_stay_as_long_as_their_hosts_are_paused() {
+    let mut world = running();
+    let before = runs(&world);
+    let pause = |world: &mut World, paused: bool| {
+        world.edit_host("target-3", |host| {
+            if paused {
+                host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
+            } else {
+                host.annotations_mut().remove(PAUSED_ANNOTATION);
+            }
+        });
+    };
+    pause(&mut world, true);
+    let mut smaller = world.requests["one"].clone();
+    smaller.spec.template_parameters.hosts.as_mut().unwrap().workers.truncate(1);
+    world.submit(smaller);
+    world.settle();
+    assert_eq!(runs(&world), before, "a worker that was taken out");
+    pause(&mut world, false);
+    world.settle();
+    assert_eq!(runs(&world).1, ["target-1", "target-2"]);
+
+    world.edit_host("target-2", |host| {
+        host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
+    });
+    let before = runs(&world);
+    world.delete_request("one");
+    world.settle();
+    assert_eq!(runs(&world), before, "a request that was deleted");
+    let told = world.message("one");
+    assert!(told.starts_with("the deletion waits: paused by somebody: ByoHost target-2"), "{told}");
+    world.edit_host("target-2", |host| {
+        host.annotations_mut().remove(PAUSED_ANNOTATION);
+    });
+    world.settle();
+    assert!(world.requests.is_empty());
+}
+
 #[test]
 fn a_request_deleted_with_orphan_lets_go_and_takes_back() {
     let mut world = running();
