@@ -169,29 +169,38 @@ impl Observed {
 /// cluster and hosts carry the old one, and name the request. If no other request has that UID, they are this request's.
 pub fn identity(watches: &Watches, request: &ProvisioningRequest) -> String {
     let uid = request.uid().unwrap_or_default();
-    let namespace = request.namespace().unwrap_or_default();
-    let parameters = &request.spec.template_parameters;
-    let name = parameters.cluster_name.as_deref().unwrap_or_default();
-    let cluster = watches.clusters.get(&ObjectRef::new(name).within(&namespace));
-    let key = key(request);
-    let mut marks: Vec<String> = Vec::new();
-    if let Some(cluster) = &cluster {
-        let named = cluster.annotations().get(names::REQUEST_ANNOTATION) == Some(&key);
-        marks.extend(cluster.labels().get(names::REQUEST_UID_LABEL).filter(|_| named).cloned());
-    } else {
-        let hosts = parameters.hosts.iter().flat_map(Hosts::all);
-        let hosts = hosts.filter_map(|host| watches.hosts.get(&ObjectRef::new(host.name()).within(&namespace)));
-        marks.extend(
-            hosts
-                .filter(|host| host.annotations().get(names::REQUEST_ANNOTATION) == Some(&key))
-                .filter(|host| !host.is_given_to_other(name))
-                .filter_map(|host| host.holder().map(ToOwned::to_owned)),
-        );
-    }
+    let marks = marks(watches, request);
     if marks.contains(&uid) {
         return uid;
     }
     marks.into_iter().find(|mark| !request_exists(&watches.requests, mark)).unwrap_or(uid)
+}
+
+/// The UIDs in the marks that name the request: the Cluster's, or, where somebody took that off, the control plane's, or
+/// else those of the hosts.
+fn marks(watches: &Watches, request: &ProvisioningRequest) -> Vec<String> {
+    let key = key(request);
+    let namespace = request.namespace().unwrap_or_default();
+    let parameters = &request.spec.template_parameters;
+    let name = parameters.cluster_name.as_deref().unwrap_or_default();
+    let control_plane = names::control_plane(&namespace, name);
+    let cluster = watches.clusters.get(&ObjectRef::new(name).within(&namespace));
+    let control_plane = watches.control_planes.get(&ObjectRef::new(&control_plane).within(&namespace));
+    let marked = [cluster.as_deref().map(Resource::meta), control_plane.as_deref().map(Resource::meta)];
+    let marked = marked.into_iter().flatten().find_map(|meta| {
+        let mark = meta.labels.as_ref()?.get(names::REQUEST_UID_LABEL)?;
+        Some((mark.clone(), meta.annotations.as_ref()?.get(names::REQUEST_ANNOTATION) == Some(&key)))
+    });
+    if let Some((mark, names_the_request)) = marked {
+        return names_the_request.then_some(mark).into_iter().collect();
+    }
+    let hosts = parameters.hosts.iter().flat_map(Hosts::all);
+    let hosts = hosts.filter_map(|host| watches.hosts.get(&ObjectRef::new(host.name()).within(&namespace)));
+    hosts
+        .filter(|host| host.annotations().get(names::REQUEST_ANNOTATION) == Some(&key))
+        .filter(|host| !host.is_given_to_other(name))
+        .filter_map(|host| host.holder().map(ToOwned::to_owned))
+        .collect()
 }
 
 /// Whether a Cluster is the request's: by its mark, or, where somebody took that off, by the UID in the request's status.

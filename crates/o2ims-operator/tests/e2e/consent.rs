@@ -37,7 +37,8 @@ async fn merge(objects: &Api<DynamicObject>, name: &str, patch: Value) -> Outcom
 async fn take_away(tenant: &Tenant, kind: Kind, name: &str) -> Outcome {
     let objects = tenant.objects(kind);
     // Paused, as a move leaves it: otherwise Cluster API would take down what is under it.
-    let paused = json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}, "spec": {"paused": true}});
+    let paused =
+        json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}, "spec": {"paused": true}});
     merge(&objects, name, paused).await?;
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     objects.delete(name, &orphan).await?;

@@ -73,7 +73,7 @@ fn leftovers_do_nothing(world: &World) {
 #[test]
 fn nothing_that_runs_is_touched_unasked() {
     type Case = (&'static str, fn(&mut World), ProvisioningState, &'static str);
-    let cases: [Case; 19] = [
+    let cases: [Case; 20] = [
         (
             "the Cluster vanishes",
             |world| assert!(world.cluster_vanishes(0)),
@@ -168,6 +168,22 @@ fn nothing_that_runs_is_touched_unasked() {
                 let mut backup = vanish(world);
                 backup.metadata.finalizers = None;
                 restore(world, &backup, false);
+            },
+            Fulfilled,
+            "cluster is ready: 1 master, 2 workers",
+        ),
+        (
+            "the request is restored, and then the marks are taken off the Cluster and the hosts",
+            |world| {
+                let backup = vanish(world);
+                restore(world, &backup, true);
+                world.settle();
+                world.edit_cluster("core", |object| object.labels_mut().clear());
+                for host in ["target-1", "target-2", "target-3"] {
+                    world.edit_host(host, |host| {
+                        host.labels_mut().remove(names::REQUEST_UID_LABEL);
+                    });
+                }
             },
             Fulfilled,
             "cluster is ready: 1 master, 2 workers",
