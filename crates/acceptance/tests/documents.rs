@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use acceptance::{blocks, top};
 
 /// Whose commands are run, block by block.
-const RUN: [&str; 2] = ["docs/tutorial.md", "docs/servers.md"];
+const RUN: [&str; 3] = ["docs/tutorial.md", "docs/servers.md", "docs/backup.md"];
 
 /// Every document, by its path in the repository.
 fn documents() -> Vec<String> {

@@ -93,6 +93,8 @@ pub mod focom {
         pub const API_MISSING: &str = "ApiMissing";
         /// There is no such OCloud, or this namespace may not use it.
         pub const O_CLOUD_UNKNOWN: &str = "OCloudUnknown";
+        /// The ProvisioningRequest went from the O-Cloud, and nobody was seen to delete it.
+        pub const REMOTE_GONE: &str = "ProvisioningRequestGone";
         /// The OCloud leads to another O-Cloud than the one that the request was sent to.
         pub const O_CLOUD_CHANGED: &str = "OCloudChanged";
         /// The namespace takes no requests from this one.

@@ -81,6 +81,9 @@ pub mod focom {
     /// Annotation on a ProvisioningRequest: hash of what was applied.
     pub const APPLIED_HASH_ANNOTATION: &str = "focom.nephio.org/applied-hash";
 
+    /// On a FocomProvisioningRequest: the id, which its status names, of what was lost with a ProvisioningRequest that went without having
+    /// been deleted. Another one is sent then.
+    pub const SEND_AGAIN_ANNOTATION: &str = "focom.nephio.org/send-again";
     /// Annotation on a FocomProvisioningRequest. `true`: when it is deleted, nothing is waited for on its O-Cloud. The value of
     /// `status.sentTo`: what is on that O-Cloud stays there, and the request is sent to the one that its OCloud leads to now.
     pub const ABANDON_ANNOTATION: &str = "focom.nephio.org/abandon";

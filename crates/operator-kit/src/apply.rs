@@ -104,15 +104,14 @@ where
     }
 }
 
-/// Deletes the object of this name if it still has this UID; dependants are collected in the background.
+/// Deletes the object of this name if it still is as `preconditions` has it; dependants are collected in the background.
 ///
-/// Errors: [`Error::Conflict`] if the name belongs to another object by now.
-pub async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<Deletion, Error>
+/// Errors: [`Error::Conflict`] if the object changed since, or the name belongs to another one by now.
+pub async fn delete<K>(api: &Api<K>, name: &str, preconditions: Preconditions) -> Result<Deletion, Error>
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    let params =
-        DeleteParams::background().preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    let params = DeleteParams::background().preconditions(preconditions);
     let call = async {
         match api.delete(name, &params).await {
             Ok(_) => Ok(Deletion::Deleted),

@@ -1,7 +1,7 @@
 //! The bed itself.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kube::{Client, Config};
@@ -11,7 +11,7 @@ use crate::audit::AuditLog;
 use crate::binaries::Cache;
 use crate::byoh::{self, ByohDialect};
 use crate::cluster_api;
-use crate::control_plane::{ControlPlane, Programs};
+use crate::control_plane::{ControlPlane, ETCD_DATA, Programs};
 use crate::folder::Folder;
 use crate::objects;
 use crate::ports::Ports;
@@ -66,11 +66,12 @@ impl Bed {
         let cache = Cache::new(progress.clone())?;
         let programs = Programs::get(&cache).await?;
         // Everything is built before anything runs: a build would starve the servers of a small machine.
-        let mut providers = Vec::new();
         if options.cluster_api {
-            providers.extend(cluster_api::providers(&cache).await?);
+            cluster_api::providers(&cache).await?;
         }
-        let byoh = if options.byoh { Some(byoh::provider(&cache).await?) } else { None };
+        if options.byoh {
+            byoh::provider(&cache).await?;
+        }
 
         let folder = Folder::create()?;
         let mut ports = Ports::default();
@@ -89,21 +90,68 @@ impl Bed {
             dialect: None,
             progress,
         };
-        if let Some(byoh) = byoh {
-            bed.progress.line("installing Cluster API and BYOH ...");
-            bed.dialect = Some(byoh::dialect(&byoh)?);
-            providers.push(byoh);
-            let mut managers = bed.install(&providers).await?;
-            bed.byoh_manager = managers.pop().into_iter().collect();
-            bed.cluster_api_managers = managers;
-            byoh::grant_agents(&bed.admin()).await?;
-            cluster_api::wait_for_webhooks(&bed.admin()).await?;
-            byoh::wait_for_webhooks(&bed.admin()).await?;
-        } else if options.cluster_api {
-            bed.install_cluster_api().await?;
-        }
+        bed.install_providers(options.cluster_api, options.byoh).await?;
         bed.progress.line("the management cluster is ready");
         Ok(bed)
+    }
+
+    async fn install_providers(&mut self, cluster_api: bool, byoh: bool) -> Result<()> {
+        if !byoh {
+            return if cluster_api { self.install_cluster_api().await } else { Ok(()) };
+        }
+        let mut providers = cluster_api::providers(&self.cache).await?;
+        let byoh = byoh::provider(&self.cache).await?;
+        self.progress.line("installing Cluster API and BYOH ...");
+        self.dialect = Some(byoh::dialect(&byoh)?);
+        providers.push(byoh);
+        let mut managers = self.install(&providers).await?;
+        self.byoh_manager = managers.pop().into_iter().collect();
+        self.cluster_api_managers = managers;
+        byoh::grant_agents(&self.admin()).await?;
+        self.wait_for_webhooks().await
+    }
+
+    async fn wait_for_webhooks(&self) -> Result<()> {
+        if !self.cluster_api_managers.is_empty() {
+            cluster_api::wait_for_webhooks(&self.admin()).await?;
+        }
+        if self.byoh_manager.is_empty() { Ok(()) } else { byoh::wait_for_webhooks(&self.admin()).await }
+    }
+
+    /// Stops the management cluster as a loss of power does; its data stay in [`Bed::etcd_data`].
+    pub async fn shut_down(&self) -> Result<()> {
+        self.stop_managers().await?;
+        self.control_plane.stop().await
+    }
+
+    /// Starts a management cluster again that was shut down, with the data that are in [`Bed::etcd_data`] then.
+    pub async fn start_again(&self) -> Result<()> {
+        self.control_plane.start_again().await?;
+        for manager in self.byoh_manager.iter().chain(&self.cluster_api_managers) {
+            manager.start_again()?;
+        }
+        self.wait_for_webhooks().await
+    }
+
+    /// Starts a management cluster that was shut down without its data, and with its addresses and keys: what an administrator
+    /// has who makes one anew. Cluster API and BYOH are installed if they were.
+    pub async fn start_empty(&mut self) -> Result<()> {
+        std::fs::remove_dir_all(self.etcd_data()).context("the data of etcd cannot be removed")?;
+        self.control_plane.start_again().await?;
+        let (cluster_api, byoh) = (!self.cluster_api_managers.is_empty(), !self.byoh_manager.is_empty());
+        self.cluster_api_managers.clear();
+        self.byoh_manager.clear();
+        self.install_providers(cluster_api, byoh).await
+    }
+
+    /// The folder in which etcd has its data.
+    pub fn etcd_data(&self) -> PathBuf {
+        self.folder.path().join(ETCD_DATA)
+    }
+
+    /// Where etcd answers.
+    pub fn etcd_address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.control_plane.storage.port)
     }
 
     /// Installs Cluster API later than the start; nothing happens if it is there already.
@@ -259,17 +307,20 @@ impl Bed {
     /// Stops all processes, newest first, and removes the folder. Workload API servers end too.
     pub async fn stop(self) -> Result<()> {
         self.workload.stop().await?;
+        self.stop_managers().await?;
+        self.control_plane.stop().await?;
+        let folder = self.folder.path();
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+    }
+
+    async fn stop_managers(&self) -> Result<()> {
         let managers = || self.byoh_manager.iter().chain(&self.cluster_api_managers);
         // Managers do not need each other to leave.
         managers().for_each(Process::ask_to_leave);
         for process in managers() {
             process.stop().await?;
         }
-        self.control_plane.controllers.stop().await?;
-        self.control_plane.api_server.stop().await?;
-        self.control_plane.etcd.stop().await?;
-        let folder = self.folder.path();
-        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+        Ok(())
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {

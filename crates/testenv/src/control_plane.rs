@@ -25,12 +25,14 @@ const KUBERNETES_STAMPS: &str = "-X k8s.io/component-base/version.gitVersion=v1.
      -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33 \
      -X k8s.io/client-go/pkg/version.gitVersion=v1.33.13";
 
+/// Of etcd and its tools.
+pub(crate) const ETCD_VERSION: &str = "v3.5.21";
 static ETCD_MODULE: Module = module!("etcd");
 static KUBERNETES_MODULE: Module = module!("kubernetes");
 
 pub(crate) const ETCD: &Recipe = &Recipe {
     name: "etcd",
-    version: "v3.5.21",
+    version: ETCD_VERSION,
     module: &ETCD_MODULE,
     package: "go.etcd.io/etcd/server/v3",
     stamps: "",
@@ -250,13 +252,33 @@ impl ControlPlane {
     }
 }
 
+impl ControlPlane {
+    pub(crate) async fn stop(&self) -> Result<()> {
+        self.controllers.stop().await?;
+        self.api_server.stop().await?;
+        self.etcd.stop().await
+    }
+
+    /// Starts what was stopped, at the same addresses and with the same keys.
+    pub(crate) async fn start_again(&self) -> Result<()> {
+        self.etcd.start_again()?;
+        self.etcd.wait_ready(READY, || http_probe::answers(self.storage.port, "/health")).await?;
+        self.api_server.start_again()?;
+        self.api_server.wait_ready(READY, || answers_readyz(&self.admin)).await?;
+        self.controllers.start_again()
+    }
+}
+
+/// Where etcd has its data, below the bed's folder.
+pub(crate) const ETCD_DATA: &str = "etcd/data";
+
 async fn start_etcd(built: &Built, folder: &Folder, ports: &mut Ports) -> Result<(Process, Storage)> {
     let (port, peer_port) = (ports.next()?, ports.next()?);
     let client = format!("http://127.0.0.1:{port}");
     let peer = format!("http://127.0.0.1:{peer_port}");
     let arguments = [
         "--name=bed".to_owned(),
-        format!("--data-dir={}", folder.path().join("etcd/data").display()),
+        format!("--data-dir={}", folder.path().join(ETCD_DATA).display()),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),

@@ -24,7 +24,7 @@ enum Command {
         /// Also what servers are made of.
         #[arg(long)]
         servers: bool,
-        /// Also programs of others that only tests need: clusterctl, helm, kubeconform, Lua.
+        /// Also programs of others that only tests need: clusterctl, etcdctl, etcdutl, helm, kubeconform, Lua.
         #[arg(long)]
         tools: bool,
         /// Also what the test of the GitOps examples needs: Flux's controllers, Argo CD's CRD.

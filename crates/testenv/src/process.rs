@@ -139,6 +139,14 @@ impl Process {
         news
     }
 
+    /// Starts the program again that was stopped.
+    pub(crate) fn start_again(&self) -> Result<()> {
+        let mut running = self.running();
+        (running.child, running.pid) = self.command.start(&self.name, &self.log)?;
+        running.restarts = Restarts::new(Instant::now());
+        Ok(())
+    }
+
     /// How the process is, for people.
     pub(crate) fn part(&self) -> Part {
         let running = self.running();

@@ -9,6 +9,7 @@ use crate::progress::Progress;
 use crate::{cluster_api, control_plane};
 
 static CLUSTERCTL_MODULE: Module = module!("clusterctl");
+static ETCD_TOOLS_MODULE: Module = module!("etcd-tools");
 static HELM_MODULE: Module = module!("helm");
 static KUBECONFORM_MODULE: Module = module!("kubeconform");
 static LUA_MODULE: Module = module!("lua");
@@ -18,6 +19,10 @@ static LUA_MODULE: Module = module!("lua");
 pub enum Tool {
     /// Moves clusters from one management cluster to another.
     Clusterctl,
+    /// Takes snapshots of etcd.
+    Etcdctl,
+    /// Makes etcd's data of a snapshot.
+    Etcdutl,
     /// Renders and packages the chart.
     Helm,
     /// Checks manifests against JSON schemas.
@@ -28,7 +33,8 @@ pub enum Tool {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Clusterctl, Self::Helm, Self::Kubeconform, Self::Lua];
+    pub const ALL: [Self; 6] =
+        [Self::Clusterctl, Self::Etcdctl, Self::Etcdutl, Self::Helm, Self::Kubeconform, Self::Lua];
 
     const fn recipe(self) -> Recipe {
         match self {
@@ -42,6 +48,20 @@ impl Tool {
                     60,
                 )
             },
+            Self::Etcdctl => Recipe::new(
+                "etcdctl",
+                control_plane::ETCD_VERSION,
+                &ETCD_TOOLS_MODULE,
+                "go.etcd.io/etcd/etcdctl/v3",
+                20,
+            ),
+            Self::Etcdutl => Recipe::new(
+                "etcdutl",
+                control_plane::ETCD_VERSION,
+                &ETCD_TOOLS_MODULE,
+                "go.etcd.io/etcd/etcdutl/v3",
+                10,
+            ),
             Self::Helm => Recipe {
                 stamps: "-X helm.sh/helm/v3/internal/version.version=v3.19.0 \
                          -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \

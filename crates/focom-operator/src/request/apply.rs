@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use kube::api::ListParams;
+use kube::api::{ListParams, Preconditions};
 use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
@@ -148,7 +148,8 @@ impl<'a> Site<'a> {
     }
 
     async fn delete(&self, uid: &str) -> Result<(), Failure> {
-        apply::delete(&self.api, &self.name, uid).await.map(drop).map_err(|error| self.explain(error))
+        let same = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        apply::delete(&self.api, &self.name, same).await.map(drop).map_err(|error| self.explain(error))
     }
 
     /// What has the name is not in the cache. It is ours, new or without the mark by which the cache knows it: then it is what

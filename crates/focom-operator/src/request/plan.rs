@@ -1,8 +1,8 @@
 //! What has to be done, as a function of what was asked and what was observed. A plan that is carried out leaves none.
 
 use kube::ResourceExt as _;
-use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
+use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 use operator_kit::apply::content_hash;
 use serde_json::{Map, Value, json};
 
@@ -55,6 +55,7 @@ pub fn plan(
     let wanted = manifest(request, observed, open, &remote.name(request));
     let write = match (&remote.request, remote.own()) {
         (None, _) if adopt::word(request).is_some() || adopt::sent_by_another(request).is_some() => Some(Step::Adopt),
+        (None, _) if lost(request).is_some() && !leaves(request) => None,
         (None, _) => Some(Step::Create(wanted)),
         (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() => {
             let is_due = match adopt::outdated(request, &wanted, own) {
@@ -71,6 +72,17 @@ pub fn plan(
     };
     let finalizer = (!has_finalizer).then_some(Step::AddFinalizer);
     finalizer.into_iter().chain(write).collect()
+}
+
+/// The id of what an O-Cloud had for the request whose ProvisioningRequest is not there any more, and was not seen being deleted: an
+/// O-Cloud that was restored from an older state does not know it, and its hosts run the cluster all the same. `None` where the owner
+/// has said that it is to be sent again.
+pub fn lost(request: &FocomProvisioningRequest) -> Option<&str> {
+    let held = request.status.as_ref()?.provisioned_resource_set.as_ref()?;
+    let id = held.o_cloud_node_cluster_id.as_ref().or(held.o_cloud_infrastructure_resource_ids.first())?;
+    let was_going = request.remote_state() == Some(ProvisioningState::Deleting.to_string().as_str());
+    let is_said = request.annotations().get(focom::SEND_AGAIN_ANNOTATION) == Some(id);
+    (!was_going && !is_said).then_some(id)
 }
 
 /// Marks are taken from the ProvisioningRequest as it was looked at, and from no other.

@@ -181,6 +181,9 @@ fn find(
             let message = format!("O-Cloud {} answers; the request is about to be sent", o_cloud(request));
             Finding::waiting(Phase::Pending, reason::IN_PROGRESS, message)
         }
+        None if plan::lost(request).is_some() && !plan::leaves(request) => {
+            Finding::stalled(reason::REMOTE_GONE, gone(request))
+        }
         None => {
             Finding::waiting(Phase::Creating, reason::IN_PROGRESS, "the ProvisioningRequest is sent to the O-Cloud")
         }
@@ -191,6 +194,19 @@ fn find(
         ),
         Some(own) => synced(own),
     }
+}
+
+/// The ProvisioningRequest went, and nobody was seen to delete it.
+fn gone(request: &FocomProvisioningRequest) -> String {
+    format!(
+        "ProvisioningRequest {} is gone from O-Cloud {}, and was not seen being deleted: as after a restore of that O-Cloud, its hosts may \
+         run the cluster all the same. Nothing is sent. If it comes back there, it is this request's again. If it is gone for good, see that \
+         nothing runs on its hosts, and annotate this request with {}={}",
+        request.status.as_ref().and_then(|status| status.remote_name.as_deref()).unwrap_or_default(),
+        o_cloud(request),
+        focom::SEND_AGAIN_ANNOTATION,
+        plan::lost(request).unwrap_or_default()
+    )
 }
 
 /// What has the request's name on the O-Cloud and is not its own, or not of its state.

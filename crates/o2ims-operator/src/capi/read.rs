@@ -7,7 +7,7 @@ use o2ims_types::cluster_template::Install;
 use o2ims_types::names;
 use serde::Deserialize;
 
-use super::contract::{CONTROL_PLANE_LABEL, PAUSED_ANNOTATION};
+use super::contract::{CONTROL_PLANE_LABEL, DEPLOYMENT_NAME_LABEL, PAUSED_ANNOTATION};
 
 /// A namespaced kind of which only some fields are kept. It is read, never written back.
 macro_rules! slim {
@@ -314,6 +314,18 @@ impl Machine {
     /// It is, or is to be, a node of the control plane.
     pub fn is_master(&self) -> bool {
         self.metadata.labels.as_ref().is_some_and(|all| all.contains_key(CONTROL_PLANE_LABEL))
+    }
+
+    /// Name of its MachineDeployment, if it is a worker.
+    pub fn deployment(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(DEPLOYMENT_NAME_LABEL).map(String::as_str)
+    }
+
+    /// The server that it is a node on, by name, as its Node says or, where a backup was restored that has no status, its provider
+    /// ID (`byoh://<host>/<suffix>`).
+    pub fn server(&self) -> Option<&str> {
+        let told = self.status.node_ref.as_ref().map(|node| node.name.as_str());
+        told.or_else(|| self.spec.provider_id.as_deref()?.strip_prefix("byoh://")?.split('/').next())
     }
 
     /// It was a node at some time.

@@ -1,7 +1,7 @@
 //! Carries a plan out, one write after the other, and remembers what the caches have yet to show.
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
@@ -72,9 +72,13 @@ pub async fn apply(
                     json!({"metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]}});
                 written.push(set(client, &namespace, manifest.kind, &manifest.name, uid, fields).await?);
             }
-            Step::Delete { kind, name, uid } => {
+            Step::Delete { kind, name, uid, resource_version } => {
                 let api = dynamic_api(client, &kind.api_resource(), Some(&namespace));
-                apply::delete(&api, name, uid).await.map_err(|error| naming(error, *kind, &namespace, name))?;
+                let preconditions =
+                    Preconditions { uid: Some(uid.clone()), resource_version: resource_version.clone() };
+                apply::delete(&api, name, preconditions)
+                    .await
+                    .map_err(|error| naming(error, *kind, &namespace, name))?;
                 written.push(Write::Deletion { kind: *kind, name: name.clone(), uid: uid.clone() });
             }
             Step::Set { kind, name, uid, spec } => {

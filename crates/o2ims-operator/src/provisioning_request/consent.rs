@@ -13,6 +13,7 @@
 //! What is paused is not touched at all; see [`pauses`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kube::{Resource as _, ResourceExt as _};
 use o2ims_types::cluster_template::InstallMethod;
@@ -20,15 +21,15 @@ use o2ims_types::{ProvisioningRequest, names};
 use serde_json::json;
 
 use super::observe::Observed;
-use super::plan::{Marks, Step, key};
+use super::plan::{HostMarks, Marks, Step, key};
 use super::{reserve, teardown};
 use crate::byoh::host::ByoHost;
 use crate::byoh::installation::Dialect;
-use crate::byoh::installer;
+use crate::byoh::installer::{self, Equipment};
 use crate::byoh::reattachment::{Owner, Reattachment};
 use crate::capi::cluster;
 use crate::capi::contract::{Kind, PAUSED_ANNOTATION};
-use crate::capi::read::{Cluster, Machine, MachineDeployment, has_pause_annotation};
+use crate::capi::read::{Cluster, Machine, has_pause_annotation};
 
 impl Observed {
     /// Hosts that the request holds, that BYOH has given to machines of its cluster, and that nobody has asked to be cleaned.
@@ -55,9 +56,10 @@ impl Observed {
         self.made.keys().filter(move |(kind, _)| needs_cluster(*kind))
     }
 
-    /// A ByoHost that BYOH takes for free although a Machine of the cluster is its node: it was deleted and registered anew.
+    /// A ByoHost that BYOH takes for free although a Machine of the cluster is its node: it was deleted and registered anew. BYOH
+    /// goes by its label; a host that has its machine in its status only is one that was given back by half.
     pub fn is_registered_anew(&self, host: &ByoHost) -> Option<&Machine> {
-        if host.attached_machine().is_some() || host.is_given_to(&self.cluster_name) || host.is_unregistering() {
+        if host.machine_name().is_some() || host.is_given_to(&self.cluster_name) || host.is_unregistering() {
             return None;
         }
         self.machine_of(host).filter(|machine| machine.was_a_node() && machine.metadata.deletion_timestamp.is_none())
@@ -112,7 +114,7 @@ pub fn may_take_out(request: &ProvisioningRequest, observed: &Observed) -> bool 
 pub fn note_restored(request: &ProvisioningRequest, observed: &Observed) -> Option<Step> {
     let cluster = observed.own_cluster().filter(|_| !may_take_out(request, observed))?;
     let uid = request.uid()?;
-    unnamed(request, observed).next().is_none().then(|| Step::Annotate {
+    unnamed(request, observed).is_empty().then(|| Step::Annotate {
         kind: Kind::Cluster,
         name: cluster.name_any(),
         uid: cluster.uid().unwrap_or_default(),
@@ -120,10 +122,28 @@ pub fn note_restored(request: &ProvisioningRequest, observed: &Observed) -> Opti
     })
 }
 
-/// Hosts that the request holds and does not name.
-pub fn unnamed<'a>(request: &'a ProvisioningRequest, observed: &'a Observed) -> impl Iterator<Item = &'a ByoHost> + 'a {
-    let named: Vec<_> = super::status::asked(request).map(|(host, _)| host.name().to_owned()).collect();
-    observed.held().map(AsRef::as_ref).filter(move |host: &&ByoHost| !named.contains(&host.name_any()))
+/// Hosts that the request holds and does not name, and servers of Machines that it does not name, whatever has become of their
+/// ByoHosts.
+pub fn unnamed(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
+    let named: Vec<_> = super::status::asked(request).map(|(host, _)| host.name()).collect();
+    let held = observed.held().map(|host| (host.name_any(), host.display()));
+    let stays = |machine: &&Arc<Machine>| machine.metadata.deletion_timestamp.is_none();
+    let nodes = observed.machines.iter().filter(stays).filter_map(|machine| machine.server());
+    let nodes = nodes.filter(|name| observed.host(name).is_none_or(|host| !observed.holds(host)));
+    held.chain(nodes.map(|name| (name.to_owned(), name.to_owned())))
+        .filter(|(name, _)| !named.contains(&name.as_str()))
+        .map(|(_, display)| display)
+        .collect()
+}
+
+/// Workers that run and whose MachineDeployment went. One that is made again is made from today's template, and would replace a
+/// Machine that was made from another.
+pub fn orphaned_workers(observed: &Observed) -> impl Iterator<Item = &Machine> {
+    observed.machines.iter().map(AsRef::as_ref).filter(|machine| {
+        machine.metadata.deletion_timestamp.is_none()
+            && machine.was_a_node()
+            && machine.deployment().is_some_and(|name| !observed.deployments.contains_key(name))
+    })
 }
 
 /// What is due when the Cluster went from under a request that stays: nothing, unless its owner has said so.
@@ -212,64 +232,76 @@ pub fn reattach(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step>
     steps.collect()
 }
 
-/// Everything of the request's cluster that somebody has paused, as `Cluster core (spec.paused)`. The operator's own pause while it
-/// makes a cluster is none.
-pub fn pauses(observed: &Observed) -> Vec<String> {
-    let spec = observed.own_cluster().filter(|cluster| cluster.spec.paused && !cluster.is_being_made());
-    let mut all: Vec<_> =
-        spec.map(|cluster| format!("Cluster {} (spec.paused)", cluster.name_any())).into_iter().collect();
-    all.extend(observed.own_cluster().and_then(|object| annotated(Kind::Cluster, object.as_ref())));
-    all.extend(
-        observed.control_plane.iter().filter_map(|object| annotated(Kind::KubeadmControlPlane, object.as_ref())),
-    );
-    all.extend(observed.byo_cluster.iter().filter_map(|object| annotated(Kind::ByoCluster, object.as_ref())));
-    all.extend(observed.deployments.values().filter_map(|object| annotated(Kind::MachineDeployment, object.as_ref())));
-    all.extend(observed.machines.iter().filter_map(|object| annotated(Kind::Machine, object.as_ref())));
-    // BYOH pauses the hosts of a paused cluster by itself.
-    if all.is_empty() {
-        all.extend(observed.held().filter_map(|object| annotated(Kind::ByoHost, object.as_ref())));
+/// Everything of the request's cluster that somebody has paused. The operator's own pause while it makes a cluster is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Paused {
+    kind: Kind,
+    name: String,
+    /// `spec.paused`, or the annotation.
+    by: String,
+}
+
+fn paused(observed: &Observed) -> Vec<Paused> {
+    fn annotated<K: kube::Resource>(kind: Kind, object: &K) -> Option<Paused> {
+        let by = format!("annotation {PAUSED_ANNOTATION}");
+        has_pause_annotation(object).then(|| Paused { kind, name: object.name_any(), by })
     }
+    let spec = observed.own_cluster().filter(|cluster| cluster.spec.paused && !cluster.is_being_made());
+    let by_field =
+        spec.map(|object| Paused { kind: Kind::Cluster, name: object.name_any(), by: "spec.paused".to_owned() });
+    let mut all: Vec<_> = by_field.into_iter().collect();
+    all.extend(observed.own_cluster().and_then(|object| annotated(Kind::Cluster, object.as_ref())));
+    let control_plane = observed.control_plane.iter();
+    all.extend(control_plane.filter_map(|object| annotated(Kind::KubeadmControlPlane, object.as_ref())));
+    all.extend(observed.byo_cluster.iter().filter_map(|object| annotated(Kind::ByoCluster, object.as_ref())));
+    let deployments = observed.deployments.values();
+    all.extend(deployments.filter_map(|object| annotated(Kind::MachineDeployment, object.as_ref())));
+    all.extend(observed.machines.iter().filter_map(|object| annotated(Kind::Machine, object.as_ref())));
+    all.extend(observed.held().filter_map(|object| annotated(Kind::ByoHost, object.as_ref())));
     all
 }
 
-/// An object with Cluster API's annotation, for messages.
-fn annotated<K: kube::Resource>(kind: Kind, object: &K) -> Option<String> {
-    has_pause_annotation(object)
-        .then(|| format!("{} {} (annotation {PAUSED_ANNOTATION})", kind.name(), object.name_any()))
+/// What somebody has paused, as `Cluster core (spec.paused)`.
+pub fn pauses(observed: &Observed) -> Vec<String> {
+    let all = paused(observed);
+    // BYOH pauses the hosts of a paused cluster by itself.
+    let only_hosts = all.iter().all(|paused| paused.kind == Kind::ByoHost);
+    let told = all.into_iter().filter(|paused| only_hosts || paused.kind != Kind::ByoHost);
+    told.map(|Paused { kind, name, by }| format!("{} {name} ({by})", kind.name())).collect()
 }
 
 /// The steps that may be taken: nothing is done to what is paused, and with a Cluster or its halves nothing at all. A deletion
-/// that takes machines down waits for their hosts: an agent does not clean a host that is paused, and BYOH, which pauses the
-/// hosts of a paused cluster, takes its mark off only from machines that stay.
+/// that takes machines down waits for them and their hosts: an agent does not clean a host that is paused, and BYOH, which pauses
+/// the hosts of a paused cluster, takes its mark off only from machines that stay.
 pub fn allowed(steps: Vec<Step>, observed: &Observed) -> Vec<Step> {
-    let pauses_all = observed.own_cluster().is_some_and(|cluster| {
-        has_pause_annotation(cluster.as_ref()) || cluster.spec.paused && !cluster.is_being_made()
-    }) || observed.control_plane.as_ref().is_some_and(|object| has_pause_annotation(object.as_ref()))
-        || observed.byo_cluster.as_ref().is_some_and(|object| has_pause_annotation(object.as_ref()));
-    let paused_host = |named: &str| observed.host(named).is_some_and(ByoHost::is_paused);
-    let is_paused = |step: &Step| match step {
+    let all = paused(observed);
+    let is_paused = |kind: Kind, name: &str| all.iter().any(|paused| paused.kind == kind && paused.name == name);
+    let halves = [Kind::Cluster, Kind::KubeadmControlPlane, Kind::ByoCluster];
+    let pauses_all = all.iter().any(|paused| halves.contains(&paused.kind));
+    let waits = |step: &Step| match step {
         Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo => false,
         _ if pauses_all => true,
-        Step::MarkHost(marks) => paused_host(&marks.host),
-        Step::EquipHost(equipment) => paused_host(&equipment.host),
-        Step::Reattach(reattachment) => paused_host(&reattachment.host),
-        Step::Set { kind: Kind::MachineDeployment, name, .. } => {
-            observed.deployments.get(name).is_some_and(|object| has_pause_annotation(object.as_ref()))
-        }
+        Step::Delete { kind: Kind::Cluster, .. } => !all.is_empty(),
         Step::Delete { kind: Kind::MachineDeployment, name, .. } => {
-            observed.deployments.get(name).is_some_and(|deployment| {
-                has_pause_annotation(deployment.as_ref())
-                    || observed.held().any(|host| host.is_paused() && is_worker_on(deployment, host, observed))
-            })
+            let of_worker = |machine: &Arc<Machine>| machine.deployment() == Some(name);
+            is_paused(Kind::MachineDeployment, name)
+                || observed.held().any(|host| host.is_paused() && is_worker_on(name, host, observed))
+                || observed
+                    .machines
+                    .iter()
+                    .any(|machine| of_worker(machine) && is_paused(Kind::Machine, &machine.name_any()))
         }
-        Step::Delete { kind: Kind::Cluster, .. } => observed.held().any(|host| host.is_paused()),
+        Step::Set { kind, name, .. } | Step::Delete { kind, name, .. } => is_paused(*kind, name),
+        Step::MarkHost(HostMarks { host, .. })
+        | Step::EquipHost(Equipment { host, .. })
+        | Step::Reattach(Reattachment { host, .. }) => observed.host(host).is_some_and(ByoHost::is_paused),
         _ => false,
     };
-    steps.into_iter().filter(|step| !is_paused(step)).collect()
+    steps.into_iter().filter(|step| !waits(step)).collect()
 }
 
-/// The MachineDeployment is the one of this host.
-fn is_worker_on(deployment: &MachineDeployment, host: &ByoHost, observed: &Observed) -> bool {
-    let namespace = deployment.namespace().unwrap_or_default();
-    deployment.name_any() == names::worker(&namespace, &observed.cluster_name, &host.name_any())
+/// The MachineDeployment of this name is the one of this host.
+fn is_worker_on(name: &str, host: &ByoHost, observed: &Observed) -> bool {
+    let namespace = host.namespace().unwrap_or_default();
+    name == names::worker(&namespace, &observed.cluster_name, &host.name_any())
 }

@@ -48,7 +48,7 @@ pub enum Write {
     },
 }
 
-/// Writes by UID of the request.
+/// Writes by UID of the request, which is not its mark where it was restored from a backup.
 #[derive(Debug, Default)]
 pub struct Expectations(Mutex<HashMap<String, Pending>>);
 
@@ -81,12 +81,13 @@ impl Expectations {
         watches: &Watches,
         now: Instant,
     ) -> Option<Duration> {
+        let uid = request.metadata.uid.as_ref()?;
         let mut all = self.lock();
-        let pending = all.get_mut(&observed.uid)?;
+        let pending = all.get_mut(uid)?;
         pending.writes.retain(|write| !shown(write, request, observed, watches));
         let left = PATIENCE.saturating_sub(now.saturating_duration_since(pending.since));
         if pending.writes.is_empty() || left.is_zero() {
-            all.remove(&observed.uid);
+            all.remove(uid);
             return None;
         }
         Some(left)

@@ -120,10 +120,11 @@ async fn go_on(request: &ProvisioningRequest, context: &Context) -> Result<Outco
     let Decision { observed, verdict, steps, standing } = &decision;
     let mut written = Vec::new();
     let applied = apply::apply(client, request, &observed.uid, steps, &mut written).await;
-    expectations.add(&observed.uid, written, Instant::now());
+    let uid = request.uid().unwrap_or_default();
+    expectations.add(&uid, written, Instant::now());
     let ends = |step: &plan::Step| matches!(step, plan::Step::RemoveFinalizer | plan::Step::LetGo);
     if steps.iter().any(ends) && applied.is_ok() {
-        expectations.forget(&observed.uid);
+        expectations.forget(&uid);
         return Ok(Outcome::Done);
     }
     let obstacle = match &applied {

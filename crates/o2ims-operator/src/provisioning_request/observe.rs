@@ -59,6 +59,8 @@ pub struct Observed {
     pub machines: Vec<Arc<Machine>>,
     /// Every object that the operator made for the request.
     pub made: BTreeMap<(Kind, String), Made>,
+    /// Machines of others that are nodes on hosts which look free, by host: their ByoHosts were deleted and registered anew.
+    pub foreign_nodes: BTreeMap<String, Arc<Machine>>,
     /// Templates that one of those refers to.
     pub referred: BTreeSet<(Kind, String)>,
 }
@@ -140,10 +142,10 @@ impl Observed {
 
     /// The Machine whose node this is, unless it is on its way out.
     pub fn node(&self, name: &str) -> Option<&Machine> {
-        self.machines.iter().map(AsRef::as_ref).find(|machine| {
-            machine.metadata.deletion_timestamp.is_none()
-                && machine.status.node_ref.as_ref().is_some_and(|node| node.name == name)
-        })
+        self.machines
+            .iter()
+            .map(AsRef::as_ref)
+            .find(|machine| machine.metadata.deletion_timestamp.is_none() && machine.server() == Some(name))
     }
 
     /// The Cluster, if this request made it.
@@ -245,6 +247,7 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
     let cluster = watches.clusters.get(&ObjectRef::new(&cluster_name).within(&namespace));
     let cluster_is_own = cluster.as_ref().is_some_and(|cluster| is_own_cluster(cluster, request, &uid));
     let orphans = find_orphans(watches, &hosts);
+    let foreign_nodes = find_foreign_nodes(watches, &namespace, &uid, &hosts);
     let deployments: Vec<_> = of_request(&watches.machine_deployments, &namespace, &uid);
     let control_planes: Vec<_> = of_request(&watches.control_planes, &namespace, &uid);
 
@@ -301,6 +304,7 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
         cluster_name,
         cluster_is_own,
         orphans,
+        foreign_nodes,
         hosts,
         ids,
         cluster,
@@ -347,7 +351,7 @@ fn find_hosts(
 ) -> FoundHosts {
     let asked = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all);
     let (mut names, ids): (BTreeSet<_>, BTreeSet<_>) = asked.map(|host| (host.name().to_owned(), host.id())).unzip();
-    names.extend(machines.iter().filter_map(|machine| Some(machine.status.node_ref.as_ref()?.name.clone())));
+    names.extend(machines.iter().filter_map(|machine| machine.server().map(ToOwned::to_owned)));
     let mut hosts = BTreeMap::new();
     let mut bearers = BTreeMap::new();
     for host in watches.hosts.state() {
@@ -374,6 +378,29 @@ pub fn request_exists(requests: &Store<ProvisioningRequest>, uid: &str) -> bool 
 fn find_orphans(watches: &Watches, hosts: &BTreeMap<String, Arc<ByoHost>>) -> BTreeSet<String> {
     let orphaned = |host: &ByoHost| host.holder().is_some_and(|uid| !request_exists(&watches.requests, uid));
     hosts.values().filter(|host| orphaned(host)).map(|host| host.name_any()).collect()
+}
+
+/// Machines of others on hosts that look free.
+fn find_foreign_nodes(
+    watches: &Watches,
+    namespace: &str,
+    uid: &str,
+    hosts: &BTreeMap<String, Arc<ByoHost>>,
+) -> BTreeMap<String, Arc<Machine>> {
+    let free: BTreeSet<_> = hosts
+        .iter()
+        .filter(|(_, host)| host.holder().is_none() && host.busy().is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if free.is_empty() {
+        return BTreeMap::new();
+    }
+    let machines = watches.machines.state().into_iter();
+    machines
+        .filter(|machine| machine.metadata.namespace.as_deref() == Some(namespace))
+        .filter(|machine| machine.metadata.deletion_timestamp.is_none() && !is_of(machine.as_ref(), uid))
+        .filter_map(|machine| Some((machine.server().filter(|name| free.contains(name))?.to_owned(), machine)))
+        .collect()
 }
 
 impl Watches {

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Resource, ResourceExt as _};
 use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::apply::content_hash;
 use serde_json::{Value, json};
 
-use super::observe::Observed;
+use super::observe::{Made, Observed};
 use super::validate::{Refusal, Valid};
 use super::{consent, reserve, teardown};
 use crate::byoh::installer::Equipment;
@@ -49,6 +49,8 @@ pub enum Step {
         name: String,
         /// Its UID.
         uid: String,
+        /// It must also be as it was observed: nodes go with it, and somebody may just have paused it.
+        resource_version: Option<String>,
     },
     /// Makes the Cluster again that went from under its parts, if this one of them is there.
     Restore {
@@ -212,10 +214,12 @@ fn finish_creation(valid: &Valid, observed: &Observed, marks: &Marks<'_>, wanted
 /// ten thousand sites at once. Objects that exist stay as they were made; only what is missing is made, and numbers of
 /// machines that somebody changed by hand are set back.
 fn maintain(valid: &Valid, observed: &Observed, wanted: &[Manifest]) -> Vec<Step> {
-    let unclean = unclean_workers(valid, observed);
+    let mut not_yet = unclean_workers(valid, observed);
+    not_yet
+        .extend(consent::orphaned_workers(observed).filter_map(|machine| machine.deployment().map(ToOwned::to_owned)));
     wanted
         .iter()
-        .filter(|manifest| manifest.kind != Kind::MachineDeployment || !unclean.contains(&manifest.name))
+        .filter(|manifest| manifest.kind != Kind::MachineDeployment || !not_yet.contains(&manifest.name))
         .filter_map(|manifest| match observed.made.get(&(manifest.kind, manifest.name.clone())) {
             // A second control plane cannot be made for a cluster that is initialised: kubeadm would only join.
             None if manifest.kind == Kind::KubeadmControlPlane => None,
@@ -384,12 +388,7 @@ fn surplus_masters(valid: &Valid, observed: &Observed) -> Vec<Step> {
         return Vec::new();
     }
     let stays = |machine: &&Arc<Machine>| machine.metadata.deletion_timestamp.is_none();
-    let surplus = without_host.into_iter().filter(stays).map(|machine| Step::Delete {
-        kind: Kind::Machine,
-        name: machine.name_any(),
-        uid: machine.uid().unwrap_or_default(),
-    });
-    surplus.collect()
+    without_host.into_iter().filter(stays).map(|machine| delete(Kind::Machine, machine.as_ref())).collect()
 }
 
 /// What was made for an earlier form of the request: MachineDeployments at once, templates when nothing refers to them and
@@ -412,8 +411,28 @@ fn prune(valid: &Valid, observed: &Observed, wanted: &[Manifest]) -> Vec<Step> {
                 *kind == Kind::Cluster || is_wanted(kind, name) || observed.referred.contains(&(*kind, name.clone()));
             !kept && !made.deleting && (*kind == Kind::MachineDeployment || settled)
         })
-        .map(|((kind, name), made)| Step::Delete { kind: *kind, name: name.clone(), uid: made.uid.clone() })
+        .map(|((kind, name), made)| made.delete(*kind, name))
         .collect()
+}
+
+/// Deletes an object with which nodes go.
+pub fn delete<K: Resource<DynamicType = ()>>(kind: Kind, object: &K) -> Step {
+    let meta = object.meta();
+    Step::Delete {
+        kind,
+        name: object.name_any(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone(),
+    }
+}
+
+impl Made {
+    /// Deletes it.
+    pub fn delete(&self, kind: Kind, name: &str) -> Step {
+        let with_nodes = matches!(kind, Kind::Cluster | Kind::KubeadmControlPlane | Kind::MachineDeployment);
+        let resource_version = with_nodes.then(|| self.version.to_string());
+        Step::Delete { kind, name: name.to_owned(), uid: self.uid.clone(), resource_version }
+    }
 }
 
 /// The marks on everything that is made for a request.

@@ -156,7 +156,7 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
                 message = format!("{message}; {}", host.sentence());
             }
             let pause = (!pauses.is_empty()).then(|| paused(&pauses));
-            for more in [degraded(facts, ""), pause].into_iter().flatten() {
+            for more in [degraded(facts, ""), pause, obstacle.map(ToOwned::to_owned)].into_iter().flatten() {
                 message = format!("{message}; {more}");
             }
             (ProvisioningState::Fulfilled, message, None)
@@ -171,7 +171,8 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
                 (false, true) => ProvisioningState::Progressing,
                 (false, false) => ProvisioningState::Pending,
             };
-            (told, message, None)
+            let obstacle = obstacle.map(|obstacle| format!("; {obstacle}")).unwrap_or_default();
+            (told, format!("{message}{obstacle}"), None)
         }
         Some((type_, stage, left)) => {
             let message = match &stage {
@@ -196,7 +197,9 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
     };
     let stalled = outcome.0 == ProvisioningState::Failed;
     summarise(list, outcome.0, stalled, &outcome.1, request.metadata.generation, now);
-    let wrong = degraded(facts, &outcome.1);
+    // Where that is what the state is about, Ready has it.
+    let told = if outcome.0 == ProvisioningState::Fulfilled { "" } else { outcome.1.as_str() };
+    let wrong = degraded(facts, told);
     flag(list, conditions::DEGRADED, reason::MISMATCH, wrong, request.metadata.generation, now);
     let message = (!pauses.is_empty()).then(|| paused(&pauses));
     flag(list, conditions::PAUSED, reason::PAUSED, message, request.metadata.generation, now);
@@ -347,17 +350,19 @@ fn stage_reason(text: &str) -> &'static str {
 }
 
 fn providers(observed: &Observed) -> Stage {
-    if observed.missing_providers.is_empty() {
-        return Stage::Done;
+    match missing_providers(observed) {
+        None => Stage::Done,
+        Some(message) => Stage::Refused { reason: reason::PROVIDER_NOT_INSTALLED, message, terminal: false },
     }
-    Stage::Refused {
-        reason: reason::PROVIDER_NOT_INSTALLED,
-        message: format!(
+}
+
+fn missing_providers(observed: &Observed) -> Option<String> {
+    (!observed.missing_providers.is_empty()).then(|| {
+        format!(
             "missing on the O-Cloud's management cluster: {}; this request goes on when that is installed",
             observed.missing_providers.join(" and ")
-        ),
-        terminal: false,
-    }
+        )
+    })
 }
 
 fn validated(verdict: &Result<Valid, Refusal>) -> Stage {
@@ -511,10 +516,10 @@ fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostView
     if let Some(deployment) = incomplete {
         return Stage::InProgress { message: format!("waiting for MachineDeployment {}", deployment.name_any()) };
     }
+    let there = observed.deployments.len() + super::consent::orphaned_workers(observed).count();
     // Those that a restored request does not name stay.
-    let is_kept = |host: &ByoHost| !host.is_held_as_master() && !super::consent::may_take_out(request, observed);
-    let kept = super::consent::unnamed(request, observed).filter(|host| is_kept(host)).count();
-    if observed.deployments.len() == workers.len() + kept {
+    let more_may_stay = !super::consent::may_take_out(request, observed);
+    if there == workers.len() || there > workers.len() && more_may_stay {
         Stage::Done
     } else {
         Stage::InProgress { message: "bringing the number of workers to what was asked for".to_owned() }
@@ -542,6 +547,8 @@ fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         obstacle.to_owned()
     } else if !pauses.is_empty() {
         format!("the deletion waits: {}", paused(&pauses))
+    } else if let Some(missing) = missing_providers(observed).filter(|_| observed.runs_nodes()) {
+        format!("the deletion waits: {missing}")
     } else if super::consent::keeps_cluster(request, observed) {
         format!(
             "letting go of cluster {}, which runs on (finalizer {})",

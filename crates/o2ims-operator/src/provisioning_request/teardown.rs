@@ -6,7 +6,7 @@ use o2ims_types::ProvisioningRequest;
 use serde_json::json;
 
 use super::observe::Observed;
-use super::plan::{Step, has_finalizer};
+use super::plan::{Step, delete, has_finalizer};
 use super::{consent, reserve};
 use crate::capi::contract::Kind;
 use crate::capi::read::Cluster;
@@ -61,7 +61,7 @@ pub fn cluster(cluster: &Cluster, observed: &Observed) -> Vec<Step> {
         let deletions = objects(observed);
         return if deletions.is_empty() { unpause(cluster).into_iter().collect() } else { deletions };
     }
-    vec![Step::Delete { kind: Kind::Cluster, name: cluster.name_any(), uid: cluster.uid().unwrap_or_default() }]
+    vec![delete(Kind::Cluster, cluster)]
 }
 
 /// Whether Cluster API has yet to see a part of a Cluster that was let go.
@@ -91,6 +91,6 @@ pub fn objects(observed: &Observed) -> Vec<Step> {
         .made
         .iter()
         .filter(|((kind, _), made)| *kind != Kind::Cluster && !made.deleting)
-        .map(|((kind, name), made)| Step::Delete { kind: *kind, name: name.clone(), uid: made.uid.clone() })
+        .map(|((kind, name), made)| made.delete(*kind, name))
         .collect()
 }

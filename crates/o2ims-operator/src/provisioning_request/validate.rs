@@ -17,6 +17,7 @@ use super::observe::{Observed, ResourceSetLookup};
 use super::rivals::Rival;
 use crate::byoh::host::ByoHost;
 use crate::byoh::installation::Dialect;
+use crate::capi::read::Machine;
 
 /// A request that can be carried out: everything is there and of the right form.
 #[derive(Clone, Debug)]
@@ -163,6 +164,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
     let warnings = available(&valid, &parameters, observed)?;
     valid.warnings.extend(warnings);
     valid.warnings.extend(unnamed_hosts(request, observed));
+    valid.warnings.extend(consent::orphaned_workers(observed).map(orphaned_worker));
     Ok(valid)
 }
 
@@ -212,13 +214,23 @@ fn unnamed_hosts(request: &ProvisioningRequest, observed: &Observed) -> Option<S
     if consent::may_take_out(request, observed) {
         return None;
     }
-    let hosts: Vec<_> = consent::unnamed(request, observed).map(ByoHost::display).collect();
+    let hosts = consent::unnamed(request, observed);
     (!hosts.is_empty()).then(|| {
         format!(
             "this request was restored and does not name {}, which its cluster uses; nothing is taken out until it names them once",
             hosts.join(", ")
         )
     })
+}
+
+fn orphaned_worker(machine: &Machine) -> String {
+    format!(
+        "MachineDeployment {} is gone, and its Machine {} runs on {}; nothing is done to it: apply the MachineDeployment again as it was, \
+         or take the host out of the request and delete the Machine",
+        machine.deployment().unwrap_or_default(),
+        machine.name_any(),
+        machine.server().unwrap_or_default()
+    )
 }
 
 fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<ClusterTemplate>, Refusal> {
@@ -473,6 +485,13 @@ fn unavailable(
     }
     if observed.holds(host) {
         return None;
+    }
+    if let Some(machine) = observed.foreign_nodes.get(&asked.name) {
+        return Some(format!(
+            "runs the node of Machine {}, but its ByoHost was registered anew, so BYOH takes it for free; the request of that cluster \
+             says how to give it back, or to clean it",
+            machine.name_any()
+        ));
     }
     if observed.orphans.contains(&asked.name) {
         return Some(orphaned(host, namespace));

@@ -284,12 +284,11 @@ async fn scaled(stack: Shared) -> Outcome {
     tenant.assert_hosts_free().await
 }
 
-/// When what runs on a server was started: etcd, the API server, the kubelet and every other process of its containers.
-async fn lifetimes(servers: &[Arc<Server>]) -> anyhow::Result<BTreeMap<String, String>> {
-    const LOOK: &str = "ps -eo lstart=,comm= | grep -E ' (etcd|kube-.*|kubelet|coredns|containerd-shim.*)$' | sort";
+/// What runs on each server.
+async fn running(servers: &[Arc<Server>]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for server in servers {
-        all.insert(server.name().to_owned(), server.run(&["bash", "-c", LOOK]).await?);
+        all.insert(server.name().to_owned(), server.node_processes().await?);
     }
     Ok(all)
 }
@@ -299,10 +298,10 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     let whole = tenant.request("request", "site", &[1], &[2, 3]);
     tenant.apply(&whole).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
-    let before = lifetimes(&stack.servers).await?;
+    let before = running(&stack.servers).await?;
     ensure!(before[&tenant.host(1)].contains("etcd"), "etcd is not seen: {before:?}");
     let lives = async |what: &str| {
-        ensure!(lifetimes(&stack.servers).await? == before, "{what}: something was started anew");
+        ensure!(running(&stack.servers).await? == before, "{what}: something was started anew");
         assert_not_cleaned(&tenant).await?;
         eprintln!("lived through: {what}");
         Outcome::Ok(())
@@ -383,6 +382,11 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     stack.server(&name)?.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
     until_condition(&tenant, "request", conditions::DEGRADED, "its ByoHost was registered anew").await?;
     lives("ByoHost of a node registered anew").await?;
+    tenant.apply(&tenant.request("other", "other", &[3], &[])).await?;
+    tenant.until("other", State::Pending, "host 3 (harm-3) runs the node of Machine", SOON).await?;
+    lives("another request asks for that host").await?;
+    tenant.delete("other").await?;
+    tenant.until_gone("other", SOON).await?;
     say(&tenant, "request", names::RESTORE_ANNOTATION).await?;
     wait(tenant.requests(), "request", "the host to be given back", CLUSTER, calm).await?;
     stack.server(&name)?.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
@@ -395,7 +399,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     stack.operator.take().context("no operator")?.stop().await?;
     stack.start_operator().await?;
     tenant.until("request", State::Fulfilled, ready, SOON).await?;
-    ensure!(lifetimes(&stack.servers).await? == before, "agents and operator restarted: something was started anew");
+    ensure!(running(&stack.servers).await? == before, "agents and operator restarted: something was started anew");
 
     tenant.delete("request").await?;
     tenant.until_gone("request", CLUSTER).await?;

@@ -73,7 +73,7 @@ fn leftovers_do_nothing(world: &World) {
 #[test]
 fn nothing_that_runs_is_touched_unasked() {
     type Case = (&'static str, fn(&mut World), ProvisioningState, &'static str);
-    let cases: [Case; 20] = [
+    let cases: [Case; 22] = [
         (
             "the Cluster vanishes",
             |world| assert!(world.cluster_vanishes(0)),
@@ -199,6 +199,23 @@ fn nothing_that_runs_is_touched_unasked() {
             "this request was restored and does not name host 3 (target-3), which its cluster uses",
         ),
         (
+            "an older backup is restored that lacks a worker whose ByoHost is gone",
+            |world| {
+                let mut backup = vanish(world);
+                world.hosts.remove("target-3");
+                backup.spec.template_parameters.hosts.as_mut().unwrap().workers.truncate(1);
+                restore(world, &backup, true);
+            },
+            Fulfilled,
+            "this request was restored and does not name target-3, which its cluster uses",
+        ),
+        (
+            "the MachineDeployment of a worker goes without it",
+            |world| world.vanish(Kind::MachineDeployment, "core-worker-target-2"),
+            Fulfilled,
+            "MachineDeployment core-worker-target-2 is gone, and its Machine",
+        ),
+        (
             "the request is restored while its Cluster is not there yet",
             |world| {
                 let backup = vanish(world);
@@ -271,6 +288,9 @@ fn nothing_that_runs_is_touched_unasked() {
             told.contains(message) || wrong.contains(message),
             "{what}: {told:?} and {wrong:?} are not {message:?}"
         );
+        if state == Fulfilled && !message.starts_with("cluster is ready") && !message.starts_with("paused") {
+            assert!(wrong.contains(message), "{what}: the condition Degraded says {wrong:?}");
+        }
         assert_eq!(runs(&world), (machines, hosts), "{what}: what runs was touched");
         assert!(
             what.contains("all that") || what.contains("ByoHost") || what.contains("anew") || runs(&world) == before,
@@ -430,6 +450,46 @@ fn machines_stay_as_long_as_their_hosts_are_paused() {
     });
     world.settle();
     assert!(world.requests.is_empty());
+}
+
+#[test]
+fn a_deletion_waits_for_whatever_is_paused() {
+    let mut world = running();
+    let before = runs(&world);
+    let name = world.machines.keys().next().unwrap().clone();
+    let pause = |world: &mut World, paused: bool| {
+        let annotations = world.machines.get_mut(&name).unwrap().record.annotations_mut();
+        if paused {
+            annotations.insert(PAUSED_ANNOTATION.to_owned(), String::new());
+        } else {
+            annotations.remove(PAUSED_ANNOTATION);
+        }
+        world.revision += 1;
+    };
+    pause(&mut world, true);
+    world.delete_request("one");
+    world.settle();
+    assert_eq!(runs(&world), before);
+    assert!(world.message("one").starts_with("the deletion waits: paused by somebody: Machine"));
+    pause(&mut world, false);
+    world.settle();
+    assert!(world.requests.is_empty());
+}
+
+/// BYOH takes it for free, and so would another request.
+#[test]
+fn no_other_request_gets_a_host_that_was_registered_anew() {
+    let mut world = running();
+    assert!(world.host_is_registered_anew_in_use(1));
+    world.settle();
+    let anew = world.hosts.values().find(|host| host.busy().is_none() && host.name_any() != "target-4").unwrap();
+    let number = anew.name_any().trim_start_matches("target-").parse().unwrap();
+    let before = runs(&world);
+    world.submit(request("two", "edge", &[number], &[]));
+    world.settle();
+    assert_eq!(runs(&world), before);
+    assert!(world.message("two").contains("runs the node of Machine"), "{}", world.message("two"));
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
 }
 
 #[test]

@@ -402,7 +402,7 @@ impl Operator {
             | Step::Mark(manifest, _)
             | Step::Restore { manifest, .. } => object(manifest.kind, &manifest.name),
             Step::Annotate { kind, name, .. } | Step::Set { kind, name, .. } => object(*kind, name),
-            Step::Delete { kind, name, uid } => {
+            Step::Delete { kind, name, uid, .. } => {
                 Some(Write::Deletion { kind: *kind, name: name.clone(), uid: uid.clone() })
             }
         }

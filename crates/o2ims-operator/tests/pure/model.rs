@@ -542,7 +542,7 @@ impl World {
             Step::Change(manifest, uid) | Step::Mark(manifest, uid) => {
                 uid_is(self, manifest.kind, &manifest.name, uid)?;
             }
-            Step::Delete { kind, name, uid } => {
+            Step::Delete { kind, name, uid, .. } => {
                 if self.meta(*kind, name).is_none() {
                     return Ok(());
                 }

@@ -217,6 +217,16 @@ impl Server {
         run(&mut enter(first, command)).await.with_context(|| format!("server {}: {}", self.name, command.join(" ")))
     }
 
+    /// What a node runs on it, a line for each process with its id: the kubelet, etcd, the API server and everything else in
+    /// containers. It is the same as long as nothing of it was started anew.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub async fn node_processes(&self) -> Result<String> {
+        const LOOK: &str = "ps -eo pid=,comm= | grep -E ' (etcd|kube-.*|kubelet|coredns|containerd-shim.*)$' || true";
+        self.run(&["bash", "-c", LOOK]).await
+    }
+
     /// Process 1 of it, as it is numbered outside: what `nsenter` wants.
     ///
     /// # Errors

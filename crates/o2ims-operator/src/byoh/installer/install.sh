@@ -14,7 +14,9 @@ find_program() {
 if is_ours "$wrapper"; then
     # The agent was interrupted before it could write down that it is done.
     if [ "$(cat "$node" 2>/dev/null)" = "$machine" ]; then exit 0; fi
-    # Or a node was never cleaned: upstream's agent forgets it then.
+    # Who has not asked for its reset may only have lost sight of it: a ByoHost or a management cluster that was restored.
+    [ ! -e "$node" ] || fail "the host is the node of ByoMachine $(cat "$node") already, and nothing was done to it; if that may go, run kubeadm reset on the host"
+    # Or a bootstrap was never cleaned: upstream's agent forgets it then.
     "$wrapper" reset --force || fail 'what a former bootstrap left could not be reset'
     clean_host
 elif [ -e /etc/kubernetes/kubelet.conf ]; then
