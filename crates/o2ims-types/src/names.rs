@@ -152,6 +152,13 @@ pub fn install_secret(host_name: &str, machine: &str) -> String {
     format!("{INSTALL_SECRET_PREFIX}{host_name}.{}", short_hash(machine))
 }
 
+/// Whether a name is one that [`install_secret`] gives for this host.
+pub fn is_install_secret_of(name: &str, host_name: &str) -> bool {
+    let rest =
+        name.strip_prefix(INSTALL_SECRET_PREFIX).and_then(|rest| rest.strip_prefix(host_name)?.strip_prefix('.'));
+    rest.is_some_and(|hash| !hash.is_empty() && !hash.contains('.'))
+}
+
 /// Name of an immutable template: its content is part of its name, so that a change makes a new object.
 pub fn hashed(stem: &str, content_hash: &str) -> String {
     format!("{stem}-{}", &content_hash[..content_hash.len().min(8)])
@@ -186,6 +193,17 @@ fn short_hash(text: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_install_secret_is_known_by_its_host() {
+        let name = install_secret("a", "site.machine");
+        assert!(is_install_secret_of(&name, "a"), "{name}");
+        for (name, host) in
+            [(install_secret("a.b", "m").as_str(), "a"), (&name, "b"), ("site-ca", "a"), ("o2ims-install.a.", "a")]
+        {
+            assert!(!is_install_secret_of(name, host), "{name} of {host}");
+        }
+    }
 
     #[test]
     fn readable_where_there_is_room() {

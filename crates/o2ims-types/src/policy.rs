@@ -97,6 +97,10 @@ fn changes(requests: &Requests) -> Vec<Value> {
                 (format!("size({changed}) == 0"), told)
             }
         };
+        let same = transition.stands_in.map_or(same.clone(), |status| {
+            let told = format!("oldObject.?{}.orValue('')", status.replace('.', ".?"));
+            format!("{same} || ({was} == 'none' && {now} == '\"' + {told} + '\"')")
+        });
         let holds = match transition.frozen {
             Frozen::Always => same,
             Frozen::OnceHostsAreHeld => format!("!variables.held || ({same})"),

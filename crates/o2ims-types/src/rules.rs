@@ -150,6 +150,8 @@ pub struct Transition {
     pub frozen: Frozen,
     /// Why; a clause.
     pub why: &'static str,
+    /// Path of the status field that tells what the cluster has where the field is absent: to write that out changes nothing.
+    pub stands_in: Option<&'static str>,
 }
 
 /// Kinds of values.
@@ -179,11 +181,15 @@ pub const WAY_OUT: &str =
     "Put the old value back; for another one delete this request, which deletes its cluster, and make a new one";
 
 const fn always(path: &'static str, why: &'static str) -> Transition {
-    Transition { path, form: Form::Text, frozen: Frozen::Always, why }
+    Transition { path, form: Form::Text, frozen: Frozen::Always, why, stands_in: None }
 }
 
 const fn once_held(path: &'static str, form: Form, why: &'static str) -> Transition {
-    Transition { path, form, frozen: Frozen::OnceHostsAreHeld, why }
+    Transition { path, form, frozen: Frozen::OnceHostsAreHeld, why, stands_in: None }
+}
+
+const fn told_by(status: &'static str, transition: Transition) -> Transition {
+    Transition { stands_in: Some(status), ..transition }
 }
 
 /// What may not change on a ProvisioningRequest.
@@ -192,13 +198,19 @@ pub const TRANSITIONS: &[Transition] = &[
     always("spec.templateParameters.clusterProvisioner", "the provisioner's objects exist"),
     always("spec.templateName", "a cluster keeps the template that it was made from"),
     always("spec.templateVersion", "a cluster keeps the template that it was made from"),
-    once_held("spec.templateParameters.k8sVersion", Form::Text, "this release does not upgrade clusters"),
+    told_by(
+        "status.extensions.k8sVersion",
+        once_held("spec.templateParameters.k8sVersion", Form::Text, "this release does not upgrade clusters"),
+    ),
     once_held(
         "spec.templateParameters.hosts.masters",
         Form::Hosts,
         "this release does not exchange masters; hosts.workers can change",
     ),
-    once_held("spec.templateParameters.controlPlaneEndpoint", Form::Endpoint, "the nodes' certificates are for it"),
+    told_by(
+        "status.extensions.controlPlaneEndpoint",
+        once_held("spec.templateParameters.controlPlaneEndpoint", Form::Endpoint, "the nodes' certificates are for it"),
+    ),
     once_held("spec.templateParameters.podCidr", Form::Text, "the nodes have their parts of it"),
     once_held("spec.templateParameters.serviceCidr", Form::Text, "the Services have their addresses of it"),
     once_held("spec.templateParameters.labels", Form::Labels, "what selects the cluster goes by them"),

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt as _};
 use o2ims_types::names::focom as names;
 use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
+use sandbox::inventory;
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
 use testenv::Bed;
 
-use crate::harness::{Outcome, SMO_USER, SOON, Scenario, Tenant, World};
+use crate::harness::{CLUSTER, Outcome, SMO_USER, SOON, Scenario, Tenant, World};
 use crate::protection::refuse;
 
 /// All of them.
@@ -23,6 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("what_nephios_operator_has_sent_is_adopted", adopted),
         Scenario::new("what_another_smo_has_sent_is_taken_by_its_word_only", another_smo),
         Scenario::new("a_request_that_is_deleted_as_an_orphan_lets_go", orphaned),
+        Scenario::new("what_an_o_cloud_does_not_know_any_more_is_not_sent_again_unasked", forgotten),
         Scenario::new("a_namespace_that_is_deleted_takes_its_requests_back", namespace_ends),
     ]
 }
@@ -192,6 +194,55 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
     left.sort();
     ensure!(left == ["lost-o2ims", "unwanted-o2ims"], "left on the O-Cloud: {left:?}");
     Ok(())
+}
+
+/// Takes a ProvisioningRequest away as a restore of its O-Cloud does: its operator, which puts the finalizer back, does not see it.
+async fn forget(remote: &Api<ProvisioningRequest>, name: &str) -> anyhow::Result<ProvisioningRequest> {
+    let backup = remote.get(name).await?;
+    let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    for _ in 0..100 {
+        let bare = remote.patch(name, &PatchParams::default(), &bare).await?;
+        let unseen = Preconditions { resource_version: bare.resource_version(), uid: None };
+        let params = DeleteParams { preconditions: Some(unseen), ..DeleteParams::default() };
+        match remote.delete(name, &params).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            result => return result.map(|_| backup).context("deleting the ProvisioningRequest"),
+        }
+    }
+    anyhow::bail!("the O-Cloud's operator was always faster")
+}
+
+async fn forgotten(world: Arc<World>) -> Outcome {
+    let tenant = Tenant::new(&world, "forgotten").await?;
+    tenant.equip(2).await?;
+    let remote = tenant.remote(&tenant.parts.site_a.bed);
+    tenant.apply(&tenant.request("edge", "site-a", &[1], &[2])).await?;
+    let before = tenant.until_state("edge", "fulfilled", CLUSTER).await?.status.context("a status")?;
+    let hosts = inventory::hosts(tenant.parts.site_a.bed.admin(), &tenant.namespace);
+    let revisions = async || {
+        let hosts = hosts.list(&ListParams::default()).await?;
+        anyhow::Ok(hosts.into_iter().map(|host| host.metadata.resource_version).collect::<Vec<_>>())
+    };
+    let hosts_before = revisions().await?;
+    let words = "ProvisioningRequest edge-o2ims is gone from O-Cloud forgotten/site-a, and was not seen being deleted";
+
+    // It comes back with the rest of the restore.
+    let mut backup = forget(&remote, "edge-o2ims").await?;
+    tenant.until("edge", "Failed", words, SOON).await?;
+    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty(), "it was sent again");
+    (backup.metadata.resource_version, backup.metadata.uid, backup.status) = (None, None, None);
+    remote.create(&PostParams::default(), &backup).await?;
+    tenant.until("edge", "Synced", "cluster is ready: 1 master, 1 worker", SOON).await?;
+
+    // It does not, and its owner says so. The O-Cloud knows the cluster by its marks.
+    forget(&remote, "edge-o2ims").await?;
+    tenant.until("edge", "Failed", words, SOON).await?;
+    let id = before.provisioned_resource_set.and_then(|set| set.o_cloud_node_cluster_id).context("an id")?;
+    annotate(&tenant, "edge", names::SEND_AGAIN_ANNOTATION, Some(&id)).await?;
+    tenant.until("edge", "Synced", "cluster is ready: 1 master, 1 worker", SOON).await?;
+    ensure!(revisions().await? == hosts_before, "a host was written to");
+    tenant.delete("edge").await?;
+    tenant.until_gone("edge", CLUSTER).await
 }
 
 async fn adopted(world: Arc<World>) -> Outcome {

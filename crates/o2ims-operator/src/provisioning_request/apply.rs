@@ -141,7 +141,7 @@ fn version_of_dynamic(object: &DynamicObject) -> u64 {
 async fn equip(client: &Client, namespace: &str, equipment: &Equipment) -> Result<Write, Error> {
     let name = &equipment.name;
     if let Some(former) = &equipment.replaces {
-        delete_install_secret(client, namespace, former).await?;
+        delete_install_secret(client, namespace, &equipment.host, former).await?;
     }
     // The host tells of the Secret before there is one, so that none is forgotten.
     let hosts = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
@@ -200,9 +200,10 @@ fn of_host(error: Error, namespace: &str, name: &str) -> Error {
     if error.is_refused_by_webhook() { error.advice("apply deploy/byoh/webhook-exemption.yaml") } else { error }
 }
 
-/// By its name alone: the operator reads no Secrets, so it knows no UID, and nobody else gives such names.
-async fn delete_install_secret(client: &Client, namespace: &str, name: &str) -> Result<(), Error> {
-    if !name.starts_with(names::INSTALL_SECRET_PREFIX) {
+/// By its name alone: the operator reads no Secrets, so it knows no UID, and nobody else gives such names. An agent may write the
+/// annotation with the name, and not only on its own host: a name that is not one of this host's is ignored.
+async fn delete_install_secret(client: &Client, namespace: &str, host: &str, name: &str) -> Result<(), Error> {
+    if !names::is_install_secret_of(name, host) {
         return Ok(());
     }
     let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
@@ -216,7 +217,7 @@ async fn delete_install_secret(client: &Client, namespace: &str, name: &str) -> 
 
 async fn mark(client: &Client, namespace: &str, marks: &HostMarks) -> Result<Write, Error> {
     if let Some(name) = &marks.drops_install_secret {
-        delete_install_secret(client, namespace, name).await?;
+        delete_install_secret(client, namespace, &marks.host, name).await?;
     }
     let api = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
     let patch = MetadataPatch { labels: marks.labels.clone(), annotations: marks.annotations.clone() };
@@ -244,6 +245,22 @@ async fn set(
     Ok(Write::Object { kind, name: name.to_owned(), version: version_of_dynamic(&object) })
 }
 
+/// Of hosts that somebody took the annotation off which names them.
+async fn delete_install_secrets(client: &Client, uid: &str, namespace: &str) -> Result<(), Error> {
+    let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
+    let mine = ListParams::default().labels(&format!("{}={uid}", names::REQUEST_UID_LABEL));
+    let deletion = async { Ok(secrets.delete_collection(&DeleteParams::default(), &mine).await) };
+    match apply::limited("delete install scripts", deletion).await? {
+        Ok(_) => Ok(()),
+        // The policy of the operator's Secrets: somebody has put the label on another one, which is not ours.
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            tracing::warn!(namespace, message = %status.message, "a Secret with a request's label stays");
+            Ok(())
+        }
+        Err(error) => Err(Error::from(error).context("delete install scripts")),
+    }
+}
+
 /// The request is the last thing that knows of its objects, so the API server itself is asked once more whether any is
 /// left; the caches may lag behind a write of a former leader.
 async fn remove_finalizer(
@@ -267,6 +284,7 @@ async fn remove_finalizer(
             Err(error) => return Err(Error::from(error).context(format!("list {}", kind.plural()))),
         }
     }
+    delete_install_secrets(client, uid, namespace).await?;
     let api = Api::<ProvisioningRequest>::namespaced(client.clone(), namespace);
     apply::remove_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
     Ok(())

@@ -167,9 +167,11 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
     }
     let marks = Marks::of(request, valid, observed);
     let Some(existing) = observed.own_cluster() else {
-        // A cluster that was deleted by somebody is made again, when its agents have cleaned the hosts of the old one.
+        // A cluster that was deleted by somebody is made again, when its agents have cleaned the hosts of the old one. And from the
+        // status on that says what is held nothing may change that the Cluster is made with.
         let clean = observed.held().all(|host| host.busy().is_none());
-        return if clean { vec![Step::Create(marks.manifest(creating(valid)))] } else { Vec::new() };
+        let is_recorded = request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some());
+        return if clean && is_recorded { vec![Step::Create(marks.manifest(creating(valid)))] } else { Vec::new() };
     };
     if existing.metadata.deletion_timestamp.is_some() {
         return teardown::unpause(existing).into_iter().collect();

@@ -131,6 +131,17 @@ async fn forced(stack: Shared) -> Outcome {
     ensure!(now.uid() == before.uid() && now.metadata.deletion_timestamp.is_none(), "another request");
     ensure!(machines(stack.bed.admin(), &tenant.namespace).await? == nodes, "other Machines");
 
+    // What the cluster has by default may be written out.
+    let status = now.status.context("no status")?.extensions;
+    let mut pinned = good.clone();
+    let endpoint = status.control_plane_endpoint.context("no endpoint")?;
+    let (host, _) = endpoint.split_once(':').context("no port")?;
+    pinned["spec"]["templateParameters"]["k8sVersion"] = json!(status.k8s_version);
+    pinned["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": host});
+    done(&stack, &["apply", "-f", &write(&stack, "forced-pinned.json", &pinned)?]).await?;
+    let told = tenant.until("request", State::Fulfilled, "cluster is ready", SOON).await?;
+    ensure!(machines(stack.bed.admin(), &tenant.namespace).await? == nodes, "other Machines: {:?}", told.status);
+
     // By the words of the refusal; then it does what it says, which is why there is the protection.
     done(&stack, &way_out.split(' ').skip(1).collect::<Vec<_>>()).await?;
     done(&stack, &["replace", "--force", "-f", &write(&stack, "forced.json", &good)?]).await?;

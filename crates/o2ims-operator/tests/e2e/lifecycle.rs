@@ -332,8 +332,19 @@ async fn installer(stack: Shared) -> Outcome {
             ensure!(!script.contains("{{") && !script.split('@').any(marks), "{key} of {host} is not filled in");
         }
     }
+    // The annotation that names a Secret can get lost; and not every Secret with the label is the operator's.
+    let operator = stack.bed.client_as(OPERATOR_USER, &[])?;
+    let hosts = inventory::hosts(operator, &tenant.namespace);
+    let lost = Patch::Merge(json!({"metadata": {"annotations": {names::INSTALL_SECRET_ANNOTATION: null}}}));
+    hosts.patch(&tenant.host(2), &PatchParams::default(), &lost).await?;
+    let uid = tenant.requests().get("installed").await?.metadata.uid;
+    let theirs = json!({"metadata": {"name": "theirs", "labels": {names::REQUEST_UID_LABEL: uid}}});
+    secrets.create(&PostParams::default(), &serde_json::from_value(theirs)?).await?;
     tenant.delete("installed").await?;
     tenant.until_gone("installed", CLUSTER).await?;
+    let allow = json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}});
+    secrets.patch("theirs", &PatchParams::default(), &Patch::Merge(allow)).await.context("a Secret of others")?;
+    secrets.delete("theirs", &DeleteParams::default()).await?;
     tenant.assert_hosts_free().await?;
     tenant.until_as_before(&before).await
 }

@@ -837,7 +837,8 @@ fn an_edit_gives_back_what_was_taken() {
 fn a_request_that_vanishes_at_work_keeps_others_waiting_until_its_cluster_shows() {
     let mut operator = operator();
     operator.apply(with_endpoint("a", 1));
-    for _ in 0..2 {
+    // The finalizer, the host, the status that tells of it; then the Cluster.
+    for _ in 0..3 {
         assert_eq!(operator.decides("a"), None);
         operator.ends("a");
     }

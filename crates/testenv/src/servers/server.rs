@@ -1,5 +1,6 @@
 //! One server: switched on and off, and what is done on it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -217,14 +218,14 @@ impl Server {
         run(&mut enter(first, command)).await.with_context(|| format!("server {}: {}", self.name, command.join(" ")))
     }
 
-    /// What a node runs on it, a line for each process with its id: the kubelet, etcd, the API server and everything else in
-    /// containers. It is the same as long as nothing of it was started anew.
+    /// What a node runs on it, each process with its id: the kubelet, etcd, the API server and everything else in containers. What
+    /// was started anew has another id; pods may come later.
     ///
     /// # Errors
     /// As [`Server::run`].
-    pub async fn node_processes(&self) -> Result<String> {
+    pub async fn node_processes(&self) -> Result<BTreeSet<String>> {
         const LOOK: &str = "ps -eo pid=,comm= | grep -E ' (etcd|kube-.*|kubelet|coredns|containerd-shim.*)$' || true";
-        self.run(&["bash", "-c", LOOK]).await
+        Ok(self.run(&["bash", "-c", LOOK]).await?.lines().map(|line| line.trim().to_owned()).collect())
     }
 
     /// Process 1 of it, as it is numbered outside: what `nsenter` wants.
