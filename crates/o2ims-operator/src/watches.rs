@@ -20,6 +20,7 @@ use crate::capi::read::{
     ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, K8sInstallerConfigTemplate, KubeadmConfigTemplate,
     KubeadmControlPlane, Machine, MachineDeployment,
 };
+use crate::provisioning_request::plan::key;
 use crate::provisioning_request::rivals::{contends, wants_endpoint_of};
 
 /// The caches.
@@ -340,10 +341,12 @@ pub fn requests_for_host(requests: &Store<ProvisioningRequest>, host: &ByoHost) 
     concerned
 }
 
-/// The hosts that a request which goes away holds.
+/// The hosts that a request which goes away holds: one that was restored from a backup by its name, as its mark is another UID.
 fn hosts_of_request(hosts: &Store<ByoHost>, request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
-    let uid = request.metadata.uid.as_deref();
-    let held = hosts.state().into_iter().filter(|host| uid.is_some() && host.holder() == uid);
+    let (uid, key) = (request.metadata.uid.as_deref(), key(request));
+    let held = hosts.state().into_iter().filter(|host| {
+        uid.is_some() && host.holder() == uid || host.annotations().get(names::REQUEST_ANNOTATION) == Some(&key)
+    });
     held.map(|host| ObjectRef::from_obj(host.as_ref())).collect()
 }
 

@@ -12,6 +12,7 @@ use o2ims_operator::capi::contract::Kind;
 use o2ims_types::{ClusterTemplate, FocomProvisioningRequest, ProvisioningRequest, ProvisioningState as State, names};
 use sandbox::{Stack, StackOptions, inventory};
 use serde_json::{Value, json};
+use testenv::tools::{Tool, tool};
 use tokio::process::Command;
 
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, wait};
@@ -20,6 +21,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("a_forced_change_is_refused_and_the_cluster_lives", forced),
         Scenario::new("a_protected_request_keeps_its_cluster_also_in_a_namespace_that_is_deleted", protected),
+        Scenario::new("a_helm_release_that_is_rolled_back_keeps_its_cluster", rolled_back),
         Scenario::new("what_stands_for_a_cluster_is_not_deleted_by_a_slip", guards),
         Scenario::alone_with("nothing_that_is_refused_keeps_an_object_from_being_deleted", bare, finalizers),
     ]
@@ -189,6 +191,60 @@ async fn protected(stack: Shared) -> Outcome {
 }
 
 /// Objects of a kind in the namespace, with their names.
+/// A chart with a request. Its second revision adds the request and something that is never ready, so that Helm takes it back.
+async fn rolled_back(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "released", 2).await?;
+    let helm = tool(Tool::Helm, |line| eprintln!("{line}")).await?;
+    let chart = stack.bed.dir().join("released-chart");
+    std::fs::create_dir_all(chart.join("templates"))?;
+    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: released\nversion: 1.0.0\n")?;
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "released"}});
+    std::fs::write(chart.join("templates/config.yaml"), config.to_string())?;
+    let kubeconfig = stack.bed.dir().join("helm.kubeconfig");
+    stack.bed.kubeconfig_as("jane", &["system:masters"], &kubeconfig)?;
+    let run = async |arguments: &[&str]| {
+        let mut command = Command::new(&helm);
+        command.arg("--kubeconfig").arg(&kubeconfig).args(["--namespace", "released"]).args(arguments);
+        command.env("HOME", stack.bed.dir()).stdin(Stdio::null()).kill_on_drop(true);
+        let output =
+            tokio::time::timeout(CLUSTER, command.output()).await.with_context(|| format!("helm {arguments:?}"))??;
+        let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        anyhow::Ok(Said { well: output.status.success(), words })
+    };
+    let chart_path = text(&chart)?;
+    let installed = run(&["install", "site", &chart_path]).await?;
+    ensure!(installed.well, "{}", installed.words);
+
+    let mut request = tenant.request("request", "site", &[1], &[2]);
+    request["metadata"]["annotations"] = json!({names::DELETION_PROTECTION_ANNOTATION: "true"});
+    std::fs::write(chart.join("templates/request.yaml"), request.to_string())?;
+    let labels = json!({"app": "never-ready"});
+    let never_ready = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "never-ready"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "none", "image": "none"}]}},
+        },
+    });
+    std::fs::write(chart.join("templates/never-ready.yaml"), never_ready.to_string())?;
+    let upgraded = run(&["upgrade", "site", &chart_path, "--atomic", "--timeout", "15s"]).await?;
+    ensure!(!upgraded.well, "it was taken for ready: {}", upgraded.words);
+    let there = tenant.until("request", State::Fulfilled, "cluster is ready", CLUSTER).await?;
+    let uninstalled = run(&["uninstall", "site"]).await?;
+    let words = "ProvisioningRequest released/request is protected from deletion";
+    // Helm may have taken the request out of the release by then, and says nothing of it.
+    ensure!(uninstalled.well || uninstalled.words.contains(words), "{}", uninstalled.words);
+    let now = tenant.until("request", State::Fulfilled, "cluster is ready", SOON).await?;
+    ensure!(now.uid() == there.uid() && now.metadata.deletion_timestamp.is_none(), "{}", upgraded.words);
+
+    let unprotect =
+        Patch::Merge(json!({"metadata": {"annotations": {names::DELETION_PROTECTION_ANNOTATION: "false"}}}));
+    tenant.requests().patch("request", &PatchParams::default(), &unprotect).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
 async fn of_kind(
     client: &Client,
     namespace: &str,

@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::byoh::host::ByoHost;
 use o2ims_types::{ProvisioningState as State, names};
-use sandbox::Stack;
+use sandbox::{Stack, inventory};
 use serde_json::{Value, json};
 use testenv::ByohDialect;
 use testenv::servers::Server;
@@ -24,6 +25,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::on_servers("a_wrong_token_is_told", wrong_tokens).slow(),
         Scenario::on_servers("kubernetes_comes_in_every_way_that_a_template_names", every_way).slow(),
         Scenario::on_servers("three_masters_share_an_address_and_one_is_cut_off", three_masters).slow(),
+        Scenario::on_servers("a_health_check_mends_a_worker_and_spares_the_only_master", health_check).slow(),
     ]
 }
 
@@ -383,6 +385,63 @@ async fn three_masters(stack: &mut Stack) -> Outcome {
     tokio::time::timeout(CLUSTER, answers).await.context("nobody answers at the address")?;
     holder.power_on().await?;
     tenant.until("request", State::Fulfilled, "3 masters, 1 worker", CLUSTER).await?;
+
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    assert_clean(&stack.servers).await
+}
+
+/// A MachineHealthCheck of the cluster's owner. A worker that stays away is made anew on its own server, as that is the only one it may
+/// have; an only master is not, as etcd would go with it.
+async fn health_check(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "checked", 2).await?;
+    let ready = "cluster is ready: 1 master, 1 worker";
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, ready, CLUSTER).await?;
+    let machine_on = async |number: u32| {
+        let machines = inventory::api(stack.bed.admin(), &tenant.namespace, "cluster.x-k8s.io", "Machine");
+        let machines = machines.list(&ListParams::default()).await?;
+        let host = tenant.host(number);
+        let found = machines.iter().find(|machine| machine.data["status"]["nodeRef"]["name"] == host.as_str());
+        found.map(kube::ResourceExt::name_any).with_context(|| format!("no Machine is the node {host}"))
+    };
+    let (master, worker) = (machine_on(1).await?, machine_on(2).await?);
+    let unhealthy = ["Unknown", "False"].map(|status| json!({"type": "Ready", "status": status, "timeout": "10s"}));
+    let check = json!({
+        "apiVersion": "cluster.x-k8s.io/v1beta1", "kind": "MachineHealthCheck",
+        "metadata": {"name": "site", "namespace": tenant.namespace},
+        "spec": {
+            "clusterName": "site", "selector": {"matchLabels": {"cluster.x-k8s.io/cluster-name": "site"}},
+            "maxUnhealthy": "100%", "unhealthyConditions": unhealthy,
+        },
+    });
+    stack.bed.apply_yaml(&check.to_string()).await?;
+
+    let server = stack.server(&tenant.host(2))?;
+    server.power_off().await?;
+    let machines = inventory::api(stack.bed.admin(), &tenant.namespace, "cluster.x-k8s.io", "Machine");
+    let gone = |machine: Option<&DynamicObject>| machine.is_none();
+    wait(machines.clone(), &worker, "the worker's Machine to go", CLUSTER, gone).await?;
+    // The request says what happens.
+    let told = format!("host 2 ({}): is being cleaned by its agent", tenant.host(2));
+    tenant.until("request", State::Progressing, &told, SOON).await?;
+    server.power_on().await?;
+    tenant.until("request", State::Fulfilled, ready, CLUSTER).await?;
+    ensure!(machine_on(2).await? != worker, "the worker is the old one");
+
+    let server = stack.server(&tenant.host(1))?;
+    server.power_off().await?;
+    let is_unhealthy = |machine: Option<&DynamicObject>| {
+        let conditions = machine.and_then(|machine| machine.data["status"]["conditions"].as_array().cloned());
+        conditions.into_iter().flatten().any(|condition| {
+            condition["type"] == "OwnerRemediated" && condition["message"].as_str().is_some_and(|why| !why.is_empty())
+        })
+    };
+    wait(machines.clone(), &master, "the master's mending to be refused", 2 * CLUSTER, is_unhealthy).await?;
+    server.power_on().await?;
+    tenant.until("request", State::Fulfilled, ready, 2 * CLUSTER).await?;
+    ensure!(machine_on(1).await? == master, "the only master was made anew");
 
     tenant.delete("request").await?;
     tenant.until_gone("request", CLUSTER).await?;
