@@ -285,7 +285,7 @@ async fn scaled(stack: Shared) -> Outcome {
 }
 
 /// What runs on each server.
-async fn running(servers: &[Arc<Server>]) -> anyhow::Result<BTreeSet<(String, String)>> {
+pub async fn running(servers: &[Arc<Server>]) -> anyhow::Result<BTreeSet<(String, String)>> {
     let mut all = BTreeSet::new();
     for server in servers {
         let processes = server.node_processes().await?;

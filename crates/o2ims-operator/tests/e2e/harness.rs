@@ -25,6 +25,7 @@ use sandbox::installation::Hosts;
 pub use sandbox::waiting::wait;
 use sandbox::{Stack, StackOptions, inventory};
 use serde_json::{Value, json};
+use testenv::AuditEntry;
 use tokio::process::Command;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
 
@@ -218,9 +219,12 @@ async fn stop(stack: Stack) -> Outcome {
     let namespaces = Api::<Namespace>::all(stack.bed.admin()).list_metadata(&ListParams::default()).await?;
     let is_there = |name: &str| name.is_empty() || namespaces.iter().any(|namespace| namespace.name_any() == name);
     stack.stop().await?;
+    // A Secret of others with the operator's label.
+    let is_meant = |entry: &AuditEntry| entry.namespace == "installed" && entry.verb == "deletecollection";
     let refused: BTreeSet<_> = entries?
         .into_iter()
         .filter(|entry| entry.user == OPERATOR_USER && entry.code == 403 && is_there(&entry.namespace))
+        .filter(|entry| !is_meant(entry))
         .map(|entry| format!("{} {}", entry.verb, entry.uri))
         .collect();
     ensure!(refused.is_empty(), "refused to the operator: {refused:?}");

@@ -12,6 +12,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
+use sandbox::installation::Hosts;
 use sandbox::{Stack, StackOptions, inventory};
 use serde_json::json;
 use testenv::Options;
@@ -31,6 +32,10 @@ pub fn scenarios() -> Vec<Scenario> {
             Box::pin(there_and_back(stack, false)).await
         })
         .slow(),
+        Scenario::on_servers("a_cluster_on_servers_moves_away_and_back_and_nothing_is_started_anew", async |stack| {
+            Box::pin(there_and_back(stack, true)).await
+        })
+        .slow(),
     ]
 }
 
@@ -43,13 +48,17 @@ const WAY_ON: &str = "is gone without having been taken down";
 
 /// `watched`: the operator at home runs all the time.
 async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
-    let tenant = Tenant::new(stack, "moving", 2).await?;
+    let tenant = match stack.hosts() {
+        Hosts::Simulated => Tenant::new(stack, "moving", 2).await?,
+        Hosts::Servers => Tenant::on_servers(stack, "moving", 2).await?,
+    };
     tenant.apply(&tenant.request(REQUEST, CLUSTER_NAME, &[1], &[2])).await?;
     tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
     let here = stack.bed.admin();
     // The Secret with its kubeconfig moves, too.
     let workload = tenant.workload(CLUSTER_NAME).await?;
     let (machines, nodes) = (machines(&here, &tenant).await?, nodes(&workload).await?);
+    let processes = crate::consent::running(&stack.servers).await?;
     let mut resets = Resets::watch(&tenant);
 
     // It has an operator too, which finds a cluster with the marks of a request that it does not know.
@@ -92,6 +101,8 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
         ensure!(back == machines, "the Machines were {machines:?}, and are {back:?}");
         ensure!(nodes == self::nodes(&workload).await?, "nodes were made anew after the cluster had come back");
         ensure!(self::machines(&there, &tenant).await?.is_empty(), "Machines stayed behind");
+        let now = crate::consent::running(&stack.servers).await?;
+        ensure!(processes.is_subset(&now), "on the servers ran {processes:?}, and now {now:?}");
         anyhow::Ok(())
     };
     let result = Box::pin(result).await;
