@@ -420,6 +420,8 @@ impl Site {
         let path = std::env::var("PATH").unwrap_or_default();
         shell.set("PATH", format!("{}:{path}", folder.join("bin").display()));
         shell.set("ANSIBLE_HOME", folder.join("ansible-home").display().to_string());
+        // Servers of another test bed have the same addresses.
+        shell.set("ANSIBLE_SSH_CONTROL_PATH_DIR", folder.join("ssh").display().to_string());
         shell.set("PYTHONDONTWRITEBYTECODE", "1");
         shell.set("LC_ALL", "C.UTF-8");
         Ok(Self { folder, shell })

@@ -156,6 +156,8 @@ impl Control {
             .env("PATH", path)
             .env("ANSIBLE_HOME", self.folder.join("ansible"))
             .env("ANSIBLE_SSH_ARGS", &self.ssh)
+            // Servers of another test bed have the same addresses.
+            .env("ANSIBLE_SSH_CONTROL_PATH_DIR", self.folder.join("ssh"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::null())
