@@ -305,6 +305,7 @@ async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
     for file in [
         "10-cert-manager",
         "20-cluster-api",
+        "21-clusterctl-inventory",
         "30-kubeadm-bootstrap",
         "40-kubeadm-control-plane",
         "50-byoh",
