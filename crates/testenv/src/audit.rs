@@ -1,5 +1,6 @@
 //! What the API server was asked, from its own audit log.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ pub struct AuditEntry {
     pub name: String,
     /// The HTTP status that was answered; 0 if the log has none.
     pub code: u16,
+    /// The user has no right to it, as RBAC says. A 403 may also be a policy's, or that of a namespace that is being deleted.
+    pub lacks_right: bool,
     /// When the request came, RFC 3339 with microseconds.
     pub received: String,
     /// When this stage was reached, RFC 3339 with microseconds.
@@ -132,6 +135,8 @@ struct Event {
     object_ref: ObjectRef,
     #[serde(default)]
     response_status: ResponseStatus,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
     request_received_timestamp: String,
     stage_timestamp: String,
 }
@@ -173,6 +178,7 @@ impl From<Event> for AuditEntry {
             namespace: event.object_ref.namespace,
             name: event.object_ref.name,
             code: event.response_status.code,
+            lacks_right: event.annotations.get("authorization.k8s.io/decision").is_some_and(|said| said == "forbid"),
             received: event.request_received_timestamp,
             completed: event.stage_timestamp,
         }

@@ -175,15 +175,9 @@ async fn stop(parts: Parts) -> Outcome {
     let mut refused = BTreeSet::new();
     for (bed, user) in [(&parts.smo, OPERATOR_USER), (&parts.site_a.bed, SMO_USER), (&parts.site_b.bed, SMO_USER)] {
         let entries = bed.audit_log().entries()?.into_iter();
-        let own = entries.filter(|entry| entry.user == user && entry.code == 403);
-        // Where the right is taken away on purpose, where a policy of the scenario refuses, and where a namespace ends, in which
-        // nothing can be made.
-        let meant = |entry: &testenv::AuditEntry| match entry.namespace.as_str() {
-            "gap" => entry.subresource == "status",
-            "policy" => entry.uri.contains("/provisioningrequests/"),
-            "ending" | "restored-ending" => entry.uri.contains("/events"),
-            _ => false,
-        };
+        let own = entries.filter(|entry| entry.user == user && entry.lacks_right);
+        // Where the right is taken away on purpose.
+        let meant = |entry: &testenv::AuditEntry| entry.namespace == "gap" && entry.subresource == "status";
         refused.extend(own.filter(|entry| !meant(entry)).map(|entry| format!("{} {}", entry.verb, entry.uri)));
     }
     Box::pin(parts.stop()).await?;
