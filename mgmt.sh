@@ -501,13 +501,13 @@ sandbox_status() {
         return
     fi
     if [ ! -e "$state/admin.kubeconfig" ]; then
-        say "the sandbox is starting; its output is in .sandbox/log"
+        say "the sandbox is starting; its output is in $log"
         return
     fi
     if grep -q '  down[:,]' "$state/parts" 2>/dev/null; then
-        say "the sandbox is up (process $(starter)), but not all of its parts; logs: .sandbox/log, .sandbox/operator.log, .sandbox/focom-operator.log"
+        say "the sandbox is up (process $(starter)), but not all of its parts; logs: $log, $state/operator.log, $state/focom-operator.log"
     else
-        say "the sandbox is up (process $(starter)); logs: .sandbox/log, .sandbox/operator.log, .sandbox/focom-operator.log"
+        say "the sandbox is up (process $(starter)); logs: $log, $state/operator.log, $state/focom-operator.log"
     fi
     if [ -e "$state/parts" ]; then
         say

@@ -93,6 +93,12 @@ pub fn word(request: &ProvisioningRequest, id: &str) -> Option<Word> {
     }
 }
 
+/// The command with which the owner says a word. What an SMO has sent is annotated on the O-Cloud too.
+pub fn command(request: &ProvisioningRequest, annotation: &str, id: &str) -> String {
+    let namespace = request.namespace().unwrap_or_default();
+    format!("kubectl annotate pr {} -n {namespace} {annotation}={id} --overwrite", request.name_any())
+}
+
 /// The owner wants to keep what runs, and only the request to go.
 pub fn keeps_cluster(request: &ProvisioningRequest, observed: &Observed) -> bool {
     let orphans = request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER);

@@ -18,7 +18,6 @@ use super::observe::Observed;
 use super::plan::has_finalizer;
 use super::validate::{Refusal, Valid};
 use crate::byoh::host::ByoHost;
-use crate::capi::contract::PAUSED_ANNOTATION;
 use crate::capi::read::{Condition as CapiCondition, KubeadmControlPlane, Machine};
 
 /// The status to be written, and when to look again without being told.
@@ -132,7 +131,9 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         let stage = match (&first_open, stage) {
             (Some(_), stage) if stage != Stage::Done => Stage::Waiting,
             // Its time does not run during a pause, and begins anew after it.
-            (None, Stage::InProgress { .. }) if !pauses.is_empty() => Stage::Paused { message: paused(&pauses) },
+            (None, Stage::InProgress { .. }) if !pauses.is_empty() => {
+                Stage::Paused { message: format!("{}{}", paused(&pauses), held_up(observed)) }
+            }
             (_, stage) => stage,
         };
         set(list, type_, &stage, request.metadata.generation, now);
@@ -207,7 +208,21 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
 }
 
 fn paused(pauses: &[String]) -> String {
-    format!("paused by somebody: {}; nothing is done to the cluster until that is taken off", pauses.join(", "))
+    format!(
+        "paused by somebody: {}; this operator does nothing to the cluster until that is taken off",
+        pauses.join(", ")
+    )
+}
+
+/// What a pause holds up that its end would let go on.
+fn held_up(observed: &Observed) -> String {
+    let going = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some());
+    going.map_or_else(String::new, |cluster| {
+        format!(
+            "; Cluster {} is being deleted by somebody: without the pause its servers are reset",
+            cluster.name_any()
+        )
+    })
 }
 
 /// What is wrong with a cluster that exists and is not what keeps it from being Ready, or is hidden by what is `told`: it neither
@@ -391,7 +406,11 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
     }
     if let Some(cluster) = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some()) {
         return Stage::InProgress {
-            message: format!("Cluster {} is being deleted by somebody else", cluster.name_any()),
+            message: if cluster.annotations().contains_key(names::CLEANING_ANNOTATION) {
+                format!("Cluster {} is being taken down, as this request's annotation asks for", cluster.name_any())
+            } else {
+                format!("Cluster {} is being deleted by somebody else", cluster.name_any())
+            },
         };
     }
     if observed.is_running() && observed.control_plane.is_none() {
@@ -457,19 +476,29 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> Stage {
     let paused = if paused.is_empty() {
         String::new()
     } else {
-        format!(" ({} paused by annotation {PAUSED_ANNOTATION})", paused.join(", "))
+        format!(" ({} paused; BYOH takes that off when the Cluster is back)", paused.join(", "))
     };
+    let going: Vec<_> = observed.made.iter().filter(|(_, part)| part.deleting).map(|(part, _)| part).collect();
+    let going: Vec<_> = going.into_iter().map(|(kind, name)| format!("{} {name}", kind.name())).collect();
     let back = if super::consent::can_be_restored(observed) {
-        format!("annotate this request with {}={id} to have the Cluster made again for them", names::RESTORE_ANNOTATION)
-    } else {
+        format!(
+            "have the Cluster made again for them: {}",
+            super::consent::command(request, names::RESTORE_ANNOTATION, &id)
+        )
+    } else if going.is_empty() {
         "apply the Cluster and its parts again, from a backup or by a move back: this request then takes them back by itself".to_owned()
+    } else {
+        format!(
+            "do not apply the Cluster again: somebody has deleted {}, and under a Cluster that goes on and resets the servers of it",
+            going.join(", ")
+        )
     };
     Stage::Refused {
         reason: reason::CLUSTER_MISSING,
         message: format!(
             "Cluster {name} is gone without having been taken down, and {what}{paused}; nothing is done to them. If the cluster is to \
-             live, {back}; if it is to go, annotate this request with {}={id}: that resets the servers and makes a new cluster",
-            names::CLEAN_ANNOTATION
+             live, {back}; if it is to go, have the servers reset and a new cluster made: {}",
+            super::consent::command(request, names::CLEAN_ANNOTATION, &id)
         ),
         terminal: true,
     }

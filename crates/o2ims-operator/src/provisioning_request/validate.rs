@@ -161,7 +161,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
         template,
         warnings,
     };
-    let warnings = available(&valid, &parameters, observed)?;
+    let warnings = available(request, &valid, &parameters, observed)?;
     valid.warnings.extend(warnings);
     valid.warnings.extend(unnamed_hosts(request, observed));
     valid.warnings.extend(consent::orphaned_workers(observed).map(orphaned_worker));
@@ -435,14 +435,19 @@ fn endpoint(
 
 /// Every host exists, is the one that was meant, is alive, and is free or already held by this request. What is not so of a host
 /// that is a node of the running cluster is returned: it is no reason to do anything.
-fn available(valid: &Valid, parameters: &TemplateParameters, observed: &Observed) -> Result<Vec<String>, Refusal> {
+fn available(
+    request: &ProvisioningRequest,
+    valid: &Valid,
+    parameters: &TemplateParameters,
+    observed: &Observed,
+) -> Result<Vec<String>, Refusal> {
     let refs = parameters.hosts.iter().flat_map(Hosts::all);
     let (mut wrong, mut warnings) = (Vec::new(), Vec::new());
     for ((asked, _), reference) in valid.hosts().zip(refs) {
         let host = observed.host(&asked.name);
         let problem = match host {
             None => Some(format!("is not registered in namespace {}", valid.namespace)),
-            Some(host) => unavailable(asked, reference, host, &valid.namespace, observed),
+            Some(host) => unavailable(request, asked, reference, host, observed),
         };
         let Some(problem) = problem.map(|problem| format!("{asked} {problem}")) else { continue };
         let is_node = observed.is_running() && observed.node(&asked.name).is_some();
@@ -455,12 +460,13 @@ fn available(valid: &Valid, parameters: &TemplateParameters, observed: &Observed
 }
 
 fn unavailable(
+    request: &ProvisioningRequest,
     asked: &AskedHost,
     reference: &HostRef,
     host: &ByoHost,
-    namespace: &str,
     observed: &Observed,
 ) -> Option<String> {
+    let namespace = &request.namespace().unwrap_or_default();
     if let Some(id) = host.host_id().filter(|id| *id != asked.id) {
         return Some(format!("is not that host: ByoHost {namespace}/{} has the label host-id={id}", asked.name));
     }
@@ -477,10 +483,9 @@ fn unavailable(
     if let Some(machine) = observed.is_registered_anew(host).filter(|_| !observed.holds(host)) {
         return Some(format!(
             "runs the node of Machine {}, but its ByoHost was registered anew, so BYOH takes it for free; nothing is done to it. To \
-             give it back to its Machine, annotate this request with {}={}",
+             give it back to its Machine: {}",
             machine.name_any(),
-            names::RESTORE_ANNOTATION,
-            host.uid().unwrap_or_default()
+            consent::command(request, names::RESTORE_ANNOTATION, &host.uid().unwrap_or_default())
         ));
     }
     if observed.holds(host) {
@@ -514,7 +519,9 @@ fn orphaned(host: &ByoHost, namespace: &str) -> String {
     let held = format!("is held by an earlier ProvisioningRequest {holder} that does not exist any more");
     match host.busy() {
         Some(busy) if host.is_unregistering() => format!("{held}, and {busy}"),
-        Some(busy) => format!("{held}, and {busy}; it comes free when that cluster is deleted"),
+        Some(busy) => format!(
+            "{held}, and {busy}; apply that request again, as it was, to have its cluster looked after, and delete it if the cluster is to go"
+        ),
         None => format!("{held}; it comes free when its Cluster is deleted"),
     }
 }
