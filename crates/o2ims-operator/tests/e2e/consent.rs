@@ -83,6 +83,17 @@ async fn until_condition(tenant: &Tenant, name: &str, type_: &str, words: &str) 
     wait(tenant.requests(), name, &what, CLUSTER, told).await?.context("the request is gone")
 }
 
+/// Waits until the request says that its cluster is ready, and nothing else: Cluster API and BYOH have come to rest.
+async fn until_calm(tenant: &Tenant, name: &str, workers: &str) -> Outcome {
+    let ready = format!("cluster is ready: 1 master, {workers}");
+    let calm = |request: Option<&ProvisioningRequest>| {
+        let status = request.and_then(|request| request.status.as_ref());
+        status.is_some_and(|status| status.provisioning_status.provisioning_message == ready)
+    };
+    wait(tenant.requests(), name, &format!("{name} to say {ready:?} and nothing else"), CLUSTER, calm).await?;
+    Ok(())
+}
+
 /// Annotates the request with the id that its status names for `word`.
 async fn say(tenant: &Tenant, name: &str, word: &str) -> Outcome {
     let request = tenant.requests().get(name).await?;
@@ -101,7 +112,7 @@ async fn vanishes(stack: Shared) -> Outcome {
     let tenant = Tenant::new(&stack, "vanishes", 2).await?;
     let before_all = tenant.inventory().await?;
     tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
-    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    until_calm(&tenant, "request", "1 worker").await?;
     let before = machines(&tenant).await?;
 
     take_away(&tenant, Kind::Cluster, "site").await?;
@@ -117,7 +128,7 @@ async fn vanishes(stack: Shared) -> Outcome {
     }
     assert_not_cleaned(&tenant).await?;
     say(&tenant, "request", names::RESTORE_ANNOTATION).await?;
-    tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", CLUSTER).await?;
+    until_calm(&tenant, "request", "1 worker").await?;
     ensure!(machines(&tenant).await? == before, "Machines were made anew");
     ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
 
@@ -135,7 +146,7 @@ async fn vanishes(stack: Shared) -> Outcome {
         }
     };
     tokio::time::timeout(CLUSTER, is_new).await.context("the old Machines are still there")??;
-    tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", CLUSTER).await?;
+    until_calm(&tenant, "request", "1 worker").await?;
 
     // A request that is deleted gives its hosts back, also without its Cluster.
     take_away(&tenant, Kind::Cluster, "site").await?;
@@ -308,7 +319,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
         eprintln!("lived through: {what}");
         Outcome::Ok(())
     };
-    let ready = "cluster is ready: 1 master, 2 workers";
+    let (ready, workers) = ("cluster is ready: 1 master, 2 workers", "2 workers");
     let annotated = |value: Value| json!({"metadata": {"annotations": {PAUSED_ANNOTATION: value}}});
     for (kind, name) in [
         (Kind::Cluster, "site".to_owned()),
@@ -325,11 +336,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     tenant.until("request", State::Fulfilled, "paused by somebody: Cluster site (spec.paused)", SOON).await?;
     lives("Cluster paused by field").await?;
     merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": false}})).await?;
-    let calm = |request: Option<&ProvisioningRequest>| {
-        let status = request.and_then(|request| request.status.as_ref());
-        status.is_some_and(|status| status.provisioning_status.provisioning_message == ready)
-    };
-    wait(tenant.requests(), "request", "the pauses to be over", CLUSTER, calm).await?;
+    until_calm(&tenant, "request", workers).await?;
 
     // The Cluster vanishes, and is taken back.
     take_away(&tenant, Kind::Cluster, "site").await?;
@@ -348,7 +355,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     tenant.until("request", State::Fulfilled, "this request was restored and does not name host 3", CLUSTER).await?;
     lives("request restored from an older backup").await?;
     apply_backup(&tenant, &backup).await?;
-    wait(tenant.requests(), "request", "the whole backup to count", CLUSTER, calm).await?;
+    until_calm(&tenant, "request", workers).await?;
     lives("request restored").await?;
 
     // Marks are taken off.
@@ -371,7 +378,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     tenant.until("request", State::Fulfilled, ready, SOON).await?;
     lives("host relabelled").await?;
     merge(&hosts, &tenant.host(3), json!({"metadata": {"labels": {"host-id": "3"}}})).await?;
-    wait(tenant.requests(), "request", "the label to count again", CLUSTER, calm).await?;
+    until_calm(&tenant, "request", workers).await?;
 
     // A ByoHost is deleted by the runbook for dead servers, and its agent registers it anew.
     let name = tenant.host(3);
@@ -390,7 +397,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     tenant.delete("other").await?;
     tenant.until_gone("other", SOON).await?;
     say(&tenant, "request", names::RESTORE_ANNOTATION).await?;
-    wait(tenant.requests(), "request", "the host to be given back", CLUSTER, calm).await?;
+    until_calm(&tenant, "request", workers).await?;
     stack.server(&name)?.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
     lives("ByoHost given back to its machine").await?;
 
