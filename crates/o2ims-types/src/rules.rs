@@ -141,6 +141,7 @@ rule!(
 );
 /// What may not change on a request that is there. It is no rule of the CRD: the API server answers those with 422, which tools
 /// with a `--force` take for leave to delete the object and make it anew. [`crate::policy`] makes refusals with 403 of it.
+#[derive(Clone, Copy, Debug)]
 pub struct Transition {
     /// Path of the field, from the root of the object.
     pub path: &'static str,
