@@ -33,8 +33,7 @@ pub async fn apply(
             Step::Protect => {
                 let annotations = json!({names::DELETION_PROTECTION_ANNOTATION: "true"});
                 let patch = Patch::Merge(json!({"metadata": {"uid": request.uid(), "annotations": annotations}}));
-                let params =
-                    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+                let params = as_operator();
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
                 apply::limited("protect from deletion", api.patch(&request.name_any(), &params, &patch)).await?;
             }
@@ -158,7 +157,7 @@ async fn equip(client: &Client, namespace: &str, equipment: &Equipment) -> Resul
         .await
         .map_err(|error| error.context(format!("Secret {namespace}/{name}")))?;
     let fields = installer::references(equipment, marked.metadata.resource_version.as_deref().unwrap_or_default());
-    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let params = as_operator();
     let host = apply::limited("name the install scripts", hosts.patch(&equipment.host, &params, &Patch::Merge(fields)))
         .await
         .map_err(|error| of_host(error, namespace, &equipment.host))?;
@@ -179,7 +178,7 @@ async fn is_there(client: &Client, namespace: &str, (kind, name, uid): &(Kind, S
 async fn reattach(client: &Client, namespace: &str, reattachment: &Reattachment) -> Result<Write, Error> {
     let name = &reattachment.host;
     let api = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
-    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let params = as_operator();
     let status = Patch::Merge(reattachment.status(&Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
     let known = apply::limited("name the host's machine", api.patch_status(name, &params, &status))
         .await
@@ -189,6 +188,11 @@ async fn reattach(client: &Client, namespace: &str, reattachment: &Reattachment)
         .await
         .map_err(|error| of_host(error, namespace, name))?;
     Ok(Write::Host { name: name.clone(), version: version_of_dynamic(&host) })
+}
+
+/// Of a merge patch.
+fn as_operator() -> PatchParams {
+    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 fn secret_resource() -> ApiResource {
@@ -238,7 +242,7 @@ async fn set(
     let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
     fields["metadata"]["uid"] = json!(uid);
     let patch = Patch::Merge(fields);
-    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let params = as_operator();
     let object = apply::limited("set fields", api.patch(name, &params, &patch))
         .await
         .map_err(|error| naming(error, kind, namespace, name))?;

@@ -35,6 +35,17 @@ fn annotate(world: &mut World, kind: Kind, name: &str) {
     assert!(world.cluster_is_paused_by_annotation(pick.unwrap()));
 }
 
+/// Sets Cluster API's pause on a host, or takes it off.
+fn pause_host(world: &mut World, host: &str, paused: bool) {
+    world.edit_host(host, |host| {
+        if paused {
+            host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
+        } else {
+            host.annotations_mut().remove(PAUSED_ANNOTATION);
+        }
+    });
+}
+
 fn is_part(kind: Kind) -> bool {
     matches!(kind, Kind::Cluster | Kind::KubeadmControlPlane | Kind::ByoCluster | Kind::MachineDeployment)
 }
@@ -130,11 +141,7 @@ fn nothing_that_runs_is_touched_unasked() {
         ),
         (
             "a host is paused",
-            |world| {
-                world.edit_host("target-2", |host| {
-                    host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
-                });
-            },
+            |world| pause_host(world, "target-2", true),
             Fulfilled,
             "paused by somebody: ByoHost target-2",
         ),
@@ -388,13 +395,7 @@ fn paused_hosts_are_not_cleaned() {
     }
     let pause = |world: &mut World, paused: bool| {
         for host in ["target-1", "target-2", "target-3"] {
-            world.edit_host(host, |host| {
-                if paused {
-                    host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
-                } else {
-                    host.annotations_mut().remove(PAUSED_ANNOTATION);
-                }
-            });
+            pause_host(world, host, paused);
         }
     };
     pause(&mut world, true);
@@ -417,37 +418,24 @@ fn paused_hosts_are_not_cleaned() {
 fn machines_stay_as_long_as_their_hosts_are_paused() {
     let mut world = running();
     let before = runs(&world);
-    let pause = |world: &mut World, paused: bool| {
-        world.edit_host("target-3", |host| {
-            if paused {
-                host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
-            } else {
-                host.annotations_mut().remove(PAUSED_ANNOTATION);
-            }
-        });
-    };
-    pause(&mut world, true);
+    pause_host(&mut world, "target-3", true);
     let mut smaller = world.requests["one"].clone();
     smaller.spec.template_parameters.hosts.as_mut().unwrap().workers.truncate(1);
     world.submit(smaller);
     world.settle();
     assert_eq!(runs(&world), before, "a worker that was taken out");
-    pause(&mut world, false);
+    pause_host(&mut world, "target-3", false);
     world.settle();
     assert_eq!(runs(&world).1, ["target-1", "target-2"]);
 
-    world.edit_host("target-2", |host| {
-        host.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
-    });
+    pause_host(&mut world, "target-2", true);
     let before = runs(&world);
     world.delete_request("one");
     world.settle();
     assert_eq!(runs(&world), before, "a request that was deleted");
     let told = world.message("one");
     assert!(told.starts_with("the deletion waits: paused by somebody: ByoHost target-2"), "{told}");
-    world.edit_host("target-2", |host| {
-        host.annotations_mut().remove(PAUSED_ANNOTATION);
-    });
+    pause_host(&mut world, "target-2", false);
     world.settle();
     assert!(world.requests.is_empty());
 }
