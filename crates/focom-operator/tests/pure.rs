@@ -155,6 +155,104 @@ fn a_deletion_waits_and_is_given_up_on_purpose_only() {
     assert_eq!(steps(&leaves("elsewhere"), &remote(open(true), None)).len(), 2);
 }
 
+/// A request whose O-Cloud had something for it when it was last seen.
+fn held(more: Value) -> Value {
+    let mut object = json!({
+        "metadata": {"finalizers": ["focom.nephio.org/finalizer"]},
+        "status": {
+            "phase": "Synced", "remoteName": "edge-o2ims",
+            "provisioningStatus": {"provisioningState": "fulfilled", "provisioningMessage": "it is ready"},
+            "provisionedResourceSet": {"oCloudNodeClusterId": "id"},
+        },
+    });
+    o2ims_types::schema::overlay(&mut object, more);
+    object
+}
+
+fn annotated(key: &str, value: &str) -> Value {
+    json!({"metadata": {"annotations": {format!("focom.nephio.org/{key}"): value}}})
+}
+
+#[test]
+fn a_deletion_waits_for_what_is_gone_and_was_not_seen_being_deleted() {
+    let none = || remote(open(true), None);
+    let plan = |more: Value| steps(&deleted(held(more)), &none());
+    // The O-Cloud is asked whether it is there without its mark.
+    assert_eq!(plan(json!({})), [Step::Adopt]);
+    let (phase, message, ready) = told(&deleted(held(json!({}))), &none(), None);
+    assert_eq!((phase.as_str(), ready.as_str()), ("Deleting", "False ProvisioningRequestGone"));
+    for words in [
+        "ProvisioningRequest edge-o2ims is gone from O-Cloud team/site, and was not seen being deleted",
+        "if it comes back there, it is deleted, and this request goes",
+        "kubectl annotate fpr edge -n team focom.nephio.org/abandon=true --overwrite",
+    ] {
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(plan(annotated("abandon", "true")), [Step::RemoveFinalizer]);
+    assert_eq!(plan(annotated("abandon", "yes")), [Step::Adopt]);
+    assert_eq!(plan(annotated("send-again", "id")), [Step::RemoveFinalizer], "its owner says that it is gone for good");
+    assert_eq!(plan(annotated("send-again", "other")), [Step::Adopt]);
+    let was_going = json!({"status": {"provisioningStatus": {"provisioningState": "deleting"}}});
+    assert_eq!(plan(was_going), [Step::RemoveFinalizer]);
+    assert_eq!(plan(json!({"status": {"provisionedResourceSet": null}})), [Step::RemoveFinalizer], "it held nothing");
+    let own = stored(&created(&steps(&with_finalizer(), &none())));
+    assert_eq!(
+        steps(&deleted(held(json!({}))), &remote(open(true), Some(own))),
+        [Step::Delete("remote-uid".to_owned())]
+    );
+}
+
+#[test]
+fn a_deletion_that_the_o_cloud_has_taken_is_noted() {
+    let state = |request: &FocomProvisioningRequest, found: &Remote, obstacle: Option<&Obstacle>| {
+        let (status, _) = assess(request, &observed(), &Ok(()), Some(found), obstacle, Timestamp::UNIX_EPOCH);
+        status.provisioning_status.map(|said| (said.provisioning_state, said.provisioning_message))
+    };
+    let has = |more: Value| {
+        let mut object = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
+        object["status"] =
+            json!({"provisioningStatus": {"provisioningState": "fulfilled", "provisioningMessage": "it is ready"}});
+        o2ims_types::schema::overlay(&mut object, more);
+        remote(open(true), Some(object))
+    };
+    let said = |state: &str, message: &str| Some((state.to_owned(), message.to_owned()));
+    let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    let (alive, leaves) = (request(held(json!({}))), deleted(held(json!({}))));
+    assert_eq!(state(&alive, &has(json!({})), None), said("fulfilled", "it is ready"));
+    assert_eq!(state(&alive, &has(going.clone()), None), said("deleting", ""), "by somebody else");
+    assert_eq!(state(&leaves, &has(json!({})), None), said("deleting", ""), "by this operator");
+    let says =
+        json!({"status": {"provisioningStatus": {"provisioningState": "deleting", "provisioningMessage": "soon"}}});
+    assert_eq!(state(&leaves, &has(says), None), said("deleting", "soon"));
+    let former = json!({"metadata": {"labels": {"focom.nephio.org/source-uid": "former"}}});
+    assert_eq!(state(&leaves, &has(former), None), said("deleting", ""), "what an earlier object has left");
+    let refused = Obstacle { reason: "Refused", message: "no".to_owned(), lasting: true };
+    assert_eq!(state(&leaves, &has(json!({})), Some(&refused)), said("fulfilled", "it is ready"));
+    // While the O-Cloud cannot be asked, nothing of it is forgotten.
+    let noted = deleted(held(json!({"status": {"provisioningStatus": {"provisioningState": "deleting"}}})));
+    assert_eq!(state(&noted, &remote(broken(), None), None), said("deleting", "it is ready"));
+}
+
+#[test]
+fn the_word_to_send_again_has_to_be_right_and_is_used_up() {
+    let none = || remote(open(true), None);
+    let annotated = |value: &str| request(held(annotated("send-again", value)));
+    assert!(steps(&request(held(json!({}))), &none()).is_empty());
+    let (_, message, ready) = told(&request(held(json!({}))), &none(), None);
+    assert_eq!(ready, "False ProvisioningRequestGone");
+    let command = "kubectl annotate fpr edge -n team focom.nephio.org/send-again=id --overwrite";
+    assert!(message.ends_with(command), "{message}");
+    assert!(steps(&annotated("x"), &none()).is_empty());
+    let (_, message, _) = told(&annotated("x"), &none(), None);
+    let words =
+        "The annotation focom.nephio.org/send-again of this request names \"x\", which is not the id of what is gone";
+    assert!(message.contains(command) && message.ends_with(words), "{message}");
+    let own = stored(&created(&steps(&annotated("id"), &none())));
+    for value in ["id", "x"] {
+        assert_eq!(steps(&annotated(value), &remote(open(true), Some(own.clone()))), [Step::RemoveSendAgain]);
+    }
+}
+
 fn parameters() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -81,7 +81,7 @@ pub mod focom {
     /// Annotation on a ProvisioningRequest: hash of what was applied.
     pub const APPLIED_HASH_ANNOTATION: &str = "focom.nephio.org/applied-hash";
 
-    /// On a FocomProvisioningRequest: the id, which its status names, of what was lost with a ProvisioningRequest that went without having
+    /// On a FocomProvisioningRequest: the id, which its status names, of what went with a ProvisioningRequest that is gone without having
     /// been deleted. Another one is sent then.
     pub const SEND_AGAIN_ANNOTATION: &str = "focom.nephio.org/send-again";
     /// Annotation on a FocomProvisioningRequest. `true`: when it is deleted, nothing is waited for on its O-Cloud. The value of
@@ -93,12 +93,8 @@ pub mod focom {
     /// Value of [`ADOPT_ANNOTATION`]: the status says what would be adopted, and nothing is written.
     pub const ADOPT_DRY_RUN: &str = "dry-run";
     /// Annotation on a FocomProvisioningRequest, `true` or `false`: whether its deletion is refused. It is passed on as
-    /// [`REMOTE_DELETION_PROTECTION_ANNOTATION`].
+    /// [`super::DELETION_PROTECTION_ANNOTATION`].
     pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
-    /// Annotation on a ProvisioningRequest, `true` or `false`: whether its deletion is refused.
-    pub const REMOTE_DELETION_PROTECTION_ANNOTATION: &str = super::DELETION_PROTECTION_ANNOTATION;
-    /// The finalizer of Kubernetes that `kubectl delete --cascade=orphan` sets.
-    pub const ORPHAN_FINALIZER: &str = super::ORPHAN_FINALIZER;
     /// Annotation on a Namespace: namespaces, separated by commas, whose requests to this very cluster may be for it.
     pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";
     /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets.

@@ -6,6 +6,7 @@ pub mod focom;
 pub mod installation;
 pub mod inventory;
 pub mod operator;
+pub mod requests;
 pub mod stack;
 pub mod waiting;
 

@@ -7,7 +7,7 @@ use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::conditions::focom::reason;
-use o2ims_types::names::focom;
+use o2ims_types::names::{self, focom};
 use operator_kit::apply::{self, MetadataPatch, Precondition};
 use operator_kit::outcome::{Class, Error};
 use serde_json::Value;
@@ -71,6 +71,13 @@ pub async fn apply(
                 }
                 apply::remove_finalizer(&api, request, focom::FINALIZER, focom::FIELD_MANAGER).await?;
             }
+            (Step::RemoveSendAgain, _) => {
+                let annotations = [(focom::SEND_AGAIN_ANNOTATION.to_owned(), None)].into();
+                let patch = MetadataPatch { annotations, ..MetadataPatch::default() };
+                // The revision is that of the one with this UID.
+                let revision = request.resource_version().unwrap_or_default();
+                apply::patch_metadata(&api, &request.name_any(), &revision, &patch, focom::FIELD_MANAGER).await?;
+            }
             (Step::Create(manifest), Some(site)) => {
                 let written = match site.write(manifest, Precondition::MustNotExist).await {
                     Err(Failure { error, .. }) if error.class() == Class::Conflict => {
@@ -90,12 +97,14 @@ pub async fn apply(
                 expectations.wrote_remote(uid, &site.write(manifest, Precondition::Uid(of)).await?);
                 return Ok(Some(site.name.clone()));
             }
-            (Step::Adopt, Some(site)) => {
-                if let Some(taken) = site.adopt(request, observed, &context.watches.requests).await? {
+            (Step::Adopt, Some(site)) => match site.adopt(request, observed, &context.watches.requests).await {
+                Err(failure) if !is_abandoned(request) => return Err(failure),
+                Ok(Some(taken)) => {
                     expectations.wrote_remote(uid, &taken);
                     return Ok(Some(taken.name_any()));
                 }
-            }
+                _ => {}
+            },
             (Step::Unprotect(of, revision), Some(site)) => match site.unprotect(of, revision).await {
                 Err(failure) if !is_abandoned(request) => return Err(failure),
                 _ => {}
@@ -192,10 +201,14 @@ impl<'a> Site<'a> {
         }
         let deleting = request.metadata.deletion_timestamp.is_some();
         let word = adopt::word(request).filter(|word| *word != focom::ADOPT_DRY_RUN);
-        let meant = found.iter().find(|(remote, _)| remote.metadata.uid.as_deref() == word);
+        // Its own may have lost the mark by which the cache knows it.
+        let meant = found
+            .iter()
+            .find(|(remote, relation)| remote.metadata.uid.as_deref() == word || *relation == Relation::Own);
         let chosen = meant.or_else(|| {
-            // What is deleted has no use for another one than it names.
-            let any = (!deleting || word.is_none()).then_some(&found)?;
+            // What is deleted has no use for another one than it names, or than another operator has sent for it.
+            let is_sent = word.is_none() && adopt::sent_by_another(request).is_some();
+            let any = (!deleting || is_sent).then_some(&found)?;
             any.iter().find(|(_, relation)| *relation != Relation::Other).or(any.first())
         });
         let Some((remote, relation)) = chosen else {
@@ -210,7 +223,7 @@ impl<'a> Site<'a> {
     }
 
     async fn unprotect(&self, uid: &str, revision: &str) -> Result<(), Failure> {
-        let annotations = [(focom::REMOTE_DELETION_PROTECTION_ANNOTATION.to_owned(), Some("false".to_owned()))].into();
+        let annotations = [(names::DELETION_PROTECTION_ANNOTATION.to_owned(), Some("false".to_owned()))].into();
         let patch = MetadataPatch { annotations, ..MetadataPatch::default() };
         // The revision is that of the one with this UID.
         tracing::info!(uid, "the protection from deletion is taken off, as the request says");

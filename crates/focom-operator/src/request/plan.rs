@@ -1,7 +1,7 @@
 //! What has to be done, as a function of what was asked and what was observed. A plan that is carried out leaves none.
 
 use kube::ResourceExt as _;
-use o2ims_types::names::focom;
+use o2ims_types::names::{self, focom};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 use operator_kit::apply::content_hash;
 use serde_json::{Map, Value, json};
@@ -30,6 +30,8 @@ pub enum Step {
     Unprotect(String, String),
     /// Of the ProvisioningRequest with this UID.
     Delete(String),
+    /// Off the request: the annotation that has it sent again. It is used up, and would hold for the next time too.
+    RemoveSendAgain,
     /// Off the request: nothing is left of it.
     RemoveFinalizer,
 }
@@ -55,7 +57,7 @@ pub fn plan(
     let wanted = manifest(request, observed, open, &remote.name(request));
     let write = match (&remote.request, remote.own()) {
         (None, _) if adopt::word(request).is_some() || adopt::sent_by_another(request).is_some() => Some(Step::Adopt),
-        (None, _) if lost(request).is_some() && !leaves(request) => None,
+        (None, _) if gone(request).is_some() && !leaves(request) => None,
         (None, _) => Some(Step::Create(wanted)),
         (Some(_), Some(own)) if own.metadata.deletion_timestamp.is_none() => {
             let is_due = match adopt::outdated(request, &wanted, own) {
@@ -71,18 +73,28 @@ pub fn plan(
             .map(|left| take(wanted.clone(), left)),
     };
     let finalizer = (!has_finalizer).then_some(Step::AddFinalizer);
-    finalizer.into_iter().chain(write).collect()
+    let used_up = (remote.own().is_some() && sends_again(request).is_some()).then_some(Step::RemoveSendAgain);
+    finalizer.into_iter().chain(write).chain(used_up).collect()
 }
 
-/// The id of what an O-Cloud had for the request whose ProvisioningRequest is not there any more, and was not seen being deleted: an
+/// The id of what an O-Cloud had for the request whose ProvisioningRequest is gone: not there any more, and not seen being deleted. An
 /// O-Cloud that was restored from an older state does not know it, and its hosts run the cluster all the same. `None` where the owner
 /// has said that it is to be sent again.
-pub fn lost(request: &FocomProvisioningRequest) -> Option<&str> {
+pub fn gone(request: &FocomProvisioningRequest) -> Option<&str> {
     let held = request.status.as_ref()?.provisioned_resource_set.as_ref()?;
     let id = held.o_cloud_node_cluster_id.as_ref().or(held.o_cloud_infrastructure_resource_ids.first())?;
     let was_going = request.remote_state() == Some(ProvisioningState::Deleting.to_string().as_str());
-    let is_said = request.annotations().get(focom::SEND_AGAIN_ANNOTATION) == Some(id);
-    (!was_going && !is_said).then_some(id)
+    (!was_going && sends_again(request) != Some(id)).then_some(id)
+}
+
+/// The id of what is gone, as the owner has written it to have the request sent again.
+pub fn sends_again(request: &FocomProvisioningRequest) -> Option<&str> {
+    request.annotations().get(focom::SEND_AGAIN_ANNOTATION).map(String::as_str)
+}
+
+/// Whether the deletion of the request waits for a ProvisioningRequest that is gone: who else would delete it when it comes back?
+pub fn waits_for_gone(request: &FocomProvisioningRequest, remote: &Remote) -> bool {
+    remote.request.is_none() && gone(request).is_some() && !is_abandoned(request)
 }
 
 /// Marks are taken from the ProvisioningRequest as it was looked at, and from no other.
@@ -110,15 +122,17 @@ fn teardown(request: &FocomProvisioningRequest, observed: &Observed, remote: Opt
         }
         steps.push(Step::Delete(uid));
     }
-    let is_gone = open.is_some() && mine.is_none() && remote.is_some_and(|remote| !remote.has_moved(request));
+    let has_none = open.is_some() && mine.is_none() && remote.is_some_and(|remote| !remote.has_moved(request));
+    let waits = remote.is_some_and(|remote| waits_for_gone(request, remote));
     let has_uid = adopt::word(request).is_some_and(|word| word != focom::ADOPT_DRY_RUN);
-    if is_gone
+    // What seems to be gone may have lost only the mark by which the cache knows it.
+    if has_none
         && remote.is_some_and(|remote| remote.request.is_none())
-        && (has_uid || adopt::sent_by_another(request).is_some())
+        && (waits || has_uid || adopt::sent_by_another(request).is_some())
     {
         steps.push(Step::Adopt);
     }
-    if is_gone || is_abandoned(request) {
+    if has_none && !waits || is_abandoned(request) {
         steps.push(Step::RemoveFinalizer);
     }
     steps
@@ -149,7 +163,7 @@ pub fn has_finalizer(request: &FocomProvisioningRequest) -> bool {
 /// Whether the request is deleted and what it owns is to stay: `kubectl delete --cascade=orphan`.
 pub fn is_orphaned(request: &FocomProvisioningRequest) -> bool {
     request.metadata.deletion_timestamp.is_some()
-        && request.finalizers().iter().any(|finalizer| finalizer == focom::ORPHAN_FINALIZER)
+        && request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER)
 }
 
 /// Whether the request is deleted and nothing is waited for on the O-Cloud.
@@ -164,7 +178,7 @@ pub fn protection(request: &FocomProvisioningRequest) -> Option<&str> {
 
 /// Whether a ProvisioningRequest is protected from deletion.
 pub fn is_protected(found: &RemoteRequest) -> bool {
-    found.annotations().get(focom::REMOTE_DELETION_PROTECTION_ANNOTATION).is_some_and(|value| value == "true")
+    found.annotations().get(names::DELETION_PROTECTION_ANNOTATION).is_some_and(|value| value == "true")
 }
 
 /// Whether the ProvisioningRequest stays until the request says that it is not protected. A protection that somebody else gave
@@ -195,7 +209,7 @@ pub fn manifest(request: &FocomProvisioningRequest, observed: &Observed, open: &
     if let Some(protection) = protection(request) {
         // Part of the mark, so that it is noticed when it is taken off again.
         mark = format!("{mark}{SPEC_ENDS}{protection}");
-        annotations.insert(focom::REMOTE_DELETION_PROTECTION_ANNOTATION.to_owned(), json!(protection));
+        annotations.insert(names::DELETION_PROTECTION_ANNOTATION.to_owned(), json!(protection));
     }
     annotations.insert(focom::APPLIED_HASH_ANNOTATION.to_owned(), json!(mark));
     if let Some(generation) = request.metadata.generation {

@@ -110,6 +110,13 @@ pub fn assess(
     } else if finding.phase == Phase::Creating {
         new.remote_name = Some(focom::remote_request(&request.name_any()));
     }
+    let leaving = ProvisioningState::Deleting.to_string();
+    if is_going(request, own, &finding)
+        && new.provisioning_status.as_ref().is_none_or(|said| said.provisioning_state != leaving)
+    {
+        new.provisioning_status =
+            Some(RemoteProvisioningStatus { provisioning_state: leaving, ..RemoteProvisioningStatus::default() });
+    }
     new.observed_generation = request.metadata.generation;
     set_conditions(&mut new, request, verdict, remote, &finding, now);
     if new != old {
@@ -121,6 +128,13 @@ pub fn assess(
         (false, false) => Outcome::progressing(),
     };
     (new, outcome)
+}
+
+/// Whether the O-Cloud has taken a deletion of the ProvisioningRequest. Its operator may not get to say so before that is gone, and
+/// only what was not seen being deleted counts as gone.
+fn is_going(request: &FocomProvisioningRequest, own: Option<&RemoteRequest>, finding: &Finding) -> bool {
+    let is_taken_back = finding.reason == reason::DELETING && !plan::is_orphaned(request);
+    is_taken_back || own.is_some_and(|own| own.metadata.deletion_timestamp.is_some())
 }
 
 /// Whether a refusal of the request as it stands has been told since the last try that was due.
@@ -181,7 +195,7 @@ fn find(
             let message = format!("O-Cloud {} answers; the request is about to be sent", o_cloud(request));
             Finding::waiting(Phase::Pending, reason::IN_PROGRESS, message)
         }
-        None if plan::lost(request).is_some() && !plan::leaves(request) => {
+        None if plan::gone(request).is_some() && !plan::leaves(request) => {
             Finding::stalled(reason::REMOTE_GONE, gone(request))
         }
         None => {
@@ -198,14 +212,39 @@ fn find(
 
 /// The ProvisioningRequest went, and nobody was seen to delete it.
 fn gone(request: &FocomProvisioningRequest) -> String {
+    let id = plan::gone(request).unwrap_or_default();
+    let deleted = request.metadata.deletion_timestamp.is_some();
+    let (meanwhile, for_good, annotation, value) = if deleted {
+        (
+            "This request waits for it: if it comes back there, it is deleted, and this request goes",
+            "let this request go",
+            focom::ABANDON_ANNOTATION,
+            "true",
+        )
+    } else {
+        (
+            "Nothing is sent. If it comes back there, it is this request's again",
+            "have it sent again",
+            focom::SEND_AGAIN_ANNOTATION,
+            id,
+        )
+    };
+    let other = plan::sends_again(request).filter(|said| !deleted && *said != id).map(|said| {
+        format!(
+            ". The annotation {} of this request names {:?}, which is not the id of what is gone",
+            focom::SEND_AGAIN_ANNOTATION,
+            cut(said, STATE_MAX)
+        )
+    });
     format!(
         "ProvisioningRequest {} is gone from O-Cloud {}, and was not seen being deleted: as after a restore of that O-Cloud, its hosts may \
-         run the cluster all the same. Nothing is sent. If it comes back there, it is this request's again. If it is gone for good, see that \
-         nothing runs on its hosts, and annotate this request with {}={}",
+         run the cluster all the same. {meanwhile}. If it is gone for good, see that nothing runs on its hosts, and {for_good}: \
+         kubectl annotate fpr {} -n {} {annotation}={value} --overwrite{}",
         request.status.as_ref().and_then(|status| status.remote_name.as_deref()).unwrap_or_default(),
         o_cloud(request),
-        focom::SEND_AGAIN_ANNOTATION,
-        plan::lost(request).unwrap_or_default()
+        request.name_any(),
+        request.namespace().unwrap_or_default(),
+        other.unwrap_or_default()
     )
 }
 
@@ -306,6 +345,11 @@ fn deleting(
                 focom::DELETION_PROTECTION_ANNOTATION
             );
             wait(reason::DELETION_PROTECTED, message)
+        }
+        (_, Some(View::Open(_)))
+            if obstacle.is_none() && remote.is_some_and(|remote| plan::waits_for_gone(request, remote)) =>
+        {
+            wait(reason::REMOTE_GONE, gone(request))
         }
         (_, Some(View::Open(_))) => {
             // Its former message speaks of a cluster that is to stay.

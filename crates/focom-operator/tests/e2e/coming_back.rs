@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use o2ims_types::names::focom as names;
 use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
 use sandbox::inventory;
+use sandbox::requests::force_away;
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
 use testenv::Bed;
@@ -196,22 +197,6 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
     Ok(())
 }
 
-/// Takes a ProvisioningRequest away as a restore of its O-Cloud does: its operator, which puts the finalizer back, does not see it.
-async fn forget(remote: &Api<ProvisioningRequest>, name: &str) -> anyhow::Result<ProvisioningRequest> {
-    let backup = remote.get(name).await?;
-    let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    for _ in 0..100 {
-        let bare = remote.patch(name, &PatchParams::default(), &bare).await?;
-        let unseen = Preconditions { resource_version: bare.resource_version(), uid: None };
-        let params = DeleteParams { preconditions: Some(unseen), ..DeleteParams::default() };
-        match remote.delete(name, &params).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            result => return result.map(|_| backup).context("deleting the ProvisioningRequest"),
-        }
-    }
-    anyhow::bail!("the O-Cloud's operator was always faster")
-}
-
 async fn forgotten(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "forgotten").await?;
     tenant.equip(2).await?;
@@ -225,24 +210,66 @@ async fn forgotten(world: Arc<World>) -> Outcome {
     };
     let hosts_before = revisions().await?;
     let words = "ProvisioningRequest edge-o2ims is gone from O-Cloud forgotten/site-a, and was not seen being deleted";
+    let ready = "cluster is ready: 1 master, 1 worker";
 
     // It comes back with the rest of the restore.
-    let mut backup = forget(&remote, "edge-o2ims").await?;
+    let backup = force_away(&remote, "edge-o2ims").await?;
     tenant.until("edge", "Failed", words, SOON).await?;
     ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty(), "it was sent again");
-    (backup.metadata.resource_version, backup.metadata.uid, backup.status) = (None, None, None);
-    remote.create(&PostParams::default(), &backup).await?;
-    tenant.until("edge", "Synced", "cluster is ready: 1 master, 1 worker", SOON).await?;
+    come_back(&remote, backup).await?;
+    tenant.until("edge", "Synced", ready, SOON).await?;
 
     // It does not, and its owner says so. The O-Cloud knows the cluster by its marks.
-    forget(&remote, "edge-o2ims").await?;
+    force_away(&remote, "edge-o2ims").await?;
     tenant.until("edge", "Failed", words, SOON).await?;
+    annotate(&tenant, "edge", names::SEND_AGAIN_ANNOTATION, Some("another")).await?;
+    tenant.until("edge", "Failed", "names \"another\", which is not the id of what is gone", SOON).await?;
     let id = before.provisioned_resource_set.and_then(|set| set.o_cloud_node_cluster_id).context("an id")?;
     annotate(&tenant, "edge", names::SEND_AGAIN_ANNOTATION, Some(&id)).await?;
-    tenant.until("edge", "Synced", "cluster is ready: 1 master, 1 worker", SOON).await?;
+    tenant.until("edge", "Synced", ready, SOON).await?;
+    let used_up = |found: Option<&FocomProvisioningRequest>| {
+        found.is_some_and(|found| !found.annotations().contains_key(names::SEND_AGAIN_ANNOTATION))
+    };
+    wait(tenant.requests(), "edge", "the annotation to be taken off", SOON, used_up).await?;
+
+    // Its request is deleted meanwhile, and stays until its owner lets it go.
+    let told = delete_while_gone(&tenant, &remote, words).await?.status.context("a status")?.message;
+    let command = "kubectl annotate fpr edge -n forgotten focom.nephio.org/abandon=true --overwrite";
+    ensure!(told.contains(command), "no way on: {told}");
+    tenant.abandon("edge", "true").await?;
+    tenant.until_gone("edge", SOON).await?;
+    event(&tenant, "edge", "Abandoned").await?;
+    // One of that name gets the cluster back.
+    tenant.apply(&tenant.request("edge", "site-a", &[1], &[2])).await?;
+    tenant.until("edge", "Synced", ready, SOON).await?;
     ensure!(revisions().await? == hosts_before, "a host was written to");
+
+    // Or until it comes back, and is deleted then.
+    let backup = remote.get("edge-o2ims").await?;
+    delete_while_gone(&tenant, &remote, words).await?;
+    come_back(&remote, backup).await?;
+    tenant.until_gone("edge", CLUSTER).await?;
+    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty(), "left on the O-Cloud");
+    Ok(())
+}
+
+/// Makes a ProvisioningRequest again from a backup.
+async fn come_back(remote: &Api<ProvisioningRequest>, mut backup: ProvisioningRequest) -> Outcome {
+    (backup.metadata.resource_version, backup.metadata.uid, backup.status) = (None, None, None);
+    remote.create(&PostParams::default(), &backup).await?;
+    Ok(())
+}
+
+/// Takes the ProvisioningRequest of `edge` away, and deletes `edge` then.
+async fn delete_while_gone(
+    tenant: &Tenant,
+    remote: &Api<ProvisioningRequest>,
+    words: &str,
+) -> anyhow::Result<FocomProvisioningRequest> {
+    force_away(remote, "edge-o2ims").await?;
+    tenant.until("edge", "Failed", words, SOON).await?;
     tenant.delete("edge").await?;
-    tenant.until_gone("edge", CLUSTER).await
+    tenant.until("edge", "Deleting", words, SOON).await
 }
 
 async fn adopted(world: Arc<World>) -> Outcome {

@@ -141,16 +141,16 @@ async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &Bed) -> Outcome {
     let remote = Api::<DynamicObject>::all_with(o_cloud.admin(), &kind);
     let sent = remote.get("early-o2ims").await?;
     ensure!(sent.metadata.namespace.is_none() && sent.data["spec"]["templateVersion"] == "v1.0.0");
-    let say = async |state: &str| -> Outcome {
+    let say = async |name: &str, state: &str| -> Outcome {
         let said = json!({"status": {
             "provisioningStatus": {"provisioningState": state, "provisioningMessage": format!("it is {state}"), "provisioningUpdateTime": "2026-01-01T00:00:00Z"},
             "provisionedResourceSet": {"oCloudNodeClusterId": "id", "oCloudInfrastructureResourceIds": ["a", "b"]},
         }});
-        remote.patch_status("early-o2ims", &PatchParams::default(), &Patch::Merge(&said)).await?;
+        remote.patch_status(name, &PatchParams::default(), &Patch::Merge(&said)).await?;
         Ok(())
     };
     for (state, phase) in [("progressing", "Synced"), ("failed", "Failed"), ("fulfilled", "Synced")] {
-        say(state).await?;
+        say("early-o2ims", state).await?;
         tenant.until("early", phase, &format!("it is {state}"), SOON).await?;
     }
     let status = tenant.until_state("early", "fulfilled", SOON).await?.status.context("a status")?;
@@ -189,12 +189,19 @@ async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &Bed) -> Outcome {
     let leaving =
         |found: Option<&DynamicObject>| found.is_some_and(|found| found.metadata.deletion_timestamp.is_some());
     wait(remote.clone(), "early-o2ims", "the deletion to arrive", SOON, leaving).await?;
-    say("deleting").await?;
+    say("early-o2ims", "deleting").await?;
     tenant.until("early", "Deleting", "it is deleting", SOON).await?;
     remote
         .patch("early-o2ims", &PatchParams::default(), &Patch::Merge(&json!({"metadata": {"finalizers": null}})))
         .await?;
     tenant.until_gone("early", SOON).await?;
+    // One that nothing keeps goes as it is deleted, before its operator can say a word.
+    tenant.apply(&tenant.request("quick", "nephio", &[1], &[])).await?;
+    tenant.until("quick", "Synced", "has not looked at it yet", SOON).await?;
+    say("quick-o2ims", "fulfilled").await?;
+    tenant.until_state("quick", "fulfilled", SOON).await?;
+    tenant.delete("quick").await?;
+    tenant.until_gone("quick", SOON).await?;
     ensure!(remote.list(&ListParams::default()).await?.items.is_empty());
     tenant.o_clouds().delete("nephio", &DeleteParams::default()).await?;
     other.o_clouds().delete("nephio", &DeleteParams::default()).await?;

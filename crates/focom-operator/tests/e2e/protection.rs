@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::ProvisioningRequest;
-use o2ims_types::names::focom as names;
+use o2ims_types::names::{DELETION_PROTECTION_ANNOTATION, focom as names};
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
 use testenv::Bed;
@@ -83,9 +83,7 @@ const REQUESTS: (&str, &str) = ("o2ims.provisioning.oran.org", "provisioningrequ
 /// Waits until the ProvisioningRequest's protection says this.
 async fn until_protected(tenant: &Tenant, name: &str, value: Option<&str>) -> Outcome {
     let says = |found: Option<&ProvisioningRequest>| {
-        found.is_some_and(|found| {
-            found.annotations().get(names::REMOTE_DELETION_PROTECTION_ANNOTATION).map(String::as_str) == value
-        })
+        found.is_some_and(|found| found.annotations().get(DELETION_PROTECTION_ANNOTATION).map(String::as_str) == value)
     };
     let what = format!("the protection of {name} to be {value:?}");
     wait(tenant.remote(&tenant.parts.site_b.bed), name, &what, SOON, says).await?;
@@ -115,7 +113,7 @@ async fn protection(world: Arc<World>) -> Outcome {
     until_protected(&tenant, "edge-o2ims", None).await?;
 
     // Protected by somebody on the O-Cloud, such as its template; the request does not say anything.
-    let protect = json!({"metadata": {"annotations": {names::REMOTE_DELETION_PROTECTION_ANNOTATION: "true"}}});
+    let protect = json!({"metadata": {"annotations": {DELETION_PROTECTION_ANNOTATION: "true"}}});
     remote.patch("edge-o2ims", &PatchParams::default(), &Patch::Merge(&protect)).await?;
     tenant.until("edge", "Synced", "", SOON).await?;
     tenant.delete("edge").await?;
