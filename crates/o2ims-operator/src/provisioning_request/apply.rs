@@ -1,5 +1,7 @@
 //! Carries a plan out, one write after the other, and remembers what the caches have yet to show.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -47,6 +49,14 @@ pub async fn apply(
             Step::LetGo => {
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
                 apply::remove_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
+            }
+            Step::DropWords(annotations) => {
+                let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
+                let off: BTreeMap<_, _> = annotations.iter().map(|annotation| (*annotation, Value::Null)).collect();
+                let version = request.metadata.resource_version.as_deref();
+                let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version, "annotations": off}}));
+                let params = as_operator();
+                apply::limited("take annotations off", api.patch(&request.name_any(), &params, &patch)).await?;
             }
             Step::MarkHost(marks) => written.push(mark(client, &namespace, marks).await?),
             Step::EquipHost(equipment) => written.push(equip(client, &namespace, equipment).await?),

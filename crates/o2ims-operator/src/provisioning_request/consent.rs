@@ -43,10 +43,10 @@ impl Observed {
         self.in_service().next().is_some() || self.machines.iter().any(|machine| stays(machine))
     }
 
-    /// Nodes run, and their Cluster is not there. Cluster API deletes a Cluster after its nodes, so nobody has deleted this one
-    /// in that way.
+    /// Nodes run, and their Cluster is not there. Cluster API deletes a Cluster after its nodes, so nobody has deleted this one in
+    /// that way. Where not even a host is known to be the request's any more, what became of the nodes is not known.
     pub fn has_lost_its_cluster(&self) -> bool {
-        self.cluster.is_none() && self.runs_nodes()
+        self.cluster.is_none() && (self.runs_nodes() || self.misses_cluster && self.held().next().is_none())
     }
 
     /// Parts of the cluster that Cluster API can take down only under their Cluster.
@@ -64,6 +64,24 @@ impl Observed {
         }
         self.machine_of(host).filter(|machine| machine.was_a_node() && machine.metadata.deletion_timestamp.is_none())
     }
+
+    /// A host of the request whose Machine runs, and from whose status somebody has taken the machine.
+    pub fn is_detached(&self, host: &ByoHost) -> Option<&Machine> {
+        if host.status.machine_ref.is_some() || host.machine_name().is_none() || host.is_unregistering() {
+            return None;
+        }
+        let machine = self.machine_of(host).filter(|_| host.holder() == Some(&self.uid))?;
+        (machine.was_a_node() && machine.metadata.deletion_timestamp.is_none()).then_some(machine)
+    }
+}
+
+/// Hosts of the request that are paused and whose Machine is gone. BYOH, which pauses the hosts of a paused cluster, takes its mark
+/// off only from hosts whose Machine stays; and its webhook lets no user take it off.
+pub fn left_paused(observed: &Observed) -> impl Iterator<Item = &ByoHost> {
+    let is_left = |host: &&ByoHost| {
+        host.is_paused() && host.is_given_to(&observed.cluster_name) && observed.machine_of(host).is_none()
+    };
+    observed.held().map(AsRef::as_ref).filter(is_left)
 }
 
 /// What the owner of a request has said about something that went.
@@ -75,22 +93,70 @@ pub enum Word {
     Clean,
 }
 
+/// UID of the Cluster that the request's status names.
+pub fn recorded_id(request: &ProvisioningRequest) -> Option<&str> {
+    request.status.as_ref()?.provisioned_resource_set.as_ref()?.o_cloud_node_cluster_id.as_deref()
+}
+
+/// The request had a Cluster whose end nobody has asked for, as far as its status tells: see `status::resources`.
+pub fn misses_cluster(request: &ProvisioningRequest) -> bool {
+    let is_deleted = request.meta().deletion_timestamp.is_some();
+    recorded_id(request).is_some_and(|id| !is_deleted && word(request, id) != Some(Word::Clean))
+}
+
 /// The id by which an annotation names the Cluster that went.
 pub fn lost_id(request: &ProvisioningRequest, observed: &Observed) -> String {
-    let recorded = request.status.as_ref().and_then(|status| status.provisioned_resource_set.as_ref());
-    recorded.and_then(|set| set.o_cloud_node_cluster_id.clone()).unwrap_or_else(|| observed.uid.clone())
+    recorded_id(request).map_or_else(|| observed.uid.clone(), ToOwned::to_owned)
+}
+
+/// The annotations with which an owner says a [`Word`].
+const WORDS: [&str; 2] = [names::CLEAN_ANNOTATION, names::RESTORE_ANNOTATION];
+
+/// The ids that an annotation of the request names.
+fn named<'a>(request: &'a ProvisioningRequest, annotation: &str) -> impl Iterator<Item = &'a str> {
+    request.annotations().get(annotation).into_iter().flat_map(|all| all.split(',')).map(str::trim)
 }
 
 /// What the request says about what has this id.
 pub fn word(request: &ProvisioningRequest, id: &str) -> Option<Word> {
-    let names_it = |annotation: &str| {
-        request.annotations().get(annotation).is_some_and(|all| all.split(',').any(|named| named.trim() == id))
-    };
+    let names_it = |annotation: &str| named(request, annotation).any(|named| named == id);
     if names_it(names::CLEAN_ANNOTATION) {
         Some(Word::Clean)
     } else {
         names_it(names::RESTORE_ANNOTATION).then_some(Word::Restore)
     }
+}
+
+/// The ids of what is lost now, which a word can name.
+fn lost_ids(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
+    let cluster = observed.has_lost_its_cluster().then(|| lost_id(request, observed));
+    let hosts = observed.hosts.values().map(AsRef::as_ref);
+    let hosts =
+        hosts.filter(|host| observed.is_registered_anew(host).is_some() || observed.is_detached(host).is_some());
+    cluster.into_iter().chain(hosts.chain(left_paused(observed)).filter_map(kube::ResourceExt::uid)).collect()
+}
+
+/// A word of the request that names nothing which is lost, while something is: it has no effect.
+pub fn misdirected(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
+    let lost = lost_ids(request, observed);
+    let (annotation, id) = WORDS
+        .into_iter()
+        .flat_map(|annotation| named(request, annotation).map(move |id| (annotation, id)))
+        .find(|(_, id)| !lost.iter().any(|lost| lost == id))
+        .filter(|_| !lost.is_empty())?;
+    Some(format!("annotation {annotation} names \"{id}\", which is not the id of anything that is lost"))
+}
+
+/// Takes words off that were carried out, or that name nothing: one that stayed could be taken for a word about another loss, if
+/// the same objects come back from a backup.
+pub fn spent(request: &ProvisioningRequest, observed: &Observed) -> Option<Step> {
+    let said: Vec<_> = WORDS.into_iter().filter(|word| request.annotations().contains_key(*word)).collect();
+    let cluster = observed.own_cluster().filter(|_| observed.is_running())?;
+    let goes =
+        cluster.metadata.deletion_timestamp.is_some() || cluster.annotations().contains_key(names::CLEANING_ANNOTATION);
+    let is_recorded = recorded_id(request) == cluster.metadata.uid.as_deref();
+    let is_over = !goes && is_recorded && lost_ids(request, observed).is_empty();
+    (!said.is_empty() && is_over).then_some(Step::DropWords(said))
 }
 
 /// The command with which the owner says a word. What an SMO has sent is annotated on the O-Cloud too.
@@ -197,6 +263,12 @@ pub fn clean(observed: &Observed) -> Option<Vec<Step>> {
     cluster.annotations().contains_key(names::CLEANING_ANNOTATION).then(|| teardown::cluster(cluster, observed))
 }
 
+/// Takes the pause off hosts whose Machine is gone, where the owner has said that they are to be cleaned.
+pub fn unpause(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    let named = |host: &&ByoHost| word(request, &host.uid().unwrap_or_default()) == Some(Word::Clean);
+    left_paused(observed).filter(named).map(reserve::unpause).collect()
+}
+
 /// Gives hosts that were registered anew back to their Machines, where the owner has said so, or wants to be rid of them: an agent
 /// cleans only what BYOH has given away.
 pub fn reattach(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
@@ -204,11 +276,12 @@ pub fn reattach(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step>
     let install = observed.install();
     let is_deleted = request.meta().deletion_timestamp.is_some();
     let steps = observed.hosts.values().filter_map(|host| {
-        let machine = observed.is_registered_anew(host).filter(|_| host.holder().is_none())?;
+        let anew = observed.is_registered_anew(host).filter(|_| host.holder().is_none());
+        let machine = anew.or_else(|| observed.is_detached(host))?;
         let asked = super::status::asked(request).find(|(asked, _)| asked.name() == host.name_any());
         let id = asked.map(|(asked, _)| asked.id()).or_else(|| host.host_id().map(ToOwned::to_owned))?;
         let is_wanted = word(request, &host.uid().unwrap_or_default()) == Some(Word::Restore);
-        let goes = is_deleted || asked.is_none() && may_take_out(request, observed);
+        let goes = anew.is_some() && (is_deleted || asked.is_none() && may_take_out(request, observed));
         if !is_wanted && !goes {
             return None;
         }
@@ -285,8 +358,9 @@ pub fn allowed(steps: Vec<Step>, observed: &Observed) -> Vec<Step> {
     let halves = [Kind::Cluster, Kind::KubeadmControlPlane, Kind::ByoCluster];
     let pauses_all = all.iter().any(|paused| halves.contains(&paused.kind));
     let waits = |step: &Step| match step {
-        Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo => false,
+        Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo | Step::DropWords(_) => false,
         _ if pauses_all => true,
+        Step::MarkHost(marks) if marks.annotations.contains_key(PAUSED_ANNOTATION) => false,
         Step::Delete { kind: Kind::Cluster, .. } => !all.is_empty(),
         Step::Delete { kind: Kind::MachineDeployment, name, .. } => {
             let of_worker = |machine: &Arc<Machine>| machine.deployment() == Some(name);

@@ -139,7 +139,22 @@ async fn go_on(request: &ProvisioningRequest, context: &Context) -> Result<Outco
         Some(recheck) => Outcome::Progressing { recheck: Some(recheck) },
         None => assessment.outcome(),
     };
+    if applied.is_ok() {
+        tell_of_words(request, context, steps).await;
+    }
     applied.map(|()| outcome)
+}
+
+/// Events for words of the owner that are taken off, so that none goes without a word.
+async fn tell_of_words(request: &ProvisioningRequest, context: &Context, steps: &[plan::Step]) {
+    for step in steps {
+        let plan::Step::DropWords(annotations) = step else { continue };
+        for annotation in annotations {
+            let id = request.annotations().get(*annotation).cloned().unwrap_or_default();
+            let note = format!("annotation {annotation}={id} is taken off: nothing is lost that it names");
+            context.events.normal(&request.object_ref(&()), "AnnotationTakenOff", "Provision", &note).await;
+        }
+    }
 }
 
 /// The hook of the test that proves that a panic in one reconcile stops no other.

@@ -12,6 +12,7 @@ use o2ims_types::provisioning_request::Hosts;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::reflect::SyncState;
 
+use super::consent;
 use super::plan::key;
 use super::rivals::Rival;
 use crate::byoh::host::ByoHost;
@@ -49,6 +50,8 @@ pub struct Observed {
     pub cluster: Option<Arc<Cluster>>,
     /// This request made it.
     pub cluster_is_own: bool,
+    /// The request had a Cluster, and nobody has asked for its end.
+    pub misses_cluster: bool,
     /// The request's KubeadmControlPlane.
     pub control_plane: Option<Arc<KubeadmControlPlane>>,
     /// The request's ByoCluster.
@@ -303,6 +306,7 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
         rival: None,
         cluster_name,
         cluster_is_own,
+        misses_cluster: consent::misses_cluster(request),
         orphans,
         foreign_nodes,
         hosts,

@@ -31,6 +31,8 @@ pub enum Step {
     RemoveFinalizer,
     /// Takes the finalizer off and leaves everything else as it is.
     LetGo,
+    /// Takes annotations off the request, if it is still as it was observed.
+    DropWords(Vec<&'static str>),
     /// Sets (`Some`) or takes off (`None`) labels and annotations of a host, if it is still as it was observed.
     MarkHost(HostMarks),
     /// Gives a host its install scripts, if it is still as it was observed.
@@ -119,6 +121,10 @@ pub fn plan(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, obs
 }
 
 fn due_steps(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, observed: &Observed) -> Vec<Step> {
+    let unpaused = consent::unpause(request, observed);
+    if !unpaused.is_empty() {
+        return unpaused;
+    }
     if request.meta().deletion_timestamp.is_some() {
         return teardown::plan(request, observed);
     }
@@ -136,6 +142,9 @@ fn due_steps(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, ob
     }
     if let Some(steps) = consent::clean(observed) {
         return steps;
+    }
+    if let Some(step) = consent::spent(request, observed) {
+        return vec![step];
     }
     match verdict {
         Ok(valid) => provision(request, valid, observed),
@@ -178,7 +187,13 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
     }
     let wanted = children(valid, observed, &marks, &existing.uid().unwrap_or_default());
     if existing.is_being_made() {
-        return finish_creation(valid, observed, &marks, &wanted);
+        // Under a Cluster that is let go the deletion of a part would go on, and a control plane cannot be made a second time.
+        let is_cut = observed.made.values().any(|part| part.deleting);
+        return if is_cut {
+            teardown::cluster(existing, observed)
+        } else {
+            finish_creation(valid, observed, &marks, &wanted)
+        };
     }
     let equipment = reserve::equipment(observed);
     if !equipment.is_empty() {

@@ -14,6 +14,7 @@ use super::plan::{HostMarks, Step, key};
 use super::validate::Valid;
 use crate::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
 use crate::byoh::installer;
+use crate::capi::contract::PAUSED_ANNOTATION;
 use crate::capi::read::Cluster;
 
 /// The claims that are still to be made.
@@ -86,6 +87,11 @@ fn clean(host: &ByoHost, observed: &Observed) -> Option<Step> {
         let annotations = BTreeMap::from([(UNREGISTERING_ANNOTATION.to_owned(), Some(String::new()))]);
         Step::MarkHost(marks(host, BTreeMap::new(), annotations))
     })
+}
+
+/// Takes the pause off a host.
+pub fn unpause(host: &ByoHost) -> Step {
+    Step::MarkHost(marks(host, BTreeMap::new(), BTreeMap::from([(PAUSED_ANNOTATION.to_owned(), None)])))
 }
 
 /// Lets go of workers that nothing was made for yet: a request that cannot have all the workers that it wants to add holds

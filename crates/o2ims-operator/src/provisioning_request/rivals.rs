@@ -154,8 +154,9 @@ fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, carried: b
 fn maker(cluster: &Cluster, requests: &Store<ProvisioningRequest>) -> String {
     let uid = cluster.labels().get(names::REQUEST_UID_LABEL);
     match cluster.annotations().get(names::REQUEST_ANNOTATION) {
-        Some(_) if uid.is_some_and(|uid| !request_exists(requests, uid)) => format!(
-            "Cluster {}/{}, which a ProvisioningRequest that does not exist any more has left",
+        Some(request) if uid.is_some_and(|uid| !request_exists(requests, uid)) => format!(
+            "Cluster {}/{}, which ProvisioningRequest {request} has left and which is gone itself (apply {request} again to have that \
+             cluster looked after, and delete it if the cluster is to go)",
             cluster.namespace().unwrap_or_default(),
             cluster.name_any()
         ),

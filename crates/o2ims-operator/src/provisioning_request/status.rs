@@ -68,7 +68,7 @@ pub fn assess(
     let hosts = super::hosts::views(request, verdict.as_ref().ok(), observed);
     let mut new = ProvisioningRequestStatus {
         provisioning_status: ProvisioningStatus::default(),
-        provisioned_resource_set: resources(&old, &hosts, observed),
+        provisioned_resource_set: resources(request, &old, &hosts, observed),
         conditions: old.conditions.clone(),
         observed_generation: request.metadata.generation,
         extensions: extensions(&old, verdict, observed, &hosts),
@@ -111,7 +111,7 @@ struct Facts<'a> {
 fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
     let Facts { request, verdict, observed, hosts, obstacle, now } = facts;
     let exists = observed.own_cluster().is_some();
-    let pauses = super::consent::pauses(observed);
+    let paused = paused(request, observed);
     // Nothing else matters then; the control plane's stage says why.
     let is_lost = observed.has_lost_its_cluster();
     let (leaving, hosts): (Vec<_>, Vec<_>) = hosts.iter().cloned().partition(|host| host.leaving);
@@ -131,9 +131,10 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         let stage = match (&first_open, stage) {
             (Some(_), stage) if stage != Stage::Done => Stage::Waiting,
             // Its time does not run during a pause, and begins anew after it.
-            (None, Stage::InProgress { .. }) if !pauses.is_empty() => {
-                Stage::Paused { message: format!("{}{}", paused(&pauses), held_up(observed)) }
-            }
+            (None, Stage::InProgress { message }) => match &paused {
+                Some(paused) => Stage::Paused { message: format!("{paused}{}", held_up(observed)) },
+                None => Stage::InProgress { message },
+            },
             (_, stage) => stage,
         };
         set(list, type_, &stage, request.metadata.generation, now);
@@ -156,8 +157,7 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
             for host in &leaving {
                 message = format!("{message}; {}", host.sentence());
             }
-            let pause = (!pauses.is_empty()).then(|| paused(&pauses));
-            for more in [degraded(facts, ""), pause, obstacle.map(ToOwned::to_owned)].into_iter().flatten() {
+            for more in [degraded(facts, ""), paused.clone(), obstacle.map(ToOwned::to_owned)].into_iter().flatten() {
                 message = format!("{message}; {more}");
             }
             (ProvisioningState::Fulfilled, message, None)
@@ -202,16 +202,31 @@ fn provisioning(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
     let told = if outcome.0 == ProvisioningState::Fulfilled { "" } else { outcome.1.as_str() };
     let wrong = degraded(facts, told);
     flag(list, conditions::DEGRADED, reason::MISMATCH, wrong, request.metadata.generation, now);
-    let message = (!pauses.is_empty()).then(|| paused(&pauses));
-    flag(list, conditions::PAUSED, reason::PAUSED, message, request.metadata.generation, now);
+    flag(list, conditions::PAUSED, reason::PAUSED, paused, request.metadata.generation, now);
     outcome
 }
 
-fn paused(pauses: &[String]) -> String {
-    format!(
-        "paused by somebody: {}; this operator does nothing to the cluster until that is taken off",
+fn paused(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
+    let pauses = super::consent::pauses(observed);
+    if pauses.is_empty() {
+        return None;
+    }
+    let left: Vec<_> = super::consent::left_paused(observed).collect();
+    let ways_on = if left.is_empty() {
+        String::new()
+    } else {
+        let ids: Vec<_> = left.iter().filter_map(|host| host.uid()).collect();
+        let hosts: Vec<_> = left.iter().map(|host| host.display()).collect();
+        format!(
+            "; BYOH leaves its pause on a host whose Machine is gone: if nothing else runs on {}, have that cleaned: {}",
+            hosts.join(", "),
+            super::consent::command(request, names::CLEAN_ANNOTATION, &ids.join(","))
+        )
+    };
+    Some(format!(
+        "paused by somebody: {}; this operator does nothing to the cluster until that is taken off{ways_on}",
         pauses.join(", ")
-    )
+    ))
 }
 
 /// What a pause holds up that its end would let go on.
@@ -467,7 +482,9 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> Stage {
     let name = &observed.cluster_name;
     let id = super::consent::lost_id(request, observed);
     let hosts: Vec<_> = observed.in_service().map(ByoHost::display).collect();
-    let what = if hosts.is_empty() {
+    let what = if !observed.runs_nodes() {
+        "neither its Machines nor its hosts are known here; its servers may still run its nodes".to_owned()
+    } else if hosts.is_empty() {
         "its Machines are still there".to_owned()
     } else {
         format!("its nodes run on {}", hosts.join(", "))
@@ -493,11 +510,14 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> Stage {
             going.join(", ")
         )
     };
+    let reset = if observed.runs_nodes() { "the servers reset and " } else { "" };
+    let misdirected = super::consent::misdirected(request, observed);
+    let misdirected = misdirected.map_or_else(String::new, |text| format!("; {text}"));
     Stage::Refused {
         reason: reason::CLUSTER_MISSING,
         message: format!(
             "Cluster {name} is gone without having been taken down, and {what}{paused}; nothing is done to them. If the cluster is to \
-             live, {back}; if it is to go, have the servers reset and a new cluster made: {}",
+             live, {back}; if it is to go, have {reset}a new cluster made: {}{misdirected}",
             super::consent::command(request, names::CLEAN_ANNOTATION, &id)
         ),
         terminal: true,
@@ -571,11 +591,11 @@ fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         })
         .collect()
     };
-    let pauses = super::consent::pauses(observed);
+    let paused = paused(request, observed);
     let message = if let Some(obstacle) = obstacle {
         obstacle.to_owned()
-    } else if !pauses.is_empty() {
-        format!("the deletion waits: {}", paused(&pauses))
+    } else if let Some(paused) = &paused {
+        format!("the deletion waits: {paused}")
     } else if let Some(missing) = missing_providers(observed).filter(|_| observed.runs_nodes()) {
         format!("the deletion waits: {missing}")
     } else if super::consent::keeps_cluster(request, observed) {
@@ -614,13 +634,12 @@ fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
         .or_else(|_| observed.template.as_ref().map(|template| template.spec.timeouts.deletion).ok_or(()))
         .map_or(Duration::from_secs(20 * 60), Into::into);
     let since = request.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
-    let left = Some(left(since, limit, now)).filter(|left| !left.is_zero() && pauses.is_empty());
-    let in_time = left.is_some() || !pauses.is_empty();
+    let left = Some(left(since, limit, now)).filter(|left| !left.is_zero() && paused.is_none());
+    let in_time = left.is_some() || paused.is_some();
     let message =
         if in_time { message } else { format!("deletion takes longer than {} s: {message}", limit.as_secs()) };
     summarise(list, ProvisioningState::Deleting, !in_time, &message, request.metadata.generation, now);
-    let pause = (!pauses.is_empty()).then(|| paused(&pauses));
-    flag(list, conditions::PAUSED, reason::PAUSED, pause, request.metadata.generation, now);
+    flag(list, conditions::PAUSED, reason::PAUSED, paused, request.metadata.generation, now);
     (ProvisioningState::Deleting, message, left)
 }
 
@@ -631,24 +650,29 @@ fn foreign_finalizers(request: &ProvisioningRequest) -> Option<String> {
     (!others.is_empty()).then(|| others.join(", "))
 }
 
-/// UIDs of what the request holds. They stay until the request is gone, also when an object is gone before it.
+/// UIDs of what the request holds. That of the Cluster is there from when it is let go until it is seen to be deleted: a Cluster
+/// that is gone and still recorded has gone in another way. With a request that is deleted they stay until it is gone.
 fn resources(
+    request: &ProvisioningRequest,
     old: &ProvisioningRequestStatus,
     hosts: &[HostView],
     observed: &Observed,
 ) -> Option<ProvisionedResourceSet> {
-    let cluster = observed.own_cluster().and_then(|cluster| cluster.uid());
     let reserved = all_held(hosts);
     let before = old.provisioned_resource_set.clone();
-    if !reserved && cluster.is_none() {
-        // Nothing is held any more, unless hosts are on their way out.
-        return before.filter(|_| observed.held().next().is_some());
+    let is_deleted = request.meta().deletion_timestamp.is_some();
+    let recorded = || before.as_ref().and_then(|before| before.o_cloud_node_cluster_id.clone());
+    let cluster = match observed.own_cluster() {
+        Some(cluster) if cluster.metadata.deletion_timestamp.is_some() && !is_deleted => None,
+        Some(cluster) if !cluster.is_being_made() => cluster.uid(),
+        _ => recorded(),
+    };
+    if !reserved && observed.own_cluster().is_none() {
+        // Nothing is held any more, unless hosts are on their way out, or the Cluster is missed.
+        return before.filter(|before| before.o_cloud_node_cluster_id.is_some() || observed.held().next().is_some());
     }
     let hosts = hosts.iter().filter_map(|view| observed.host(&view.asked.name).filter(|_| view.held)?.uid()).collect();
-    Some(ProvisionedResourceSet {
-        o_cloud_node_cluster_id: cluster.or_else(|| before.and_then(|before| before.o_cloud_node_cluster_id)),
-        o_cloud_infrastructure_resource_ids: hosts,
-    })
+    Some(ProvisionedResourceSet { o_cloud_node_cluster_id: cluster, o_cloud_infrastructure_resource_ids: hosts })
 }
 
 fn extensions(

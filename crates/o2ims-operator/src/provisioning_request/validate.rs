@@ -165,6 +165,8 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
     valid.warnings.extend(warnings);
     valid.warnings.extend(unnamed_hosts(request, observed));
     valid.warnings.extend(consent::orphaned_workers(observed).map(orphaned_worker));
+    valid.warnings.extend(observed.held().filter_map(|host| detached(request, host, observed)));
+    valid.warnings.extend(consent::misdirected(request, observed));
     Ok(valid)
 }
 
@@ -231,6 +233,18 @@ fn orphaned_worker(machine: &Machine) -> String {
         machine.name_any(),
         machine.server().unwrap_or_default()
     )
+}
+
+/// What is to be said of a host from whose status somebody has taken the machine that runs on it.
+fn detached(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) -> Option<String> {
+    let machine = observed.is_detached(host)?;
+    Some(format!(
+        "{}: somebody has taken status.machineRef off its ByoHost, though its Machine {} runs; nothing keeps that ByoHost from being \
+         deleted now. To put it back: {}",
+        host.display(),
+        machine.name_any(),
+        consent::command(request, names::RESTORE_ANNOTATION, &host.uid().unwrap_or_default())
+    ))
 }
 
 fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<ClusterTemplate>, Refusal> {

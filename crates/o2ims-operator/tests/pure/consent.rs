@@ -362,6 +362,150 @@ fn a_cluster_that_vanished_is_taken_back_or_cleaned_as_its_owner_says() {
     assert_eq!(hosts, before.1);
 }
 
+/// The kinds of Cluster API and BYOH were deleted and made anew, and the agents have registered their hosts again.
+fn everything_but_the_request_goes(world: &mut World) {
+    world.clusters.clear();
+    world.machines.clear();
+    for (kind, name) in world.applied.keys().cloned().collect::<Vec<_>>() {
+        world.vanish(kind, &name);
+    }
+    world.hosts.clear();
+    for number in 1..=4 {
+        world.register(number, true);
+    }
+}
+
+#[test]
+fn a_cluster_of_which_nothing_is_known_is_not_made_anew_unasked() {
+    let mut world = running();
+    everything_but_the_request_goes(&mut world);
+    world.settle();
+    world.settle();
+    assert_eq!(world.state("one"), Some(Failed), "{}", world.message("one"));
+    let told = world.message("one");
+    assert!(told.contains("neither its Machines nor its hosts are known here; its servers may still run"), "{told}");
+    assert!(world.clusters.is_empty() && world.hosts.values().all(|host| host.holder().is_none()));
+    say(&mut world, names::CLEAN_ANNOTATION);
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+
+    let mut world = running();
+    everything_but_the_request_goes(&mut world);
+    world.settle();
+    world.delete_request("one");
+    world.settle();
+    assert!(world.requests.is_empty(), "{}", world.message("one"));
+}
+
+/// A word is for one loss. One that names nothing is told as long as something is lost, and goes then.
+#[test]
+fn words_are_taken_off_when_nothing_is_lost() {
+    let mut world = running();
+    let words = |world: &World| {
+        let annotations = world.requests["one"].annotations();
+        [names::RESTORE_ANNOTATION, names::CLEAN_ANNOTATION]
+            .into_iter()
+            .filter_map(|word| annotations.get(word))
+            .count()
+    };
+    assert!(world.cluster_vanishes(0));
+    world.edit_request("one", |request| {
+        request.annotations_mut().insert(names::CLEAN_ANNOTATION.to_owned(), "core".to_owned());
+    });
+    world.settle();
+    let told = world.message("one");
+    let wrong =
+        "; annotation o2ims.provisioning.oran.org/clean names \"core\", which is not the id of anything that is lost";
+    assert!(told.ends_with(wrong), "{told}");
+    assert_eq!(words(&world), 1);
+    say(&mut world, names::RESTORE_ANNOTATION);
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert_eq!(words(&world), 0);
+
+    assert!(world.cluster_vanishes(0));
+    world.settle();
+    say(&mut world, names::CLEAN_ANNOTATION);
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert_eq!(words(&world), 0);
+}
+
+/// BYOH leaves its pause on hosts whose Machine goes while it is paused, and lets no user take it off.
+#[test]
+fn a_host_that_was_left_paused_is_cleaned_when_its_owner_says_so() {
+    for deleted in [false, true] {
+        let mut world = running();
+        assert!(world.cluster_vanishes(0));
+        world.machines.clear();
+        for (kind, name) in world.applied.keys().cloned().collect::<Vec<_>>() {
+            world.vanish(kind, &name);
+        }
+        pause_host(&mut world, "target-2", true);
+        pause_host(&mut world, "target-3", true);
+        world.settle();
+        if deleted {
+            world.delete_request("one");
+        } else {
+            say(&mut world, names::CLEAN_ANNOTATION);
+        }
+        world.settle();
+        let told = condition_message(&world, conditions::PAUSED).unwrap();
+        let ids = ["target-2", "target-3"].map(|name| world.hosts[name].uid().unwrap()).join(",");
+        let way_on = format!(
+            "have that cleaned: kubectl annotate pr one -n site-a {}={ids} --overwrite",
+            names::CLEAN_ANNOTATION
+        );
+        assert!(told.ends_with(&way_on), "{told}");
+        world.edit_request("one", |request| {
+            let said = request.annotations_mut().entry(names::CLEAN_ANNOTATION.to_owned()).or_default();
+            *said = if said.is_empty() { ids } else { format!("{said},{ids}") };
+        });
+        world.settle();
+        if deleted {
+            assert!(world.requests.is_empty());
+        } else {
+            assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+        }
+        assert!(world.hosts.values().all(|host| !host.is_paused()));
+    }
+}
+
+#[test]
+fn a_host_that_lost_its_machine_ref_says_so_and_gets_it_back() {
+    let mut world = running();
+    let before = runs(&world);
+    let machine = world.hosts["target-2"].status.machine_ref.clone();
+    world.edit_host("target-2", |host| host.status.machine_ref = None);
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled));
+    let told = condition_message(&world, conditions::DEGRADED).unwrap();
+    assert!(told.starts_with("host 2 (target-2): somebody has taken status.machineRef off its ByoHost"), "{told}");
+    say(&mut world, names::RESTORE_ANNOTATION);
+    assert_eq!(world.hosts["target-2"].status.machine_ref, machine);
+    assert_eq!((runs(&world), condition_message(&world, conditions::DEGRADED)), (before, None));
+}
+
+/// Somebody deletes a part while the cluster is being made: let go, the Cluster would lose it.
+#[test]
+fn a_part_that_is_deleted_while_the_cluster_is_made_is_made_anew() {
+    for kind in [Kind::KubeadmControlPlane, Kind::MachineDeployment] {
+        let mut world = World::new(Dialect::Upstream, json!({}), 3);
+        world.submit(request("one", "core", &[1], &[2]));
+        let is_there = |world: &World| world.applied.keys().any(|(other, _)| *other == kind);
+        for _ in 0..20 {
+            let Some(mut flight) = world.begin("one") else { continue };
+            while !is_there(&world) && world.step(&mut flight).unwrap() {}
+            if is_there(&world) {
+                break;
+            }
+            world.finish(&flight);
+        }
+        assert!(world.clusters["core"].is_being_made());
+        let (_, name) = world.applied.keys().find(|(other, _)| *other == kind).cloned().unwrap();
+        world.delete(kind, &name);
+        world.settle();
+        assert_eq!(world.state("one"), Some(Fulfilled), "{}: {}", kind.name(), world.message("one"));
+    }
+}
+
 #[test]
 fn hosts_that_nothing_is_left_of_are_cleaned_when_their_owner_says_so() {
     for deleted in [false, true] {

@@ -393,7 +393,7 @@ impl Operator {
         let host = |name: &str| Some(Write::Host { name: name.to_owned(), version: version(Kind::ByoHost, name)? });
         match step {
             Step::AddFinalizer => Some(Write::Finalizer),
-            Step::Protect | Step::RemoveFinalizer | Step::LetGo => None,
+            Step::Protect | Step::RemoveFinalizer | Step::LetGo | Step::DropWords(_) => None,
             Step::MarkHost(marks) => host(&marks.host),
             Step::EquipHost(equipment) => host(&equipment.host),
             Step::Reattach(reattachment) => host(&reattachment.host),
@@ -857,7 +857,7 @@ fn a_request_that_vanishes_at_work_keeps_others_waiting_until_its_cluster_shows(
     assert_eq!(operator.decides("b").as_deref(), Some(TAKEN_BY_A), "it may have written");
     operator.ends("b");
     assert!(operator.timers.contains("b"), "b is not told when that is over");
-    let left = "is taken by Cluster site-a/a, which a ProvisioningRequest that does not exist any more has left";
+    let left = "is taken by Cluster site-a/a, which ProvisioningRequest site-a/a has left";
     let refusal = operator.decides("b").unwrap();
     assert!(refusal.contains(left), "{refusal}");
     operator.ends("b");

@@ -526,7 +526,9 @@ impl World {
             }
         };
         match step {
-            Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo => same_request(self)?,
+            Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo | Step::DropWords(_) => {
+                same_request(self)?;
+            }
             Step::MarkHost(HostMarks { host, resource_version, .. })
             | Step::EquipHost(Equipment { host, resource_version, .. }) => {
                 let host = self.hosts.get(host).ok_or(Conflict)?;
@@ -569,6 +571,9 @@ impl World {
         match step {
             Step::Protect => edit(&mut self.revision, &mut self.requests, &name, |request| {
                 request.annotations_mut().insert(names::DELETION_PROTECTION_ANNOTATION.to_owned(), "true".to_owned());
+            }),
+            Step::DropWords(words) => edit(&mut self.revision, &mut self.requests, &name, |request| {
+                request.annotations_mut().retain(|annotation, _| !words.contains(&annotation.as_str()));
             }),
             Step::AddFinalizer => edit(&mut self.revision, &mut self.requests, &name, |request| {
                 request.finalizers_mut().push(names::FINALIZER.to_owned());

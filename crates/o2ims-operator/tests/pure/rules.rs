@@ -3,7 +3,7 @@
 
 use kube::ResourceExt as _;
 use o2ims_operator::byoh::host::UNREGISTERING_ANNOTATION;
-use o2ims_operator::capi::contract::Kind;
+use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
 use o2ims_operator::provisioning_request::plan::{HostMarks, Manifest, Step, has_finalizer, key};
 use o2ims_operator::provisioning_request::status::Assessment;
 use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
@@ -22,6 +22,13 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
     }
     match step {
         Step::Protect | Step::AddFinalizer => {}
+        Step::DropWords(_) => assert!(
+            world
+                .clusters
+                .values()
+                .any(|cluster| cluster.labels().get(names::REQUEST_UID_LABEL).is_some_and(|mark| mark == uid)),
+            "forgets what its owner has said while there is no Cluster"
+        ),
         Step::RemoveFinalizer => nothing_is_left(world, uid, &key(request)),
         Step::LetGo => assert!(
             request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER),
@@ -36,7 +43,7 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
         Step::Reattach(reattachment) => {
             let host = &world.hosts[&reattachment.host];
             assert!(
-                host.holder().is_none() && host.attached_machine().is_none(),
+                host.status.machine_ref.is_none() && (host.holder().is_none() || host.holder() == Some(uid)),
                 "{} is given away",
                 reattachment.host
             );
@@ -90,6 +97,11 @@ fn host(world: &World, flight: &Flight, marks: &HostMarks) {
         let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
         assert!(!world.clusters.contains_key(&cluster), "has {} cleaned under a Cluster", marks.host);
         assert!(host.is_kept_by(&cluster), "has {} cleaned, which is not the cluster's", marks.host);
+        return;
+    }
+    if marks.annotations.contains_key(PAUSED_ANNOTATION) {
+        let said = flight.request.annotations().get(names::CLEAN_ANNOTATION);
+        assert!(said.is_some_and(|ids| ids.contains(&host.uid().unwrap())), "takes a pause off {} unasked", marks.host);
         return;
     }
     let asked = asked(&flight.request);
