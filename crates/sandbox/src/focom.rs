@@ -19,10 +19,11 @@ pub const CRDS: [&str; 3] = [
     include_str!("../../../crds/templateinfoes.provisioning.oran.org.yaml"),
 ];
 /// Namespace, ServiceAccount and rights of the operator, and the policies that guard requests.
-pub const RIGHTS: [&str; 3] = [
+pub const RIGHTS: [&str; 4] = [
     include_str!("../../../deploy/focom-operator/namespace.yaml"),
     include_str!("../../../deploy/focom-operator/rbac.yaml"),
     include_str!("../../../deploy/focom-operator/request-policy.yaml"),
+    include_str!("../../../deploy/focom-operator/crd-guard.yaml"),
 ];
 /// The SMO's account on an O-Cloud.
 pub const O_CLOUD_ACCOUNT: &str = include_str!("../../../deploy/focom-operator/o-cloud-account.yaml");

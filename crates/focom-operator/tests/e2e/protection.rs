@@ -21,6 +21,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("protection_from_deletion_is_passed_on_and_kept", protection),
         Scenario::new("what_a_policy_refuses_is_told_in_its_words", a_policy_refuses),
+        Scenario::new("the_kind_of_requests_is_not_deleted_by_a_slip", kinds),
         Scenario::alone("what_may_not_change_is_held_without_a_policy", transitions),
     ]
 }
@@ -170,18 +171,33 @@ async fn a_policy_refuses(world: Arc<World>) -> Outcome {
     tenant.until_gone("edge", SOON).await
 }
 
+/// The CustomResourceDefinitions of the SMO.
+fn crds(smo: &Bed) -> Api<DynamicObject> {
+    let kind = kube::core::GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    Api::all_with(smo.admin(), &kube::core::ApiResource::from_gvk(&kind))
+}
+
+/// In dry runs: every request on this bed is of them.
+async fn kinds(world: Arc<World>) -> Outcome {
+    let tenant = Tenant::new(&world, "kinds").await?;
+    let try_only = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    for name in ["focomprovisioningrequests.focom.nephio.org", "oclouds.focom.nephio.org"] {
+        match crds(&tenant.parts.smo).delete(name, &try_only).await {
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                let way_out = format!("kubectl annotate crd {name} o2ims.provisioning.oran.org/allow-deletion=true");
+                ensure!(status.message.ends_with(&way_out), "{}", status.message);
+            }
+            answer => anyhow::bail!("{name}: {answer:?}"),
+        }
+    }
+    Ok(())
+}
+
 /// The rules that stand in the way of a change are taken away for a while: those in the CustomResourceDefinition, and policies.
 async fn transitions(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "transitions").await?;
     let smo = &tenant.parts.smo;
-    let crds = Api::<DynamicObject>::all_with(
-        smo.admin(),
-        &kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
-            "apiextensions.k8s.io",
-            "v1",
-            "CustomResourceDefinition",
-        )),
-    );
+    let crds = crds(smo);
     let name = "focomprovisioningrequests.focom.nephio.org";
     let before = crds.get(name).await?.data["spec"]["versions"].clone();
     let mut without = before.clone();

@@ -23,6 +23,8 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("a_protected_request_keeps_its_cluster_also_in_a_namespace_that_is_deleted", protected),
         Scenario::new("a_helm_release_that_is_rolled_back_keeps_its_cluster", rolled_back),
         Scenario::new("what_stands_for_a_cluster_is_not_deleted_by_a_slip", guards),
+        Scenario::new("the_number_of_machines_is_what_the_request_says", size),
+        Scenario::new("a_kind_that_clusters_are_made_of_is_not_deleted_by_a_slip", kinds),
         Scenario::alone_with("nothing_that_is_refused_keeps_an_object_from_being_deleted", bare, finalizers),
     ]
 }
@@ -369,6 +371,171 @@ async fn guards(stack: Shared) -> Outcome {
     tenant.assert_hosts_free().await
 }
 
+/// By `kubectl scale` as by a change of the object, up and down.
+async fn size(stack: Shared) -> Outcome {
+    const CAPI: &str = "cluster.x-k8s.io";
+    const PLANES: &str = "controlplane.cluster.x-k8s.io";
+    // One list of controllers, as often as there are policies that ask for it.
+    let policies: Vec<Value> = serde_saphyr::from_multiple(sandbox::installation::RIGHTS[4])?;
+    let conditions = policies.iter().filter_map(|policy| policy["spec"]["matchConditions"].as_array()).flatten();
+    let lists: std::collections::BTreeSet<_> = conditions
+        .filter(|condition| condition["name"] == "not-by-a-controller")
+        .map(|condition| condition["expression"].to_string())
+        .collect();
+    ensure!(lists.len() == 1, "the policies exempt different controllers: {lists:#?}");
+
+    let tenant = Tenant::new(&stack, "size", 2).await?;
+    let namespace = tenant.namespace.as_str();
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let nodes = machines(stack.bed.admin(), namespace).await?;
+    let user = stack.bed.client_as("jane", &["system:masters"])?;
+    let controllers = [
+        ("capi:core", "system:serviceaccounts:capi-system"),
+        ("system:serviceaccount:elsewhere:capi-manager", "system:serviceaccounts:elsewhere"),
+        ("system:serviceaccount:o2ims-system:o2ims-operator", "system:serviceaccounts:o2ims-system"),
+    ];
+    let try_only = PatchParams { dry_run: true, ..PatchParams::default() };
+    let replicas = |number: i32| Patch::Merge(json!({"spec": {"replicas": number}}));
+    for (group, kind, numbers, advice) in [
+        (CAPI, "MachineSet", &[0, 2][..], "Add hosts to hosts.workers of the request"),
+        (CAPI, "MachineDeployment", &[0, 2], "Add hosts to hosts.workers of the request"),
+        (PLANES, "KubeadmControlPlane", &[3, 0], "This release does not change the masters of a cluster"),
+    ] {
+        let (api, found) = of_kind(&user, namespace, group, kind).await?;
+        let [name] = found.as_slice() else { anyhow::bail!("{kind}: {found:?}") };
+        // What the policy knows the cluster by.
+        let selector = api.get_scale(name).await?.status.and_then(|status| status.selector).unwrap_or_default();
+        eprintln!("selector of the Scale of {kind} {name}: {selector}");
+        ensure!(selector.split(',').any(|term| term == "cluster.x-k8s.io/cluster-name=site"), "{kind}: {selector}");
+        until_scale_refused(&api, name).await?;
+
+        let object = format!("{}.{group}/{name}", kind.to_lowercase());
+        for number in numbers {
+            let words = [
+                format!("{kind} size/{name} cannot go from 1 to {number} replicas"),
+                "the number of machines is what the hosts in ProvisioningRequest size/request say".to_owned(),
+                advice.to_owned(),
+            ];
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            let arguments = ["scale", &object, "-n", namespace, &format!("--replicas={number}")];
+            refused(&stack, &arguments, &[&["o2ims-cluster-scale"], &words[..]].concat()).await?;
+            let patch = json!({"spec": {"replicas": number}}).to_string();
+            let arguments = ["patch", &object, "-n", namespace, "--type=merge", "-p", &patch];
+            refused(&stack, &arguments, &[&["o2ims-cluster-size"], &words[..]].concat()).await?;
+        }
+        // The number that is there is no change, nor is anything else.
+        done(&stack, &["scale", &object, "-n", namespace, "--replicas=1"]).await?;
+        done(&stack, &["label", &object, "-n", namespace, "example.org/a=b", "--dry-run=server"]).await?;
+        let number = numbers[0];
+        for (account, accounts) in &controllers {
+            let client = stack.bed.client_as(account, &[accounts, "system:masters"])?;
+            let there = inventory::api(client, namespace, group, kind);
+            there.patch(name, &try_only, &replicas(number)).await.with_context(|| format!("{kind} by {account}"))?;
+            there
+                .patch_scale(name, &try_only, &replicas(number))
+                .await
+                .with_context(|| format!("{kind} by {account}"))?;
+        }
+        let mark = |value: Value| {
+            Patch::Merge(json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: value}}}))
+        };
+        api.patch(name, &PatchParams::default(), &mark(json!("true"))).await?;
+        api.patch(name, &try_only, &replicas(number)).await.with_context(|| format!("{kind} that may be deleted"))?;
+        api.patch(name, &PatchParams::default(), &mark(Value::Null)).await?;
+    }
+
+    // A cluster of somebody else, in the same namespace and with a name that begins like ours. It is paused, so that its status has to
+    // be written by hand, in the form that was seen above.
+    let (clusters, deployments) =
+        (tenant.objects(Kind::Cluster), inventory::api(user.clone(), namespace, CAPI, "MachineDeployment"));
+    let cluster = json!({
+        "apiVersion": Kind::Cluster.api_version(), "kind": "Cluster", "metadata": {"name": "site2"}, "spec": {"paused": true},
+    });
+    clusters.create(&PostParams::default(), &serde_json::from_value(cluster)?).await?;
+    let deployment = json!({
+        "apiVersion": Kind::MachineDeployment.api_version(), "kind": "MachineDeployment", "metadata": {"name": "theirs"},
+        "spec": {
+            "clusterName": "site2", "replicas": 2, "selector": {},
+            "template": {"spec": {
+                "clusterName": "site2", "bootstrap": {"dataSecretName": "none"},
+                "infrastructureRef": {"apiVersion": Kind::ByoCluster.api_version(), "kind": "ByoMachineTemplate", "name": "none"},
+            }},
+        },
+    });
+    deployments.create(&PostParams::default(), &serde_json::from_value(deployment)?).await?;
+    let selector = "cluster.x-k8s.io/cluster-name=site2,cluster.x-k8s.io/deployment-name=theirs";
+    let status = Patch::Merge(json!({"status": {"selector": selector}}));
+    deployments.patch_status("theirs", &PatchParams::default(), &status).await?;
+    for number in ["0", "3"] {
+        let arguments = ["scale", "machinedeployment", "theirs", "-n", namespace, &format!("--replicas={number}")];
+        done(&stack, &arguments).await?;
+    }
+    deployments.patch("theirs", &PatchParams::default(), &replicas(1)).await?;
+    // That it is the selector, and nothing else, that lets it pass.
+    let status = Patch::Merge(json!({"status": {"selector": selector.replace("site2", "site")}}));
+    deployments.patch_status("theirs", &PatchParams::default(), &status).await?;
+    let arguments = ["scale", "machinedeployment", "theirs", "-n", namespace, "--replicas=0"];
+    refused(&stack, &arguments, &["o2ims-cluster-scale"]).await?;
+    deployments.delete("theirs", &DeleteParams::default()).await?;
+    clusters.delete("site2", &DeleteParams::default()).await?;
+
+    tenant.until("request", State::Fulfilled, "", SOON).await?;
+    ensure!(machines(stack.bed.admin(), namespace).await? == nodes, "other Machines");
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+/// Tries until the API server has the requests at hand. Before that it refuses every Scale.
+async fn until_scale_refused(api: &Api<DynamicObject>, name: &str) -> Outcome {
+    let try_only = PatchParams { dry_run: true, ..PatchParams::default() };
+    let deadline = tokio::time::Instant::now() + SOON;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
+    loop {
+        pace.tick().await;
+        match api.patch_scale(name, &try_only, &Patch::Merge(json!({"spec": {"replicas": 7}}))).await {
+            Err(kube::Error::Api(status)) if status.message.contains("cannot go from 1 to 7 replicas") => return Ok(()),
+            answer => ensure!(tokio::time::Instant::now() < deadline, "the Scale of {name}: {answer:?}"),
+        }
+    }
+}
+
+/// In dry runs: everything on this bed is of these kinds.
+async fn kinds(stack: Shared) -> Outcome {
+    let delete = |name: &'static str| ["delete", "crd", name, "--dry-run=server"];
+    // The bed may have had the policy for less time than the API server takes to know it.
+    let deadline = tokio::time::Instant::now() + SOON;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(500));
+    while kubectl(&stack, &delete("clusters.cluster.x-k8s.io")).await?.well {
+        ensure!(tokio::time::Instant::now() < deadline, "the kind Cluster may be deleted");
+        pace.tick().await;
+    }
+    for name in [
+        "provisioningrequests.o2ims.provisioning.oran.org",
+        "clustertemplates.o2ims.provisioning.oran.org",
+        "clusters.cluster.x-k8s.io",
+        "machines.cluster.x-k8s.io",
+        "kubeadmcontrolplanes.controlplane.cluster.x-k8s.io",
+        "kubeadmconfigs.bootstrap.cluster.x-k8s.io",
+        "byohosts.infrastructure.cluster.x-k8s.io",
+    ] {
+        let way_out = format!("kubectl annotate crd {name} {}=true", names::ALLOW_DELETION_ANNOTATION);
+        refused(&stack, &delete(name), &["o2ims-crd-guard", "and servers are reset", &way_out]).await?;
+    }
+    refused(&stack, &["delete", "crd", "--all", "--dry-run=server"], &["o2ims-crd-guard"]).await?;
+
+    // By the words of the refusal.
+    let name = "clustertemplates.o2ims.provisioning.oran.org";
+    let key = names::ALLOW_DELETION_ANNOTATION;
+    done(&stack, &["annotate", "crd", name, &format!("{key}=true")]).await?;
+    done(&stack, &delete(name)).await?;
+    done(&stack, &["annotate", "crd", name, &format!("{key}-")]).await?;
+    refused(&stack, &delete(name), &["o2ims-crd-guard"]).await?;
+    // A kind that no cluster of ours is made of.
+    done(&stack, &delete("clusterresourcesets.addons.cluster.x-k8s.io")).await
+}
+
 fn must_refuse(answer: kube::Result<()>, what: &str, words: &str) -> Outcome {
     match answer {
         Err(kube::Error::Api(status)) => {
@@ -445,7 +612,21 @@ async fn finalizers(stack: &mut Stack) -> Outcome {
     templates.patch("odd", &PatchParams::default(), &finalizers(Value::Null)).await?;
     wait(templates, "odd", "the template to be gone", SOON, |template: Option<&ClusterTemplate>| template.is_none())
         .await?;
-    Ok(())
+
+    // As one removes everything: first the policies, then the kinds.
+    let delete = ["delete", "crd", "clustertemplates.o2ims.provisioning.oran.org"];
+    refused(stack, &delete, &["o2ims-crd-guard"]).await?;
+    policies(&client).delete("o2ims-crd-guard", &DeleteParams::default()).await?;
+    let deadline = tokio::time::Instant::now() + SOON;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(500));
+    loop {
+        pace.tick().await;
+        let said = kubectl(stack, &delete).await?;
+        if said.well {
+            return Ok(());
+        }
+        ensure!(tokio::time::Instant::now() < deadline, "the policy has gone: {}", said.words);
+    }
 }
 
 fn request(name: &str) -> Value {

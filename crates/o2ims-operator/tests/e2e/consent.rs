@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
@@ -13,6 +13,7 @@ use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State, conditions, names};
 use operator_kit::status::find;
 use sandbox::Stack;
+use sandbox::requests::force_away;
 use serde_json::{Value, json};
 use testenv::servers::Server;
 
@@ -157,23 +158,6 @@ async fn vanishes(stack: Shared) -> Outcome {
     tenant.until_as_before(&before_all).await
 }
 
-/// Takes a request away without its operator's leave, which puts its finalizer back as soon as it sees it missing.
-async fn force_away(tenant: &Tenant, name: &str) -> anyhow::Result<ProvisioningRequest> {
-    let requests = tenant.requests();
-    let backup = requests.get(name).await?;
-    let force = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    for _ in 0..100 {
-        let bare = requests.patch(name, &PatchParams::default(), &force).await?;
-        let unseen = Preconditions { resource_version: bare.resource_version(), uid: None };
-        let params = DeleteParams { preconditions: Some(unseen), ..DeleteParams::default() };
-        match requests.delete(name, &params).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            result => return result.map(|_| backup).context("deleting the request"),
-        }
-    }
-    bail!("the operator was always faster")
-}
-
 /// Applies what a backup has: a new UID, no status.
 async fn apply_backup(tenant: &Tenant, backup: &ProvisioningRequest) -> Outcome {
     let mut object = serde_json::to_value(backup)?;
@@ -190,7 +174,7 @@ async fn restored(stack: Shared) -> Outcome {
     tenant.apply(&tenant.request("request", "site", &[1], &[2, 3])).await?;
     tenant.until("request", State::Fulfilled, "2 workers", CLUSTER).await?;
     let before = machines(&tenant).await?;
-    let backup = force_away(&tenant, "request").await?;
+    let backup = force_away(&tenant.requests(), "request").await?;
     tenant.until_gone("request", SOON).await?;
     let hosts = || async {
         let list = tenant.byohosts().list(&ListParams::default()).await?;
@@ -268,7 +252,10 @@ async fn scaled(stack: Shared) -> Outcome {
     tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     let before = machines(&tenant).await?;
-    let control_planes = tenant.objects(Kind::KubeadmControlPlane);
+    // A person may not change the number of masters; what may is not kept from it, and is put right.
+    let controller = stack.bed.client_as("system:serviceaccount:capi-system:capi-manager", &["system:masters"])?;
+    let resource = Kind::KubeadmControlPlane.api_resource();
+    let control_planes = Api::namespaced_with(controller, &tenant.namespace, &resource);
     for change in [json!({"replicas": 3}), json!({"rolloutAfter": "2020-01-01T00:00:00Z"})] {
         merge(&control_planes, "site-control-plane", json!({"spec": change})).await?;
         let settled = async {
@@ -347,7 +334,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     lives("Cluster taken back").await?;
 
     // The request vanishes, and a backup is applied: older, then whole.
-    let backup = force_away(&tenant, "request").await?;
+    let backup = force_away(&tenant.requests(), "request").await?;
     tenant.until_gone("request", SOON).await?;
     let mut older = backup.clone();
     older.spec.template_parameters.hosts.as_mut().context("no hosts")?.workers.truncate(1);
