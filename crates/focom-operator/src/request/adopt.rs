@@ -56,7 +56,7 @@ pub fn judge(
     );
     let is_guest = o_cloud_namespace != namespace;
     match (relation, word) {
-        (Relation::Own, _) => return Ok(()),
+        (Relation::Own, word) if word != Some(focom::ADOPT_DRY_RUN) => return Ok(()),
         (Relation::Other, _) => {
             let message = format!("{exists}: choose another metadata.name");
             return refuse(reason::NAME_TAKEN, message);
@@ -98,7 +98,7 @@ pub fn judge(
             );
             return refuse(reason::ADOPTION_REQUIRED, message);
         }
-        (Relation::Left | Relation::Unmarked | Relation::OtherSmo(_), _) => {}
+        (Relation::Own | Relation::Left | Relation::Unmarked | Relation::OtherSmo(_), _) => {}
     }
     let differences = differences(wanted, found);
     let dry_run = word == Some(focom::ADOPT_DRY_RUN);

@@ -138,6 +138,12 @@ struct Site<'a> {
     place: String,
 }
 
+/// What was sent from a newer state of the request is not overwritten by an older one that lost sight of it.
+fn not_outdated(request: &FocomProvisioningRequest, wanted: &Value, found: &RemoteRequest) -> Result<(), Failure> {
+    let judged = adopt::outdated(request, wanted, found).unwrap_or(Ok(()));
+    judged.map_err(|refusal| Failure::lasting(refusal.reason, refusal.message))
+}
+
 impl<'a> Site<'a> {
     fn of(request: &FocomProvisioningRequest, remote: &'a Remote) -> Option<Self> {
         let (connection, open) = (remote.found.connection.as_deref()?, remote.open()?);
@@ -170,11 +176,13 @@ impl<'a> Site<'a> {
         requests: &Store<FocomProvisioningRequest>,
         conflict: Error,
     ) -> Result<RemoteRequest, Failure> {
-        let look = apply::limited("look at what exists", self.api.get_metadata_opt(&self.name)).await;
+        let look = apply::limited("look at what exists", self.api.get_opt(&self.name)).await;
         let Some(found) = look.map_err(|error| self.explain(error))? else { return Err(conflict.into()) };
-        let found = RemoteRequest { metadata: found.metadata, ..RemoteRequest::default() };
         match relation(&found, request, &self.open.smo, |uid| exists(requests, uid)) {
-            Relation::Own => self.write(manifest, Precondition::Uid(&found.uid().unwrap_or_default())).await,
+            Relation::Own => {
+                not_outdated(request, manifest, &found)?;
+                self.write(manifest, Precondition::Uid(&found.uid().unwrap_or_default())).await
+            }
             // The cache is about to have it.
             Relation::Left => Err(conflict.into()),
             other => match adopt::judge(request, manifest, &found, &other) {
@@ -202,9 +210,8 @@ impl<'a> Site<'a> {
         let deleting = request.metadata.deletion_timestamp.is_some();
         let word = adopt::word(request).filter(|word| *word != focom::ADOPT_DRY_RUN);
         // Its own may have lost the mark by which the cache knows it.
-        let meant = found
-            .iter()
-            .find(|(remote, relation)| remote.metadata.uid.as_deref() == word || *relation == Relation::Own);
+        let named = found.iter().find(|(remote, _)| word.is_some() && remote.metadata.uid.as_deref() == word);
+        let meant = named.or_else(|| found.iter().find(|(_, relation)| *relation == Relation::Own));
         let chosen = meant.or_else(|| {
             // What is deleted has no use for another one than it names, or than another operator has sent for it.
             let is_sent = word.is_none() && adopt::sent_by_another(request).is_some();
@@ -218,6 +225,7 @@ impl<'a> Site<'a> {
         let wanted = manifest(request, observed, self.open, &remote.name_any());
         adopt::judge(request, &wanted, remote, relation)
             .map_err(|refusal| Failure::lasting(refusal.reason, refusal.message))?;
+        not_outdated(request, &wanted, remote)?;
         let uid = remote.uid().unwrap_or_default();
         self.write(&as_seen(wanted, remote), Precondition::Uid(&uid)).await.map(Some)
     }

@@ -125,6 +125,8 @@ pub fn assess(
     let outcome = match (finding.ready, finding.stalled) {
         (true, _) => Outcome::Done,
         (false, true) => Outcome::blocked(finding.message),
+        // One that comes back without the mark by which the cache knows it is not told of.
+        (false, false) if finding.reason == reason::REMOTE_GONE => Outcome::progressing_for(super::LOOK_AGAIN),
         (false, false) => Outcome::progressing(),
     };
     (new, outcome)
@@ -237,8 +239,8 @@ fn gone(request: &FocomProvisioningRequest) -> String {
         )
     });
     format!(
-        "ProvisioningRequest {} is gone from O-Cloud {}, and was not seen being deleted: as after a restore of that O-Cloud, its hosts may \
-         run the cluster all the same. {meanwhile}. If it is gone for good, see that nothing runs on its hosts, and {for_good}: \
+        "ProvisioningRequest {} is gone from O-Cloud {}, and was not seen being deleted: somebody has deleted it while that O-Cloud \
+         did not answer, or the O-Cloud was restored, and its hosts may run the cluster all the same. {meanwhile}. If it is gone for good, see that nothing runs on its hosts, and {for_good}: \
          kubectl annotate fpr {} -n {} {annotation}={value} --overwrite{}",
         request.status.as_ref().and_then(|status| status.remote_name.as_deref()).unwrap_or_default(),
         o_cloud(request),

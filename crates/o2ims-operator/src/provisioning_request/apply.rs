@@ -1,7 +1,5 @@
 //! Carries a plan out, one write after the other, and remembers what the caches have yet to show.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -52,11 +50,10 @@ pub async fn apply(
             }
             Step::DropWords(annotations) => {
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
-                let off: BTreeMap<_, _> = annotations.iter().map(|annotation| (*annotation, Value::Null)).collect();
-                let version = request.metadata.resource_version.as_deref();
-                let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version, "annotations": off}}));
-                let params = as_operator();
-                apply::limited("take annotations off", api.patch(&request.name_any(), &params, &patch)).await?;
+                let off = annotations.iter().map(|annotation| ((*annotation).to_owned(), None)).collect();
+                let patch = MetadataPatch { annotations: off, ..MetadataPatch::default() };
+                let revision = request.resource_version().unwrap_or_default();
+                apply::patch_metadata(&api, &request.name_any(), &revision, &patch, names::FIELD_MANAGER).await?;
             }
             Step::MarkHost(marks) => written.push(mark(client, &namespace, marks).await?),
             Step::EquipHost(equipment) => written.push(equip(client, &namespace, equipment).await?),

@@ -7,8 +7,8 @@
 //!
 //! A Cluster that went, a mark that was taken off, a ByoHost that was registered anew, a request that vanished, a pause, a move
 //! and a restore are no consent. They are told on the request, with the ways on: [`names::RESTORE_ANNOTATION`] takes back what
-//! runs, [`names::CLEAN_ANNOTATION`] takes it down. Both name an id, so that a word that was meant for one loss says nothing
-//! about the next.
+//! runs, [`names::CLEAN_ANNOTATION`] takes it down, or has a host cleaned that BYOH left paused. Both name an id, so that a word
+//! that was meant for one loss says nothing about the next.
 //!
 //! What is paused is not touched at all; see [`pauses`].
 
@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use kube::{Resource as _, ResourceExt as _};
 use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::provisioning_request::ProvisionedResourceSet;
 use o2ims_types::{ProvisioningRequest, names};
 use serde_json::json;
 
@@ -43,10 +44,10 @@ impl Observed {
         self.in_service().next().is_some() || self.machines.iter().any(|machine| stays(machine))
     }
 
-    /// Nodes run, and their Cluster is not there. Cluster API deletes a Cluster after its nodes, so nobody has deleted this one in
-    /// that way. Where not even a host is known to be the request's any more, what became of the nodes is not known.
+    /// Nodes run, or may run, and their Cluster is not there. Cluster API deletes a Cluster after its nodes, so nobody has deleted
+    /// this one in that way.
     pub fn has_lost_its_cluster(&self) -> bool {
-        self.cluster.is_none() && (self.runs_nodes() || self.misses_cluster && self.held().next().is_none())
+        self.cluster.is_none() && (self.runs_nodes() || self.misses_cluster)
     }
 
     /// Parts of the cluster that Cluster API can take down only under their Cluster.
@@ -62,7 +63,7 @@ impl Observed {
         if host.machine_name().is_some() || host.is_given_to(&self.cluster_name) || host.is_unregistering() {
             return None;
         }
-        self.machine_of(host).filter(|machine| machine.was_a_node() && machine.metadata.deletion_timestamp.is_none())
+        self.running_machine_of(host)
     }
 
     /// A host of the request whose Machine runs, and from whose status somebody has taken the machine.
@@ -70,17 +71,18 @@ impl Observed {
         if host.status.machine_ref.is_some() || host.machine_name().is_none() || host.is_unregistering() {
             return None;
         }
-        let machine = self.machine_of(host).filter(|_| host.holder() == Some(&self.uid))?;
-        (machine.was_a_node() && machine.metadata.deletion_timestamp.is_none()).then_some(machine)
+        self.running_machine_of(host).filter(|_| host.holder() == Some(&self.uid))
+    }
+
+    fn running_machine_of(&self, host: &ByoHost) -> Option<&Machine> {
+        self.machine_of(host).filter(|machine| machine.was_a_node() && machine.metadata.deletion_timestamp.is_none())
     }
 }
 
-/// Hosts of the request that are paused and whose Machine is gone. BYOH, which pauses the hosts of a paused cluster, takes its mark
-/// off only from hosts whose Machine stays; and its webhook lets no user take it off.
+/// Hosts of the request that are to be cleaned, since their Machine was deleted, and are paused. BYOH, which pauses the hosts of a
+/// paused cluster, takes its mark off only from hosts whose Machine stays; and its webhook lets no user take it off.
 pub fn left_paused(observed: &Observed) -> impl Iterator<Item = &ByoHost> {
-    let is_left = |host: &&ByoHost| {
-        host.is_paused() && host.is_given_to(&observed.cluster_name) && observed.machine_of(host).is_none()
-    };
+    let is_left = |host: &&ByoHost| host.is_paused() && host.is_unregistering() && observed.machine_of(host).is_none();
     observed.held().map(AsRef::as_ref).filter(is_left)
 }
 
@@ -93,15 +95,25 @@ pub enum Word {
     Clean,
 }
 
-/// UID of the Cluster that the request's status names.
-pub fn recorded_id(request: &ProvisioningRequest) -> Option<&str> {
-    request.status.as_ref()?.provisioned_resource_set.as_ref()?.o_cloud_node_cluster_id.as_deref()
+/// What the request held when its status was written.
+fn recorded(request: &ProvisioningRequest) -> Option<&ProvisionedResourceSet> {
+    request.status.as_ref()?.provisioned_resource_set.as_ref()
 }
 
-/// The request had a Cluster whose end nobody has asked for, as far as its status tells: see `status::resources`.
-pub fn misses_cluster(request: &ProvisioningRequest) -> bool {
+/// UID of the Cluster that the request's status names.
+pub fn recorded_id(request: &ProvisioningRequest) -> Option<&str> {
+    recorded(request)?.o_cloud_node_cluster_id.as_deref()
+}
+
+/// The request had a Cluster, and what became of its nodes cannot be told: not every host that it had is still held.
+pub fn misses_cluster(request: &ProvisioningRequest, observed: &Observed) -> bool {
     let is_deleted = request.meta().deletion_timestamp.is_some();
-    recorded_id(request).is_some_and(|id| !is_deleted && word(request, id) != Some(Word::Clean))
+    let held: Vec<_> = observed.held().filter_map(|host| host.uid()).collect();
+    recorded(request).is_some_and(|set| {
+        let Some(id) = &set.o_cloud_node_cluster_id else { return false };
+        let all_held = set.o_cloud_infrastructure_resource_ids.iter().all(|host| held.contains(host));
+        observed.cluster.is_none() && !is_deleted && !all_held && word(request, id) != Some(Word::Clean)
+    })
 }
 
 /// The id by which an annotation names the Cluster that went.
@@ -138,7 +150,8 @@ fn lost_ids(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
 
 /// A word of the request that names nothing which is lost, while something is: it has no effect.
 pub fn misdirected(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
-    let lost = lost_ids(request, observed);
+    // What is being carried out is not lost any more.
+    let lost = if clean(observed).is_some() { Vec::new() } else { lost_ids(request, observed) };
     let (annotation, id) = WORDS
         .into_iter()
         .flat_map(|annotation| named(request, annotation).map(move |id| (annotation, id)))
@@ -159,10 +172,15 @@ pub fn spent(request: &ProvisioningRequest, observed: &Observed) -> Option<Step>
     (!said.is_empty() && is_over).then_some(Step::DropWords(said))
 }
 
-/// The command with which the owner says a word. What an SMO has sent is annotated on the O-Cloud too.
-pub fn command(request: &ProvisioningRequest, annotation: &str, id: &str) -> String {
+/// The command with which the owner says a word, beside what the annotation says already of something that is lost. What an SMO
+/// has sent is annotated on the O-Cloud too.
+pub fn command(request: &ProvisioningRequest, observed: &Observed, annotation: &str, ids: &str) -> String {
     let namespace = request.namespace().unwrap_or_default();
-    format!("kubectl annotate pr {} -n {namespace} {annotation}={id} --overwrite", request.name_any())
+    let lost = lost_ids(request, observed);
+    let said = named(request, annotation)
+        .filter(|id| lost.iter().any(|lost| lost == id) && ids.split(',').all(|new| new != *id));
+    let all: Vec<_> = said.chain([ids]).collect();
+    format!("kubectl annotate pr {} -n {namespace} {annotation}={} --overwrite", request.name_any(), all.join(","))
 }
 
 /// The owner wants to keep what runs, and only the request to go.
@@ -255,6 +273,13 @@ pub fn can_be_restored(observed: &Observed) -> bool {
     observed.control_plane.is_some()
         && observed.byo_cluster.is_some()
         && !observed.made.values().any(|part| part.deleting)
+}
+
+/// Parts that somebody deletes while their Cluster is made, and nothing runs yet. Let go, the Cluster would lose them, and a control
+/// plane cannot be made a second time.
+pub fn cut(observed: &Observed) -> Option<&(Kind, String)> {
+    let making = observed.own_cluster().is_some_and(|cluster| cluster.is_being_made()) && !observed.runs_nodes();
+    observed.parts().find(|part| making && observed.made.get(part).is_some_and(|part| part.deleting))
 }
 
 /// A Cluster that is to be taken down although its request stays.

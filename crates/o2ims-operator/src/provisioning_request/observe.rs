@@ -50,7 +50,7 @@ pub struct Observed {
     pub cluster: Option<Arc<Cluster>>,
     /// This request made it.
     pub cluster_is_own: bool,
-    /// The request had a Cluster, and nobody has asked for its end.
+    /// The request had a Cluster, and what became of its nodes cannot be told.
     pub misses_cluster: bool,
     /// The request's KubeadmControlPlane.
     pub control_plane: Option<Arc<KubeadmControlPlane>>,
@@ -298,7 +298,7 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
             .map(|object| (Kind::K8sInstallerConfigTemplate, object.spec.template.spec.installer_ref.name.clone())),
     );
 
-    Observed {
+    let mut observed = Observed {
         missing_providers: watches.missing_providers(),
         dialect: watches.byohost_crd.state().first().map(|crd| Dialect::of(crd)),
         template,
@@ -306,7 +306,7 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
         rival: None,
         cluster_name,
         cluster_is_own,
-        misses_cluster: consent::misses_cluster(request),
+        misses_cluster: false,
         orphans,
         foreign_nodes,
         hosts,
@@ -319,7 +319,9 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
         made,
         referred,
         uid,
-    }
+    };
+    observed.misses_cluster = consent::misses_cluster(request, &observed);
+    observed
 }
 
 fn of_request<K>(store: &Store<K>, namespace: &str, uid: &str) -> Vec<Arc<K>>

@@ -121,10 +121,6 @@ pub fn plan(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, obs
 }
 
 fn due_steps(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, observed: &Observed) -> Vec<Step> {
-    let unpaused = consent::unpause(request, observed);
-    if !unpaused.is_empty() {
-        return unpaused;
-    }
     if request.meta().deletion_timestamp.is_some() {
         return teardown::plan(request, observed);
     }
@@ -136,6 +132,10 @@ fn due_steps(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, ob
         let protects = observed.template.as_ref().is_some_and(|template| template.spec.deletion_protection);
         let is_said = request.annotations().contains_key(names::DELETION_PROTECTION_ANNOTATION);
         return vec![if protects && !is_said { Step::Protect } else { Step::AddFinalizer }];
+    }
+    let unpaused = consent::unpause(request, observed);
+    if !unpaused.is_empty() {
+        return unpaused;
     }
     if observed.has_lost_its_cluster() {
         return consent::recover(request, observed);
@@ -152,7 +152,8 @@ fn due_steps(request: &ProvisioningRequest, verdict: &Result<Valid, Refusal>, ob
         Err(_) if observed.cluster.is_none() => teardown::without_cluster(observed),
         Err(_) if observed.own_cluster().is_none() && observed.made.is_empty() => reserve::release_all(observed),
         Err(_) if observed.is_running() => {
-            let mut steps = reserve::equipment(observed);
+            let mut steps = consent::reattach(request, observed);
+            steps.extend(reserve::equipment(observed));
             steps.extend(reserve::release_unused(&request.namespace().unwrap_or_default(), observed));
             steps
         }
@@ -187,13 +188,7 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
     }
     let wanted = children(valid, observed, &marks, &existing.uid().unwrap_or_default());
     if existing.is_being_made() {
-        // Under a Cluster that is let go the deletion of a part would go on, and a control plane cannot be made a second time.
-        let is_cut = observed.made.values().any(|part| part.deleting);
-        return if is_cut {
-            teardown::cluster(existing, observed)
-        } else {
-            finish_creation(valid, observed, &marks, &wanted)
-        };
+        return finish_creation(valid, observed, &marks, &wanted);
     }
     let equipment = reserve::equipment(observed);
     if !equipment.is_empty() {
@@ -218,6 +213,14 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
 
 /// While the Cluster is paused by the operator, everything is brought to what it should be; then it is let go.
 fn finish_creation(valid: &Valid, observed: &Observed, marks: &Marks<'_>, wanted: &[Manifest]) -> Vec<Step> {
+    if let (Some(_), Some(cluster)) = (consent::cut(observed), observed.own_cluster()) {
+        return vec![Step::Annotate {
+            kind: Kind::Cluster,
+            name: cluster.name_any(),
+            uid: cluster.uid().unwrap_or_default(),
+            annotations: BTreeMap::from([(names::CLEANING_ANNOTATION.to_owned(), "true".to_owned())]),
+        }];
+    }
     let mut steps: Vec<Step> = wanted.iter().filter_map(|manifest| due(manifest, observed)).collect();
     // The control plane's template takes every host that is held as a master, so the last unasked one goes first.
     if steps.is_empty() && !reserve::holds_unasked_master(valid, observed) {

@@ -155,8 +155,8 @@ fn maker(cluster: &Cluster, requests: &Store<ProvisioningRequest>) -> String {
     let uid = cluster.labels().get(names::REQUEST_UID_LABEL);
     match cluster.annotations().get(names::REQUEST_ANNOTATION) {
         Some(request) if uid.is_some_and(|uid| !request_exists(requests, uid)) => format!(
-            "Cluster {}/{}, which ProvisioningRequest {request} has left and which is gone itself (apply {request} again to have that \
-             cluster looked after, and delete it if the cluster is to go)",
+            "Cluster {}/{} of ProvisioningRequest {request}, which does not exist any more (apply it again to have that cluster looked \
+             after, and delete it if the cluster is to go)",
             cluster.namespace().unwrap_or_default(),
             cluster.name_any()
         ),

@@ -215,12 +215,12 @@ fn paused(request: &ProvisioningRequest, observed: &Observed) -> Option<String> 
     let ways_on = if left.is_empty() {
         String::new()
     } else {
-        let ids: Vec<_> = left.iter().filter_map(|host| host.uid()).collect();
-        let hosts: Vec<_> = left.iter().map(|host| host.display()).collect();
+        let (hosts, ids): (Vec<_>, Vec<_>) =
+            left.iter().map(|host| (host.display(), host.uid().unwrap_or_default())).unzip();
         format!(
-            "; BYOH leaves its pause on a host whose Machine is gone: if nothing else runs on {}, have that cleaned: {}",
+            "; BYOH has asked for the cleaning of {} and left its pause there, which keeps the agent from it; to take that off: {}",
             hosts.join(", "),
-            super::consent::command(request, names::CLEAN_ANNOTATION, &ids.join(","))
+            super::consent::command(request, observed, names::CLEAN_ANNOTATION, &ids.join(","))
         )
     };
     Some(format!(
@@ -249,7 +249,10 @@ fn degraded(facts: Facts<'_>, told: &str) -> Option<String> {
     }
     let mut all: Vec<String> = match verdict {
         Ok(valid) => valid.warnings.clone(),
-        Err(refusal) => vec![refusal.message.clone()],
+        Err(refusal) => {
+            let lost = super::validate::lost_sight(facts.request, observed);
+            [vec![refusal.message.clone()], lost].concat()
+        }
     };
     all.extend(hosts.iter().filter(|host| !host.leaving && host.state == State::Failed).map(HostView::sentence));
     all.retain(|text| told.is_empty() || !told.contains(text.as_str()));
@@ -419,9 +422,20 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
     if observed.has_lost_its_cluster() {
         return lost_cluster(request, observed);
     }
+    let is_cut = super::consent::cut(observed);
+    if let Some((kind, name)) = is_cut {
+        return Stage::InProgress {
+            message: format!(
+                "{} {name} was deleted by somebody while the cluster was made: nothing runs yet, and all of it is made anew",
+                kind.name()
+            ),
+        };
+    }
     if let Some(cluster) = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some()) {
         return Stage::InProgress {
-            message: if cluster.annotations().contains_key(names::CLEANING_ANNOTATION) {
+            message: if cluster.is_being_made() {
+                format!("Cluster {} is taken down to be made anew", cluster.name_any())
+            } else if cluster.annotations().contains_key(names::CLEANING_ANNOTATION) {
                 format!("Cluster {} is being taken down, as this request's annotation asks for", cluster.name_any())
             } else {
                 format!("Cluster {} is being deleted by somebody else", cluster.name_any())
@@ -493,15 +507,19 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> Stage {
     let paused = if paused.is_empty() {
         String::new()
     } else {
-        format!(" ({} paused; BYOH takes that off when the Cluster is back)", paused.join(", "))
+        format!(" ({} paused; BYOH takes that off when Cluster and Machines are back)", paused.join(", "))
     };
     let going: Vec<_> = observed.made.iter().filter(|(_, part)| part.deleting).map(|(part, _)| part).collect();
     let going: Vec<_> = going.into_iter().map(|(kind, name)| format!("{} {name}", kind.name())).collect();
     let back = if super::consent::can_be_restored(observed) {
         format!(
             "have the Cluster made again for them: {}",
-            super::consent::command(request, names::RESTORE_ANNOTATION, &id)
+            super::consent::command(request, observed, names::RESTORE_ANNOTATION, &id)
         )
+    } else if !observed.runs_nodes() {
+        "restore its hosts, paused and with their status, and then its Machines and Cluster, from a backup: this request then takes them \
+         back by itself"
+            .to_owned()
     } else if going.is_empty() {
         "apply the Cluster and its parts again, from a backup or by a move back: this request then takes them back by itself".to_owned()
     } else {
@@ -510,15 +528,19 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> Stage {
             going.join(", ")
         )
     };
-    let reset = if observed.runs_nodes() { "the servers reset and " } else { "" };
+    let clean = if observed.runs_nodes() {
+        "have the servers reset and a new cluster made"
+    } else {
+        "end on its servers what still runs of it, which their agents might reset, and have a new cluster made"
+    };
     let misdirected = super::consent::misdirected(request, observed);
     let misdirected = misdirected.map_or_else(String::new, |text| format!("; {text}"));
     Stage::Refused {
         reason: reason::CLUSTER_MISSING,
         message: format!(
             "Cluster {name} is gone without having been taken down, and {what}{paused}; nothing is done to them. If the cluster is to \
-             live, {back}; if it is to go, have {reset}a new cluster made: {}{misdirected}",
-            super::consent::command(request, names::CLEAN_ANNOTATION, &id)
+             live, {back}; if it is to go, {clean}: {}{misdirected}",
+            super::consent::command(request, observed, names::CLEAN_ANNOTATION, &id)
         ),
         terminal: true,
     }
@@ -650,29 +672,28 @@ fn foreign_finalizers(request: &ProvisioningRequest) -> Option<String> {
     (!others.is_empty()).then(|| others.join(", "))
 }
 
-/// UIDs of what the request holds. That of the Cluster is there from when it is let go until it is seen to be deleted: a Cluster
-/// that is gone and still recorded has gone in another way. With a request that is deleted they stay until it is gone.
+/// UIDs of what the request holds; that of its Cluster from when it is let go. They stay until the request is gone, also when an
+/// object is gone before it: a Cluster that is gone while its hosts are not known to be clean is missed.
 fn resources(
     request: &ProvisioningRequest,
     old: &ProvisioningRequestStatus,
     hosts: &[HostView],
     observed: &Observed,
 ) -> Option<ProvisionedResourceSet> {
-    let reserved = all_held(hosts);
     let before = old.provisioned_resource_set.clone();
+    let cluster = observed.own_cluster().filter(|cluster| !cluster.is_being_made()).and_then(|cluster| cluster.uid());
     let is_deleted = request.meta().deletion_timestamp.is_some();
-    let recorded = || before.as_ref().and_then(|before| before.o_cloud_node_cluster_id.clone());
-    let cluster = match observed.own_cluster() {
-        Some(cluster) if cluster.metadata.deletion_timestamp.is_some() && !is_deleted => None,
-        Some(cluster) if !cluster.is_being_made() => cluster.uid(),
-        _ => recorded(),
-    };
-    if !reserved && observed.own_cluster().is_none() {
-        // Nothing is held any more, unless hosts are on their way out, or the Cluster is missed.
-        return before.filter(|before| before.o_cloud_node_cluster_id.is_some() || observed.held().next().is_some());
+    let ended = observed.cluster.is_none() && !is_deleted && !observed.has_lost_its_cluster();
+    if !all_held(hosts) && observed.own_cluster().is_none() {
+        // Nothing is held any more, unless hosts are on their way out.
+        return before.filter(|_| !ended || observed.held().next().is_some());
     }
     let hosts = hosts.iter().filter_map(|view| observed.host(&view.asked.name).filter(|_| view.held)?.uid()).collect();
-    Some(ProvisionedResourceSet { o_cloud_node_cluster_id: cluster, o_cloud_infrastructure_resource_ids: hosts })
+    let recorded = before.and_then(|before| before.o_cloud_node_cluster_id).filter(|_| !ended);
+    Some(ProvisionedResourceSet {
+        o_cloud_node_cluster_id: cluster.or(recorded),
+        o_cloud_infrastructure_resource_ids: hosts,
+    })
 }
 
 fn extensions(

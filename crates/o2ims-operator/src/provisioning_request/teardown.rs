@@ -29,6 +29,10 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     if consent::keeps_cluster(request, observed) {
         return vec![Step::LetGo];
     }
+    let unpaused = consent::unpause(request, observed);
+    if !unpaused.is_empty() {
+        return unpaused;
+    }
     let reattached = consent::reattach(request, observed);
     if !reattached.is_empty() {
         return reattached;

@@ -165,8 +165,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<Va
     valid.warnings.extend(warnings);
     valid.warnings.extend(unnamed_hosts(request, observed));
     valid.warnings.extend(consent::orphaned_workers(observed).map(orphaned_worker));
-    valid.warnings.extend(observed.held().filter_map(|host| detached(request, host, observed)));
-    valid.warnings.extend(consent::misdirected(request, observed));
+    valid.warnings.extend(lost_sight(request, observed));
     Ok(valid)
 }
 
@@ -235,6 +234,12 @@ fn orphaned_worker(machine: &Machine) -> String {
     )
 }
 
+/// What is to be said of hosts that BYOH has lost sight of, and of what the owner has said about them.
+pub fn lost_sight(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
+    let detached = observed.held().filter_map(|host| detached(request, host, observed));
+    detached.chain(consent::misdirected(request, observed)).collect()
+}
+
 /// What is to be said of a host from whose status somebody has taken the machine that runs on it.
 fn detached(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) -> Option<String> {
     let machine = observed.is_detached(host)?;
@@ -243,7 +248,7 @@ fn detached(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) 
          deleted now. To put it back: {}",
         host.display(),
         machine.name_any(),
-        consent::command(request, names::RESTORE_ANNOTATION, &host.uid().unwrap_or_default())
+        consent::command(request, observed, names::RESTORE_ANNOTATION, &host.uid().unwrap_or_default())
     ))
 }
 
@@ -499,7 +504,7 @@ fn unavailable(
             "runs the node of Machine {}, but its ByoHost was registered anew, so BYOH takes it for free; nothing is done to it. To \
              give it back to its Machine: {}",
             machine.name_any(),
-            consent::command(request, names::RESTORE_ANNOTATION, &host.uid().unwrap_or_default())
+            consent::command(request, observed, names::RESTORE_ANNOTATION, &host.uid().unwrap_or_default())
         ));
     }
     if observed.holds(host) {

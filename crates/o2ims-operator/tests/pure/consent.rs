@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kube::{Resource as _, ResourceExt as _};
+use o2ims_operator::byoh::host::UNREGISTERING_ANNOTATION;
 use o2ims_operator::byoh::installation::Dialect;
 use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
 use o2ims_operator::provisioning_request::leftovers::{plan_cluster, plan_host};
@@ -384,6 +385,7 @@ fn a_cluster_of_which_nothing_is_known_is_not_made_anew_unasked() {
     assert_eq!(world.state("one"), Some(Failed), "{}", world.message("one"));
     let told = world.message("one");
     assert!(told.contains("neither its Machines nor its hosts are known here; its servers may still run"), "{told}");
+    assert!(told.contains("restore its hosts, paused and with their status"), "{told}");
     assert!(world.clusters.is_empty() && world.hosts.values().all(|host| host.holder().is_none()));
     say(&mut world, names::CLEAN_ANNOTATION);
     assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
@@ -438,8 +440,12 @@ fn a_host_that_was_left_paused_is_cleaned_when_its_owner_says_so() {
         for (kind, name) in world.applied.keys().cloned().collect::<Vec<_>>() {
             world.vanish(kind, &name);
         }
-        pause_host(&mut world, "target-2", true);
-        pause_host(&mut world, "target-3", true);
+        for host in ["target-2", "target-3"] {
+            pause_host(&mut world, host, true);
+            world.edit_host(host, |host| {
+                host.annotations_mut().insert(UNREGISTERING_ANNOTATION.to_owned(), String::new());
+            });
+        }
         world.settle();
         if deleted {
             world.delete_request("one");
@@ -449,11 +455,8 @@ fn a_host_that_was_left_paused_is_cleaned_when_its_owner_says_so() {
         world.settle();
         let told = condition_message(&world, conditions::PAUSED).unwrap();
         let ids = ["target-2", "target-3"].map(|name| world.hosts[name].uid().unwrap()).join(",");
-        let way_on = format!(
-            "have that cleaned: kubectl annotate pr one -n site-a {}={ids} --overwrite",
-            names::CLEAN_ANNOTATION
-        );
-        assert!(told.ends_with(&way_on), "{told}");
+        assert!(told.contains("has asked for the cleaning of host 2 (target-2), host 3 (target-3) and left"), "{told}");
+        assert!(told.ends_with(&format!("{ids} --overwrite")), "{told}");
         world.edit_request("one", |request| {
             let said = request.annotations_mut().entry(names::CLEAN_ANNOTATION.to_owned()).or_default();
             *said = if said.is_empty() { ids } else { format!("{said},{ids}") };

@@ -857,7 +857,7 @@ fn a_request_that_vanishes_at_work_keeps_others_waiting_until_its_cluster_shows(
     assert_eq!(operator.decides("b").as_deref(), Some(TAKEN_BY_A), "it may have written");
     operator.ends("b");
     assert!(operator.timers.contains("b"), "b is not told when that is over");
-    let left = "is taken by Cluster site-a/a, which ProvisioningRequest site-a/a has left";
+    let left = "is taken by Cluster site-a/a of ProvisioningRequest site-a/a, which does not exist any more";
     let refusal = operator.decides("b").unwrap();
     assert!(refusal.contains(left), "{refusal}");
     operator.ends("b");
