@@ -127,9 +127,18 @@ async fn vanishes(stack: Shared) -> Outcome {
     ] {
         ensure!(told.contains(words), "{words:?} is not told: {told}");
     }
+    let wrong = Patch::Merge(json!({"metadata": {"annotations": {names::CLEAN_ANNOTATION: "site"}}}));
+    tenant.requests().patch("request", &PatchParams::default(), &wrong).await?;
+    let told = format!("annotation {} names \"site\", which is not the id of anything", names::CLEAN_ANNOTATION);
+    tenant.until("request", State::Failed, &told, SOON).await?;
     assert_not_cleaned(&tenant).await?;
     say(&tenant, "request", names::RESTORE_ANNOTATION).await?;
     until_calm(&tenant, "request", "1 worker").await?;
+    let taken_off = |request: Option<&ProvisioningRequest>| {
+        let words = [names::RESTORE_ANNOTATION, names::CLEAN_ANNOTATION];
+        request.is_some_and(|request| words.iter().all(|word| !request.annotations().contains_key(*word)))
+    };
+    wait(tenant.requests(), "request", "no word any more", SOON, taken_off).await?;
     ensure!(machines(&tenant).await? == before, "Machines were made anew");
     ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
 
@@ -137,17 +146,12 @@ async fn vanishes(stack: Shared) -> Outcome {
     take_away(&tenant, Kind::Cluster, "site").await?;
     tenant.until("request", State::Failed, "Cluster site is gone", SOON).await?;
     say(&tenant, "request", names::CLEAN_ANNOTATION).await?;
-    let is_new = async {
-        loop {
-            let now = machines(&tenant).await?;
-            if now.len() == 2 && now.keys().all(|name| !before.contains_key(name)) {
-                return anyhow::Ok(());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(CLUSTER, is_new).await.context("the old Machines are still there")??;
+    for name in before.keys() {
+        let gone = |machine: Option<&DynamicObject>| machine.is_none();
+        wait(tenant.objects(Kind::Machine), name, "the old Machine to be gone", CLUSTER, gone).await?;
+    }
     until_calm(&tenant, "request", "1 worker").await?;
+    ensure!(machines(&tenant).await?.keys().all(|name| !before.contains_key(name)), "not all Machines are new");
 
     // A request that is deleted gives its hosts back, also without its Cluster.
     take_away(&tenant, Kind::Cluster, "site").await?;
