@@ -190,7 +190,7 @@ fn a_deletion_waits_for_what_is_gone_and_was_not_seen_being_deleted() {
     }
     assert_eq!(plan(annotated("abandon", "true")), [Step::RemoveFinalizer]);
     assert_eq!(plan(annotated("abandon", "yes")), [Step::Adopt]);
-    assert_eq!(plan(annotated("send-again", "id")), [Step::RemoveFinalizer], "its owner says that it is gone for good");
+    assert_eq!(plan(annotated("send-again", "id")), [Step::Adopt], "what is deleted is not sent");
     assert_eq!(plan(annotated("send-again", "other")), [Step::Adopt]);
     let was_going = json!({"status": {"provisioningStatus": {"provisioningState": "deleting"}}});
     assert_eq!(plan(was_going), [Step::RemoveFinalizer]);

@@ -84,7 +84,9 @@ pub fn gone(request: &FocomProvisioningRequest) -> Option<&str> {
     let held = request.status.as_ref()?.provisioned_resource_set.as_ref()?;
     let id = held.o_cloud_node_cluster_id.as_ref().or(held.o_cloud_infrastructure_resource_ids.first())?;
     let was_going = request.remote_state() == Some(ProvisioningState::Deleting.to_string().as_str());
-    (!was_going && sends_again(request) != Some(id)).then_some(id)
+    // A request that is deleted is not sent.
+    let is_said = sends_again(request) == Some(id) && request.metadata.deletion_timestamp.is_none();
+    (!was_going && !is_said).then_some(id)
 }
 
 /// The id of what is gone, as the owner has written it to have the request sent again.

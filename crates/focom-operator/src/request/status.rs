@@ -219,14 +219,15 @@ fn gone(request: &FocomProvisioningRequest) -> String {
     let (meanwhile, for_good, annotation, value) = if deleted {
         (
             "This request waits for it: if it comes back there, it is deleted, and this request goes",
-            "let this request go",
+            "If it is gone for good, see that nothing runs on its hosts, and let this request go",
             focom::ABANDON_ANNOTATION,
             "true",
         )
     } else {
         (
             "Nothing is sent. If it comes back there, it is this request's again",
-            "have it sent again",
+            "If it is gone for good, have it sent again; where that O-Cloud still has its Cluster, it is taken back as it runs, and where not, \
+             see first that nothing runs on its hosts",
             focom::SEND_AGAIN_ANNOTATION,
             id,
         )
@@ -239,8 +240,9 @@ fn gone(request: &FocomProvisioningRequest) -> String {
         )
     });
     format!(
-        "ProvisioningRequest {} is gone from O-Cloud {}, and was not seen being deleted: somebody has deleted it while that O-Cloud \
-         did not answer, or the O-Cloud was restored, and its hosts may run the cluster all the same. {meanwhile}. If it is gone for good, see that nothing runs on its hosts, and {for_good}: \
+        "ProvisioningRequest {} is gone from O-Cloud {}, and was not seen being deleted: that happens while an O-Cloud does not answer, when \
+         somebody takes a finalizer off, and when an O-Cloud is restored; its hosts may run the cluster all the same. {meanwhile}. \
+         {for_good}: \
          kubectl annotate fpr {} -n {} {annotation}={value} --overwrite{}",
         request.status.as_ref().and_then(|status| status.remote_name.as_deref()).unwrap_or_default(),
         o_cloud(request),
@@ -434,6 +436,8 @@ fn set_conditions(
     set(conditions::RECONCILING, working.into(), idle(working), text(working));
     set(conditions::STALLED, finding.stalled.into(), idle(finding.stalled), text(finding.stalled));
     if deleting {
+        // What was said before the deletion is over.
+        set(stage::SYNCED, Truth::Unknown, finding.reason, String::new());
         return;
     }
     match verdict {

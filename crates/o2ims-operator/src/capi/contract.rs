@@ -9,6 +9,8 @@ pub const CLUSTER_NAME_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 pub const DEPLOYMENT_NAME_LABEL: &str = "cluster.x-k8s.io/deployment-name";
 /// Label on the Machines of a control plane.
 pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
+/// Annotation by which a KubeadmControlPlane holds up the end of its Machine until it has taken the member out of etcd.
+pub const CONTROL_PLANE_HOOK: &str = "pre-terminate.delete.hook.machine.cluster.x-k8s.io/kcp-cleanup";
 /// Annotation that makes controllers leave an object alone.
 pub const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
 

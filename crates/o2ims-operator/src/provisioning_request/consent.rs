@@ -129,35 +129,58 @@ fn named<'a>(request: &'a ProvisioningRequest, annotation: &str) -> impl Iterato
     request.annotations().get(annotation).into_iter().flat_map(|all| all.split(',')).map(str::trim)
 }
 
-/// What the request says about what has this id.
+/// What the request says about what has this id; nothing, if it says both.
 pub fn word(request: &ProvisioningRequest, id: &str) -> Option<Word> {
     let names_it = |annotation: &str| named(request, annotation).any(|named| named == id);
-    if names_it(names::CLEAN_ANNOTATION) {
-        Some(Word::Clean)
-    } else {
-        names_it(names::RESTORE_ANNOTATION).then_some(Word::Restore)
+    match (names_it(names::CLEAN_ANNOTATION), names_it(names::RESTORE_ANNOTATION)) {
+        (true, false) => Some(Word::Clean),
+        (false, true) => Some(Word::Restore),
+        _ => None,
     }
 }
 
-/// The ids of what is lost now, which a word can name.
-fn lost_ids(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
-    let cluster = observed.has_lost_its_cluster().then(|| lost_id(request, observed));
+/// The ids of what is lost now and about which this annotation can say something.
+fn lost_ids(request: &ProvisioningRequest, observed: &Observed, annotation: &str) -> Vec<String> {
+    let restores = annotation == names::RESTORE_ANNOTATION;
+    let cluster = observed.has_lost_its_cluster() && (!restores || can_be_restored(observed));
     let hosts = observed.hosts.values().map(AsRef::as_ref);
     let hosts =
         hosts.filter(|host| observed.is_registered_anew(host).is_some() || observed.is_detached(host).is_some());
-    cluster.into_iter().chain(hosts.chain(left_paused(observed)).filter_map(kube::ResourceExt::uid)).collect()
+    let hosts: Vec<_> = if restores { hosts.collect() } else { left_paused(observed).collect() };
+    let cluster = cluster.then(|| lost_id(request, observed));
+    cluster.into_iter().chain(hosts.into_iter().filter_map(kube::ResourceExt::uid)).collect()
 }
 
-/// A word of the request that names nothing which is lost, while something is: it has no effect.
+fn is_anything_lost(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    WORDS.into_iter().any(|annotation| !lost_ids(request, observed, annotation).is_empty())
+}
+
+/// What the request says without effect while something is lost.
 pub fn misdirected(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
     // What is being carried out is not lost any more.
-    let lost = if clean(observed).is_some() { Vec::new() } else { lost_ids(request, observed) };
-    let (annotation, id) = WORDS
-        .into_iter()
-        .flat_map(|annotation| named(request, annotation).map(move |id| (annotation, id)))
-        .find(|(_, id)| !lost.iter().any(|lost| lost == id))
-        .filter(|_| !lost.is_empty())?;
-    Some(format!("annotation {annotation} names \"{id}\", which is not the id of anything that is lost"))
+    if clean(observed).is_some() || !is_anything_lost(request, observed) {
+        return None;
+    }
+    let [clean, restore] = WORDS.map(|annotation| lost_ids(request, observed, annotation));
+    if let Some(id) = named(request, names::CLEAN_ANNOTATION)
+        .find(|id| named(request, names::RESTORE_ANNOTATION).any(|other| other == *id))
+    {
+        let [clean, restore] = WORDS;
+        return Some(format!(
+            "annotations {clean} and {restore} both name \"{id}\", so nothing is done: take one of them off"
+        ));
+    }
+    let said = WORDS.into_iter().zip([clean, restore]);
+    let (annotation, id) = said
+        .flat_map(|(annotation, lost)| {
+            named(request, annotation)
+                .filter(move |id| lost.iter().all(|lost| lost != id))
+                .map(move |id| (annotation, id))
+        })
+        .next()?;
+    Some(format!(
+        "annotation {annotation} names \"{id}\", which is not the id of anything that is lost and that it can be said of"
+    ))
 }
 
 /// Takes words off that were carried out, or that name nothing: one that stayed could be taken for a word about another loss, if
@@ -168,7 +191,7 @@ pub fn spent(request: &ProvisioningRequest, observed: &Observed) -> Option<Step>
     let goes =
         cluster.metadata.deletion_timestamp.is_some() || cluster.annotations().contains_key(names::CLEANING_ANNOTATION);
     let is_recorded = recorded_id(request) == cluster.metadata.uid.as_deref();
-    let is_over = !goes && is_recorded && lost_ids(request, observed).is_empty();
+    let is_over = !goes && is_recorded && !is_anything_lost(request, observed);
     (!said.is_empty() && is_over).then_some(Step::DropWords(said))
 }
 
@@ -176,7 +199,7 @@ pub fn spent(request: &ProvisioningRequest, observed: &Observed) -> Option<Step>
 /// has sent is annotated on the O-Cloud too.
 pub fn command(request: &ProvisioningRequest, observed: &Observed, annotation: &str, ids: &str) -> String {
     let namespace = request.namespace().unwrap_or_default();
-    let lost = lost_ids(request, observed);
+    let lost = lost_ids(request, observed, annotation);
     let said = named(request, annotation)
         .filter(|id| lost.iter().any(|lost| lost == id) && ids.split(',').all(|new| new != *id));
     let all: Vec<_> = said.chain([ids]).collect();
@@ -208,7 +231,7 @@ pub fn note_restored(request: &ProvisioningRequest, observed: &Observed) -> Opti
         kind: Kind::Cluster,
         name: cluster.name_any(),
         uid: cluster.uid().unwrap_or_default(),
-        annotations: BTreeMap::from([(names::RESTORED_BY_ANNOTATION.to_owned(), uid)]),
+        annotations: BTreeMap::from([(names::RESTORED_BY_ANNOTATION.to_owned(), Some(uid))]),
     })
 }
 

@@ -85,22 +85,27 @@ pub fn views(request: &ProvisioningRequest, valid: Option<&Valid>, observed: &Ob
     let leaving: Vec<_> = observed
         .held()
         .filter(|host| !views.iter().any(|view| view.asked.name == host.name_any()))
-        .map(|host| leaving(host))
+        .map(|host| leaving(request, host, &version, observed))
         .collect();
     views.extend(leaving);
     views
 }
 
-/// A host that the request has given up and that is not free yet.
-fn leaving(host: &ByoHost) -> HostView {
-    let master = host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_CONTROL_PLANE);
+/// A host that the request does not name and that is not free yet.
+fn leaving(request: &ProvisioningRequest, host: &ByoHost, version: &str, observed: &Observed) -> HostView {
+    let role = if host.is_held_as_master() { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER };
+    let (state, message) = if super::consent::may_take_out(request, observed) {
+        (State::Cleaning, host.busy().unwrap_or_else(|| "is being released".to_owned()))
+    } else {
+        progress(host, role, observed.machine_of(host), version, observed)
+    };
     HostView {
         asked: AskedHost { id: host.host_id().unwrap_or_default().to_owned(), name: host.name_any() },
-        role: if master { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER },
+        role,
         held: true,
         leaving: true,
-        state: State::Cleaning,
-        message: host.busy().unwrap_or_else(|| "is being released".to_owned()),
+        state,
+        message,
     }
 }
 

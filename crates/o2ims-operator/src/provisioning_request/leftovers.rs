@@ -8,14 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt as _};
 use o2ims_types::provisioning_request::ProvisioningRequestSpec;
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::apply::{dynamic_api, limited};
 use operator_kit::outcome::{Error, Outcome};
 
-use super::observe::{identity, is_of, observe, request_exists};
+use super::observe::{is_of, maker_exists, observe, request_exists};
 use super::plan::Step;
 use super::{Context, apply, reserve, teardown};
 use crate::byoh::host::ByoHost;
@@ -84,12 +83,10 @@ pub fn plan_cluster(cluster: &Cluster, watches: &Watches) -> Option<(Provisionin
 /// The request whose marks are on the object, as far as they tell, if no cache has it. Without the annotation it is not
 /// known whom to look for, and the object is left alone.
 fn vanished<K: Resource>(object: &K, watches: &Watches) -> Option<ProvisioningRequest> {
-    let requests = &watches.requests;
     let uid = object.labels().get(names::REQUEST_UID_LABEL)?;
     let name = object.annotations().get(names::REQUEST_ANNOTATION)?.rsplit('/').next()?;
     let namespace = object.namespace()?;
-    let named = requests.get(&ObjectRef::new(name).within(&namespace));
-    if named.is_some_and(|request| identity(watches, &request) == *uid) || request_exists(requests, uid) {
+    if maker_exists(watches, object) {
         return None;
     }
     let mut request = ProvisioningRequest::new(name, ProvisioningRequestSpec::default());

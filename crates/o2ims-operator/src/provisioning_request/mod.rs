@@ -21,10 +21,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use o2ims_types::provisioning_request::HostStatus;
-use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
+use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, conditions, names};
 use operator_kit::events::Events;
 use operator_kit::outcome::{Class, Error, Outcome};
-use operator_kit::status::patch_status_if_changed;
+use operator_kit::status::{find, patch_status_if_changed};
 
 use crate::watches::Watches;
 use expect::{Expectations, Write};
@@ -151,7 +151,7 @@ async fn tell_of_words(request: &ProvisioningRequest, context: &Context, steps: 
         let plan::Step::DropWords(annotations) = step else { continue };
         for annotation in annotations {
             let id = request.annotations().get(*annotation).cloned().unwrap_or_default();
-            let note = format!("annotation {annotation}={id} is taken off: nothing is lost that it names");
+            let note = format!("annotation {annotation}={id} is taken off: nothing that it names is lost any more");
             context.events.normal(&request.object_ref(&()), "AnnotationTakenOff", "Provision", &note).await;
         }
     }
@@ -181,7 +181,8 @@ async fn write_status(
     Ok(())
 }
 
-/// Events for what a user would want to be told: a new state, and a host that has begun to fail.
+/// Events for what a user would want to be told: a new state, what is wrong with a cluster that runs, and a host that has begun to
+/// fail.
 async fn tell(request: &ProvisioningRequest, context: &Context, assessment: &status::Assessment) {
     let regarding = request.object_ref(&());
     let old = request.status.as_ref();
@@ -193,6 +194,14 @@ async fn tell(request: &ProvisioningRequest, context: &Context, assessment: &sta
             let note = format!("host {} ({}): {}", host.host_id, host.host_name, host.message);
             context.events.warning(&regarding, "HostFailed", "Provision", &note).await;
         }
+    }
+    let wrong = |status: &ProvisioningRequestStatus| {
+        let found = find(&status.conditions, conditions::DEGRADED).filter(|found| found.status == "True");
+        found.map(|found| found.message.clone())
+    };
+    let is_degraded = wrong(&assessment.status).filter(|now| old.and_then(wrong).as_ref() != Some(now));
+    if let Some(note) = is_degraded {
+        context.events.warning(&regarding, "Degraded", "Provision", &note).await;
     }
     let new = &assessment.status.provisioning_status;
     if old.map(|old| old.provisioning_status.provisioning_state) != Some(new.provisioning_state) {

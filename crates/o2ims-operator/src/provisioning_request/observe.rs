@@ -380,9 +380,18 @@ pub fn request_exists(requests: &Store<ProvisioningRequest>, uid: &str) -> bool 
     requests.find(|request| request.metadata.uid.as_deref() == Some(uid)).is_some()
 }
 
+/// Whether the request whose mark is on an object exists: with that UID, or restored, under its name and with another one.
+pub fn maker_exists<K: Resource>(watches: &Watches, object: &K) -> bool {
+    let Some(uid) = object.labels().get(names::REQUEST_UID_LABEL) else { return false };
+    let name = object.annotations().get(names::REQUEST_ANNOTATION).and_then(|key| key.rsplit('/').next());
+    let place = object.namespace().unwrap_or_default();
+    let named = name.and_then(|name| watches.requests.get(&ObjectRef::new(name).within(&place)));
+    request_exists(&watches.requests, uid) || named.is_some_and(|request| identity(watches, &request) == *uid)
+}
+
 /// Hosts whose holder is no request that exists.
 fn find_orphans(watches: &Watches, hosts: &BTreeMap<String, Arc<ByoHost>>) -> BTreeSet<String> {
-    let orphaned = |host: &ByoHost| host.holder().is_some_and(|uid| !request_exists(&watches.requests, uid));
+    let orphaned = |host: &ByoHost| host.holder().is_some() && !maker_exists(watches, host);
     hosts.values().filter(|host| orphaned(host)).map(|host| host.name_any()).collect()
 }
 

@@ -63,7 +63,7 @@ pub enum Step {
     },
     /// Gives a host that was registered anew back to its Machine, if it is still as it was observed.
     Reattach(Reattachment),
-    /// Sets annotations of an object; it must be the one with this UID.
+    /// Sets (`Some`) or takes off (`None`) annotations of an object; it must be the one with this UID.
     Annotate {
         /// Its kind.
         kind: Kind,
@@ -72,7 +72,7 @@ pub enum Step {
         /// Its UID.
         uid: String,
         /// The annotations.
-        annotations: BTreeMap<String, String>,
+        annotations: BTreeMap<String, Option<String>>,
     },
     /// Sets fields of an object's spec and leaves the rest as it is; it must be the one with this UID.
     Set {
@@ -184,7 +184,7 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
         return if clean && is_recorded { vec![Step::Create(marks.manifest(creating(valid)))] } else { Vec::new() };
     };
     if existing.metadata.deletion_timestamp.is_some() {
-        return teardown::unpause(existing).into_iter().collect();
+        return teardown::cluster(existing, observed);
     }
     let wanted = children(valid, observed, &marks, &existing.uid().unwrap_or_default());
     if existing.is_being_made() {
@@ -218,7 +218,7 @@ fn finish_creation(valid: &Valid, observed: &Observed, marks: &Marks<'_>, wanted
             kind: Kind::Cluster,
             name: cluster.name_any(),
             uid: cluster.uid().unwrap_or_default(),
-            annotations: BTreeMap::from([(names::CLEANING_ANNOTATION.to_owned(), "true".to_owned())]),
+            annotations: BTreeMap::from([(names::CLEANING_ANNOTATION.to_owned(), Some("true".to_owned()))]),
         }];
     }
     let mut steps: Vec<Step> = wanted.iter().filter_map(|manifest| due(manifest, observed)).collect();

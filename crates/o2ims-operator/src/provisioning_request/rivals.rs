@@ -18,7 +18,7 @@ use o2ims_types::cluster_template::VirtualIpProvider;
 use o2ims_types::provisioning_request::{API_PORT, Endpoint};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 
-use super::observe::{Observed, observe, request_exists};
+use super::observe::{Observed, maker_exists, observe};
 use super::plan::{has_finalizer, key};
 use super::validate::validate;
 use crate::byoh::host::ByoHost;
@@ -151,10 +151,9 @@ fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, carried: b
 }
 
 /// Who made a Cluster, for messages.
-fn maker(cluster: &Cluster, requests: &Store<ProvisioningRequest>) -> String {
-    let uid = cluster.labels().get(names::REQUEST_UID_LABEL);
+fn maker(cluster: &Cluster, watches: &Watches) -> String {
     match cluster.annotations().get(names::REQUEST_ANNOTATION) {
-        Some(request) if uid.is_some_and(|uid| !request_exists(requests, uid)) => format!(
+        Some(request) if !maker_exists(watches, cluster) => format!(
             "Cluster {}/{} of ProvisioningRequest {request}, which does not exist any more (apply it again to have that cluster looked \
              after, and delete it if the cluster is to go)",
             cluster.namespace().unwrap_or_default(),
@@ -442,7 +441,7 @@ impl Judge<'_> {
     /// made the older one goes on.
     fn cluster(&self, wants: &Wants, observed: &Observed) -> Option<Rival> {
         if let Some(cluster) = observed.cluster.as_deref().filter(|_| !observed.cluster_is_own) {
-            return Some(Rival { request: maker(cluster, &self.watches.requests), what: wants.what(true) });
+            return Some(Rival { request: maker(cluster, self.watches), what: wants.what(true) });
         }
         let asked = wants.endpoint.as_ref()?;
         let own = observed.own_cluster();
@@ -453,11 +452,8 @@ impl Judge<'_> {
                 own.is_some_and(|own| cluster.is_being_made() && age_of_cluster(own) < age_of_cluster(cluster));
             !is_own && !is_later && has_endpoint(cluster, asked, wants.carried)
         })?;
-        let request = if is_near(&cluster) {
-            maker(&cluster, &self.watches.requests)
-        } else {
-            "a Cluster of another namespace".to_owned()
-        };
+        let request =
+            if is_near(&cluster) { maker(&cluster, self.watches) } else { "a Cluster of another namespace".to_owned() };
         Some(Rival { request, what: wants.what(false) })
     }
 

@@ -18,7 +18,7 @@ use super::observe::Observed;
 use super::plan::has_finalizer;
 use super::validate::{Refusal, Valid};
 use crate::byoh::host::ByoHost;
-use crate::capi::read::{Condition as CapiCondition, KubeadmControlPlane, Machine};
+use crate::capi::read::{Cluster, Condition as CapiCondition, KubeadmControlPlane, Machine};
 
 /// The status to be written, and when to look again without being told.
 #[derive(Clone, Debug)]
@@ -431,21 +431,29 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
             ),
         };
     }
-    if let Some(cluster) = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some()) {
+    let is_cleaned = |cluster: &Cluster| cluster.annotations().contains_key(names::CLEANING_ANNOTATION);
+    let is_going = |cluster: &&Arc<Cluster>| cluster.metadata.deletion_timestamp.is_some() || is_cleaned(cluster);
+    if let Some(cluster) = observed.own_cluster().filter(is_going) {
+        let name = cluster.name_any();
         return Stage::InProgress {
             message: if cluster.is_being_made() {
-                format!("Cluster {} is taken down to be made anew", cluster.name_any())
-            } else if cluster.annotations().contains_key(names::CLEANING_ANNOTATION) {
-                format!("Cluster {} is being taken down, as this request's annotation asks for", cluster.name_any())
+                format!("Cluster {name} is taken down to be made anew")
+            } else if is_cleaned(cluster) {
+                format!("Cluster {name} is being taken down, as this request's annotation asks for")
             } else {
-                format!("Cluster {} is being deleted by somebody else", cluster.name_any())
+                format!("Cluster {name} is being deleted by somebody else")
             },
         };
     }
     if observed.is_running() && observed.control_plane.is_none() {
-        return Stage::InProgress {
-            message: "the KubeadmControlPlane was deleted by somebody; it cannot be made again for this cluster: delete this request and make a new one".to_owned(),
-        };
+        let namespace = request.namespace().unwrap_or_default();
+        let message = format!(
+            "KubeadmControlPlane {} was deleted by somebody, and cannot be made again for a cluster that runs: its nodes run on, but no \
+             master is replaced any more. Save what you need of the cluster; then delete this request, which resets its servers, and make a \
+             new one",
+            names::control_plane(&namespace, &observed.cluster_name)
+        );
+        return Stage::Refused { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
     }
     let (Some(cluster), Some(control_plane)) = (observed.own_cluster(), &observed.control_plane) else {
         let busy = observed.held().find_map(|host| Some(format!("host {} {}", host.name_any(), host.busy()?)));

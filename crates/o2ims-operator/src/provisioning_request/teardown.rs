@@ -1,6 +1,8 @@
 //! Deletion: the Cluster first, and it alone, because Cluster API takes its machines down in order; then what is left;
 //! then every host when it is really free; the finalizer last.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt as _;
 use o2ims_types::ProvisioningRequest;
 use serde_json::json;
@@ -8,7 +10,7 @@ use serde_json::json;
 use super::observe::Observed;
 use super::plan::{Step, delete, has_finalizer};
 use super::{consent, reserve};
-use crate::capi::contract::Kind;
+use crate::capi::contract::{CONTROL_PLANE_HOOK, Kind};
 use crate::capi::read::Cluster;
 
 /// A Cluster that is deleted while it is still being made is paused by nobody but the operator, and would stay.
@@ -54,7 +56,7 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
 /// part: one that was made a moment before would stay for ever.
 pub fn cluster(cluster: &Cluster, observed: &Observed) -> Vec<Step> {
     if cluster.metadata.deletion_timestamp.is_some() {
-        return unpause(cluster).into_iter().collect();
+        return unpause(cluster).into_iter().chain(masters_without_control_plane(observed)).collect();
     }
     if is_unnoticed(cluster, observed) {
         return Vec::new();
@@ -66,6 +68,26 @@ pub fn cluster(cluster: &Cluster, observed: &Observed) -> Vec<Step> {
         return if deletions.is_empty() { unpause(cluster).into_iter().collect() } else { deletions };
     }
     vec![delete(Kind::Cluster, cluster)]
+}
+
+/// Masters are deleted by their KubeadmControlPlane. Where somebody has deleted that alone, nobody would, nor let them go.
+fn masters_without_control_plane(observed: &Observed) -> Vec<Step> {
+    if observed.control_plane.is_some() || !observed.deployments.is_empty() {
+        return Vec::new();
+    }
+    let masters = observed.machines.iter().filter(|machine| machine.is_master());
+    let steps = masters.filter_map(|machine| {
+        if machine.metadata.deletion_timestamp.is_none() {
+            return Some(delete(Kind::Machine, machine.as_ref()));
+        }
+        machine.annotations().contains_key(CONTROL_PLANE_HOOK).then(|| Step::Annotate {
+            kind: Kind::Machine,
+            name: machine.name_any(),
+            uid: machine.uid().unwrap_or_default(),
+            annotations: BTreeMap::from([(CONTROL_PLANE_HOOK.to_owned(), None)]),
+        })
+    });
+    steps.collect()
 }
 
 /// Whether Cluster API has yet to see a part of a Cluster that was let go.

@@ -386,8 +386,11 @@ async fn size(stack: Shared) -> Outcome {
 
     let tenant = Tenant::new(&stack, "size", 2).await?;
     let namespace = tenant.namespace.as_str();
-    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    let request = tenant.request("request", "site", &[1], &[2]);
+    tenant.apply(&request).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    // A request that wants the same cluster is not the owner.
+    tenant.apply(&tenant.request("a-rival", "site", &[1], &[2])).await?;
     let nodes = machines(stack.bed.admin(), namespace).await?;
     let user = stack.bed.client_as("jane", &["system:masters"])?;
     let controllers = [
@@ -404,22 +407,25 @@ async fn size(stack: Shared) -> Outcome {
     ] {
         let (api, found) = of_kind(&user, namespace, group, kind).await?;
         let [name] = found.as_slice() else { anyhow::bail!("{kind}: {found:?}") };
-        // What the policy knows the cluster by.
-        let selector = api.get_scale(name).await?.status.and_then(|status| status.selector).unwrap_or_default();
-        eprintln!("selector of the Scale of {kind} {name}: {selector}");
-        ensure!(selector.split(',').any(|term| term == "cluster.x-k8s.io/cluster-name=site"), "{kind}: {selector}");
-        until_scale_refused(&api, name).await?;
+        until_scale(&api, name, false).await?;
 
         let object = format!("{}.{group}/{name}", kind.to_lowercase());
+        let policy = format!("o2ims-cluster-scale-{}s", kind.to_lowercase());
         for number in numbers {
+            let effect = if *number == 0 {
+                "with a machine that goes its server is reset"
+            } else {
+                "a new machine would find no host"
+            };
             let words = [
                 format!("{kind} size/{name} cannot go from 1 to {number} replicas"),
-                "the number of machines is what the hosts in ProvisioningRequest size/request say".to_owned(),
-                advice.to_owned(),
+                format!(
+                    "the number of machines is what the hosts in ProvisioningRequest size/request say, and {effect}. {advice}"
+                ),
             ];
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             let arguments = ["scale", &object, "-n", namespace, &format!("--replicas={number}")];
-            refused(&stack, &arguments, &[&["o2ims-cluster-scale"], &words[..]].concat()).await?;
+            refused(&stack, &arguments, &[&[policy.as_str()], &words[..]].concat()).await?;
             let patch = json!({"spec": {"replicas": number}}).to_string();
             let arguments = ["patch", &object, "-n", namespace, "--type=merge", "-p", &patch];
             refused(&stack, &arguments, &[&["o2ims-cluster-size"], &words[..]].concat()).await?;
@@ -442,11 +448,17 @@ async fn size(stack: Shared) -> Outcome {
         };
         api.patch(name, &PatchParams::default(), &mark(json!("true"))).await?;
         api.patch(name, &try_only, &replicas(number)).await.with_context(|| format!("{kind} that may be deleted"))?;
+        until_scale(&api, name, true).await?;
+        let arguments = ["scale", &object, "-n", namespace, &format!("--replicas={number}"), "--dry-run=server"];
+        done(&stack, &arguments).await?;
         api.patch(name, &PatchParams::default(), &mark(Value::Null)).await?;
+        until_scale(&api, name, false).await?;
     }
 
-    // A cluster of somebody else, in the same namespace and with a name that begins like ours. It is paused, so that its status has to
-    // be written by hand, in the form that was seen above.
+    let (_, found) = of_kind(&user, namespace, CAPI, "MachineDeployment").await?;
+    let [worker] = found.as_slice() else { anyhow::bail!("MachineDeployments: {found:?}") };
+
+    // A cluster of somebody else, in the same namespace. It is paused, so that nothing becomes of it.
     let (clusters, deployments) =
         (tenant.objects(Kind::Cluster), inventory::api(user.clone(), namespace, CAPI, "MachineDeployment"));
     let cluster = json!({
@@ -464,39 +476,51 @@ async fn size(stack: Shared) -> Outcome {
         },
     });
     deployments.create(&PostParams::default(), &serde_json::from_value(deployment)?).await?;
-    let selector = "cluster.x-k8s.io/cluster-name=site2,cluster.x-k8s.io/deployment-name=theirs";
-    let status = Patch::Merge(json!({"status": {"selector": selector}}));
-    deployments.patch_status("theirs", &PatchParams::default(), &status).await?;
     for number in ["0", "3"] {
         let arguments = ["scale", "machinedeployment", "theirs", "-n", namespace, &format!("--replicas={number}")];
         done(&stack, &arguments).await?;
     }
     deployments.patch("theirs", &PatchParams::default(), &replicas(1)).await?;
-    // That it is the selector, and nothing else, that lets it pass.
-    let status = Patch::Merge(json!({"status": {"selector": selector.replace("site2", "site")}}));
-    deployments.patch_status("theirs", &PatchParams::default(), &status).await?;
-    let arguments = ["scale", "machinedeployment", "theirs", "-n", namespace, "--replicas=0"];
-    refused(&stack, &arguments, &["o2ims-cluster-scale"]).await?;
     deployments.delete("theirs", &DeleteParams::default()).await?;
     clusters.delete("site2", &DeleteParams::default()).await?;
+    tenant.delete("a-rival").await?;
+    tenant.until_gone("a-rival", SOON).await?;
 
+    // Nor does it need the request, whose cluster runs on without it.
     tenant.until("request", State::Fulfilled, "", SOON).await?;
+    done(&stack, &["delete", "pr", "request", "-n", namespace, "--cascade=orphan"]).await?;
+    tenant.until_gone("request", SOON).await?;
+    let words = format!(
+        "MachineDeployment size/{worker} cannot go from 1 to 0 replicas: the number of machines is what the hosts in \
+         ProvisioningRequest size/request say"
+    );
+    let arguments = ["scale", "machinedeployment", worker, "-n", namespace, "--replicas=0"];
+    refused(&stack, &arguments, &["o2ims-cluster-scale-machinedeployments", &words]).await?;
+
+    tenant.apply(&request).await?;
+    tenant.until("request", State::Fulfilled, "1 master, 1 worker", SOON).await?;
     ensure!(machines(stack.bed.admin(), namespace).await? == nodes, "other Machines");
     tenant.delete("request").await?;
     tenant.until_gone("request", CLUSTER).await?;
     tenant.assert_hosts_free().await
 }
 
-/// Tries until the API server has the requests at hand. Before that it refuses every Scale.
-async fn until_scale_refused(api: &Api<DynamicObject>, name: &str) -> Outcome {
+/// Tries until the API server knows the object as it is now. Before it knows any it refuses every Scale.
+async fn until_scale(api: &Api<DynamicObject>, name: &str, taken: bool) -> Outcome {
     let try_only = PatchParams { dry_run: true, ..PatchParams::default() };
     let deadline = tokio::time::Instant::now() + SOON;
     let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
     loop {
         pace.tick().await;
         match api.patch_scale(name, &try_only, &Patch::Merge(json!({"spec": {"replicas": 7}}))).await {
-            Err(kube::Error::Api(status)) if status.message.contains("cannot go from 1 to 7 replicas") => return Ok(()),
-            answer => ensure!(tokio::time::Instant::now() < deadline, "the Scale of {name}: {answer:?}"),
+            Ok(_) if taken => return Ok(()),
+            Err(kube::Error::Api(status)) if !taken && status.message.contains("cannot go from 1 to 7 replicas") => {
+                return Ok(());
+            }
+            answer => ensure!(
+                tokio::time::Instant::now() < deadline,
+                "the Scale of {name}, taken: {taken} is not so: {answer:?}"
+            ),
         }
     }
 }
@@ -521,7 +545,8 @@ async fn kinds(stack: Shared) -> Outcome {
         "byohosts.infrastructure.cluster.x-k8s.io",
     ] {
         let way_out = format!("kubectl annotate crd {name} {}=true", names::ALLOW_DELETION_ANNOTATION);
-        refused(&stack, &delete(name), &["o2ims-crd-guard", "and servers are reset", &way_out]).await?;
+        let words = format!("all objects of CustomResourceDefinition {name} would go with it");
+        refused(&stack, &delete(name), &["o2ims-crd-guard", &words, "and servers are reset. ", &way_out]).await?;
     }
     refused(&stack, &["delete", "crd", "--all", "--dry-run=server"], &["o2ims-crd-guard"]).await?;
 

@@ -415,8 +415,7 @@ fn words_are_taken_off_when_nothing_is_lost() {
     });
     world.settle();
     let told = world.message("one");
-    let wrong =
-        "; annotation o2ims.provisioning.oran.org/clean names \"core\", which is not the id of anything that is lost";
+    let wrong = "; annotation o2ims.provisioning.oran.org/clean names \"core\", which is not the id of anything that is lost and that it can be said of";
     assert!(told.ends_with(wrong), "{told}");
     assert_eq!(words(&world), 1);
     say(&mut world, names::RESTORE_ANNOTATION);
@@ -484,6 +483,64 @@ fn a_host_that_lost_its_machine_ref_says_so_and_gets_it_back() {
     say(&mut world, names::RESTORE_ANNOTATION);
     assert_eq!(world.hosts["target-2"].status.machine_ref, machine);
     assert_eq!((runs(&world), condition_message(&world, conditions::DEGRADED)), (before, None));
+}
+
+#[test]
+fn of_two_words_about_one_loss_none_counts() {
+    let mut world = running();
+    let before = runs(&world);
+    assert!(world.cluster_vanishes(0));
+    world.settle();
+    say(&mut world, names::RESTORE_ANNOTATION);
+    assert!(world.cluster_vanishes(0));
+    world.settle();
+    let id = world.requests["one"]
+        .status
+        .clone()
+        .unwrap()
+        .provisioned_resource_set
+        .unwrap()
+        .o_cloud_node_cluster_id
+        .unwrap();
+    world.edit_request("one", |request| {
+        let both = [names::RESTORE_ANNOTATION, names::CLEAN_ANNOTATION].map(|word| (word.to_owned(), id.clone()));
+        request.annotations_mut().extend(both);
+    });
+    world.settle();
+    assert_eq!((world.state("one"), runs(&world)), (Some(Failed), before));
+    let told = world.message("one");
+    assert!(told.ends_with("so nothing is done: take one of them off"), "{told}");
+}
+
+/// Its Machines would be deleted by it alone.
+#[test]
+fn a_cluster_that_lost_its_control_plane_is_told_and_taken_down() {
+    let mut world = running();
+    let before = runs(&world);
+    world.vanish(Kind::KubeadmControlPlane, "core-control-plane");
+    world.settle();
+    assert_eq!((world.state("one"), runs(&world)), (Some(Failed), before));
+    let told = world.message("one");
+    assert!(told.starts_with("KubeadmControlPlane core-control-plane was deleted by somebody"), "{told}");
+    world.delete_request("one");
+    world.settle();
+    assert!(world.requests.is_empty(), "{}", world.message("one"));
+}
+
+/// Whoever waits for it is not told that it is gone.
+#[test]
+fn a_request_that_was_restored_exists() {
+    let mut world = running();
+    let backup = vanish(&mut world);
+    let mut other = request("two", "core", &[4], &[3]);
+    other.metadata.name = Some("two".to_owned());
+    world.submit(other);
+    world.settle();
+    assert!(world.message("two").contains("which does not exist any more"), "{}", world.message("two"));
+    restore(&mut world, &backup, false);
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert!(world.message("two").contains("is taken by ProvisioningRequest site-a/one;"), "{}", world.message("two"));
 }
 
 /// Somebody deletes a part while the cluster is being made: let go, the Cluster would lose it.

@@ -638,7 +638,7 @@ impl World {
             }
             Step::Annotate { kind, name, annotations, .. } => {
                 with_kind!(self, *kind, map => edit(&mut self.revision, map, name, |object| {
-                    object.annotations_mut().extend(annotations.clone());
+                    patch(object.annotations_mut(), annotations);
                 }));
             }
             Step::Delete { kind: Kind::Machine, name, .. } => {
@@ -912,7 +912,9 @@ impl World {
             let initialized = self.control_planes.iter().any(|(name, object)| {
                 object.status.initialized && self.cluster_of(Kind::KubeadmControlPlane, name) == cluster
             });
-            let wanted = if initialized { count(object.spec.replicas) } else { 0 };
+            // What is there stays when the control plane goes.
+            let most = if initialized { usize::MAX } else { self.machines_of(Kind::MachineDeployment, name).len() };
+            let wanted = count(object.spec.replicas).min(most);
             owners.push((Kind::MachineDeployment, name.clone(), wanted, template, version));
         }
         owners.retain(|(kind, name, ..)| {

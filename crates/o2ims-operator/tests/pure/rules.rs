@@ -237,6 +237,12 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
     let uid = flight.observed.uid.as_str();
     assert_eq!(mark, uid, "deletes what is not its own");
     let orphaned = world.own_clusters(uid).is_empty();
+    let goes = world.own_clusters(uid).iter().any(|cluster| cluster.metadata.deletion_timestamp.is_some());
+    if kind == Kind::Machine && goes && world.made(uid).iter().all(|(kind, _)| *kind != Kind::KubeadmControlPlane) {
+        // A master whose control plane somebody has deleted before.
+        assert!(world.machines[name].record.is_master() && world.deployments.is_empty(), "deletes {name} too early");
+        return;
+    }
     if flight.request.metadata.deletion_timestamp.is_some() {
         let own = world.own_clusters(uid);
         let running = own.iter().any(|cluster| !cluster.is_being_made());
