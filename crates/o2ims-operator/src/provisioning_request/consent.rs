@@ -409,7 +409,7 @@ pub fn allowed(steps: Vec<Step>, observed: &Observed) -> Vec<Step> {
         Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo | Step::DropWords(_) => false,
         _ if pauses_all => true,
         Step::MarkHost(marks) if marks.annotations.contains_key(PAUSED_ANNOTATION) => false,
-        Step::Delete { kind: Kind::Cluster, .. } => !all.is_empty(),
+        Step::Delete { kind: Kind::Cluster | Kind::Machine, .. } => !all.is_empty(),
         Step::Delete { kind: Kind::MachineDeployment, name, .. } => {
             let of_worker = |machine: &Arc<Machine>| machine.deployment() == Some(name);
             is_paused(Kind::MachineDeployment, name)

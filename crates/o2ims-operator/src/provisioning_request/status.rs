@@ -639,7 +639,9 @@ fn deleting(facts: Facts<'_>, list: &mut Vec<Condition>) -> Told {
             .filter(|condition| condition.status == "True")
             .map(|condition| format!(" ({})", condition.explain()))
             .unwrap_or_default();
-        if super::teardown::is_unnoticed(cluster, observed) {
+        if let Some(machine) = super::teardown::headless_masters(observed).next() {
+            format!("deleting Machine {}, whose KubeadmControlPlane was deleted by somebody", machine.name_any())
+        } else if super::teardown::is_unnoticed(cluster, observed) {
             format!("waiting for Cluster API to take notice of Cluster {}, which is to be deleted", cluster.name_any())
         } else {
             let name = cluster.name_any();

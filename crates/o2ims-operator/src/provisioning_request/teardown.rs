@@ -2,6 +2,7 @@
 //! then every host when it is really free; the finalizer last.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kube::ResourceExt as _;
 use o2ims_types::ProvisioningRequest;
@@ -11,7 +12,7 @@ use super::observe::Observed;
 use super::plan::{Step, delete, has_finalizer};
 use super::{consent, reserve};
 use crate::capi::contract::{CONTROL_PLANE_HOOK, Kind};
-use crate::capi::read::Cluster;
+use crate::capi::read::{Cluster, Machine};
 
 /// A Cluster that is deleted while it is still being made is paused by nobody but the operator, and would stay.
 pub fn unpause(cluster: &Cluster) -> Option<Step> {
@@ -67,16 +68,22 @@ pub fn cluster(cluster: &Cluster, observed: &Observed) -> Vec<Step> {
         let deletions = objects(observed);
         return if deletions.is_empty() { unpause(cluster).into_iter().collect() } else { deletions };
     }
+    // Cluster API would not wait for these with the Cluster, and cannot delete them without.
+    if headless_masters(observed).next().is_some() {
+        return masters_without_control_plane(observed);
+    }
     vec![delete(Kind::Cluster, cluster)]
 }
 
-/// Masters are deleted by their KubeadmControlPlane. Where somebody has deleted that alone, nobody would, nor let them go.
+/// Masters whose KubeadmControlPlane somebody has deleted alone.
+pub fn headless_masters(observed: &Observed) -> impl Iterator<Item = &Arc<Machine>> {
+    let headless = observed.control_plane.is_none() && observed.is_running();
+    observed.machines.iter().filter(move |machine| headless && machine.is_master())
+}
+
+/// Masters are deleted, and let go, by their KubeadmControlPlane; where that is gone, nobody else would.
 fn masters_without_control_plane(observed: &Observed) -> Vec<Step> {
-    if observed.control_plane.is_some() || !observed.deployments.is_empty() {
-        return Vec::new();
-    }
-    let masters = observed.machines.iter().filter(|machine| machine.is_master());
-    let steps = masters.filter_map(|machine| {
+    let steps = headless_masters(observed).filter_map(|machine| {
         if machine.metadata.deletion_timestamp.is_none() {
             return Some(delete(Kind::Machine, machine.as_ref()));
         }

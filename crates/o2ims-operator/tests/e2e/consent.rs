@@ -23,6 +23,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("a_cluster_that_vanishes_is_left_alone_until_its_owner_speaks", vanishes),
         Scenario::new("a_restored_request_takes_its_cluster_back", restored),
+        Scenario::new("a_cluster_that_lost_its_control_plane_is_told_and_taken_down", headless),
         Scenario::new("a_pause_is_told_and_nothing_is_done", paused),
         Scenario::new("a_control_plane_cannot_be_scaled_or_rolled_without_hosts", scaled),
         Scenario::on_servers("servers_live_through_what_befalls_their_objects", on_servers).slow(),
@@ -38,8 +39,10 @@ async fn merge(objects: &Api<DynamicObject>, name: &str, patch: Value) -> Outcom
 async fn take_away(tenant: &Tenant, kind: Kind, name: &str) -> Outcome {
     let objects = tenant.objects(kind);
     // Paused, as a move leaves it: otherwise Cluster API would take down what is under it.
-    let paused =
-        json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}, "spec": {"paused": true}});
+    let mut paused = json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: "true"}}});
+    if kind == Kind::Cluster {
+        paused["spec"] = json!({"paused": true});
+    }
     merge(&objects, name, paused).await?;
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     objects.delete(name, &orphan).await?;
@@ -170,6 +173,28 @@ async fn apply_backup(tenant: &Tenant, backup: &ProvisioningRequest) -> Outcome 
         fields.remove("status");
     }
     tenant.apply(&object).await.map(drop).context("applying a backup")
+}
+
+/// Its Machines would be deleted, and let go, by it alone.
+async fn headless(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "headless", 2).await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    until_calm(&tenant, "request", "1 worker").await?;
+    let before = machines(&tenant).await?;
+    // Cluster API acts on nothing meanwhile.
+    let pause = |paused: bool| json!({"spec": {"paused": paused}});
+    merge(&tenant.objects(Kind::Cluster), "site", pause(true)).await?;
+    take_away(&tenant, Kind::KubeadmControlPlane, "site-control-plane").await?;
+    merge(&tenant.objects(Kind::Cluster), "site", pause(false)).await?;
+    tenant
+        .until("request", State::Failed, "KubeadmControlPlane site-control-plane was deleted by somebody", SOON)
+        .await?;
+    ensure!(machines(&tenant).await? == before, "other Machines");
+    assert_not_cleaned(&tenant).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    // The Secrets that the control plane had made stay: they were orphaned with it.
+    tenant.assert_hosts_free().await
 }
 
 async fn restored(stack: Shared) -> Outcome {

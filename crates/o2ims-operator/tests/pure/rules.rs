@@ -4,6 +4,7 @@
 use kube::ResourceExt as _;
 use o2ims_operator::byoh::host::UNREGISTERING_ANNOTATION;
 use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
+use o2ims_operator::capi::read::Cluster;
 use o2ims_operator::provisioning_request::plan::{HostMarks, Manifest, Step, has_finalizer, key};
 use o2ims_operator::provisioning_request::status::Assessment;
 use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
@@ -237,10 +238,15 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
     let uid = flight.observed.uid.as_str();
     assert_eq!(mark, uid, "deletes what is not its own");
     let orphaned = world.own_clusters(uid).is_empty();
-    let goes = world.own_clusters(uid).iter().any(|cluster| cluster.metadata.deletion_timestamp.is_some());
+    let is_cleaned = |cluster: &&Cluster| cluster.annotations().contains_key(names::CLEANING_ANNOTATION);
+    let goes = flight.request.metadata.deletion_timestamp.is_some()
+        || world
+            .own_clusters(uid)
+            .iter()
+            .any(|cluster| cluster.metadata.deletion_timestamp.is_some() || is_cleaned(cluster));
     if kind == Kind::Machine && goes && world.made(uid).iter().all(|(kind, _)| *kind != Kind::KubeadmControlPlane) {
-        // A master whose control plane somebody has deleted before.
-        assert!(world.machines[name].record.is_master() && world.deployments.is_empty(), "deletes {name} too early");
+        // A master whose control plane somebody has deleted before. Cluster API deletes it only under its Cluster.
+        assert!(world.machines[name].record.is_master() && !orphaned, "deletes {name}");
         return;
     }
     if flight.request.metadata.deletion_timestamp.is_some() {
