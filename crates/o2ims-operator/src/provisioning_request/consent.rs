@@ -161,25 +161,19 @@ pub fn misdirected(request: &ProvisioningRequest, observed: &Observed) -> Option
     if clean(observed).is_some() || !is_anything_lost(request, observed) {
         return None;
     }
-    let [clean, restore] = WORDS.map(|annotation| lost_ids(request, observed, annotation));
-    if let Some(id) = named(request, names::CLEAN_ANNOTATION)
-        .find(|id| named(request, names::RESTORE_ANNOTATION).any(|other| other == *id))
-    {
-        let [clean, restore] = WORDS;
+    let [clean, restore] = WORDS;
+    if let Some(id) = named(request, clean).find(|id| named(request, restore).any(|other| other == *id)) {
         return Some(format!(
             "annotations {clean} and {restore} both name \"{id}\", so nothing is done: take one of them off"
         ));
     }
-    let said = WORDS.into_iter().zip([clean, restore]);
-    let (annotation, id) = said
-        .flat_map(|(annotation, lost)| {
-            named(request, annotation)
-                .filter(move |id| lost.iter().all(|lost| lost != id))
-                .map(move |id| (annotation, id))
-        })
-        .next()?;
+    let without_effect = |annotation: &'static str| {
+        let lost = lost_ids(request, observed, annotation);
+        named(request, annotation).find(|id| lost.iter().all(|lost| lost != id)).map(|id| (annotation, id))
+    };
+    let (annotation, id) = WORDS.into_iter().find_map(without_effect)?;
     Some(format!(
-        "annotation {annotation} names \"{id}\", which is not the id of anything that is lost and that it can be said of"
+        "annotation {annotation} names \"{id}\", which is not the id of anything lost that this annotation applies to"
     ))
 }
 

@@ -184,7 +184,8 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
         return if clean && is_recorded { vec![Step::Create(marks.manifest(creating(valid)))] } else { Vec::new() };
     };
     if existing.metadata.deletion_timestamp.is_some() {
-        return teardown::cluster(existing, observed);
+        // By somebody else: that is no consent of the request's owner to delete masters that Cluster API leaves.
+        return teardown::unpause(existing).into_iter().collect();
     }
     let wanted = children(valid, observed, &marks, &existing.uid().unwrap_or_default());
     if existing.is_being_made() {

@@ -51,6 +51,13 @@ fn is_part(kind: Kind) -> bool {
     matches!(kind, Kind::Cluster | Kind::KubeadmControlPlane | Kind::ByoCluster | Kind::MachineDeployment)
 }
 
+/// The request is deleted, and its deletion comes to its end.
+fn is_taken_down(world: &mut World) {
+    world.delete_request("one");
+    world.settle();
+    assert!(world.requests.is_empty(), "{}", world.message("one"));
+}
+
 fn condition_message(world: &World, type_: &str) -> Option<String> {
     let status = world.requests["one"].status.as_ref()?;
     find(&status.conditions, type_).filter(|found| found.status == "True").map(|found| found.message.clone())
@@ -393,9 +400,7 @@ fn a_cluster_of_which_nothing_is_known_is_not_made_anew_unasked() {
     let mut world = running();
     everything_but_the_request_goes(&mut world);
     world.settle();
-    world.delete_request("one");
-    world.settle();
-    assert!(world.requests.is_empty(), "{}", world.message("one"));
+    is_taken_down(&mut world);
 }
 
 /// A word is for one loss. One that names nothing is told as long as something is lost, and goes then.
@@ -415,7 +420,7 @@ fn words_are_taken_off_when_nothing_is_lost() {
     });
     world.settle();
     let told = world.message("one");
-    let wrong = "; annotation o2ims.provisioning.oran.org/clean names \"core\", which is not the id of anything that is lost and that it can be said of";
+    let wrong = "; annotation o2ims.provisioning.oran.org/clean names \"core\", which is not the id of anything lost that this annotation applies to";
     assert!(told.ends_with(wrong), "{told}");
     assert_eq!(words(&world), 1);
     say(&mut world, names::RESTORE_ANNOTATION);
@@ -522,9 +527,17 @@ fn a_cluster_that_lost_its_control_plane_is_told_and_taken_down() {
     assert_eq!((world.state("one"), runs(&world)), (Some(Failed), before));
     let told = world.message("one");
     assert!(told.starts_with("KubeadmControlPlane core-control-plane was deleted by somebody"), "{told}");
-    world.delete_request("one");
-    world.settle();
-    assert!(world.requests.is_empty(), "{}", world.message("one"));
+    is_taken_down(&mut world);
+}
+
+/// A Cluster that somebody else deletes is no word of the request's owner about masters that Cluster API leaves.
+#[test]
+fn masters_without_control_plane_stay_while_somebody_else_deletes_the_cluster() {
+    let mut world = running();
+    world.vanish(Kind::KubeadmControlPlane, "core-control-plane");
+    let masters = |world: &World| world.machines.values().filter(|machine| machine.record.is_master()).count();
+    assert!(world.cluster_is_deleted_by_hand(0));
+    assert_eq!((world.reconcile("one"), masters(&world)), (Vec::new(), 1));
 }
 
 /// Whoever waits for it is not told that it is gone.

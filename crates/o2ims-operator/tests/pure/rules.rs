@@ -239,11 +239,7 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
     assert_eq!(mark, uid, "deletes what is not its own");
     let orphaned = world.own_clusters(uid).is_empty();
     let is_cleaned = |cluster: &&Cluster| cluster.annotations().contains_key(names::CLEANING_ANNOTATION);
-    let goes = flight.request.metadata.deletion_timestamp.is_some()
-        || world
-            .own_clusters(uid)
-            .iter()
-            .any(|cluster| cluster.metadata.deletion_timestamp.is_some() || is_cleaned(cluster));
+    let goes = flight.request.metadata.deletion_timestamp.is_some() || world.own_clusters(uid).iter().any(is_cleaned);
     if kind == Kind::Machine && goes && world.made(uid).iter().all(|(kind, _)| *kind != Kind::KubeadmControlPlane) {
         // A master whose control plane somebody has deleted before. Cluster API deletes it only under its Cluster.
         assert!(world.machines[name].record.is_master() && !orphaned, "deletes {name}");
