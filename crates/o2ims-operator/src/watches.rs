@@ -34,7 +34,7 @@ pub struct Watches {
     pub hosts: Store<ByoHost>,
     /// Clusters, also those of others.
     pub clusters: Store<Cluster>,
-    /// Control planes that the operator made.
+    /// Control planes, also those of others: one that lost its mark is still found.
     pub control_planes: Store<KubeadmControlPlane>,
     /// MachineDeployments that the operator made.
     pub machine_deployments: Store<MachineDeployment>,
@@ -116,11 +116,11 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
     let root = root.triggers(&cluster_trigger, cluster_of_request);
     let clusters = setup.add("clusters", clusters);
     let all = requests.clone();
-    let resource_sets = setup.watch("clusterresourcesets", every, move |set: &ClusterResourceSet| {
+    let resource_sets = setup.watch("clusterresourcesets", every.clone(), move |set: &ClusterResourceSet| {
         let namespace = set.namespace();
         select(&all, |request| request.namespace() == namespace)
     });
-    let control_planes = setup.watch("kubeadmcontrolplanes", made.clone(), owner(&requests));
+    let control_planes = setup.watch("kubeadmcontrolplanes", every, owner(&requests));
     let machine_deployments = setup.watch("machinedeployments", made.clone(), owner(&requests));
     let machines = setup.watch_changes("machines", made.clone(), owner(&requests));
     let byo_clusters = setup.watch("byoclusters", made.clone(), owner(&requests));
@@ -289,10 +289,12 @@ fn owner<K: Resource>(
 }
 
 /// The request whose UID is on the object. The label is what everything carries, also what Cluster API makes from the
-/// operator's templates. A request that was restored from a backup has another UID, and asks for the cluster by its name.
+/// operator's templates. Where somebody took it off, or the request was restored from a backup with another UID, the request is the
+/// one that asks for the cluster by its name.
 pub fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) -> Vec<ObjectRef<ProvisioningRequest>> {
-    let Some(uid) = object.labels().get(names::REQUEST_UID_LABEL) else { return Vec::new() };
-    if let Some(request) = requests.find(|request| request.metadata.uid.as_ref() == Some(uid)) {
+    let uid = object.labels().get(names::REQUEST_UID_LABEL);
+    let known = uid.and_then(|uid| requests.find(|request| request.metadata.uid.as_ref() == Some(uid)));
+    if let Some(request) = known {
         return vec![ObjectRef::from_obj(request.as_ref())];
     }
     let Some(cluster) = object.labels().get(CLUSTER_NAME_LABEL) else { return Vec::new() };

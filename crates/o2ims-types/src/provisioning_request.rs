@@ -279,7 +279,7 @@ impl std::fmt::Display for ProvisioningState {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProvisionedResourceSet {
-    /// UID of the Cluster, from when all of it was made.
+    /// UID of the Cluster; set once all of its objects exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub o_cloud_node_cluster_id: Option<String>,
     /// UIDs of the ByoHosts, in the order of the request.

@@ -252,7 +252,8 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
     let orphans = find_orphans(watches, &hosts);
     let foreign_nodes = find_foreign_nodes(watches, &namespace, &uid, &hosts);
     let deployments: Vec<_> = of_request(&watches.machine_deployments, &namespace, &uid);
-    let control_planes: Vec<_> = of_request(&watches.control_planes, &namespace, &uid);
+    let own = cluster.as_deref().filter(|_| cluster_is_own);
+    let control_planes = find_control_planes(watches, &namespace, &uid, own);
 
     let mut made = BTreeMap::new();
     let mut note = |kind: Kind, name: String, object: Made| made.insert((kind, name), object);
@@ -322,6 +323,25 @@ pub fn observe(watches: &Watches, request: &ProvisioningRequest) -> Observed {
     };
     observed.misses_cluster = consent::misses_cluster(request, &observed);
     observed
+}
+
+/// The KubeadmControlPlanes that have the request's mark; where somebody took that off, the one that belongs to its Cluster.
+fn find_control_planes(
+    watches: &Watches,
+    namespace: &str,
+    uid: &str,
+    own: Option<&Cluster>,
+) -> Vec<Arc<KubeadmControlPlane>> {
+    let mut found = of_request(&watches.control_planes, namespace, uid);
+    if let Some(cluster) = own.filter(|_| found.is_empty()) {
+        let name = names::control_plane(namespace, &cluster.name_any());
+        let named = watches.control_planes.get(&ObjectRef::new(&name).within(namespace));
+        found.extend(named.filter(|object| {
+            let is_marked = object.labels().contains_key(names::REQUEST_UID_LABEL);
+            !is_marked && Made::of(object.as_ref()).adopted_by == cluster.uid()
+        }));
+    }
+    found
 }
 
 fn of_request<K>(store: &Store<K>, namespace: &str, uid: &str) -> Vec<Arc<K>>

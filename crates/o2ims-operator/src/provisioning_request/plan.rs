@@ -198,6 +198,9 @@ fn provision(request: &ProvisioningRequest, valid: &Valid, observed: &Observed) 
     if existing.labels().get(names::REQUEST_UID_LABEL).is_none() {
         return vec![Step::Mark(marks.manifest(cluster::cluster(valid)), existing.uid().unwrap_or_default())];
     }
+    if let Some(step) = mark_control_plane(&wanted, observed) {
+        return vec![step];
+    }
     let wanted = still_needed(&wanted, observed);
     let mut steps = maintain(valid, observed, &wanted);
     steps.extend(surplus_masters(valid, observed));
@@ -229,6 +232,16 @@ fn finish_creation(valid: &Valid, observed: &Observed, marks: &Marks<'_>, wanted
     }
     steps.extend(reserve::release_unasked(valid, observed));
     steps
+}
+
+/// Puts the marks back on a control plane that somebody took them off.
+fn mark_control_plane(wanted: &[Manifest], observed: &Observed) -> Option<Step> {
+    let existing = observed.control_plane.as_ref()?;
+    if existing.labels().contains_key(names::REQUEST_UID_LABEL) || existing.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let manifest = wanted.iter().find(|manifest| manifest.kind == Kind::KubeadmControlPlane)?;
+    Some(Step::Mark(manifest.clone(), existing.uid().unwrap_or_default()))
 }
 
 /// A running cluster is not rolled because its template, or this operator, would make it differently today: that would be

@@ -107,12 +107,15 @@ async fn same_name_twice(stack: Shared) -> Outcome {
     tenant.until("first", State::Fulfilled, "", CLUSTER).await?;
     let cluster = tenant.objects(Kind::Cluster).get("twin").await?;
     // A mark that somebody takes off costs nothing, and comes back.
-    let lost = json!({"metadata": {"labels": {names::REQUEST_UID_LABEL: null}}});
-    tenant.objects(Kind::Cluster).patch("twin", &PatchParams::default(), &Patch::Merge(lost)).await?;
-    let marked = |cluster: Option<&DynamicObject>| {
-        cluster.is_some_and(|cluster| cluster.labels().contains_key(names::REQUEST_UID_LABEL))
-    };
-    wait(tenant.objects(Kind::Cluster), "twin", "the mark to be back", SOON, marked).await?;
+    let control_plane = names::control_plane(&tenant.namespace, "twin");
+    for (kind, name) in [(Kind::Cluster, "twin"), (Kind::KubeadmControlPlane, control_plane.as_str())] {
+        let lost = json!({"metadata": {"labels": {names::REQUEST_UID_LABEL: null}}});
+        tenant.objects(kind).patch(name, &PatchParams::default(), &Patch::Merge(lost)).await?;
+        let marked = |object: Option<&DynamicObject>| {
+            object.is_some_and(|object| object.labels().contains_key(names::REQUEST_UID_LABEL))
+        };
+        wait(tenant.objects(kind), name, "the mark to be back", SOON, marked).await?;
+    }
     // Deleting the second one touches nothing of the first's.
     tenant.delete("second").await?;
     tenant.until_gone("second", SOON).await?;

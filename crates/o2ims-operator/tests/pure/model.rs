@@ -360,6 +360,13 @@ impl World {
         edit(&mut self.revision, &mut self.clusters, name, change);
     }
 
+    /// Changes every KubeadmControlPlane.
+    pub fn edit_control_planes(&mut self, change: impl Fn(&mut KubeadmControlPlane)) {
+        for name in self.control_planes.keys().cloned().collect::<Vec<_>>() {
+            edit(&mut self.revision, &mut self.control_planes, &name, &change);
+        }
+    }
+
     /// Metadata of an object.
     pub fn meta(&self, kind: Kind, name: &str) -> Option<&ObjectMeta> {
         match kind {

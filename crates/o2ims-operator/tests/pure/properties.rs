@@ -521,6 +521,9 @@ fn a_mark_that_is_lost_is_put_back() {
     world.edit_cluster("core", |cluster| {
         cluster.labels_mut().remove(names::REQUEST_UID_LABEL);
     });
+    world.edit_control_planes(|object| {
+        object.labels_mut().remove(names::REQUEST_UID_LABEL);
+    });
     world.edit_host("target-1", |host| {
         host.labels_mut().remove(names::REQUEST_UID_LABEL);
     });
@@ -528,6 +531,7 @@ fn a_mark_that_is_lost_is_put_back() {
     assert_eq!(world.applied, before);
     assert_eq!(world.state("one"), Some(ProvisioningState::Fulfilled), "{}", world.message("one"));
     assert!(world.clusters["core"].labels().contains_key(names::REQUEST_UID_LABEL));
+    assert!(world.control_planes.values().all(|object| object.labels().contains_key(names::REQUEST_UID_LABEL)));
     assert!(world.hosts["target-1"].labels().contains_key(names::REQUEST_UID_LABEL));
 }
 
