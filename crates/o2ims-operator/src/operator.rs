@@ -15,9 +15,13 @@ use operator_kit::reflect::{SyncState, Trigger};
 use operator_kit::run::{Controller, Process};
 use operator_kit::telemetry;
 
-use crate::provisioning_request::expect::Expectations;
-use crate::provisioning_request::rivals::Locks;
-use crate::provisioning_request::{Context, leftovers, reconcile};
+use crate::context::Context;
+use crate::expectations::Expectations;
+use crate::provisioner::byoh::contention::Locks;
+use crate::provisioner::byoh::orphans;
+use crate::provisioner::byoh::provisioner::Byoh;
+use crate::provisioner::registry::Provisioners;
+use crate::provisioning_request::reconcile::reconcile;
 use crate::watches;
 
 const NAME: &str = "o2ims-operator";
@@ -92,9 +96,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let context = Arc::new(Context {
         client,
-        watches: prepared.watches,
+        provisioners: Provisioners::new(vec![Box::new(Byoh {
+            caches: prepared.caches.clone(),
+            locks: Locks::new(move |request| trigger.touch(request)),
+        })]),
+        caches: prepared.caches,
         expectations: Expectations::default(),
-        locks: Locks::new(move |request| trigger.touch(request)),
         events,
         panic_on: settings.test_panic_on,
     });
@@ -107,8 +114,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     for (name, task) in prepared.tasks {
         process.service(format!("watch {name}"), task(process.service_stop()));
     }
-    process.work("byohost", hosts.run(process.work_stop(), Arc::clone(&context), leftovers::reconcile_host));
-    process.work("cluster", clusters.run(process.work_stop(), Arc::clone(&context), leftovers::reconcile_cluster));
+    process.work("byohost", hosts.run(process.work_stop(), Arc::clone(&context), orphans::reconcile_host));
+    process.work("cluster", clusters.run(process.work_stop(), Arc::clone(&context), orphans::reconcile_cluster));
     process.work("provisioningrequest", controller.run(process.work_stop(), context, reconcile));
     process.run().await
 }

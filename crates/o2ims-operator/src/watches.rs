@@ -1,5 +1,8 @@
-//! Everything that is watched. Reconciles read from here and nowhere else.
+//! The watches: which kinds are watched, and which requests a change of each concerns.
 
+use cluster_api::byoh::{BYOHOST_CRD, ByoHost, crd_resource};
+use cluster_api::cluster::{Cluster, ClusterResourceSet};
+use cluster_api::labels::CLUSTER_NAME_LABEL;
 use futures::future::BoxFuture;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::Store;
@@ -13,48 +16,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::byoh::host::ByoHost;
-use crate::byoh::installation::{BYOHOST_CRD, crd_resource};
-use crate::capi::contract::CLUSTER_NAME_LABEL;
-use crate::capi::read::{
-    ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, K8sInstallerConfigTemplate, KubeadmConfigTemplate,
-    KubeadmControlPlane, Machine, MachineDeployment,
-};
-use crate::provisioning_request::plan::key;
-use crate::provisioning_request::rivals::{contends, wants_endpoint_of};
-
-/// The caches.
-#[derive(Clone)]
-pub struct Watches {
-    /// Requests, whole.
-    pub requests: Store<ProvisioningRequest>,
-    /// Templates, whole.
-    pub templates: Store<ClusterTemplate>,
-    /// Hosts.
-    pub hosts: Store<ByoHost>,
-    /// Clusters, also those of others.
-    pub clusters: Store<Cluster>,
-    /// Control planes, also those of others: one that lost its mark is still found.
-    pub control_planes: Store<KubeadmControlPlane>,
-    /// MachineDeployments that the operator made.
-    pub machine_deployments: Store<MachineDeployment>,
-    /// Machines of clusters that the operator made.
-    pub machines: Store<Machine>,
-    /// ByoClusters that the operator made.
-    pub byo_clusters: Store<ByoCluster>,
-    /// ByoMachineTemplates that the operator made.
-    pub machine_templates: Store<ByoMachineTemplate>,
-    /// KubeadmConfigTemplates that the operator made.
-    pub config_templates: Store<KubeadmConfigTemplate>,
-    /// K8sInstallerConfigTemplates that the operator made.
-    pub installer_templates: Store<K8sInstallerConfigTemplate>,
-    /// CNIs that templates can name.
-    pub resource_sets: Store<ClusterResourceSet>,
-    /// BYOH's ByoHost definition, to tell the dialects apart.
-    pub byohost_crd: Store<DynamicObject>,
-    /// Whether each provider's kinds exist, by what a user has to install.
-    pub providers: Vec<(&'static str, watch::Receiver<SyncState>)>,
-}
+use crate::caches::Caches;
+use crate::provisioner::byoh::contention::{contends, wants_endpoint_of};
+use crate::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
+use crate::request::key;
 
 /// A watch that has to be run, by the name of its kind.
 pub type Task = (&'static str, Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> + Send>);
@@ -142,7 +107,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
     .filter_map(|(provider, watch)| Some((provider, state_of(watch)?)))
     .collect();
     Prepared {
-        watches: Watches {
+        caches: Caches {
             requests,
             templates,
             hosts,
@@ -169,7 +134,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
 /// What [`set_up`] prepares.
 pub struct Prepared {
     /// The caches.
-    pub watches: Watches,
+    pub caches: Caches,
     /// The watch of the requests; it has to be run too.
     pub root: Reflection<ProvisioningRequest>,
     /// For hosts; it has to be run too.
@@ -361,7 +326,7 @@ fn cluster_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<Cluster>> 
 /// The hosts that were held for a Cluster that goes away or was never let go.
 fn hosts_of_cluster(hosts: Store<ByoHost>) -> impl Fn(&Cluster) -> Vec<ObjectRef<ByoHost>> + Send + Sync + 'static {
     move |cluster| {
-        let ends = cluster.metadata.deletion_timestamp.is_some() || cluster.is_being_made();
+        let ends = cluster.metadata.deletion_timestamp.is_some() || cluster.is_creating();
         let holder = cluster.labels().get(names::REQUEST_UID_LABEL).filter(|_| ends);
         let Some(holder) = holder else { return Vec::new() };
         hosts

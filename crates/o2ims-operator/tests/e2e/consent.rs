@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
+use cluster_api::Kind;
+use cluster_api::byoh::{ByoHost, UNREGISTERING_ANNOTATION};
+use cluster_api::labels::PAUSED_ANNOTATION;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
-use o2ims_operator::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
-use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
+use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State, conditions, names};
 use operator_kit::status::find;
 use sandbox::Stack;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use cluster_api::Kind;
+use cluster_api::byoh::ByohVariant;
+use cluster_api::byoh::UNREGISTERING_ANNOTATION;
+use cluster_api::labels::PAUSED_ANNOTATION;
 use kube::{Resource as _, ResourceExt as _};
-use o2ims_operator::byoh::host::UNREGISTERING_ANNOTATION;
-use o2ims_operator::byoh::installation::Dialect;
-use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
-use o2ims_operator::provisioning_request::leftovers::{plan_cluster, plan_host};
+use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
+use o2ims_operator::provisioner::byoh::orphans::{plan_cluster, plan_host};
 use o2ims_types::ProvisioningState::{self, Failed, Fulfilled};
 use o2ims_types::{ProvisioningRequest, conditions, names};
 use operator_kit::status::find;
@@ -16,7 +18,7 @@ use crate::model::{World, from, host_refs, request};
 
 /// A cluster of one master and two workers that runs.
 fn running() -> World {
-    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 4);
     world.submit(request("one", "core", &[1], &[2, 3]));
     world.settle();
     assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
@@ -317,7 +319,7 @@ fn nothing_that_runs_is_touched_unasked() {
 /// A virtual address is an address of whichever master carries it; its agent reports it at each start.
 #[test]
 fn a_virtual_address_among_a_masters_own_is_no_reason_to_fail() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 4);
     let mut three = request("one", "core", &[1, 2, 3], &[4]);
     three.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
     world.submit(three);
@@ -560,7 +562,7 @@ fn a_request_that_was_restored_exists() {
 #[test]
 fn a_part_that_is_deleted_while_the_cluster_is_made_is_made_anew() {
     for kind in [Kind::KubeadmControlPlane, Kind::MachineDeployment] {
-        let mut world = World::new(Dialect::Upstream, json!({}), 3);
+        let mut world = World::new(ByohVariant::Upstream, json!({}), 3);
         world.submit(request("one", "core", &[1], &[2]));
         let is_there = |world: &World| world.applied.keys().any(|(other, _)| *other == kind);
         for _ in 0..20 {
@@ -571,7 +573,7 @@ fn a_part_that_is_deleted_while_the_cluster_is_made_is_made_anew() {
             }
             world.finish(&flight);
         }
-        assert!(world.clusters["core"].is_being_made());
+        assert!(world.clusters["core"].is_creating());
         let (_, name) = world.applied.keys().find(|(other, _)| *other == kind).cloned().unwrap();
         world.delete(kind, &name);
         world.settle();
@@ -593,7 +595,7 @@ fn hosts_that_nothing_is_left_of_are_cleaned_when_their_owner_says_so() {
             world.delete_request("one");
             world.settle();
             assert!(world.requests.is_empty());
-            assert!(world.hosts.values().all(|host| host.busy().is_none() && host.holder().is_none()));
+            assert!(world.hosts.values().all(|host| host.in_use_reason().is_none() && host.holder().is_none()));
         } else {
             say(&mut world, names::CLEAN_ANNOTATION);
             assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
@@ -687,7 +689,8 @@ fn no_other_request_gets_a_host_that_was_registered_anew() {
     let mut world = running();
     assert!(world.host_is_registered_anew_in_use(1));
     world.settle();
-    let anew = world.hosts.values().find(|host| host.busy().is_none() && host.name_any() != "target-4").unwrap();
+    let anew =
+        world.hosts.values().find(|host| host.in_use_reason().is_none() && host.name_any() != "target-4").unwrap();
     let number = anew.name_any().trim_start_matches("target-").parse().unwrap();
     let before = runs(&world);
     world.submit(request("two", "edge", &[number], &[]));
@@ -729,7 +732,7 @@ fn a_restored_request_that_names_everything_may_take_out() {
     world.edit_request("one", |one| one.spec.template_parameters.hosts.as_mut().unwrap().workers.truncate(1));
     world.settle();
     assert_eq!(world.message("one"), "cluster is ready: 1 master, 1 worker");
-    assert!(world.hosts["target-3"].busy().is_none() && world.hosts["target-3"].holder().is_none());
+    assert!(world.hosts["target-3"].in_use_reason().is_none() && world.hosts["target-3"].holder().is_none());
     world.delete_request("one");
     world.settle();
     assert!(world.requests.is_empty() && world.applied.is_empty());
@@ -752,7 +755,7 @@ fn a_host_that_was_registered_anew_is_given_back() {
     world.delete_request("one");
     world.settle();
     assert!(world.requests.is_empty());
-    assert!(world.hosts.values().all(|host| host.busy().is_none() && !host.bootstrapped()));
+    assert!(world.hosts.values().all(|host| host.in_use_reason().is_none() && !host.bootstrapped()));
 }
 
 /// A rollout or another number of masters cannot be had without spare hosts: both are put back, and the Machine that waits for a

@@ -6,8 +6,8 @@
 mod consent;
 mod contention;
 mod golden;
-mod leftovers;
 mod model;
+mod orphans;
 mod properties;
 mod refusals;
 mod rules;
