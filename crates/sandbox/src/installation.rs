@@ -1,4 +1,4 @@
-//! Installs the product as a user would, from the files that a user gets.
+//! Installs the product from the files that users get.
 
 use anyhow::Context as _;
 use testenv::Bed;
@@ -40,19 +40,20 @@ pub enum Hosts {
 }
 
 impl Hosts {
-    /// What has to be said beside every result.
+    /// Says what is real and what is simulated; to be printed with every result.
     pub const fn explain(self) -> &'static str {
         match self {
             Self::Simulated => {
                 "Hosts are SIMULATED: no kubelet runs. The control plane, Cluster API, BYOH and the operator are real."
             }
             Self::Servers => {
-                "Everything is real but the machines: servers are namespaces with systemd, containerd and kubelet of their own."
+                "Everything is real but the machines: servers are namespaces with systemd, containerd and kubelet of their \
+                 own."
             }
         }
     }
 
-    /// For lists.
+    /// Name for lists.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Simulated => "SIMULATED",
@@ -60,7 +61,7 @@ impl Hosts {
         }
     }
 
-    /// Its ClusterTemplate.
+    /// The ClusterTemplate for these hosts, YAML.
     pub const fn template(self) -> &'static str {
         match self {
             Self::Simulated => TEMPLATE,
@@ -68,7 +69,7 @@ impl Hosts {
         }
     }
 
-    /// Its CNI, in the namespace `default`.
+    /// The CNI for these hosts, in the namespace `default`, YAML.
     pub const fn cni(self) -> &'static str {
         match self {
             Self::Simulated => CNI,
@@ -77,7 +78,7 @@ impl Hosts {
     }
 }
 
-/// Installs CRDs, rights and the template. Needs nothing but the management cluster.
+/// Installs CRDs, rights and the template. Needs no providers.
 ///
 /// # Errors
 /// When the API server refuses a file.
@@ -90,7 +91,7 @@ pub async fn install_product(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
     bed.apply_yaml(hosts.template()).await.context("applying the ClusterTemplate")
 }
 
-/// Installs what needs Cluster API and BYOH: the CNI and the exemption from BYOH's webhook.
+/// Installs the parts that need Cluster API and BYOH: the CNI and the exemption from BYOH's webhook.
 ///
 /// # Errors
 /// When the API server refuses a file.
