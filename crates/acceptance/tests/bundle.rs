@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::{Index, Options};
 use serde_json::Value;
-use testenv::{Bed, Options as BedOptions, Progress};
+use testenv::{ManagementCluster, Options as ClusterOptions, Progress};
 use tokio::process::Command;
 
 #[tokio::test]
@@ -95,8 +95,8 @@ fn images_are_those_of_the_manifests(bundle: &Path, index: &Index) {
 }
 
 async fn kubernetes_takes(bundle: &Path) {
-    let options = BedOptions { cluster_api: false, byoh: false, ..BedOptions::default() };
-    let bed = Bed::start(options, |_| ()).await.unwrap();
+    let options = ClusterOptions { cluster_api: false, byoh: false, ..ClusterOptions::default() };
+    let bed = ManagementCluster::start(options, |_| ()).await.unwrap();
     let kubeconfig = bed.dir().join("admin.kubeconfig");
     bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig).unwrap();
     let kubectl = async |arguments: &[&str]| {

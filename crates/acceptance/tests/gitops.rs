@@ -24,7 +24,7 @@ use run::{Outcome, Written, must, run, top};
 use sandbox::{OperatorOptions, focom, installation, operator};
 use serde_json::{Value, json};
 use testenv::tools::{self, Tool};
-use testenv::{Bed, Flux, Options};
+use testenv::{Flux, ManagementCluster, Options};
 use tokio::io::AsyncWriteExt as _;
 
 /// Time limit for things that take some seconds on an idle machine.
@@ -77,7 +77,7 @@ async fn argo_cd_sees_the_health_of_every_state() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: two clusters on simulated hosts; Flux is built first, by testenv build --gitops"]
 async fn flux_delivers_and_never_takes_requests_away() {
-    let bed = Bed::start(Options::default(), line).await.expect("a bed");
+    let bed = ManagementCluster::start(Options::default(), line).await.expect("a management cluster");
     let flux = Flux::start(&bed, line).await.expect("Flux");
     let site = Site::new(&bed, SiteOptions::default()).expect("a site");
     let outcome = story(&bed, &site, &flux).await;
@@ -94,7 +94,7 @@ async fn flux_delivers_and_never_takes_requests_away() {
     outcome.expect("the story");
 }
 
-async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
+async fn story(bed: &ManagementCluster, site: &Site, flux: &Flux) -> Outcome {
     let git = Git::new(bed.dir().join("git"))?;
     let address = git.serve().await?;
     git.make_product()?;
@@ -241,7 +241,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(bed: &Bed) -> anyhow::Result<Self> {
+    fn new(bed: &ManagementCluster) -> anyhow::Result<Self> {
         let path = bed.dir().join("admin.kubeconfig");
         bed.kubeconfig_as("admin", &["system:masters"], &path)?;
         let kubeconfig = path.to_str().context("not UTF-8")?.to_owned();

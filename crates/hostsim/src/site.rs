@@ -22,7 +22,7 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use testenv::{Access, Bed, ByohDialect};
+use testenv::{Access, ByohDialect, ManagementCluster};
 
 use crate::{
     agent::{Agent, Durations},
@@ -139,7 +139,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Site {
     /// A site without hosts. Must be called within a Tokio runtime.
-    pub fn new(bed: &Bed, options: SiteOptions) -> anyhow::Result<Self> {
+    pub fn new(bed: &ManagementCluster, options: SiteOptions) -> anyhow::Result<Self> {
         let external_etcd = Arc::new(ExternalEtcd::new(bed.admin())?);
         let inner = Inner {
             access: bed.access(),

@@ -27,7 +27,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 
 const TENANT: &str = "tenant-a";
 const BOOTSTRAPPED: &str = "K8sNodeBootstrapSucceeded";
@@ -254,7 +254,7 @@ impl Management {
 #[ignore = "slow: a minute and a half, most of it waits of Cluster API; the operator's end-to-end tests cover the same"]
 async fn clusters_come_and_go_on_simulated_hosts() {
     let start = Instant::now();
-    let bed = Arc::new(Bed::start(Options::default(), |step| println!("{step}")).await.unwrap());
+    let bed = Arc::new(ManagementCluster::start(Options::default(), |step| println!("{step}")).await.unwrap());
     println!("bed: {:.1} s", start.elapsed().as_secs_f32());
     let admin = bed.admin();
     bed.apply_yaml(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {TENANT}}}\n")).await.unwrap();
@@ -281,7 +281,7 @@ async fn clusters_come_and_go_on_simulated_hosts() {
     println!("all: {:.1} s", start.elapsed().as_secs_f32());
 }
 
-async fn first_cluster(bed: &Bed, site: &Site, target: &Host, management: &Management) {
+async fn first_cluster(bed: &ManagementCluster, site: &Site, target: &Host, management: &Management) {
     let start = Instant::now();
     bed.apply_yaml(&manifests("c1", target)).await.unwrap();
     until("control-plane host bootstrapped", &management.hosts, |hosts| is_true(&hosts["target-1"], BOOTSTRAPPED))
@@ -313,7 +313,7 @@ async fn first_cluster(bed: &Bed, site: &Site, target: &Host, management: &Manag
 }
 
 /// A second cluster on the same hosts and endpoint, with a failure in each phase.
-async fn cluster_with_failures(bed: &Bed, site: &Site, target: &Host, management: &Management) {
+async fn cluster_with_failures(bed: &ManagementCluster, site: &Site, target: &Host, management: &Management) {
     let worker = site.host("target-2").unwrap();
     let failures = Api::<ConfigMap>::namespaced(bed.admin(), TENANT);
     let map = json!({"metadata": {"name": FAILURES_CONFIG_MAP}, "data": {"target-2": "bootstrap"}});

@@ -17,7 +17,7 @@ use kube::{
     runtime::wait::{Condition, await_condition},
 };
 use serde_json::Value;
-use testenv::{Bed, ByohDialect, Options};
+use testenv::{ByohDialect, ManagementCluster, Options};
 
 const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
 const BOOTSTRAPPED: &str = "K8sNodeBootstrapSucceeded";
@@ -114,7 +114,7 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn installation_is_part_of_the_cluster() {
-    let bed = Bed::start(Options::default(), |step| println!("{step}")).await.unwrap();
+    let bed = ManagementCluster::start(Options::default(), |step| println!("{step}")).await.unwrap();
     let site = Site::new(&bed, SiteOptions::default()).unwrap();
     let spec = HostSpec { skip_installation: false, ..HostSpec::new("bare-1", "cp-1") };
     let host = site.register(spec).await.unwrap();

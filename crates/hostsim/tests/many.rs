@@ -13,7 +13,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
     runtime::wait::await_condition,
 };
-use testenv::{Bed, ByohDialect, Options};
+use testenv::{ByohDialect, ManagementCluster, Options};
 
 const HOSTS: u32 = 200;
 
@@ -24,7 +24,7 @@ fn waits(host: Option<&DynamicObject>) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_hosts_register() {
-    let bed = Bed::start(Options::default(), |step| println!("{step}")).await.unwrap();
+    let bed = ManagementCluster::start(Options::default(), |step| println!("{step}")).await.unwrap();
     let mark = bed.audit_log().mark().unwrap();
     let site = Site::new(&bed, SiteOptions::default()).unwrap();
     let start = Instant::now();

@@ -4,7 +4,7 @@
 //! because a network has room for one BYOH manager; its requests stay pending.
 
 use anyhow::Context as _;
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 use tokio::sync::Mutex;
 
 use crate::focom;
@@ -14,7 +14,7 @@ use crate::stack::{Stack, StackOptions};
 /// The SMO and its O-Clouds, all running.
 pub struct Federation {
     /// The SMO's management cluster.
-    pub smo: Bed,
+    pub smo: ManagementCluster,
     /// The FOCOM operator, if it runs.
     pub focom: Mutex<Option<Operator>>,
     /// The O-Cloud with providers and hosts.
@@ -44,7 +44,7 @@ impl Federation {
             move |line: &str| progress(&format!("{name}: {line}"))
         };
         let site_b = StackOptions { bed: bare, operator: site_a.operator.clone(), ..StackOptions::new("") };
-        let smo = Bed::start(bare, progress_of("smo")).await.context("starting the SMO")?;
+        let smo = ManagementCluster::start(bare, progress_of("smo")).await.context("starting the SMO")?;
         let site_a = Stack::start(site_a, progress_of("site-a")).await.context("starting site-a")?;
         let site_b = Stack::start(site_b, progress_of("site-b")).await.context("starting site-b")?;
         focom::install(&smo).await?;

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use o2ims_types::OCloud;
 use serde_json::{Value, json};
-use testenv::Bed;
+use testenv::ManagementCluster;
 
 use crate::operator::{Operator, OperatorOptions};
 
@@ -34,7 +34,7 @@ pub const EXAMPLE: &str = include_str!("../../../examples/focom-provisioning-req
 ///
 /// # Errors
 /// When the API server refuses a file.
-pub async fn install(bed: &Bed) -> anyhow::Result<()> {
+pub async fn install(bed: &ManagementCluster) -> anyhow::Result<()> {
     for (what, files) in [("crds/", &CRDS[..]), ("deploy/focom-operator/", &RIGHTS[..])] {
         for file in files {
             bed.apply_yaml(file).await.with_context(|| format!("applying {what}"))?;
@@ -47,7 +47,7 @@ pub async fn install(bed: &Bed) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the API server issues no token, or the program cannot be started.
-pub async fn start_operator(bed: &Bed, options: &OperatorOptions) -> anyhow::Result<Operator> {
+pub async fn start_operator(bed: &ManagementCluster, options: &OperatorOptions) -> anyhow::Result<Operator> {
     Operator::start(options, &operator_kubeconfig(bed).await?, &operator_log(bed))
 }
 
@@ -56,14 +56,14 @@ pub async fn start_operator(bed: &Bed, options: &OperatorOptions) -> anyhow::Res
 ///
 /// # Errors
 /// When the API server issues no token.
-pub async fn operator_kubeconfig(bed: &Bed) -> anyhow::Result<PathBuf> {
+pub async fn operator_kubeconfig(bed: &ManagementCluster) -> anyhow::Result<PathBuf> {
     let kubeconfig = bed.dir().join("focom-operator.kubeconfig");
     bed.service_account_kubeconfig("focom-system", "focom-operator", &kubeconfig).await?;
     Ok(kubeconfig)
 }
 
 /// Path of the operator's log.
-pub fn operator_log(bed: &Bed) -> PathBuf {
+pub fn operator_log(bed: &ManagementCluster) -> PathBuf {
     bed.dir().join("focom-operator.log")
 }
 
@@ -71,7 +71,7 @@ pub fn operator_log(bed: &Bed) -> PathBuf {
 ///
 /// # Errors
 /// When the O-Cloud's API server refuses the account.
-pub async fn kubeconfig_for(o_cloud: &Bed) -> anyhow::Result<String> {
+pub async fn kubeconfig_for(o_cloud: &ManagementCluster) -> anyhow::Result<String> {
     o_cloud.apply_yaml(O_CLOUD_ACCOUNT).await.context("applying deploy/focom-operator/o-cloud-account.yaml")?;
     let path = o_cloud.dir().join("smo.kubeconfig");
     o_cloud.service_account_kubeconfig("o2ims-system", "smo", &path).await?;
@@ -83,7 +83,7 @@ pub async fn kubeconfig_for(o_cloud: &Bed) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// When the SMO's API server refuses an object.
-pub async fn introduce(smo: &Bed, namespace: &str, name: &str, kubeconfig: &str) -> anyhow::Result<()> {
+pub async fn introduce(smo: &ManagementCluster, namespace: &str, name: &str, kubeconfig: &str) -> anyhow::Result<()> {
     allow_secrets(smo, namespace).await?;
     let (client, params) = (smo.admin(), PatchParams::apply("user").force());
     let secret = json!({
@@ -109,7 +109,7 @@ pub fn o_cloud(namespace: &str, name: &str) -> Value {
 ///
 /// # Errors
 /// When the API server refuses the binding.
-pub async fn allow_secrets(smo: &Bed, namespace: &str) -> anyhow::Result<()> {
+pub async fn allow_secrets(smo: &ManagementCluster, namespace: &str) -> anyhow::Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",

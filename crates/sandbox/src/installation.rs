@@ -1,7 +1,7 @@
 //! Installs the product from the files that users get.
 
 use anyhow::Context as _;
-use testenv::Bed;
+use testenv::ManagementCluster;
 
 /// The CustomResourceDefinitions.
 pub const CRDS: [&str; 2] = [
@@ -82,7 +82,7 @@ impl Hosts {
 ///
 /// # Errors
 /// When the API server refuses a file.
-pub async fn install_product(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
+pub async fn install_product(bed: &ManagementCluster, hosts: Hosts) -> anyhow::Result<()> {
     for (what, files) in [("crds/", &CRDS[..]), ("deploy/o2ims-operator/", &RIGHTS[..])] {
         for file in files {
             bed.apply_yaml(file).await.with_context(|| format!("applying {what}"))?;
@@ -95,7 +95,7 @@ pub async fn install_product(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the API server refuses a file.
-pub async fn install_provider_parts(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
+pub async fn install_provider_parts(bed: &ManagementCluster, hosts: Hosts) -> anyhow::Result<()> {
     bed.apply_yaml(WEBHOOK_EXEMPTION).await.context("applying deploy/byoh/webhook-exemption.yaml")?;
     bed.apply_yaml(hosts.cni()).await.context("applying the CNI")
 }

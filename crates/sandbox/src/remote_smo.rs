@@ -1,7 +1,7 @@
 //! An SMO on a cluster of its own, and a second O-Cloud.
 
 use sandbox::{Federation, OperatorOptions, Stack, StackOptions};
-use testenv::Bed;
+use testenv::ManagementCluster;
 
 /// Namespace of the example requests, at the SMO and at the O-Clouds.
 pub const NAMESPACE: &str = "default";
@@ -13,7 +13,7 @@ pub const WITHOUT_HOSTS: &str = "site-b";
 /// The SMO's cluster and the second O-Cloud, beside the O-Cloud with hosts.
 pub struct RemoteSmo {
     /// The SMO's cluster.
-    pub smo: Bed,
+    pub smo: ManagementCluster,
     /// The O-Cloud without providers.
     pub site_b: Stack,
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use hostsim::{HostSpec, Site, SiteOptions};
 use testenv::servers::{AgentSetup, GATEWAY, Login, Rack, Server};
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 
 use crate::focom;
 use crate::installation::{self, Hosts};
@@ -61,7 +61,7 @@ impl StackOptions {
 /// A running management cluster with the operator and hosts.
 pub struct Stack {
     /// The management cluster.
-    pub bed: Bed,
+    pub bed: ManagementCluster,
     /// The simulated hosts.
     pub site: Site,
     /// The running O2IMS operator, if one runs.
@@ -89,7 +89,7 @@ impl Stack {
                 Some(Rack::start(move |line| progress(line)).await?)
             }
         };
-        let bed = Bed::start(options.bed, move |line| progress(line)).await?;
+        let bed = ManagementCluster::start(options.bed, move |line| progress(line)).await?;
         installation::install_product(&bed, options.hosts).await?;
         if options.bed.cluster_api && options.bed.byoh {
             installation::install_provider_parts(&bed, options.hosts).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use sandbox::{Operator, Stack, focom};
-use testenv::{Bed, ProcessStatus};
+use testenv::{ManagementCluster, ProcessStatus};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::output::say;
@@ -162,7 +162,7 @@ impl Supervisor {
     }
 
     /// The management clusters, each with the prefix of its processes' names.
-    fn beds(&self) -> impl Iterator<Item = (String, &Bed)> {
+    fn beds(&self) -> impl Iterator<Item = (String, &ManagementCluster)> {
         let remote = self.remote_smo.as_ref();
         let others = remote.map(|remote| [(SMO, &remote.smo), (WITHOUT_HOSTS, &remote.site_b.bed)]);
         let own = if remote.is_some() { WITH_HOSTS } else { "" };

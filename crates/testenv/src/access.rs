@@ -89,19 +89,19 @@ impl Access {
         let text = format!(
             "apiVersion: v1
 kind: Config
-current-context: bed
+current-context: testenv
 contexts:
-- name: bed
+- name: testenv
   context:
-    cluster: bed
-    user: bed
+    cluster: testenv
+    user: testenv
 clusters:
-- name: bed
+- name: testenv
   cluster:
     server: {server}
     certificate-authority-data: {authority}
 users:
-- name: bed
+- name: testenv
   user:
     {credentials}
 "

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::assets;
-use crate::bed::Bed;
 use crate::build::{Built, Cache, Module, Recipe, module};
 use crate::http_probe;
+use crate::management_cluster::ManagementCluster;
 use crate::objects;
 use crate::ports::Ports;
 use crate::process::Process;
@@ -44,7 +44,7 @@ impl Flux {
     ///
     /// # Errors
     /// When something cannot be built or does not start; the error quotes the program's log.
-    pub async fn start(bed: &Bed, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
+    pub async fn start(bed: &ManagementCluster, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
         let built = programs(progress).await?;
         let folder = bed.dir().join("flux");
         std::fs::create_dir_all(folder.join("storage"))?;

@@ -34,7 +34,7 @@ impl Folder {
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .with_context(|| format!("cannot create the bed's folder {}", path.display()))?;
+            .with_context(|| format!("cannot create the management cluster's folder {}", path.display()))?;
         let lock = File::create(path.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { path, _lock: lock })

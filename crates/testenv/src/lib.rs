@@ -3,7 +3,7 @@
 //! copied manifests: programs, CRDs and webhook configurations come from pinned Go modules and are built once into a
 //! cache.
 //!
-//! [`Bed::start`] is the entry point. Each management cluster needs a network namespace of its own, because BYOH's
+//! [`ManagementCluster::start`] is the entry point. Each management cluster needs a network namespace of its own, because BYOH's
 //! manager listens on a fixed port; `cargo test` and `cargo run` start everything through `scripts/in-own-namespace`,
 //! which makes one.
 
@@ -11,7 +11,6 @@ mod access;
 mod api_server;
 mod assets;
 mod audit;
-mod bed;
 pub mod build;
 mod byoh;
 mod certificates;
@@ -24,6 +23,7 @@ mod http_probe;
 pub mod image;
 mod inventory;
 mod kubernetes;
+mod management_cluster;
 mod objects;
 mod ports;
 mod process;
@@ -37,12 +37,12 @@ mod workload;
 
 pub use access::Access;
 pub use audit::{AuditEntry, AuditLog, AuditMark};
-pub use bed::{Bed, Options};
 pub use byoh::ByohDialect;
 pub use certificates::{Authority, Pair};
 pub use flux::Flux;
 pub use inventory::{CLUSTERCTL_LABEL, Inventory, PROVIDER_LABEL};
 pub use kubernetes::KUBERNETES_VERSION;
+pub use management_cluster::{ManagementCluster, Options};
 pub use process::ProcessStatus;
 pub use progress::Progress;
 pub use restarts::{Restarts, describe_exit};

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use testenv::servers::{DistributionUnavailable, Rack};
 use testenv::tools::Tool;
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -143,7 +143,8 @@ async fn up(options: Options) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let begun = Instant::now();
-    let started = Bed::start(options, move |text| eprintln!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32()));
+    let started =
+        ManagementCluster::start(options, move |text| eprintln!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32()));
     let bed = tokio::select! {
         bed = started => bed?,
         _ = interrupt.recv() => return Ok(()),

@@ -152,7 +152,7 @@ impl Provider {
 fn check_free(port: u16, name: &str) -> Result<u16> {
     if std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).is_err() {
         bail!(
-            "port {port} is taken, and {name} can use no other one: probably another test bed runs here; start each of \
+            "port {port} is taken, and {name} can use no other one: probably another management cluster runs here; start each of \
              them through scripts/in-own-namespace, or one after the other"
         );
     }

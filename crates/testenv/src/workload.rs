@@ -129,7 +129,7 @@ impl WorkloadServers {
         self.processes().iter().find_map(|process| process.failed())
     }
 
-    /// As [`crate::Bed::restart_ended`].
+    /// As [`crate::ManagementCluster::restart_ended`].
     pub(crate) fn restart_ended(&self) -> Vec<String> {
         self.processes().iter().filter_map(|process| process.restart_if_ended()).collect()
     }

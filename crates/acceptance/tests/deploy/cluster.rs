@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use testenv::tools::Tool;
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 use tokio::runtime::Runtime;
 
 use crate::rendering::{OVERLAYS, chart, objects, overlay, tool};
@@ -31,7 +31,7 @@ const PUBLISHED: Duration = Duration::from_secs(30);
 /// The management cluster that the tests share; the first test starts it.
 pub struct Shared {
     runtime: Runtime,
-    bed: Mutex<Option<(Bed, Cluster)>>,
+    bed: Mutex<Option<(ManagementCluster, Cluster)>>,
 }
 
 /// A cluster on which deploy/overlays/management-cluster and deploy/byoh are installed.
@@ -49,13 +49,14 @@ impl Shared {
     pub fn with_bed(&self, test: fn(&Cluster) -> Outcome) -> Outcome {
         let mut shared = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
         if shared.is_none() {
-            let bed = self.runtime.block_on(Bed::start(Options::default(), |line| eprintln!("{line}")))?;
+            let bed =
+                self.runtime.block_on(ManagementCluster::start(Options::default(), |line| eprintln!("{line}")))?;
             let kubeconfig = bed.dir().join("admin.kubeconfig");
             bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig)?;
             let cluster = Cluster { kubectl: bed.kubectl().to_owned(), kubeconfig };
             shared.insert((bed, cluster)).1.install()?;
         }
-        let cluster = shared.as_ref().map(|(_, cluster)| cluster.clone()).context("no bed")?;
+        let cluster = shared.as_ref().map(|(_, cluster)| cluster.clone()).context("no management cluster")?;
         drop(shared);
         test(&cluster)
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use testenv::tools::Tool;
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 use tokio::runtime::Runtime;
 
 use crate::Test;
@@ -18,13 +18,13 @@ const CRD: &str = "provisioningrequests.o2ims.provisioning.oran.org";
 fn upgrades_and_leaves() -> Outcome {
     let runtime = Runtime::new()?;
     let options = Options { cluster_api: false, byoh: false, ..Options::default() };
-    let bed = runtime.block_on(Bed::start(options, |line| eprintln!("{line}")))?;
+    let bed = runtime.block_on(ManagementCluster::start(options, |line| eprintln!("{line}")))?;
     let outcome = life(&bed);
     runtime.block_on(bed.stop())?;
     outcome
 }
 
-fn life(bed: &Bed) -> Outcome {
+fn life(bed: &ManagementCluster) -> Outcome {
     let (helm, folder) = (tool(Tool::Helm)?, tempfile::tempdir()?);
     let kubeconfig = bed.dir().join("admin.kubeconfig");
     bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig)?;

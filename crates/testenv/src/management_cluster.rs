@@ -37,8 +37,8 @@ impl Default for Options {
     }
 }
 
-/// A running management cluster. [`Bed::stop`] ends it in order; dropping it kills its processes.
-pub struct Bed {
+/// A running management cluster. [`ManagementCluster::stop`] ends it in order; dropping it kills its processes.
+pub struct ManagementCluster {
     // Fields are dropped in this order, which kills the newest processes first. The folder is removed when no process
     // writes to it.
     byoh_manager: Vec<Process>,
@@ -53,7 +53,7 @@ pub struct Bed {
     progress: Progress,
 }
 
-impl Bed {
+impl ManagementCluster {
     /// Starts a management cluster and waits until it is ready. Programs that are not in the cache are built first,
     /// which takes minutes. `progress` gets lines of progress.
     ///
@@ -119,13 +119,13 @@ impl Bed {
         if self.byoh_manager.is_empty() { Ok(()) } else { byoh::wait_for_webhooks(&self.admin()).await }
     }
 
-    /// Stops all processes and keeps the data, which are in [`Bed::etcd_data`]: a loss of power.
+    /// Stops all processes and keeps the data, which are in [`ManagementCluster::etcd_data`]: a loss of power.
     pub async fn shut_down(&self) -> Result<()> {
         self.stop_managers().await?;
         self.control_plane.stop().await
     }
 
-    /// Starts a management cluster that was shut down, with the data that are in [`Bed::etcd_data`].
+    /// Starts a management cluster that was shut down, with the data that are in [`ManagementCluster::etcd_data`].
     pub async fn start_again(&self) -> Result<()> {
         self.control_plane.start_again().await?;
         for manager in self.byoh_manager.iter().chain(&self.cluster_api_managers) {
@@ -285,7 +285,7 @@ impl Bed {
     }
 
     /// Starts those processes again that have ended and whose pause is over, as a kubelet would. Returns a message for
-    /// each new end. To be called about once a second, and instead of [`Bed::failed`].
+    /// each new end. To be called about once a second, and instead of [`ManagementCluster::failed`].
     pub fn restart_ended(&self) -> Vec<String> {
         self.processes().filter_map(Process::restart_if_ended).chain(self.workload.restart_ended()).collect()
     }
@@ -295,7 +295,7 @@ impl Bed {
         self.processes().map(Process::status).chain(self.workload.process_statuses()).collect()
     }
 
-    /// Copies all logs to this folder, including those of other programs that log to [`Bed::dir`].
+    /// Copies all logs to this folder, including those of other programs that log to [`ManagementCluster::dir`].
     pub fn keep_logs(&self, to: &Path) -> Result<()> {
         self.folder.keep_logs(to)
     }

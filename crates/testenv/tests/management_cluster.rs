@@ -19,7 +19,7 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config};
 use serde_json::json;
 use testenv::tools::{Tool, tool};
-use testenv::{Authority, Bed, ByohDialect, Options, WorkloadApi};
+use testenv::{Authority, ByohDialect, ManagementCluster, Options, WorkloadApi};
 use tokio::sync::Mutex;
 
 /// One test at a time, because BYOH's manager listens on a fixed port of this network namespace.
@@ -43,8 +43,8 @@ async fn within<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) ->
 async fn a_management_cluster_is_complete_and_leaves_nothing() {
     let _turn = TURN.lock().await;
     // In a task of its own, because a management cluster must be usable from any thread.
-    let start = tokio::spawn(Bed::start(Options::default(), |line| eprintln!("{line}")));
-    let bed = start.await.unwrap().expect("a bed starts");
+    let start = tokio::spawn(ManagementCluster::start(Options::default(), |line| eprintln!("{line}")));
+    let bed = start.await.unwrap().expect("the management cluster starts");
 
     every_webhook_is_installed(&bed.admin()).await;
     controllers_of_kubernetes_work(&bed.admin()).await;
@@ -58,7 +58,7 @@ async fn a_management_cluster_is_complete_and_leaves_nothing() {
     let processes = bed.process_ids();
     assert_eq!(processes.len(), 7);
     let folder = bed.dir().to_path_buf();
-    bed.stop().await.expect("a bed stops");
+    bed.stop().await.expect("the management cluster stops");
     for id in processes {
         assert!(!Path::new(&format!("/proc/{id}")).exists(), "process {id} is left");
     }
@@ -86,7 +86,7 @@ async fn every_webhook_is_installed(admin: &Client) {
 
 /// `clusterctl upgrade plan` names each provider with its version. Releases are in a folder, because there is no
 /// network.
-async fn clusterctl_knows_the_providers(bed: &Bed) {
+async fn clusterctl_knows_the_providers(bed: &ManagementCluster) {
     let folder = bed.dir().join("clusterctl");
     let providers = [
         ("cluster-api", "CoreProvider", "cluster-api", "1.10"),
@@ -145,7 +145,7 @@ async fn controllers_of_kubernetes_work(admin: &Client) {
 }
 
 /// Objects may follow their CRD in the same text.
-async fn crds_are_served_when_applied(bed: &Bed) {
+async fn crds_are_served_when_applied(bed: &ManagementCluster) {
     bed.apply_yaml(
         "
 apiVersion: apiextensions.k8s.io/v1
@@ -173,7 +173,7 @@ metadata: {name: first}
 }
 
 /// Only agents may change hosts; the operator may if it is exempted, or if the variant of BYOH allows it.
-async fn hosts_are_guarded(bed: &Bed) {
+async fn hosts_are_guarded(bed: &ManagementCluster) {
     bed.apply_yaml(
         "
 {apiVersion: v1, kind: Namespace, metadata: {name: o2ims-system}}
@@ -232,7 +232,7 @@ subjects: [{kind: ServiceAccount, name: o2ims-operator, namespace: o2ims-system}
     assert_eq!((last.namespace.as_str(), last.subresource.as_str()), ("default", ""));
 }
 
-async fn a_workload_api_server_opens(bed: &Bed) {
+async fn a_workload_api_server_opens(bed: &ManagementCluster) {
     let authority = Authority::generate("kubernetes").unwrap();
     let api = WorkloadApi {
         name: "c1".into(),
@@ -262,7 +262,7 @@ async fn a_workload_api_server_opens(bed: &Bed) {
     within("a dropped server ends", async || (!alive(id)).then_some(())).await;
 }
 
-async fn a_paused_api_server_does_not_answer(bed: &Bed) {
+async fn a_paused_api_server_does_not_answer(bed: &ManagementCluster) {
     let admin = bed.admin();
     bed.pause_api_server().unwrap();
     let version = tokio::time::timeout(Duration::from_millis(300), admin.apiserver_version()).await;
@@ -274,7 +274,7 @@ async fn a_paused_api_server_does_not_answer(bed: &Bed) {
 /// Two management clusters at the same time, each in namespaces of its own. One is killed: all of its processes end,
 /// and the other one is unharmed. The other one is then stopped in order.
 #[tokio::test]
-async fn beds_live_side_by_side_and_do_not_outlive_their_starter() {
+async fn management_clusters_live_side_by_side_and_do_not_outlive_their_starter() {
     let _turn = TURN.lock().await;
     if !namespaces_are_permitted() {
         eprintln!("skipped: this machine does not permit namespaces");
@@ -290,7 +290,7 @@ async fn beds_live_side_by_side_and_do_not_outlive_their_starter() {
 
     first.child.kill().unwrap();
     within("a killed starter's processes end", async || of_first.iter().all(|id| !alive(*id)).then_some(())).await;
-    assert!(of_second.iter().all(|id| alive(*id)), "the other bed was harmed");
+    assert!(of_second.iter().all(|id| alive(*id)), "the other one was harmed");
 
     assert!(Command::new("kill").arg(second.child.id().to_string()).status().unwrap().success());
     let status: ExitStatus = within("a starter stops when asked to", async || second.child.try_wait().unwrap()).await;
