@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::document::Block;
 use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::document::Block;
 
 /// An environment in which the blocks of a document are run, one after the other. Exported variables are kept for the
 /// next block.

@@ -1,6 +1,6 @@
 //! `./mgmt.sh bench`: how long a cluster takes on servers when it is made by a ProvisioningRequest, by plain Cluster
-//! API objects, and by kubeadm on the command line. All are measured in one run, one after the other. `./mgmt.sh bench
-//! focom`: what an SMO in between costs. Both print tables of figures and ratios.
+//! API objects, and by kubeadm on the command line. All are measured in one run, one after the other.
+//! `./mgmt.sh bench focom`: what an SMO in between costs. Both print tables of figures and ratios.
 
 mod focom;
 mod kubeadm;

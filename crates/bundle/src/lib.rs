@@ -1,5 +1,5 @@
 //! The offline bundle: manifests, container images and hosts' files of a management cluster, all from pinned sources.
-//! [`make`] makes a bundle; its parts are kept in testenv's cache.
+//! [`make()`] makes a bundle; its parts are kept in testenv's cache.
 
 mod cert_manager;
 mod components;

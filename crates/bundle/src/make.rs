@@ -23,7 +23,7 @@ pub struct Options {
     pub without_hosts: bool,
 }
 
-/// Builds everything that needs a network, except the operators and the hosts' files. [`make`] then needs no network
+/// Builds everything that needs a network, except the operators and the hosts' files. [`make()`] then needs no network
 /// for it.
 ///
 /// # Errors

@@ -206,7 +206,7 @@ impl Site {
         self.inner.clusters.client(cluster).await
     }
 
-    /// An administrator's client of the workload API at an endpoint, for clusters of the same name.
+    /// An administrator's client of the workload API at an endpoint. Unlike a name, an endpoint is unique.
     pub async fn workload_client_at(&self, endpoint: SocketAddr) -> Option<Client> {
         self.inner.clusters.client_at(endpoint).await
     }
