@@ -1,8 +1,8 @@
 //! Reads a bootstrap script as the agent and kubeadm do.
 //!
 //! The agent handles two keys of cloud-config, `write_files` and `runcmd`: it writes the files, each rendered as a Go
-//! template with one variable, and then runs the commands. It ignores everything else. Of the commands only `kubeadm
-//! init` and `kubeadm join` are simulated; all others count as done.
+//! template with one variable, and then runs the commands. It ignores everything else. Of the commands only
+//! `kubeadm init` and `kubeadm join` are simulated; all others count as done.
 //!
 //! A script without a kubeadm command, such as an empty one, succeeds: the agent reports the host as bootstrapped,
 //! although no Node will ever appear. That is [`Plan::Nothing`]. It is not made an error, because a real cluster would
