@@ -1,4 +1,4 @@
-//! The objects of Cluster API and BYOH, written by hand, on hosts with agents that install nothing.
+//! Objects of Cluster API and BYOH without a request, on hosts whose agents skip the installation.
 
 use std::time::Instant;
 
@@ -9,15 +9,18 @@ use kube::core::DynamicObject;
 use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
 use sandbox::{Stack, inventory};
+use testenv::KUBERNETES_VERSION;
 use tokio::time::timeout;
 
-use crate::{LIMIT, Times, VERSION};
+use crate::times::{LIMIT, Times};
 
+/// Namespace of the objects, and prefix of the servers' names.
 pub const NAMESPACE: &str = "plain";
 const MANIFEST: &str = include_str!("../manifests/plain.yaml");
 
+/// Makes and deletes a cluster of one master and one worker.
 pub async fn one_and_one(stack: &mut Stack, round: u8) -> anyhow::Result<Times> {
-    // Fresh ones each time: nobody cleans a host without an installer, and the next bootstrap on it fails once.
+    // New servers each time: without an installer no host is cleaned, and the next bootstrap on it fails once.
     let numbers = [20 + 2 * round, 21 + 2 * round];
     stack.power_on(NAMESPACE, NAMESPACE, numbers[0]..=numbers[1], true).await?;
     let names = numbers.map(|number| format!("{NAMESPACE}-{number}"));
@@ -28,7 +31,7 @@ pub async fn one_and_one(stack: &mut Stack, round: u8) -> anyhow::Result<Times> 
         ("ADDRESS", stack.server(&names[0])?.address().to_string()),
         ("MASTER", numbers[0].to_string()),
         ("WORKER", numbers[1].to_string()),
-        ("VERSION", VERSION.to_owned()),
+        ("VERSION", KUBERNETES_VERSION.to_owned()),
     ]
     .into_iter()
     .fold(MANIFEST.to_owned(), |text, (word, value)| text.replace(word, &value));

@@ -7,13 +7,16 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-/// A folder with Go sources.
+/// A folder with BYOH's Go sources.
 pub(crate) struct Checkout {
     path: PathBuf,
 }
 
 impl Checkout {
-    /// The checkout that the environment names, if it names one.
+    /// The checkout in the folder that a variable of the environment names; `None` if the variable is empty or not set.
+    ///
+    /// # Errors
+    /// When the folder is not a checkout of BYOH.
     pub(crate) fn from_environment(variable: &str) -> Result<Option<Self>> {
         let Some(path) = std::env::var_os(variable).filter(|value| !value.is_empty()) else { return Ok(None) };
         let path = PathBuf::from(path);
@@ -28,7 +31,8 @@ impl Checkout {
         &self.path
     }
 
-    /// Something that changes when the sources change: git's commit when nothing differs from it, the content otherwise.
+    /// A text that changes whenever the sources change: git's commit if the working tree is clean, and else a hash of
+    /// all files.
     pub(crate) fn version(&self) -> Result<String> {
         if let Some(commit) = self.clean_commit() {
             return Ok(commit);
@@ -43,14 +47,14 @@ impl Checkout {
             let output = Command::new("git").arg("-C").arg(&self.path).args(arguments).output().ok()?;
             output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };
-        // A folder within another project's checkout would answer with that project's commit.
+        // In a folder within another project's checkout git names that project's commit.
         let own = Path::new(&git(&["rev-parse", "--show-toplevel"])?) == self.path;
         let clean = git(&["status", "--porcelain"])?.is_empty();
         if own && clean { git(&["rev-parse", "HEAD"]) } else { None }
     }
 }
 
-/// Adds names and contents of all files, in a fixed order.
+/// Adds names and contents of all files to a hash, in a fixed order.
 fn add_folder(hash: &mut Sha256, folder: &Path) -> std::io::Result<()> {
     let mut paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.sort();

@@ -1,4 +1,4 @@
-//! The bed itself.
+//! The management cluster as a whole.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -8,26 +8,26 @@ use kube::{Client, Config};
 
 use crate::access::Access;
 use crate::audit::AuditLog;
-use crate::binaries::Cache;
+use crate::build::Cache;
 use crate::byoh::{self, ByohDialect};
 use crate::cluster_api;
 use crate::control_plane::{ControlPlane, ETCD_DATA, Programs};
 use crate::folder::Folder;
 use crate::objects;
 use crate::ports::Ports;
-use crate::process::{Part, Process};
+use crate::process::{Process, ProcessStatus};
 use crate::progress::Progress;
 use crate::provider;
 use crate::workload::{WorkloadApi, WorkloadServer, WorkloadServers};
 
-/// What a bed is started with. The API server and Kubernetes' own controllers are always there.
+/// What a management cluster consists of. etcd, the API server and Kubernetes' own controllers always run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Cluster API's three managers.
+    /// Whether Cluster API is installed, with its three managers.
     pub cluster_api: bool,
-    /// BYOH's manager; it cannot be without Cluster API.
+    /// Whether BYOH is installed, with its manager. BYOH needs Cluster API.
     pub byoh: bool,
-    /// Where the API server listens, which others than this machine may have to reach.
+    /// The address on which the API server listens. Servers must be able to reach it.
     pub address: Ipv4Addr,
 }
 
@@ -37,9 +37,10 @@ impl Default for Options {
     }
 }
 
-/// A running management cluster. [`Bed::stop`] ends it in order; dropping it kills its processes.
-pub struct Bed {
-    // Dropped, and thereby killed, in this order: newest first, and the folder when nobody writes to it anymore.
+/// A running management cluster. [`ManagementCluster::stop`] ends it in order; dropping it kills its processes.
+pub struct ManagementCluster {
+    // Fields are dropped in this order, which kills the newest processes first. The folder is removed when no process
+    // writes to it.
     byoh_manager: Vec<Process>,
     cluster_api_managers: Vec<Process>,
     workload: WorkloadServers,
@@ -52,9 +53,9 @@ pub struct Bed {
     progress: Progress,
 }
 
-impl Bed {
-    /// Starts a bed and waits until all of it is ready. Programs that were never built are built first, which takes
-    /// minutes; `progress` is told what is going on, a line at a time.
+impl ManagementCluster {
+    /// Starts a management cluster and waits until it is ready. Programs that are not in the cache are built first,
+    /// which takes minutes. `progress` gets lines of progress.
     ///
     /// # Errors
     /// When something cannot be built or does not start; the error says what to do, or quotes the program's log.
@@ -65,7 +66,7 @@ impl Bed {
         let progress = Progress::new(progress);
         let cache = Cache::new(progress.clone())?;
         let programs = Programs::get(&cache).await?;
-        // Everything is built before anything runs: a build would starve the servers of a small machine.
+        // Everything is built before anything runs: on a small machine a build would starve the servers.
         if options.cluster_api {
             cluster_api::providers(&cache).await?;
         }
@@ -118,13 +119,13 @@ impl Bed {
         if self.byoh_manager.is_empty() { Ok(()) } else { byoh::wait_for_webhooks(&self.admin()).await }
     }
 
-    /// Stops the management cluster as a loss of power does; its data stay in [`Bed::etcd_data`].
+    /// Stops all processes and keeps the data, which are in [`ManagementCluster::etcd_data`]: a loss of power.
     pub async fn shut_down(&self) -> Result<()> {
         self.stop_managers().await?;
         self.control_plane.stop().await
     }
 
-    /// Starts a management cluster again that was shut down, with the data that are in [`Bed::etcd_data`] then.
+    /// Starts a management cluster that was shut down, with the data that are in [`ManagementCluster::etcd_data`].
     pub async fn start_again(&self) -> Result<()> {
         self.control_plane.start_again().await?;
         for manager in self.byoh_manager.iter().chain(&self.cluster_api_managers) {
@@ -133,8 +134,8 @@ impl Bed {
         self.wait_for_webhooks().await
     }
 
-    /// Starts a management cluster that was shut down without its data, and with its addresses and keys: what an administrator
-    /// has who makes one anew. Cluster API and BYOH are installed if they were.
+    /// Starts a management cluster that was shut down, without its data but with its addresses and keys, as an
+    /// administrator would set it up anew. Cluster API and BYOH are installed if they were before.
     pub async fn start_empty(&mut self) -> Result<()> {
         std::fs::remove_dir_all(self.etcd_data()).context("the data of etcd cannot be removed")?;
         self.control_plane.start_again().await?;
@@ -144,17 +145,17 @@ impl Bed {
         self.install_providers(cluster_api, byoh).await
     }
 
-    /// The folder in which etcd has its data.
+    /// The folder with etcd's data.
     pub fn etcd_data(&self) -> PathBuf {
         self.folder.path().join(ETCD_DATA)
     }
 
-    /// Where etcd answers.
+    /// The address of etcd, such as `http://127.0.0.1:20000`.
     pub fn etcd_address(&self) -> String {
         format!("http://127.0.0.1:{}", self.control_plane.storage.port)
     }
 
-    /// Installs Cluster API later than the start; nothing happens if it is there already.
+    /// Installs Cluster API after the start. Does nothing if it is installed.
     pub async fn install_cluster_api(&mut self) -> Result<()> {
         if !self.cluster_api_managers.is_empty() {
             return Ok(());
@@ -165,7 +166,7 @@ impl Bed {
         cluster_api::wait_for_webhooks(&self.admin()).await
     }
 
-    /// Installs BYOH later than the start, after Cluster API; nothing happens if it is there already.
+    /// Installs BYOH after the start; Cluster API must be installed. Does nothing if BYOH is installed.
     pub async fn install_byoh(&mut self) -> Result<()> {
         if !self.byoh_manager.is_empty() {
             return Ok(());
@@ -186,26 +187,26 @@ impl Bed {
         provider::install(providers, &inventory, &self.control_plane, &self.folder, &mut self.ports).await
     }
 
-    /// Installs BYOH's kinds without its manager, which has the network's only port: what a second management cluster can
-    /// have in the same network. Its objects are read and written there, and nobody acts on them.
+    /// Installs BYOH's CRDs without its manager, for a second management cluster in the same network: only one manager
+    /// can listen on its fixed port. BYOH's objects can be read and written, and nothing acts on them.
     pub async fn install_byoh_kinds(&self) -> Result<()> {
         let provider = byoh::provider(&self.cache).await?;
         let inventory = cluster_api::inventory_definition(&self.cache).await?;
         provider::install_kinds(&self.admin(), &[provider], &inventory).await
     }
 
-    /// A client with all rights (user `admin`, group `system:masters`). BYOH's webhook refuses hosts from it all the
-    /// same: what changes a host must act as the host's agent.
+    /// A client with all rights (user `admin`, group `system:masters`). It still cannot change hosts: BYOH's webhook
+    /// admits only the host's agent.
     pub fn admin(&self) -> Client {
         self.control_plane.admin.clone()
     }
 
-    /// Configurations, clients and kubeconfigs for any user, to be handed to tasks.
+    /// Makes configurations, clients and kubeconfigs for any user. Can be moved to other tasks.
     pub fn access(&self) -> Access {
         self.control_plane.access.clone()
     }
 
-    /// A client configuration for this user, with a client certificate of its own; at most two groups.
+    /// A client configuration for this user, with a new client certificate; at most two groups.
     pub fn config_as(&self, user: &str, groups: &[&str]) -> Result<Config> {
         self.control_plane.access.config_as(user, groups)
     }
@@ -215,40 +216,40 @@ impl Bed {
         self.control_plane.access.client_as(user, groups)
     }
 
-    /// Writes a kubeconfig with everything inline, for a program that acts as this user.
+    /// Writes a kubeconfig for this user, with all credentials inline.
     pub fn kubeconfig_as(&self, user: &str, groups: &[&str], path: &Path) -> Result<()> {
         self.control_plane.access.kubeconfig_as(user, groups, path)
     }
 
-    /// Writes a kubeconfig with a token of an existing service account, good for a day: what an operator in the cluster
-    /// would have, with no more rights than its roles give.
+    /// Writes a kubeconfig with a token of an existing service account, valid for a day. A program that uses it has the
+    /// rights that it would have in the cluster.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str, path: &Path) -> Result<()> {
         self.control_plane.access.service_account_kubeconfig(namespace, name, path).await
     }
 
-    /// Applies all objects of a YAML text as admin, in their order, with any kind that the API server serves. Returns when
-    /// the CRDs among them are served.
+    /// Applies all objects of a YAML text as admin, in their order. They may be of any kind that the API server serves,
+    /// and of kinds whose CRD comes before them. Waits until the CRDs among them are established.
     pub async fn apply_yaml(&self, text: &str) -> Result<()> {
         objects::apply(&self.control_plane.admin, objects::read_yaml(text)?).await
     }
 
-    /// A kubeconfig with which host agents may ask for a certificate, as BYOH issues it; good for half an hour.
+    /// A kubeconfig issued by BYOH, with which host agents request their certificates; valid for half an hour.
     pub async fn bootstrap_kubeconfig(&self, namespace: &str, name: &str) -> Result<String> {
         byoh::bootstrap_kubeconfig(&self.control_plane.admin, &self.control_plane.access, namespace, name).await
     }
 
-    /// What the API server was asked.
+    /// The log of all requests to the API server.
     pub fn audit_log(&self) -> AuditLog {
         AuditLog::new(self.control_plane.audit_log.clone())
     }
 
-    /// Stops the API server's clock: connections stay open and nothing is answered, as if the network had gone. When
-    /// this returns, the server stands still.
+    /// Suspends the API server: connections stay open and nothing is answered, as when the network fails. The server is
+    /// suspended when this returns.
     pub fn pause_api_server(&self) -> Result<()> {
         self.control_plane.api_server.pause()
     }
 
-    /// Lets a paused API server go on.
+    /// Resumes a suspended API server.
     pub fn resume_api_server(&self) -> Result<()> {
         self.control_plane.api_server.resume()
     }
@@ -258,7 +259,7 @@ impl Bed {
         self.workload.start(api).await
     }
 
-    /// The starter of API servers of provisioned clusters, to be handed to tasks.
+    /// Starts API servers of provisioned clusters. Can be moved to other tasks.
     pub fn workload_servers(&self) -> WorkloadServers {
         self.workload.clone()
     }
@@ -268,33 +269,33 @@ impl Bed {
         self.programs.kubectl()
     }
 
-    /// The bed's folder, with the logs; gone when the bed stops.
+    /// The folder with logs and credentials; removed when the management cluster stops.
     pub fn dir(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Which BYOH is installed, if it is.
+    /// The variant of BYOH that is installed, if it is installed.
     pub fn byoh_dialect(&self) -> Option<ByohDialect> {
         self.dialect
     }
 
-    /// What to say if one of the processes ended although nobody stopped it, with the end of its log.
+    /// A message if one of the processes has ended although nobody stopped it, with the last lines of its log.
     pub fn failed(&self) -> Option<String> {
         self.processes().find_map(Process::failed).or_else(|| self.workload.failed())
     }
 
-    /// Starts those processes again that have ended and whose pause is over, as a Deployment would. Returns what has
-    /// happened, for people. Whoever calls it does so about once in a second, and does not ask [`Bed::failed`].
-    pub fn keep(&self) -> Vec<String> {
-        self.processes().filter_map(Process::keep).chain(self.workload.keep()).collect()
+    /// Starts those processes again that have ended and whose pause is over, as a kubelet would. Returns a message for
+    /// each new end. To be called about once a second, and instead of [`ManagementCluster::failed`].
+    pub fn restart_ended(&self) -> Vec<String> {
+        self.processes().filter_map(Process::restart_if_ended).chain(self.workload.restart_ended()).collect()
     }
 
-    /// How each process is.
-    pub fn parts(&self) -> Vec<Part> {
-        self.processes().map(Process::part).chain(self.workload.parts()).collect()
+    /// The state of each process.
+    pub fn process_statuses(&self) -> Vec<ProcessStatus> {
+        self.processes().map(Process::status).chain(self.workload.process_statuses()).collect()
     }
 
-    /// Copies all logs, also of those who log to the bed's folder, to this folder.
+    /// Copies all logs to this folder, including those of other programs that log to [`ManagementCluster::dir`].
     pub fn keep_logs(&self, to: &Path) -> Result<()> {
         self.folder.keep_logs(to)
     }
@@ -304,7 +305,7 @@ impl Bed {
         self.processes().map(Process::id).collect()
     }
 
-    /// Stops all processes, newest first, and removes the folder. Workload API servers end too.
+    /// Stops all processes, including workload API servers, newest first, and removes the folder.
     pub async fn stop(self) -> Result<()> {
         self.workload.stop().await?;
         self.stop_managers().await?;
@@ -315,8 +316,8 @@ impl Bed {
 
     async fn stop_managers(&self) -> Result<()> {
         let managers = || self.byoh_manager.iter().chain(&self.cluster_api_managers);
-        // Managers do not need each other to leave.
-        managers().for_each(Process::ask_to_leave);
+        // All at once: no manager needs another one to end in order.
+        managers().for_each(Process::terminate);
         for process in managers() {
             process.stop().await?;
         }

@@ -1,4 +1,4 @@
-//! ProvisioningRequests, on servers that have been used before.
+//! ProvisioningRequests, on servers that are used for each round.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -10,16 +10,19 @@ use kube::runtime::wait::await_condition;
 use o2ims_types::{ProvisioningRequest, ProvisioningState};
 use sandbox::Stack;
 use serde_json::{Value, json};
+use testenv::KUBERNETES_VERSION;
 use tokio::time::timeout;
 
-use crate::{LIMIT, Times, VERSION};
+use crate::times::{LIMIT, Times};
 
+/// Namespace of the requests for clusters with one master, and prefix of their servers' names.
 pub const NAMESPACE: &str = "request";
-/// Of clusters with three masters.
+/// Namespace of the requests for clusters with three masters, and prefix of their servers' names.
 pub const THREE: &str = "three";
+/// The virtual address of the control plane.
 const ADDRESS: &str = "10.77.0.250";
 
-/// Roles of the two servers change with the round.
+/// Makes and deletes a cluster of one master and one worker. The two servers swap roles each round.
 pub async fn one_and_one(stack: &mut Stack, round: u8) -> anyhow::Result<Times> {
     let (master, worker) = if round.is_multiple_of(2) { (1, 2) } else { (2, 1) };
     let hosts = json!({"masters": [host(NAMESPACE, master)], "workers": [host(NAMESPACE, worker)]});
@@ -27,7 +30,8 @@ pub async fn one_and_one(stack: &mut Stack, round: u8) -> anyhow::Result<Times> 
     Ok(measure(stack, NAMESPACE, parameters, async |_| Ok(())).await?.0)
 }
 
-/// Also says how much memory the servers and the operator take.
+/// Makes and deletes a cluster of three masters and one worker. Also returns how much memory the servers and the
+/// operator take, for people.
 pub async fn three_and_one(stack: &mut Stack, round: u8) -> anyhow::Result<(Times, String)> {
     let masters = [1, 2, 3].map(|number| host(THREE, number));
     let hosts = json!({"masters": masters, "workers": [host(THREE, 4)]});
@@ -40,6 +44,7 @@ fn host(prefix: &str, number: u8) -> Value {
     json!({"hostId": number, "hostName": format!("{prefix}-{number}")})
 }
 
+/// Applies a request, waits until it is fulfilled, calls `look`, deletes the request, and waits until it is gone.
 async fn measure<T>(
     stack: &Stack,
     namespace: &str,
@@ -47,11 +52,13 @@ async fn measure<T>(
     look: impl AsyncFnOnce(&Stack) -> anyhow::Result<T>,
 ) -> anyhow::Result<(Times, T)> {
     const NAME: &str = "request";
-    parameters["k8sVersion"] = json!(VERSION);
+    parameters["k8sVersion"] = json!(KUBERNETES_VERSION);
     let request: ProvisioningRequest = serde_json::from_value(json!({
         "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
         "metadata": {"name": NAME, "namespace": namespace},
-        "spec": {"templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0", "templateParameters": parameters},
+        "spec": {
+            "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0", "templateParameters": parameters,
+        },
     }))?;
     let api: Api<ProvisioningRequest> = Api::namespaced(stack.bed.admin(), namespace);
     let is_fulfilled = |request: Option<&ProvisioningRequest>| {
@@ -72,7 +79,8 @@ async fn measure<T>(
     Ok((Times { up, down: begun.elapsed() }, seen))
 }
 
-/// Proportional set sizes of all processes of each server, which share pages with each other, and the operator's own.
+/// Memory of each server's processes and of the operator. Processes share pages, so it is measured as proportional set
+/// size.
 async fn memory(stack: &Stack) -> anyhow::Result<String> {
     const SUM: &str = "cat /proc/[0-9]*/smaps_rollup 2>/dev/null | awk '/^Pss:/ {sum += $2} END {print sum}'";
     let mut text = "\nMemory (MiB, proportional set size) with three masters and one worker\n\n".to_owned();

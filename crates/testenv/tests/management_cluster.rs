@@ -1,4 +1,4 @@
-//! The bed keeps its promises: everything is there, and nothing is left.
+//! The management cluster: everything works, and nothing is left after its end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 
 use std::collections::HashMap;
@@ -19,15 +19,15 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config};
 use serde_json::json;
 use testenv::tools::{Tool, tool};
-use testenv::{Authority, Bed, ByohDialect, Options, WorkloadApi};
+use testenv::{Authority, ByohDialect, ManagementCluster, Options, WorkloadApi};
 use tokio::sync::Mutex;
 
-/// One test at a time: BYOH's manager has the port of this network namespace to itself.
+/// One test at a time, because BYOH's manager listens on a fixed port of this network namespace.
 static TURN: Mutex<()> = Mutex::const_new(());
 const DEADLINE: Duration = Duration::from_secs(60);
 const OPERATOR: &str = "system:serviceaccount:o2ims-system:o2ims-operator";
 
-/// Looks again and again until the condition has a value.
+/// Polls until the condition has a value.
 async fn within<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -42,9 +42,9 @@ async fn within<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) ->
 #[tokio::test]
 async fn a_management_cluster_is_complete_and_leaves_nothing() {
     let _turn = TURN.lock().await;
-    // As a task of its own: a bed must be usable from any thread.
-    let start = tokio::spawn(Bed::start(Options::default(), |line| eprintln!("{line}")));
-    let bed = start.await.unwrap().expect("a bed starts");
+    // In a task of its own, because a management cluster must be usable from any thread.
+    let start = tokio::spawn(ManagementCluster::start(Options::default(), |line| eprintln!("{line}")));
+    let bed = start.await.unwrap().expect("the management cluster starts");
 
     every_webhook_is_installed(&bed.admin()).await;
     controllers_of_kubernetes_work(&bed.admin()).await;
@@ -58,7 +58,7 @@ async fn a_management_cluster_is_complete_and_leaves_nothing() {
     let processes = bed.process_ids();
     assert_eq!(processes.len(), 7);
     let folder = bed.dir().to_path_buf();
-    bed.stop().await.expect("a bed stops");
+    bed.stop().await.expect("the management cluster stops");
     for id in processes {
         assert!(!Path::new(&format!("/proc/{id}")).exists(), "process {id} is left");
     }
@@ -84,8 +84,9 @@ async fn every_webhook_is_installed(admin: &Client) {
     );
 }
 
-/// `clusterctl upgrade plan` names each provider with its version. Releases come from a folder: there is no network.
-async fn clusterctl_knows_the_providers(bed: &Bed) {
+/// `clusterctl upgrade plan` names each provider with its version. Releases are in a folder, because there is no
+/// network.
+async fn clusterctl_knows_the_providers(bed: &ManagementCluster) {
     let folder = bed.dir().join("clusterctl");
     let providers = [
         ("cluster-api", "CoreProvider", "cluster-api", "1.10"),
@@ -129,7 +130,7 @@ async fn clusterctl_knows_the_providers(bed: &Bed) {
     }
 }
 
-/// A namespace gets its default account, and goes when it is deleted.
+/// A namespace gets its default ServiceAccount, and is removed when it is deleted.
 async fn controllers_of_kubernetes_work(admin: &Client) {
     let namespaces = Api::<Namespace>::all(admin.clone());
     let namespace = serde_json::from_value(json!({"metadata": {"name": "short-lived"}})).unwrap();
@@ -144,7 +145,7 @@ async fn controllers_of_kubernetes_work(admin: &Client) {
 }
 
 /// Objects may follow their CRD in the same text.
-async fn crds_are_served_when_applied(bed: &Bed) {
+async fn crds_are_served_when_applied(bed: &ManagementCluster) {
     bed.apply_yaml(
         "
 apiVersion: apiextensions.k8s.io/v1
@@ -171,8 +172,8 @@ metadata: {name: first}
     definitions.delete("lamps.example.org", &DeleteParams::default()).await.unwrap();
 }
 
-/// Only agents may change hosts, and the operator when it is exempted (or with a BYOH that does not mind).
-async fn hosts_are_guarded(bed: &Bed) {
+/// Only agents may change hosts; the operator may if it is exempted, or if the variant of BYOH allows it.
+async fn hosts_are_guarded(bed: &ManagementCluster) {
     bed.apply_yaml(
         "
 {apiVersion: v1, kind: Namespace, metadata: {name: o2ims-system}}
@@ -231,7 +232,7 @@ subjects: [{kind: ServiceAccount, name: o2ims-operator, namespace: o2ims-system}
     assert_eq!((last.namespace.as_str(), last.subresource.as_str()), ("default", ""));
 }
 
-async fn a_workload_api_server_opens(bed: &Bed) {
+async fn a_workload_api_server_opens(bed: &ManagementCluster) {
     let authority = Authority::generate("kubernetes").unwrap();
     let api = WorkloadApi {
         name: "c1".into(),
@@ -249,7 +250,7 @@ async fn a_workload_api_server_opens(bed: &Bed) {
     let node: Node = serde_json::from_value(json!({"metadata": {"name": "n1"}})).unwrap();
     Api::all(server.client()).create(&PostParams::default(), &node).await.unwrap();
 
-    // A restarted server has its data, a removed one has not.
+    // A restarted server has its data; a removed one does not.
     server.stop().await.unwrap();
     let server = bed.start_workload_api_server(api.clone()).await.unwrap();
     assert!(Api::<Node>::all(server.client()).get_opt("n1").await.unwrap().is_some());
@@ -261,7 +262,7 @@ async fn a_workload_api_server_opens(bed: &Bed) {
     within("a dropped server ends", async || (!alive(id)).then_some(())).await;
 }
 
-async fn a_paused_api_server_does_not_answer(bed: &Bed) {
+async fn a_paused_api_server_does_not_answer(bed: &ManagementCluster) {
     let admin = bed.admin();
     bed.pause_api_server().unwrap();
     let version = tokio::time::timeout(Duration::from_millis(300), admin.apiserver_version()).await;
@@ -270,10 +271,10 @@ async fn a_paused_api_server_does_not_answer(bed: &Bed) {
     assert_eq!(admin.apiserver_version().await.unwrap().git_version, "v1.33.13");
 }
 
-/// Two beds at once, each in its own namespaces. One is ended by force and takes all of its processes with it, without
-/// harm to the other one, which is then asked to stop.
+/// Two management clusters at the same time, each in namespaces of its own. One is killed: all of its processes end,
+/// and the other one is unharmed. The other one is then stopped in order.
 #[tokio::test]
-async fn beds_live_side_by_side_and_do_not_outlive_their_starter() {
+async fn management_clusters_live_side_by_side_and_do_not_outlive_their_starter() {
     let _turn = TURN.lock().await;
     if !namespaces_are_permitted() {
         eprintln!("skipped: this machine does not permit namespaces");
@@ -284,12 +285,12 @@ async fn beds_live_side_by_side_and_do_not_outlive_their_starter() {
     second.wait_until_up();
     let of_first = descendants(first.child.id());
     let of_second = descendants(second.child.id());
-    // unshare, the shell that is process 1 inside, the starter and seven servers; and outside, who sweeps after them
+    // unshare, the shell that is process 1 inside, the starter and seven servers; and outside, the sweeper.
     assert_eq!((of_first.len(), of_second.len()), (11, 11), "{of_first:?} {of_second:?}");
 
     first.child.kill().unwrap();
     within("a killed starter's processes end", async || of_first.iter().all(|id| !alive(*id)).then_some(())).await;
-    assert!(of_second.iter().all(|id| alive(*id)), "the other bed was harmed");
+    assert!(of_second.iter().all(|id| alive(*id)), "the other one was harmed");
 
     assert!(Command::new("kill").arg(second.child.id().to_string()).status().unwrap().success());
     let status: ExitStatus = within("a starter stops when asked to", async || second.child.try_wait().unwrap()).await;
@@ -297,7 +298,7 @@ async fn beds_live_side_by_side_and_do_not_outlive_their_starter() {
     within("nothing of it is left", async || of_second.iter().all(|id| !alive(*id)).then_some(())).await;
 }
 
-/// The command-line program, in namespaces of its own although the test is already in some.
+/// The command-line program in new namespaces, within those of the test.
 struct Starter {
     child: Child,
 }
@@ -320,7 +321,7 @@ impl Starter {
 
 impl Drop for Starter {
     fn drop(&mut self) {
-        // When an assertion failed: nothing may be left then either.
+        // Also after a failed assertion nothing may be left.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -344,7 +345,7 @@ fn state(id: i32) -> Option<(char, i32)> {
     Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }
 
-/// A zombie is only waiting to be collected.
+/// Whether a process runs. A zombie does not: it waits for its parent.
 fn alive(id: i32) -> bool {
     state(id).is_some_and(|(state, _)| state != 'Z')
 }

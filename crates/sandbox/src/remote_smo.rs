@@ -1,25 +1,25 @@
 //! An SMO on a cluster of its own, and a second O-Cloud.
 
 use sandbox::{Federation, OperatorOptions, Stack, StackOptions};
-use testenv::Bed;
+use testenv::ManagementCluster;
 
-/// Namespace of the example requests.
+/// Namespace of the example requests, at the SMO and at the O-Clouds.
 pub const NAMESPACE: &str = "default";
-/// The O-Cloud that has hosts, as the SMO knows it.
+/// Name of the O-Cloud with hosts, at the SMO.
 pub const WITH_HOSTS: &str = "site-a";
-/// The O-Cloud that has none.
+/// Name of the O-Cloud without hosts, at the SMO.
 pub const WITHOUT_HOSTS: &str = "site-b";
 
-/// What there is beside the O-Cloud with hosts.
-pub struct Apart {
+/// The SMO's cluster and the second O-Cloud, beside the O-Cloud with hosts.
+pub struct RemoteSmo {
     /// The SMO's cluster.
-    pub smo: Bed,
+    pub smo: ManagementCluster,
     /// The O-Cloud without providers.
     pub site_b: Stack,
 }
 
-impl Apart {
-    /// Starts all three; the first of the pair is the O-Cloud with hosts, which has the SMO's operator for company.
+impl RemoteSmo {
+    /// Starts all three. Returns the O-Cloud with hosts, which also holds the FOCOM operator, and the other two.
     pub async fn start(
         options: StackOptions,
         focom: OperatorOptions,

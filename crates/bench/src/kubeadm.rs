@@ -1,4 +1,4 @@
-//! kubeadm, as a person types it on two servers.
+//! kubeadm on the command line of two servers.
 
 use std::time::Instant;
 
@@ -6,19 +6,22 @@ use anyhow::Context as _;
 use futures::future::try_join;
 use sandbox::Stack;
 use serde_json::Value;
+use testenv::KUBERNETES_VERSION;
 use testenv::servers::Server;
 
-use crate::{Times, VERSION};
+use crate::times::Times;
 
 const CONFIGURATION: &str = include_str!("../manifests/kubeadm.yaml");
 const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
+/// Makes and resets a cluster of one master and one worker, on new servers.
 pub async fn one_and_one(stack: &mut Stack, round: u8) -> anyhow::Result<Times> {
     let names = [1, 2].map(|number| format!("hand-{round}-{number}"));
     let master = stack.bare_server(&names[0], 120 + 2 * round)?;
     let worker = stack.bare_server(&names[1], 121 + 2 * round)?;
     try_join(master.power_on(), worker.power_on()).await?;
-    let configuration = CONFIGURATION.replace("ADDRESS", &master.address().to_string()).replace("VERSION", VERSION);
+    let configuration =
+        CONFIGURATION.replace("ADDRESS", &master.address().to_string()).replace("VERSION", KUBERNETES_VERSION);
     let network: Value = serde_saphyr::from_multiple::<Value>(stack.hosts().cni())?.remove(0);
     let network = network["data"]["cni.yaml"].as_str().context("the CNI has no manifest")?;
 
