@@ -10,7 +10,7 @@ use operator_kit::apply::{self, MetadataPatch, Precondition, dynamic_api};
 use operator_kit::outcome::Error;
 
 use super::object::{naming, patch_params, secret_resource};
-use super::steps::Target;
+use super::target::Target;
 use crate::caches::version_of;
 use crate::expectations::Write;
 use crate::provisioner::step::{HostPatch, InstallScripts, Reattachment};

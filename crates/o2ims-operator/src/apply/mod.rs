@@ -4,5 +4,6 @@ mod host;
 mod object;
 mod request;
 mod steps;
+mod target;
 
 pub use steps::apply;

@@ -9,7 +9,7 @@ use operator_kit::apply::{self, Precondition, dynamic_api};
 use operator_kit::outcome::{Class, Error};
 use serde_json::{Value, json};
 
-use super::steps::Target;
+use super::target::Target;
 use crate::caches::version_of;
 use crate::expectations::Write;
 use crate::provisioner::step::Manifest;

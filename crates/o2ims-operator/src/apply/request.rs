@@ -9,7 +9,7 @@ use operator_kit::outcome::Error;
 use serde_json::json;
 
 use super::object::{patch_params, secret_resource};
-use super::steps::Target;
+use super::target::Target;
 use crate::caches::OWNED_KINDS;
 use crate::expectations::Write;
 
