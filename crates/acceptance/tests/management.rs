@@ -60,7 +60,9 @@ fn main() -> ExitCode {
         trials.clear();
     }
     trials.push(Trial::test("a_new_pod_network_is_for_new_clusters", pod_network).with_ignored_flag(true));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    // Each starts BYOH's manager, whose webhook has one fixed port.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 async fn management() -> Result<()> {
