@@ -10,12 +10,13 @@ use k8s_openapi::api::core::v1;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::names::focom;
-use operator_kit::admin::{Gates, Server};
+use operator_kit::admin::{ReadinessChecks, Server};
 use operator_kit::client::{self, Limits};
+use operator_kit::controller::Controller;
 use operator_kit::events::Events;
-use operator_kit::lease::{Elector, Settings as LeaseSettings};
 use operator_kit::metrics::Metrics;
-use operator_kit::run::{Controller, Process, Tasks};
+use operator_kit::process::{Elector, LeaseSettings};
+use operator_kit::process::{Process, TaskSpawner};
 use operator_kit::telemetry;
 
 use crate::ocloud::connection::Setup;
@@ -106,7 +107,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let triggers = Triggers::default();
     let mut prepared = watches::set_up(&client, &metrics, &triggers);
-    let (tasks, runner) = Tasks::new();
+    let (tasks, runner) = TaskSpawner::new();
     let setup = Setup {
         smo,
         metrics: metrics.clone(),
@@ -145,7 +146,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         ("templateinfoes", prepared.templates.state()),
         ("namespaces", prepared.namespaces.state()),
     ];
-    let gates = Gates::new();
+    let gates = ReadinessChecks::new();
     let mut requests = Controller::new("focomprovisioningrequest", &prepared.requests, &triggers.requests, &metrics)
         .concurrency(CONCURRENCY)
         .events(events.clone())

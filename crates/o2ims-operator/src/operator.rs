@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use kube::{Client, ResourceExt as _};
-use operator_kit::admin::{Gates, Server};
+use operator_kit::admin::{ReadinessChecks, Server};
+use operator_kit::cache::SyncState;
 use operator_kit::client::{self, Limits};
+use operator_kit::controller::{Controller, Trigger};
 use operator_kit::events::Events;
-use operator_kit::lease::{Elector, Settings as LeaseSettings};
 use operator_kit::metrics::Metrics;
-use operator_kit::reflect::{SyncState, Trigger};
-use operator_kit::run::{Controller, Process};
+use operator_kit::process::Process;
+use operator_kit::process::{Elector, LeaseSettings};
 use operator_kit::telemetry;
 
 use crate::provisioning_request::expect::Expectations;
@@ -66,7 +67,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let trigger = Trigger::new();
     let prepared = watches::set_up(&client, &metrics, &trigger);
 
-    let gates = Gates::new();
+    let gates = ReadinessChecks::new();
     gates.add_watch("provisioningrequests", prepared.root.state());
     let mut controller = Controller::new("provisioningrequest", &prepared.root, &trigger, &metrics)
         .concurrency(settings.concurrency)
@@ -94,7 +95,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         client,
         watches: prepared.watches,
         expectations: Expectations::default(),
-        locks: Locks::new(move |request| trigger.touch(request)),
+        locks: Locks::new(move |request| trigger.enqueue(request)),
         events,
         panic_on: settings.test_panic_on,
     });

@@ -16,15 +16,15 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, reflect::SyncState};
+use crate::{cache::watch::SyncState, metrics::Metrics};
 
 type Check = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// Named conditions of readiness; clones share them. With no gate the process is ready.
 #[derive(Clone, Default)]
-pub struct Gates(Arc<RwLock<Vec<(String, Check)>>>);
+pub struct ReadinessChecks(Arc<RwLock<Vec<(String, Check)>>>);
 
-impl Gates {
+impl ReadinessChecks {
     /// No gates.
     pub fn new() -> Self {
         Self::default()
@@ -56,7 +56,7 @@ pub struct Server {
 
 impl Server {
     /// Binds the address; port 0 takes a free one. The address that was bound is logged.
-    pub async fn bind(address: SocketAddr, gates: Gates, metrics: Metrics) -> anyhow::Result<Self> {
+    pub async fn bind(address: SocketAddr, gates: ReadinessChecks, metrics: Metrics) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "admin endpoint listens");
@@ -83,7 +83,7 @@ impl Server {
     }
 }
 
-async fn readyz(State(gates): State<Gates>) -> (StatusCode, String) {
+async fn readyz(State(gates): State<ReadinessChecks>) -> (StatusCode, String) {
     let closed = gates.closed();
     if closed.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
@@ -117,7 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_names_the_closed_gates_and_liveness_ignores_them() {
-        let gates = Gates::new();
+        let gates = ReadinessChecks::new();
         let open = Arc::new(AtomicBool::new(false));
         let (seen, state) = (Arc::clone(&open), watch::Sender::new(SyncState::NotInstalled));
         gates.add("lease", move || seen.load(Ordering::Relaxed));

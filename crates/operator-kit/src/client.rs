@@ -3,7 +3,7 @@
 //! Two defaults of kube are not kept. It sets no time limit on an ordinary request, so that an unanswered one would
 //! hold a reconcile for ever; and it repeats requests that were answered with 429, 503 or 504 up to 15 times, so that
 //! a write could leave the process minutes after it was decided. Here a request has one try and a limit; what follows
-//! from a failure is decided by [`outcome`](crate::outcome::verdict).
+//! from a failure is decided by [the controller](crate::controller::disposition).
 
 use std::{
     task::{Context, Poll},
@@ -190,7 +190,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Class, Error};
+    use crate::controller::error::{Class, Error};
     use futures::{StreamExt, stream};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::Api;

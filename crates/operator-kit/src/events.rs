@@ -10,7 +10,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
-use crate::status::truncated;
+use crate::write::status::truncated;
 
 /// Longest note that the API takes, in bytes (`events.k8s.io/v1`, `note`).
 const NOTE_MAX: usize = 1024;
@@ -56,7 +56,7 @@ impl Events {
         match tokio::time::timeout(PUBLISH_LIMIT, recorder.publish(&event, regarding)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(reason, error = %crate::outcome::Error::from(error), "event not published");
+                tracing::warn!(reason, error = %crate::controller::error::Error::from(error), "event not published");
             }
             Err(_) => tracing::warn!(reason, "event not published: no answer"),
         }

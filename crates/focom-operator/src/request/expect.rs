@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::Resource;
 use o2ims_types::FocomProvisioningRequest;
-use operator_kit::apply::content_hash;
+use operator_kit::write::apply::content_hash;
 use tokio::time::Instant;
 
 use crate::ocloud::connection::RemoteRequest;

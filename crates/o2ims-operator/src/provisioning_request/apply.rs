@@ -5,8 +5,9 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::apply::{self, MetadataPatch, Precondition, dynamic_api};
-use operator_kit::outcome::{Class, Error};
+use operator_kit::controller::{Class, Error};
+use operator_kit::write::apply::{self, MetadataPatch, Precondition, dynamic_api};
+use operator_kit::write::finalizer;
 use serde_json::{Value, json};
 
 use super::expect::Write;
@@ -35,18 +36,18 @@ pub async fn apply(
                 let patch = Patch::Merge(json!({"metadata": {"uid": request.uid(), "annotations": annotations}}));
                 let params = as_operator();
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
-                apply::limited("protect from deletion", api.patch(&request.name_any(), &params, &patch)).await?;
+                apply::with_timeout("protect from deletion", api.patch(&request.name_any(), &params, &patch)).await?;
             }
             Step::AddFinalizer => {
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
-                if apply::add_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await? {
+                if finalizer::add_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await? {
                     written.push(Write::Finalizer);
                 }
             }
             Step::RemoveFinalizer => remove_finalizer(client, request, uid, &namespace).await?,
             Step::LetGo => {
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
-                apply::remove_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
+                finalizer::remove_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
             }
             Step::DropWords(annotations) => {
                 let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
@@ -114,7 +115,7 @@ async fn create(client: &Client, uid: &str, namespace: &str, manifest: &Manifest
 async fn explained(client: &Client, uid: &str, namespace: &str, manifest: &Manifest, conflict: Error) -> Error {
     let (kind, name) = (manifest.kind, &manifest.name);
     let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
-    match apply::limited("look at what exists", api.get_metadata_opt(name)).await {
+    match apply::with_timeout("look at what exists", api.get_metadata_opt(name)).await {
         Ok(Some(found)) if found.labels().get(names::REQUEST_UID_LABEL).is_none_or(|mark| mark != uid) => {
             Error::transient(format!(
                 "{} {namespace}/{name} exists already and is not this request's; remove it, or use another clusterName",
@@ -165,16 +166,17 @@ async fn equip(client: &Client, namespace: &str, equipment: &Equipment) -> Resul
         .map_err(|error| error.context(format!("Secret {namespace}/{name}")))?;
     let fields = installer::references(equipment, marked.metadata.resource_version.as_deref().unwrap_or_default());
     let params = as_operator();
-    let host = apply::limited("name the install scripts", hosts.patch(&equipment.host, &params, &Patch::Merge(fields)))
-        .await
-        .map_err(|error| of_host(error, namespace, &equipment.host))?;
+    let host =
+        apply::with_timeout("name the install scripts", hosts.patch(&equipment.host, &params, &Patch::Merge(fields)))
+            .await
+            .map_err(|error| of_host(error, namespace, &equipment.host))?;
     Ok(Write::Host { name: equipment.host.clone(), version: version_of_dynamic(&host) })
 }
 
 /// A Cluster is made again only for parts that the API server has, and not for what a cache still shows.
 async fn is_there(client: &Client, namespace: &str, (kind, name, uid): &(Kind, String, String)) -> Result<(), Error> {
     let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
-    let found = apply::limited("look for a part of the cluster", api.get_metadata_opt(name)).await;
+    let found = apply::with_timeout("look for a part of the cluster", api.get_metadata_opt(name)).await;
     match found.map_err(|error| naming(error, *kind, namespace, name))? {
         Some(found) if found.metadata.uid.as_ref() == Some(uid) => Ok(()),
         _ => Err(Error::conflict(format!("{} {namespace}/{name} is gone", kind.name()))),
@@ -187,11 +189,11 @@ async fn reattach(client: &Client, namespace: &str, reattachment: &Reattachment)
     let api = dynamic_api(client, &Kind::ByoHost.api_resource(), Some(namespace));
     let params = as_operator();
     let status = Patch::Merge(reattachment.status(&Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
-    let known = apply::limited("name the host's machine", api.patch_status(name, &params, &status))
+    let known = apply::with_timeout("name the host's machine", api.patch_status(name, &params, &status))
         .await
         .map_err(|error| of_host(error, namespace, name))?;
     let fields = Patch::Merge(reattachment.fields(known.metadata.resource_version.as_deref().unwrap_or_default()));
-    let host = apply::limited("give the host back to its machine", api.patch(name, &params, &fields))
+    let host = apply::with_timeout("give the host back to its machine", api.patch(name, &params, &fields))
         .await
         .map_err(|error| of_host(error, namespace, name))?;
     Ok(Write::Host { name: name.clone(), version: version_of_dynamic(&host) })
@@ -218,7 +220,7 @@ async fn delete_install_secret(client: &Client, namespace: &str, host: &str, nam
         return Ok(());
     }
     let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
-    match apply::limited("delete", async { Ok(secrets.delete(name, &DeleteParams::default()).await) }).await? {
+    match apply::with_timeout("delete", async { Ok(secrets.delete(name, &DeleteParams::default()).await) }).await? {
         Ok(_) => Ok(()),
         // platform9's BYOH deletes it by itself.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -250,7 +252,7 @@ async fn set(
     fields["metadata"]["uid"] = json!(uid);
     let patch = Patch::Merge(fields);
     let params = as_operator();
-    let object = apply::limited("set fields", api.patch(name, &params, &patch))
+    let object = apply::with_timeout("set fields", api.patch(name, &params, &patch))
         .await
         .map_err(|error| naming(error, kind, namespace, name))?;
     Ok(Write::Object { kind, name: name.to_owned(), version: version_of_dynamic(&object) })
@@ -261,7 +263,7 @@ async fn delete_install_secrets(client: &Client, uid: &str, namespace: &str) -> 
     let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
     let mine = ListParams::default().labels(&format!("{}={uid}", names::REQUEST_UID_LABEL));
     let deletion = async { Ok(secrets.delete_collection(&DeleteParams::default(), &mine).await) };
-    match apply::limited("delete install scripts", deletion).await? {
+    match apply::with_timeout("delete install scripts", deletion).await? {
         Ok(_) => Ok(()),
         // The policy of the operator's Secrets: somebody has put the label on another one, which is not ours.
         Err(kube::Error::Api(status)) if status.code == 403 => {
@@ -284,7 +286,7 @@ async fn remove_finalizer(
     for kind in Kind::MADE.into_iter().chain([Kind::ByoHost]) {
         let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
         let params = ListParams::default().labels(&mine).limit(1);
-        match apply::limited("look for leftovers", async { Ok(api.list_metadata(&params).await) }).await? {
+        match apply::with_timeout("look for leftovers", async { Ok(api.list_metadata(&params).await) }).await? {
             Ok(list) if list.items.is_empty() => {}
             Ok(list) => {
                 let name = list.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
@@ -297,6 +299,6 @@ async fn remove_finalizer(
     }
     delete_install_secrets(client, uid, namespace).await?;
     let api = Api::<ProvisioningRequest>::namespaced(client.clone(), namespace);
-    apply::remove_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
+    finalizer::remove_finalizer(&api, request, names::FINALIZER, names::FIELD_MANAGER).await?;
     Ok(())
 }

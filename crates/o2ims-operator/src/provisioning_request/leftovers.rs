@@ -11,8 +11,8 @@ use std::time::Duration;
 use kube::{Api, Resource, ResourceExt as _};
 use o2ims_types::provisioning_request::ProvisioningRequestSpec;
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::apply::{dynamic_api, limited};
-use operator_kit::outcome::{Error, Outcome};
+use operator_kit::controller::{Error, Outcome};
+use operator_kit::write::apply::{dynamic_api, with_timeout};
 
 use super::observe::{is_of, maker_exists, observe, request_exists};
 use super::plan::Step;
@@ -118,7 +118,7 @@ async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool,
     let name = holder.name_any();
     let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
     let what = format!("look for ProvisioningRequest {namespace}/{name}");
-    let found = limited(&what, api.get_metadata_opt(&name)).await?;
+    let found = with_timeout(&what, api.get_metadata_opt(&name)).await?;
     // One of that name that the cache does not show yet may have been restored, and take back what this would clean up.
     if found.and_then(|found| found.metadata.uid).is_some_and(|uid| !request_exists(&context.watches.requests, &uid)) {
         return Ok(true);

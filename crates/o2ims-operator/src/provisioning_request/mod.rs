@@ -22,9 +22,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use o2ims_types::provisioning_request::HostStatus;
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, conditions, names};
+use operator_kit::controller::{Class, Error, Outcome};
 use operator_kit::events::Events;
-use operator_kit::outcome::{Class, Error, Outcome};
-use operator_kit::status::{find, patch_status_if_changed};
+use operator_kit::write::status::{find, patch_status_if_changed};
 
 use crate::watches::Watches;
 use expect::{Expectations, Write};

@@ -10,7 +10,7 @@ use kube::{
 use o2ims_types::cluster_template::Install;
 use o2ims_types::provisioning_request::Hosts;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
-use operator_kit::reflect::SyncState;
+use operator_kit::cache::SyncState;
 
 use super::consent;
 use super::plan::key;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kube::{Resource, ResourceExt as _};
 use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::apply::content_hash;
+use operator_kit::write::apply::content_hash;
 use serde_json::{Value, json};
 
 use super::observe::{Made, Observed};

@@ -10,8 +10,8 @@ use kube::{Resource as _, ResourceExt as _};
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::provisioning_request::{HostStatus, ProvisionedResourceSet, ProvisioningStatus, StatusExtensions};
 use o2ims_types::{HostRef, ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, names};
-use operator_kit::outcome::Outcome;
-use operator_kit::status::{self, Observation, Truth};
+use operator_kit::controller::Outcome;
+use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};
 
 use super::hosts::{HostView, State};
 use super::observe::Observed;
@@ -268,9 +268,9 @@ fn flag(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let new = Observation {
+    let new = ConditionUpdate {
         type_,
-        status: if message.is_some() { Truth::True } else { Truth::False },
+        status: if message.is_some() { ConditionStatus::True } else { ConditionStatus::False },
         reason: if message.is_some() { reason } else { reason::IDLE },
         message: message.unwrap_or_default(),
         observed_generation: generation,
@@ -302,13 +302,13 @@ fn left(since: Timestamp, limit: Duration, now: Timestamp) -> Duration {
 
 fn set(list: &mut Vec<Condition>, type_: &str, stage: &Stage, generation: Option<i64>, now: Timestamp) {
     let (truth, reason, message) = match stage {
-        Stage::Done => (Truth::True, reason::SUCCEEDED, String::new()),
-        Stage::Refused { reason, message, .. } => (Truth::False, *reason, message.clone()),
-        Stage::InProgress { message } => (Truth::False, reason::IN_PROGRESS, message.clone()),
-        Stage::Paused { message } => (Truth::Unknown, reason::PAUSED, message.clone()),
-        Stage::Waiting => (Truth::Unknown, reason::WAITING, String::new()),
+        Stage::Done => (ConditionStatus::True, reason::SUCCEEDED, String::new()),
+        Stage::Refused { reason, message, .. } => (ConditionStatus::False, *reason, message.clone()),
+        Stage::InProgress { message } => (ConditionStatus::False, reason::IN_PROGRESS, message.clone()),
+        Stage::Paused { message } => (ConditionStatus::Unknown, reason::PAUSED, message.clone()),
+        Stage::Waiting => (ConditionStatus::Unknown, reason::WAITING, String::new()),
     };
-    let new = Observation { type_, status: truth, reason, message, observed_generation: generation };
+    let new = ConditionUpdate { type_, status: truth, reason, message, observed_generation: generation };
     status::set(list, new, whole_seconds(now));
 }
 
@@ -320,9 +320,9 @@ fn set_reason(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let new = Observation {
+    let new = ConditionUpdate {
         type_,
-        status: Truth::False,
+        status: ConditionStatus::False,
         reason,
         message: message.to_owned(),
         observed_generation: generation,
@@ -348,7 +348,7 @@ fn summarise(
             .find(|condition| condition.status == "False" && !SUMMARY.contains(&condition.type_.as_str()))
             .map_or(reason::IN_PROGRESS, |condition| stage_reason(&condition.reason)),
     };
-    let truth = |holds: bool| if holds { Truth::True } else { Truth::False };
+    let truth = |holds: bool| if holds { ConditionStatus::True } else { ConditionStatus::False };
     let reconciling = !stalled && state != ProvisioningState::Fulfilled;
     let stalled_reason = if state == ProvisioningState::Deleting { reason::DEADLINE_EXCEEDED } else { ready_reason };
     for (type_, holds, reason) in [
@@ -357,7 +357,8 @@ fn summarise(
         (conditions::STALLED, stalled, if stalled { stalled_reason } else { reason::IDLE }),
     ] {
         let told = if holds || type_ == conditions::READY { message.to_owned() } else { String::new() };
-        let new = Observation { type_, status: truth(holds), reason, message: told, observed_generation: generation };
+        let new =
+            ConditionUpdate { type_, status: truth(holds), reason, message: told, observed_generation: generation };
         status::set(list, new, whole_seconds(now));
     }
 }

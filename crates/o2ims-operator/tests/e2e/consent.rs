@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt as _};
 use o2ims_operator::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
 use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State, conditions, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use sandbox::Stack;
 use sandbox::requests::force_away;
 use serde_json::{Value, json};

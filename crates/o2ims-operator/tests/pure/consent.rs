@@ -9,7 +9,7 @@ use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
 use o2ims_operator::provisioning_request::leftovers::{plan_cluster, plan_host};
 use o2ims_types::ProvisioningState::{self, Failed, Fulfilled};
 use o2ims_types::{ProvisioningRequest, conditions, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{World, from, host_refs, request};

@@ -27,7 +27,7 @@ use o2ims_operator::watches::{
     Watches, owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
 };
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
-use operator_kit::outcome::Outcome;
+use operator_kit::controller::Outcome;
 use serde_json::json;
 
 use crate::model::{Conflict, Flight, PROGRESS, World, from, host_name, host_refs, request};

@@ -4,7 +4,7 @@ use o2ims_operator::byoh::installation::Dialect;
 use o2ims_operator::capi::contract::Kind;
 use o2ims_operator::provisioning_request::leftovers::{plan_cluster, plan_host};
 use o2ims_operator::provisioning_request::plan::Step;
-use operator_kit::reflect::SyncState;
+use operator_kit::cache::SyncState;
 use serde_json::json;
 use tokio::sync::watch;
 

@@ -32,7 +32,7 @@ use o2ims_operator::provisioning_request::{Decision, decide};
 use o2ims_operator::watches::Watches;
 use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
-use operator_kit::reflect::SyncState;
+use operator_kit::cache::SyncState;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -8,7 +8,7 @@ use o2ims_operator::capi::read::Cluster;
 use o2ims_operator::provisioning_request::plan::{HostMarks, Manifest, Step, has_finalizer, key};
 use o2ims_operator::provisioning_request::status::Assessment;
 use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{Flight, World, asked, is_template};

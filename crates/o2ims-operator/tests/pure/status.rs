@@ -8,8 +8,8 @@ use o2ims_operator::capi::read::Condition as CapiCondition;
 use o2ims_operator::provisioning_request::status::assess;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequestStatus, ProvisioningState};
-use operator_kit::outcome::Outcome;
-use operator_kit::status::find;
+use operator_kit::controller::Outcome;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{Move, World, from, host_refs, request};

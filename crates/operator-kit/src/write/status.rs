@@ -14,8 +14,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    apply::limited,
-    outcome::{Error, is_not_found},
+    controller::error::{Error, is_not_found},
+    write::apply::with_timeout,
 };
 
 /// Longest message that `metav1.Condition` allows, in bytes (the API counts characters; bytes are the safe side).
@@ -23,7 +23,7 @@ const MESSAGE_MAX: usize = 32_768;
 
 /// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// `True`
     True,
     /// `False`
@@ -32,7 +32,7 @@ pub enum Truth {
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// As `metav1.Condition` spells it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Truth {
     }
 }
 
-impl From<bool> for Truth {
+impl From<bool> for ConditionStatus {
     fn from(value: bool) -> Self {
         if value { Self::True } else { Self::False }
     }
@@ -51,11 +51,11 @@ impl From<bool> for Truth {
 
 /// A condition as it is seen now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observation<'a> {
+pub struct ConditionUpdate<'a> {
     /// Type, an adjective or participle.
     pub type_: &'a str,
     /// Status.
-    pub status: Truth,
+    pub status: ConditionStatus,
     /// CamelCase constant, never empty.
     pub reason: &'a str,
     /// For people; truncated to what the API takes.
@@ -77,7 +77,7 @@ pub enum Change {
 
 /// Puts the condition into the list. `lastTransitionTime` becomes `now` (in whole seconds, as the API stores it) only
 /// if the status changes. The place of a known type stays, a new type is appended: the order is stable.
-pub fn set(conditions: &mut Vec<Condition>, new: Observation<'_>, now: Timestamp) -> Change {
+pub fn set(conditions: &mut Vec<Condition>, new: ConditionUpdate<'_>, now: Timestamp) -> Change {
     let mut wanted = Condition {
         type_: new.type_.to_owned(),
         status: new.status.as_str().to_owned(),
@@ -161,7 +161,7 @@ where
             Err(error) => Err(error),
         }
     };
-    limited(&format!("writing status of {name}"), call).await
+    with_timeout(&format!("writing status of {name}"), call).await
 }
 
 #[cfg(test)]
@@ -172,18 +172,24 @@ mod tests {
         Timestamp::new(second, 5).expect("in range")
     }
 
-    fn ready(status: Truth, message: &str) -> Observation<'_> {
-        Observation { type_: "Ready", status, reason: "Because", message: message.into(), observed_generation: Some(1) }
+    fn ready(status: ConditionStatus, message: &str) -> ConditionUpdate<'_> {
+        ConditionUpdate {
+            type_: "Ready",
+            status,
+            reason: "Because",
+            message: message.into(),
+            observed_generation: Some(1),
+        }
     }
 
     #[test]
     fn transition_time_moves_with_the_status_alone() {
         let mut list = Vec::new();
-        assert_eq!(set(&mut list, ready(Truth::False, "a"), at(10)), Change::Transitioned);
-        assert_eq!(set(&mut list, ready(Truth::False, "a"), at(20)), Change::Unchanged);
-        assert_eq!(set(&mut list, ready(Truth::False, "b"), at(30)), Change::Updated);
+        assert_eq!(set(&mut list, ready(ConditionStatus::False, "a"), at(10)), Change::Transitioned);
+        assert_eq!(set(&mut list, ready(ConditionStatus::False, "a"), at(20)), Change::Unchanged);
+        assert_eq!(set(&mut list, ready(ConditionStatus::False, "b"), at(30)), Change::Updated);
         assert_eq!(list[0].last_transition_time.0, Timestamp::from_second(10).expect("in range"));
-        assert_eq!(set(&mut list, ready(Truth::True, "b"), at(40)), Change::Transitioned);
+        assert_eq!(set(&mut list, ready(ConditionStatus::True, "b"), at(40)), Change::Transitioned);
         assert_eq!(list[0].last_transition_time.0, Timestamp::from_second(40).expect("in range"));
         assert_eq!(list.len(), 1);
     }
@@ -191,7 +197,7 @@ mod tests {
     #[test]
     fn a_condition_survives_the_round_trip_unchanged() {
         let mut list = Vec::new();
-        set(&mut list, ready(Truth::True, "a"), at(10));
+        set(&mut list, ready(ConditionStatus::True, "a"), at(10));
         let stored = serde_json::to_string(&list).expect("encodes");
         let read: Vec<Condition> = serde_json::from_str(&stored).expect("decodes");
         assert_eq!(read, list);
@@ -201,7 +207,7 @@ mod tests {
     fn order_is_stable() {
         let mut list = Vec::new();
         for type_ in ["Stalled", "Ready", "Reconciling", "Ready", "Stalled"] {
-            set(&mut list, Observation { type_, ..ready(Truth::True, "") }, at(1));
+            set(&mut list, ConditionUpdate { type_, ..ready(ConditionStatus::True, "") }, at(1));
         }
         let types: Vec<&str> = list.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types, ["Stalled", "Ready", "Reconciling"]);
@@ -211,7 +217,7 @@ mod tests {
     #[test]
     fn long_messages_are_cut_between_characters() {
         let mut list = Vec::new();
-        set(&mut list, ready(Truth::True, &"ä".repeat(MESSAGE_MAX)), at(1));
+        set(&mut list, ready(ConditionStatus::True, &"ä".repeat(MESSAGE_MAX)), at(1));
         assert!(list[0].message.len() <= MESSAGE_MAX);
         assert!(list[0].message.ends_with("ä…"));
         assert_eq!(truncated("short".into(), 5), "short");

@@ -1,4 +1,6 @@
-//! The controllers and the process: the only place that starts tasks.
+//! A controller: takes objects from its trigger and reconciles them.
+//!
+//! It runs on kube's `Controller`, which has no panic guard, no time limit, and no count of failures to back off by.
 
 use std::{
     collections::HashMap,
@@ -12,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use futures::{FutureExt, StreamExt, future::BoxFuture, pin_mut, stream};
+use futures::{FutureExt, StreamExt, pin_mut, stream};
 use kube::{
     Resource,
     runtime::{
@@ -22,20 +24,23 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{
-    select,
-    sync::{mpsc, watch},
-    task::{Id, JoinError, JoinSet},
+    sync::watch,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
+    cache::watch::{CachedWatch, SyncState},
+    controller::{
+        error::{Class, Error},
+        outcome::{Outcome, disposition},
+        trigger::Trigger,
+    },
     events::Events,
-    lease::Leadership,
     metrics::Metrics,
-    outcome::{Class, Error, Outcome, random_unit, verdict},
-    reflect::{Reflection, SyncState, Trigger},
+    process::lease::Leadership,
+    random::random_unit,
     telemetry::panic_message,
 };
 
@@ -69,7 +74,7 @@ where
     /// `roots.triggers(&trigger, |object| vec![ObjectRef::from_obj(object)])`.
     ///
     /// At its start it reconciles every object once.
-    pub fn new(name: &'static str, roots: &Reflection<K>, trigger: &Trigger<K>, metrics: &Metrics) -> Self {
+    pub fn new(name: &'static str, roots: &CachedWatch<K>, trigger: &Trigger<K>, metrics: &Metrics) -> Self {
         Self {
             name,
             store: roots.store(),
@@ -135,7 +140,7 @@ where
         }
         tracing::info!(controller = self.name, objects = self.store.len(), "controller starts");
         let requests = self.trigger.stream();
-        self.trigger.touch_all_with(&self.store, &self.dyntype);
+        self.trigger.enqueue_all_with(&self.store, &self.dyntype);
 
         let runner = Arc::new(Runner {
             name: self.name,
@@ -225,27 +230,27 @@ where
             let result = self.guarded(Arc::clone(&object)).await;
             drop(running);
             let attempt = self.count(&reference, &result);
-            let verdict = verdict(&result, attempt, random_unit());
+            let disposition = disposition(&result, attempt, random_unit());
             let took = started.elapsed();
-            self.metrics.reconcile_ended(self.name, verdict.result, took);
+            self.metrics.reconcile_ended(self.name, disposition.result, took);
             let milliseconds = took.as_millis();
             match &result {
                 Ok(Outcome::Blocked { reason }) => tracing::debug!(milliseconds, reason, "blocked"),
-                Ok(_) => tracing::debug!(milliseconds, result = verdict.result, "reconciled"),
+                Ok(_) => tracing::debug!(milliseconds, result = disposition.result, "reconciled"),
                 Err(Error::Conflict(_)) => {
                     tracing::debug!(milliseconds, attempt, error = %error_text(&result), "conflict, observing again");
                 }
                 Err(error) => {
-                    tracing::warn!(milliseconds, attempt, %error, class = verdict.result, "reconcile failed");
+                    tracing::warn!(milliseconds, attempt, %error, class = disposition.result, "reconcile failed");
                 }
             }
-            if verdict.warn
+            if disposition.warn
                 && let (Err(error), Some(events)) = (&result, &self.events)
             {
                 let regarding = object.object_ref(&self.dyntype);
                 events.warning(&regarding, "ReconcileFailed", "Reconcile", error.message()).await;
             }
-            Ok(verdict.action)
+            Ok(disposition.action)
         }
         .instrument(span)
         .await
@@ -271,7 +276,7 @@ where
         }
     }
 
-    /// Keeps the books and returns which failure in a row this is.
+    /// Records the result and returns which failure in a row this is; 0 after a success.
     fn count(&self, object: &ObjectRef<K>, result: &Result<Outcome, Error>) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let attempt = match result {
@@ -301,217 +306,6 @@ fn error_text(result: &Result<Outcome, Error>) -> &str {
     result.as_ref().err().map_or("", Error::message)
 }
 
-/// The tasks of the process and their end.
-///
-/// * **Work** (controllers) stops first: it takes nothing new and gets some time to finish.
-/// * **Services** (watches, lease, admin endpoint) go on until the work has ended, so that the lease is released only
-///   when nothing acts under it any more.
-///
-/// A task that ends by itself ends the process with an error: half an operator is worse than a restart.
-pub struct Process {
-    work: JoinSet<anyhow::Result<()>>,
-    services: JoinSet<anyhow::Result<()>>,
-    names: HashMap<Id, String>,
-    work_stop: CancellationToken,
-    service_stop: CancellationToken,
-    grace: Duration,
-}
-
-/// Services only have to let go.
-const SERVICE_GRACE: Duration = Duration::from_secs(5);
-
-impl Default for Process {
-    fn default() -> Self {
-        Self {
-            work: JoinSet::new(),
-            services: JoinSet::new(),
-            names: HashMap::new(),
-            work_stop: CancellationToken::new(),
-            service_stop: CancellationToken::new(),
-            grace: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Process {
-    /// A process without tasks, with 10 s for running work to finish.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the time that running work gets at a stop.
-    #[must_use]
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
-    }
-
-    /// Tells the work to stop; hand it to the controllers.
-    pub fn work_stop(&self) -> CancellationToken {
-        self.work_stop.clone()
-    }
-
-    /// Tells the services to stop.
-    pub fn service_stop(&self) -> CancellationToken {
-        self.service_stop.clone()
-    }
-
-    /// Starts a task of work.
-    pub fn work(&mut self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.names.insert(self.work.spawn(task).id(), name.into());
-    }
-
-    /// Starts a service.
-    pub fn service(
-        &mut self,
-        name: impl Into<String>,
-        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    ) {
-        self.names.insert(self.services.spawn(task).id(), name.into());
-    }
-
-    /// Runs until SIGTERM or SIGINT. Errors (for the exit code) if a task ended by itself, failed or panicked.
-    pub async fn run(self) -> anyhow::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        self.run_until(async {
-            let name = select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            tracing::info!(signal = name, "stopping");
-        })
-        .await
-    }
-
-    /// As [`Process::run`], stopped by `shutdown` instead of a signal.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let result = self.supervise(shutdown).await;
-        if let Err(error) = &result {
-            tracing::error!(error = %format!("{error:#}"), "process ends");
-        }
-        // Whatever still works is dropped: without the lease, or after the grace, it must not go on.
-        self.work.shutdown().await;
-        self.service_stop.cancel();
-        let services = timeout(SERVICE_GRACE, async {
-            let mut failed = Ok(());
-            while let Some(end) = self.services.join_next_with_id().await {
-                failed = failed.and(end_of(&self.names, end));
-            }
-            failed
-        })
-        .await;
-        result?;
-        if let Ok(result) = services {
-            result?;
-        } else {
-            tracing::warn!("services did not stop in time");
-        }
-        tracing::info!("stopped");
-        Ok(())
-    }
-
-    async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        select! {
-            () = shutdown => {}
-            Some(end) = self.work.join_next_with_id() => return Err(early(&self.names, end)),
-            Some(end) = self.services.join_next_with_id() => return Err(early(&self.names, end)),
-        }
-        self.work_stop.cancel();
-        let grace = tokio::time::sleep(self.grace);
-        pin_mut!(grace);
-        loop {
-            select! {
-                end = self.work.join_next_with_id() => match end {
-                    Some(end) => end_of(&self.names, end)?,
-                    None => return Ok(()),
-                },
-                Some(end) = self.services.join_next_with_id() => return Err(early(&self.names, end)),
-                () = &mut grace => {
-                    tracing::warn!(tasks = self.work.len(), "work did not finish in time, dropping it");
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-/// A name and what to do.
-type Child = (String, BoxFuture<'static, anyhow::Result<()>>);
-
-/// Starts tasks while the process runs, such as one for each API server that objects tell of. Clones are the same.
-#[derive(Clone)]
-pub struct Tasks(mpsc::UnboundedSender<Child>);
-
-/// Runs what [`Tasks`] start; it is a service of the process.
-pub struct TaskRunner(mpsc::UnboundedReceiver<Child>);
-
-impl Tasks {
-    /// The two halves.
-    pub fn new() -> (Self, TaskRunner) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), TaskRunner(receiver))
-    }
-
-    /// Starts a task, which may end by itself without harm. Nothing happens when the process is about to end.
-    pub fn start(&self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        let _ = self.0.send((name.into(), task.boxed()));
-    }
-}
-
-impl TaskRunner {
-    /// Runs tasks until told to stop; then drops them.
-    ///
-    /// Errors if one fails or panics: nobody would start it again.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let (mut running, mut names) = (JoinSet::new(), HashMap::new());
-        loop {
-            select! {
-                () = stop.cancelled() => break,
-                Some((name, task)) = self.0.recv() => {
-                    names.insert(running.spawn(task).id(), name);
-                }
-                Some(end) = running.join_next_with_id() => {
-                    let id = id_of(&end);
-                    end_of(&names, end)?;
-                    names.remove(&id);
-                }
-            }
-        }
-        running.shutdown().await;
-        Ok(())
-    }
-}
-
-type End = Result<(Id, anyhow::Result<()>), JoinError>;
-
-/// How a task ended that was told to.
-fn end_of(names: &HashMap<Id, String>, end: End) -> anyhow::Result<()> {
-    let (id, result) = match end {
-        Ok((id, result)) => (id, result),
-        Err(error) => (error.id(), Err(error.into())),
-    };
-    let name = names.get(&id).map_or("unnamed", String::as_str);
-    result.with_context(|| format!("task {name} failed"))
-}
-
-fn id_of(end: &End) -> Id {
-    match end {
-        Ok((id, _)) => *id,
-        Err(error) => error.id(),
-    }
-}
-
-/// The error of a task that ended though nobody told it to.
-fn early(names: &HashMap<Id, String>, end: End) -> anyhow::Error {
-    let id = id_of(&end);
-    match end_of(names, end) {
-        Err(error) => error,
-        Ok(()) => anyhow!("task {} ended by itself", names.get(&id).map_or("unnamed", String::as_str)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -529,7 +323,7 @@ mod tests {
     {
         let trigger = Trigger::new();
         let api = Api::all(server.client(metrics));
-        let roots = Reflection::<ConfigMap>::new("configmaps", api, watcher::Config::default(), metrics)
+        let roots = CachedWatch::<ConfigMap>::new("configmaps", api, watcher::Config::default(), metrics)
             .triggers(&trigger, |object| vec![ObjectRef::from_obj(object)]);
         let controller = Controller::new("test", &roots, &trigger, metrics);
         let mut process = Process::new();
@@ -638,58 +432,5 @@ mod tests {
             assert_eq!(count.load(Ordering::Relaxed), 3, "change");
         };
         process.run_until(story).await.expect("goes on");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stop_lets_running_work_finish_before_the_services_stop() {
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let mut process = Process::new();
-        let (log, stop) = (Arc::clone(&order), process.work_stop());
-        process.work("work", async move {
-            stop.cancelled().await;
-            sleep(Duration::from_secs(9)).await;
-            log.lock().expect("lock").push("work");
-            Ok(())
-        });
-        let (log, stop) = (Arc::clone(&order), process.service_stop());
-        process.service("lease", async move {
-            stop.cancelled().await;
-            log.lock().expect("lock").push("lease");
-            Ok(())
-        });
-        process.run_until(sleep(Duration::from_secs(1))).await.expect("clean stop");
-        assert_eq!(*order.lock().expect("lock"), ["work", "lease"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn work_that_does_not_finish_is_dropped_after_the_grace() {
-        let mut process = Process::new().grace(Duration::from_secs(3));
-        process.work("stuck", std::future::pending());
-        let begun = Instant::now();
-        process.run_until(std::future::ready(())).await.expect("a stop is no failure");
-        assert_eq!(begun.elapsed(), Duration::from_secs(3));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_task_that_ends_by_itself_ends_the_process() {
-        let mut failing: Vec<(&str, Process)> = Vec::new();
-        let mut process = Process::new();
-        process.service("lease", async { anyhow::bail!("lost the lease") });
-        failing.push(("task lease failed: lost the lease", process));
-        let mut process = Process::new();
-        process.work("controller", async { Ok(()) });
-        failing.push(("task controller ended by itself", process));
-        let mut process = Process::new();
-        process.work("broken", async { panic!("no") });
-        failing.push(("task broken failed", process));
-        for (message, mut process) in failing {
-            let stop = process.service_stop();
-            process.service("other", async move {
-                stop.cancelled().await;
-                Ok(())
-            });
-            let error = process.run_until(std::future::pending()).await.expect_err(message);
-            assert!(format!("{error:#}").starts_with(message), "{error:#}");
-        }
     }
 }

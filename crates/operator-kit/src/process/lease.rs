@@ -24,13 +24,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    controller::{backoff::lengthened, error::Error},
     metrics::Metrics,
-    outcome::{Error, random_u32, random_unit},
+    random::{random_u32, random_unit},
 };
 
 /// Which lease, as whom, and how fast.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LeaseSettings {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
@@ -45,7 +46,7 @@ pub struct Settings {
     pub retry_period: Duration,
 }
 
-impl Settings {
+impl LeaseSettings {
     /// client-go's durations (15 s, 10 s, 2 s) and an identity made of the host name (in a pod: the pod's name) and a
     /// random suffix.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
@@ -94,11 +95,6 @@ pub struct Leadership {
     pub leading: bool,
     /// Identity of the holder; `None` while nobody holds the lease or nothing is known.
     pub holder: Option<String>,
-    /// `leaseTransitions` of the Lease: grows with every change of the holder, so it can serve as an epoch.
-    pub transitions: i32,
-    /// While leading: until when this holds without a further renewal. Check it right before an effect outside of
-    /// the API server.
-    pub valid_until: Option<Instant>,
 }
 
 /// The lease as last seen, and since when it has been unchanged.
@@ -110,7 +106,7 @@ struct Observed {
 /// Acquires and renews the lease.
 pub struct Elector {
     api: Api<Lease>,
-    settings: Settings,
+    settings: LeaseSettings,
     metrics: Metrics,
     leadership: watch::Sender<Leadership>,
     observed: Option<Observed>,
@@ -127,7 +123,7 @@ enum Attempt {
 impl Elector {
     /// `client` should be one of its own with [`Limits::lease`](crate::client::Limits::lease), so that no other
     /// traffic delays a renewal.
-    pub fn new(client: Client, settings: Settings, metrics: &Metrics) -> Self {
+    pub fn new(client: Client, settings: LeaseSettings, metrics: &Metrics) -> Self {
         metrics.leading(false);
         Self {
             api: Api::namespaced(client, &settings.namespace),
@@ -152,10 +148,7 @@ impl Elector {
         tracing::info!(identity = self.settings.identity, lease = self.settings.name, "acquired the lease");
         let lost = stop.run_until_cancelled(self.renew(acquired)).await;
         self.metrics.leading(false);
-        self.leadership.send_modify(|now| {
-            now.leading = false;
-            now.valid_until = None;
-        });
+        self.leadership.send_modify(|now| now.leading = false);
         if let Some(reason) = lost {
             bail!("lost the lease {}: {reason}", self.settings.name);
         }
@@ -169,14 +162,14 @@ impl Elector {
             let started = Instant::now();
             match self.limited_attempt().await {
                 Ok(Attempt::Held) => {
-                    self.publish_held(started);
+                    self.publish(true);
                     return started;
                 }
-                Ok(Attempt::Foreign) => self.publish_foreign(),
+                Ok(Attempt::Foreign) => self.publish(false),
                 Err(error) => tracing::warn!(%error, "cannot acquire the lease, trying again"),
             }
-            // Up to a fifth more, so that candidates do not stay in step.
-            sleep(self.settings.retry_period.mul_f64(1.0 + 0.2 * random_unit())).await;
+            // The jitter keeps candidates from staying in step.
+            sleep(lengthened(self.settings.retry_period, random_unit())).await;
         }
     }
 
@@ -199,10 +192,10 @@ impl Elector {
             match timeout_at(deadline, tries).await {
                 Ok(Some(started)) => {
                     last_held = started;
-                    self.publish_held(started);
+                    self.publish(true);
                 }
                 Ok(None) => {
-                    self.publish_foreign();
+                    self.publish(false);
                     return format!("{} holds it now", Holder(self.leadership.borrow().holder.as_deref()));
                 }
                 Err(_) => return format!("not renewed for {} s", self.settings.renew_deadline.as_secs_f32()),
@@ -322,23 +315,14 @@ impl Elector {
         Ok(())
     }
 
-    fn publish_held(&self, started: Instant) {
-        self.metrics.leading(true);
-        self.publish(true, Some(started + self.settings.renew_deadline));
-    }
-
-    fn publish_foreign(&self) {
-        self.publish(false, None);
-    }
-
-    fn publish(&self, leading: bool, valid_until: Option<Instant>) {
+    fn publish(&self, leading: bool) {
+        self.metrics.leading(leading);
         let lease = self.observed.as_ref().map(|seen| &seen.lease);
         let holder = lease.and_then(holder).map(ToOwned::to_owned);
-        let transitions = lease.and_then(|lease| lease.spec.as_ref()?.lease_transitions).unwrap_or_default();
         if self.leadership.borrow().holder != holder {
             tracing::info!(holder = %Holder(holder.as_deref()), "lease holder changed");
         }
-        self.leadership.send_replace(Leadership { leading, holder, transitions, valid_until });
+        self.leadership.send_replace(Leadership { leading, holder });
     }
 }
 
@@ -357,92 +341,34 @@ fn holder(lease: &Lease) -> Option<&String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Limits, from_service};
-    use http::{Method, Request, Response, StatusCode};
-    use kube::client::Body;
-    use serde_json::{Value, json};
-    use std::{
-        convert::Infallible,
-        sync::{
-            Arc, Mutex,
-            atomic::{AtomicBool, Ordering},
-        },
+    use crate::{
+        client::Limits,
+        testing::{Link, Server},
     };
+    use serde_json::json;
+    use std::sync::atomic::Ordering;
 
-    /// The one Lease of an API server, with optimistic locking.
-    #[derive(Clone, Default)]
-    struct Server(Arc<Mutex<(u64, Option<Value>)>>);
-
-    /// What is wrong with the network between one candidate and the server.
-    #[derive(Clone, Default)]
-    struct Link {
-        cut: Arc<AtomicBool>,
-        answers_lost: Arc<AtomicBool>,
+    fn holder_at(server: &Server) -> String {
+        let stored = server.get("lease");
+        stored.as_ref().and_then(|lease| lease["spec"]["holderIdentity"].as_str()).unwrap_or_default().to_owned()
     }
 
-    fn failure(code: u16, reason: &str) -> (u16, Value) {
-        (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason}))
+    fn put(server: &Server, holder: &str, renewed: &str) {
+        server.put(&json!({
+            "metadata": {"name": "lease"},
+            "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed}
+        }));
     }
 
-    impl Server {
-        fn handle(&self, method: &Method, body: &[u8]) -> (u16, Value) {
-            let (revision, stored) = &mut *self.0.lock().expect("lock");
-            match (method, stored.as_ref()) {
-                (&Method::GET, Some(lease)) => (200, lease.clone()),
-                (&Method::GET | &Method::PUT, None) => failure(404, "NotFound"),
-                (&Method::POST, Some(_)) => failure(409, "AlreadyExists"),
-                (_, stored_lease) => {
-                    let mut lease: Value = serde_json::from_slice(body).expect("json");
-                    let expected = stored_lease.map(|lease| &lease["metadata"]["resourceVersion"]);
-                    if expected.is_some_and(|expected| *expected != lease["metadata"]["resourceVersion"]) {
-                        return failure(409, "Conflict");
-                    }
-                    *revision += 1;
-                    lease["metadata"]["resourceVersion"] = json!(revision.to_string());
-                    *stored = Some(lease.clone());
-                    (200, lease)
-                }
-            }
-        }
+    fn slow_link() -> Link {
+        Link { latency: Duration::from_millis(20), ..Link::default() }
+    }
 
-        fn holder(&self) -> String {
-            let stored = &self.0.lock().expect("lock").1;
-            stored.as_ref().and_then(|lease| lease["spec"]["holderIdentity"].as_str()).unwrap_or_default().to_owned()
-        }
-
-        fn put(&self, holder: &str, renewed: &str) {
-            let (revision, stored) = &mut *self.0.lock().expect("lock");
-            *revision += 1;
-            *stored = Some(json!({
-                "metadata": {"name": "lease", "resourceVersion": revision.to_string()},
-                "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed}
-            }));
-        }
-
-        fn candidate(&self, identity: &str, link: &Link) -> Elector {
-            let (server, link) = (self.clone(), link.clone());
-            let service = tower::service_fn(move |request: Request<Body>| {
-                let (server, link) = (server.clone(), link.clone());
-                async move {
-                    if link.cut.load(Ordering::Relaxed) {
-                        std::future::pending::<()>().await;
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    let (head, body) = request.into_parts();
-                    let body = body.collect_bytes().await.expect("body");
-                    let (code, answer) = server.handle(&head.method, &body);
-                    if link.answers_lost.load(Ordering::Relaxed) && head.method == Method::PUT {
-                        std::future::pending::<()>().await;
-                    }
-                    let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
-                    *response.status_mut() = StatusCode::from_u16(code).expect("status");
-                    Ok::<_, Infallible>(response)
-                }
-            });
-            let metrics = Metrics::new("test", "0");
-            let settings = Settings { identity: identity.into(), ..Settings::new("default", "lease") };
-            Elector::new(from_service(service, Limits::lease(settings.renew_deadline), &metrics), settings, &metrics)
-        }
+    fn candidate(server: &Server, identity: &str, link: &Link) -> Elector {
+        let metrics = Metrics::new("test", "0");
+        let settings = LeaseSettings { identity: identity.into(), ..LeaseSettings::new("default", "lease") };
+        let client = server.client_over(link, Limits::lease(settings.renew_deadline), &metrics);
+        Elector::new(client, settings, &metrics)
     }
 
     struct Candidate {
@@ -470,9 +396,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_released_lease_passes_on_at_once() {
         let server = Server::default();
-        let mut first = start(server.candidate("first", &Link::default()));
+        let mut first = start(candidate(&server, "first", &slow_link()));
         first.until_leading().await;
-        let mut second = start(server.candidate("second", &Link::default()));
+        let mut second = start(candidate(&server, "second", &slow_link()));
         sleep(Duration::from_mins(5)).await;
         assert!(first.leads() && !second.leads(), "renewal keeps the lease");
         assert_eq!(second.leadership.borrow().holder.as_deref(), Some("first"));
@@ -482,20 +408,20 @@ mod tests {
         let released = Instant::now();
         second.until_leading().await;
         assert!(released.elapsed() < Duration::from_secs(4), "{:?}", released.elapsed());
-        assert_eq!(second.leadership.borrow().transitions, 1);
+        assert_eq!(server.get("lease").expect("stored")["spec"]["leaseTransitions"], 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_is_cut_off_gives_up_before_anyone_follows() {
         let server = Server::default();
-        let link = Link::default();
-        let mut first = start(server.candidate("first", &link));
+        let link = slow_link();
+        let mut first = start(candidate(&server, "first", &link));
         first.until_leading().await;
-        let mut second = start(server.candidate("second", &Link::default()));
+        let mut second = start(candidate(&server, "second", &slow_link()));
         sleep(Duration::from_secs(31)).await;
         link.cut.store(true, Ordering::Relaxed);
         let cut = Instant::now();
-        let valid_until = first.leadership.borrow().valid_until.expect("leading");
+        let valid_until = server.written().expect("renewed") - link.latency + Duration::from_secs(10);
 
         let error = first.task.await.expect("no panic").expect_err("lost");
         assert!(error.to_string().contains("not renewed for 10 s"), "{error}");
@@ -509,8 +435,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lost_answer_does_not_cost_the_lease() {
         let server = Server::default();
-        let link = Link::default();
-        let mut first = start(server.candidate("first", &link));
+        let link = slow_link();
+        let mut first = start(candidate(&server, "first", &link));
         first.until_leading().await;
         link.answers_lost.store(true, Ordering::Relaxed);
         sleep(Duration::from_secs(4)).await;
@@ -522,20 +448,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_leader_whose_lease_was_taken_is_lost() {
         let server = Server::default();
-        let mut first = start(server.candidate("first", &Link::default()));
+        let mut first = start(candidate(&server, "first", &slow_link()));
         first.until_leading().await;
-        server.put("usurper", "2020-01-01T00:00:00.000000Z");
+        put(&server, "usurper", "2020-01-01T00:00:00.000000Z");
         let error = first.task.await.expect("no panic").expect_err("lost");
         assert!(error.to_string().contains("usurper holds it now"), "{error}");
-        assert_eq!(server.holder(), "usurper");
+        assert_eq!(holder_at(&server), "usurper");
     }
 
     #[tokio::test(start_paused = true)]
     async fn clocks_are_not_compared() {
         let server = Server::default();
-        server.put("other", "1990-01-01T00:00:00.000000Z");
+        put(&server, "other", "1990-01-01T00:00:00.000000Z");
         let begun = Instant::now();
-        let mut first = start(server.candidate("first", &Link::default()));
+        let mut first = start(candidate(&server, "first", &slow_link()));
         first.until_leading().await;
         assert!(begun.elapsed() >= Duration::from_secs(15), "an old time stamp is no proof of expiry");
     }
@@ -543,7 +469,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_many_candidates_one_leads() {
         let server = Server::default();
-        let candidates: Vec<_> = (0..8).map(|n| start(server.candidate(&n.to_string(), &Link::default()))).collect();
+        let candidates: Vec<_> = (0..8).map(|n| start(candidate(&server, &n.to_string(), &slow_link()))).collect();
         for _ in 0..100 {
             sleep(Duration::from_millis(700)).await;
             assert!(candidates.iter().filter(|candidate| candidate.leads()).count() <= 1);
@@ -553,10 +479,10 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_hold_are_refused() {
-        let good = Settings::new("default", "lease");
+        let good = LeaseSettings::new("default", "lease");
         assert!(good.check().is_ok());
-        assert!(Settings { renew_deadline: good.lease_duration, ..good.clone() }.check().is_err());
-        assert!(Settings { lease_duration: Duration::from_millis(1500), ..good }.check().is_err());
+        assert!(LeaseSettings { renew_deadline: good.lease_duration, ..good.clone() }.check().is_err());
+        assert!(LeaseSettings { lease_duration: Duration::from_millis(1500), ..good }.check().is_err());
         assert_ne!(identity(), identity());
     }
 }

@@ -1,17 +1,11 @@
 //! Watching kinds: a store of (slim) records, the triggers that changes cause, and the state of the watch.
 //!
-//! A [`Reflection`] survives that the kind is not installed, finds deletions that it missed while disconnected, and
+//! A [`CachedWatch`] survives that the kind is not installed, finds deletions that it missed while disconnected, and
 //! skips objects that it cannot decode. It needs `list` and `watch` rights on the kind.
 
-use std::{
-    collections::HashSet,
-    fmt::Debug,
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Debug, hash::Hash, time::Duration};
 
-use futures::{Stream, StreamExt, stream};
+use futures::StreamExt;
 use kube::{
     Api, Resource,
     core::Status,
@@ -22,99 +16,21 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, outcome};
+use crate::{
+    controller::{
+        backoff::Backoff,
+        error::{Error, is_not_found},
+        trigger::Trigger,
+    },
+    metrics::Metrics,
+};
 
 pub use kube::core::DeserializeGuard;
-
-/// Requests to reconcile objects of the kind `R`, each object at most once in it. Feeds one
-/// [`Controller`](crate::run::Controller); clones share the set.
-///
-/// Until that controller runs, requests are dropped: it starts with all objects of its store, and a standby that
-/// waits for the lease must not collect requests without end.
-pub struct Trigger<R: Resource>(Arc<Pending<R>>);
-
-struct Pending<R: Resource> {
-    /// `None` until the controller runs.
-    objects: Mutex<Option<HashSet<ObjectRef<R>>>>,
-    added: Notify,
-}
-
-impl<R: Resource> Clone for Trigger<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<R: Resource> Default for Trigger<R> {
-    fn default() -> Self {
-        Self(Arc::new(Pending { objects: Mutex::new(None), added: Notify::new() }))
-    }
-}
-
-impl<R> Trigger<R>
-where
-    R: Resource + Clone + 'static,
-    R::DynamicType: Eq + Hash + Clone,
-{
-    /// An empty set.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Requests a reconcile of the object. Unknown objects are harmless.
-    pub fn touch(&self, object: ObjectRef<R>) {
-        self.touch_each([object]);
-    }
-
-    /// Requests a reconcile of every object in the store.
-    pub fn touch_all(&self, store: &Store<R>)
-    where
-        R::DynamicType: Default,
-    {
-        self.touch_all_with(store, &R::DynamicType::default());
-    }
-
-    pub(crate) fn touch_all_with(&self, store: &Store<R>, dyntype: &R::DynamicType) {
-        self.touch_each(store.state().iter().map(|object| ObjectRef::from_obj_with(object.as_ref(), dyntype.clone())));
-    }
-
-    fn touch_each(&self, objects: impl IntoIterator<Item = ObjectRef<R>>) {
-        let mut pending = self.0.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pending) = pending.as_mut() {
-            pending.extend(objects);
-            self.0.added.notify_one();
-        }
-    }
-
-    /// Starts to collect; what is requested from now on comes out of the stream. For one consumer.
-    pub(crate) fn stream(&self) -> impl Stream<Item = ObjectRef<R>> + Send + 'static
-    where
-        R::DynamicType: Send + Sync,
-    {
-        self.0.objects.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
-        stream::unfold(Arc::clone(&self.0), |pending| async move {
-            loop {
-                let taken = pending
-                    .objects
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .as_mut()
-                    .map(std::mem::take)
-                    .unwrap_or_default();
-                if !taken.is_empty() {
-                    return Some((stream::iter(taken), pending));
-                }
-                pending.added.notified().await;
-            }
-        })
-        .flatten()
-    }
-}
 
 /// State of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,13 +43,13 @@ pub enum SyncState {
     Synced,
 }
 
-type Touch<K> = Box<dyn Fn(&K) + Send + Sync>;
+type ObjectHook<K> = Box<dyn Fn(&K) + Send + Sync>;
 type Hook = Box<dyn Fn() + Send + Sync>;
 /// Whether two records of one object say the same.
 type Same<K> = fn(&K, &K) -> bool;
 
 /// A watched kind and its store. See the [module](self).
-pub struct Reflection<K>
+pub struct CachedWatch<K>
 where
     K: Resource + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
@@ -146,11 +62,11 @@ where
     writer: Writer<K>,
     store: Store<K>,
     state: watch::Sender<SyncState>,
-    touches: Vec<Touch<K>>,
+    mappers: Vec<ObjectHook<K>>,
     relists: Vec<Hook>,
-    deletions: Vec<Touch<K>>,
+    deletions: Vec<ObjectHook<K>>,
     same: Option<Same<K>>,
-    undecodable_advice: Option<&'static str>,
+    on_undecodable: Option<&'static str>,
 }
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -158,7 +74,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// After this time without an error the delay starts small again.
 const RETRY_RESET: Duration = Duration::from_secs(30);
 
-impl<K> Reflection<K>
+impl<K> CachedWatch<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
@@ -172,7 +88,7 @@ where
         Self::new_with(name, api, config, metrics, K::DynamicType::default())
     }
 
-    /// As [`Reflection::new`], for kinds that are known at run time only.
+    /// As [`CachedWatch::new`], for kinds that are known at run time only.
     pub fn new_with(
         name: &'static str,
         api: Api<DeserializeGuard<K>>,
@@ -190,11 +106,11 @@ where
             store: writer.as_reader(),
             writer,
             state: watch::Sender::new(SyncState::Syncing),
-            touches: Vec::new(),
+            mappers: Vec::new(),
             relists: Vec::new(),
             deletions: Vec::new(),
             same: None,
-            undecodable_advice: None,
+            on_undecodable: None,
         }
     }
 
@@ -211,7 +127,7 @@ where
         R::DynamicType: Eq + Hash + Clone + Send + Sync,
     {
         let trigger = trigger.clone();
-        self.touches.push(Box::new(move |object| trigger.touch_each(mapper(object))));
+        self.mappers.push(Box::new(move |object| trigger.enqueue_each(mapper(object))));
         self
     }
 
@@ -232,18 +148,18 @@ where
     /// Maps an object that was written only if its record differs in more than the resourceVersion: heartbeats, and
     /// fields that `K` does not keep, cause nothing then. The store holds the newest record all the same.
     #[must_use]
-    pub fn only_real_changes(mut self) -> Self
+    pub fn ignore_unchanged(mut self) -> Self
     where
         K: PartialEq,
     {
-        self.same = Some(same_but_for_revision);
+        self.same = Some(equal_except_resource_version);
         self
     }
 
     /// An object that cannot be decoded is an error, logged with what to do about it; otherwise it is a warning.
     #[must_use]
-    pub fn undecodable_advice(mut self, advice: &'static str) -> Self {
-        self.undecodable_advice = Some(advice);
+    pub fn on_undecodable(mut self, advice: &'static str) -> Self {
+        self.on_undecodable = Some(advice);
         self
     }
 
@@ -267,7 +183,7 @@ where
         Ok(())
     }
 
-    /// As [`Reflection::run`], up to the first error, which the caller has to deal with.
+    /// As [`CachedWatch::run`], up to the first error, which the caller has to deal with.
     pub async fn until_failure(mut self) -> watcher::Error {
         let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
         loop {
@@ -281,7 +197,7 @@ where
     }
 
     async fn watch(&mut self) {
-        let mut attempt = 0;
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut last_error: Option<Instant> = None;
         loop {
             let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
@@ -290,9 +206,8 @@ where
                     Ok(event) => self.accept(event),
                     Err(error) => {
                         if last_error.is_some_and(|at| at.elapsed() > RETRY_RESET) {
-                            attempt = 0;
+                            backoff.reset();
                         }
-                        attempt += 1;
                         let missing = is_missing(&error);
                         if missing {
                             self.kind_is_missing();
@@ -300,7 +215,7 @@ where
                             self.metrics.watch_failed(self.name);
                             tracing::warn!(watch = self.name, error = %describe(error), "watch failed, trying again");
                         }
-                        sleep(outcome::delay(RETRY_MIN, RETRY_MAX, attempt)).await;
+                        sleep(backoff.next_delay()).await;
                         last_error = Some(Instant::now());
                         if missing {
                             // The watcher would go on from a revision of the former installation; list anew.
@@ -332,8 +247,8 @@ where
                         let same = self.same.zip(old.as_deref()).is_some_and(|(same, old)| same(old, &object));
                         self.writer.apply_watcher_event(&Event::Apply(object));
                         if !same {
-                            self.touch(old.as_deref());
-                            self.touch(self.store.get(&reference).as_deref());
+                            self.enqueue(old.as_deref());
+                            self.enqueue(self.store.get(&reference).as_deref());
                         }
                     }
                     // A list would not have it either: an outdated record must not stay.
@@ -345,7 +260,7 @@ where
                 match object.0 {
                     Ok(object) => {
                         self.remove(Some(&object));
-                        self.touch(old.as_deref());
+                        self.enqueue(old.as_deref());
                     }
                     Err(_) => self.remove(old.as_deref()),
                 }
@@ -363,11 +278,11 @@ where
                 self.tell_deleted(old);
             }
             if now.is_none_or(|now| now.meta().resource_version != old.meta().resource_version) {
-                self.touch(Some(old));
+                self.enqueue(Some(old));
             }
         }
         for object in self.store.state() {
-            self.touch(Some(&object));
+            self.enqueue(Some(&object));
         }
         for hook in &self.relists {
             hook();
@@ -402,7 +317,7 @@ where
                 self.metrics.object_undecodable(self.name);
                 let (namespace, name) = (invalid.metadata.namespace, invalid.metadata.name);
                 // The decoder's message quotes values, which may be secret: it is not logged.
-                if let Some(advice) = self.undecodable_advice {
+                if let Some(advice) = self.on_undecodable {
                     let what = "object does not have the expected form, nothing is done for it";
                     tracing::error!(watch = self.name, namespace, name, advice, "{what}");
                 } else {
@@ -418,7 +333,7 @@ where
         if let Some(object) = object {
             self.writer.apply_watcher_event(&Event::Delete(object.clone()));
             self.tell_deleted(object);
-            self.touch(Some(object));
+            self.enqueue(Some(object));
         }
     }
 
@@ -428,10 +343,10 @@ where
         }
     }
 
-    fn touch(&self, object: Option<&K>) {
+    fn enqueue(&self, object: Option<&K>) {
         if let Some(object) = object {
-            for touch in &self.touches {
-                touch(object);
+            for mapper in &self.mappers {
+                mapper(object);
             }
         }
     }
@@ -445,18 +360,18 @@ where
     }
 }
 
-fn same_but_for_revision<K: Resource + Clone + PartialEq>(old: &K, new: &K) -> bool {
+fn equal_except_resource_version<K: Resource + Clone + PartialEq>(old: &K, new: &K) -> bool {
     let mut old = old.clone();
     old.meta_mut().resource_version.clone_from(&new.meta().resource_version);
     old == *new
 }
 
 fn is_missing(error: &watcher::Error) -> bool {
-    answer(error).is_some_and(outcome::is_not_found)
+    api_status(error).is_some_and(is_not_found)
 }
 
 /// What the API server answered, if a watch has failed by an answer.
-pub fn answer(error: &watcher::Error) -> Option<&Status> {
+pub fn api_status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -469,11 +384,11 @@ pub fn answer(error: &watcher::Error) -> Option<&Status> {
 /// The error without values of objects, which a decoder would quote.
 fn describe(error: watcher::Error) -> String {
     match error {
-        watcher::Error::InitialListFailed(error) => format!("list: {}", outcome::Error::from(error)),
+        watcher::Error::InitialListFailed(error) => format!("list: {}", Error::from(error)),
         watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
-            format!("watch: {}", outcome::Error::from(error))
+            format!("watch: {}", Error::from(error))
         }
-        watcher::Error::WatchError(status) => format!("watch: {}", outcome::Error::from(kube::Error::Api(status))),
+        watcher::Error::WatchError(status) => format!("watch: {}", Error::from(kube::Error::Api(status))),
         watcher::Error::NoResourceVersion => "objects of this kind carry no resourceVersion".to_owned(),
     }
 }
@@ -484,6 +399,7 @@ mod tests {
     use crate::testing::Server;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
+    use std::sync::{Arc, Mutex};
 
     struct Watched {
         server: Server,
@@ -499,12 +415,12 @@ mod tests {
         watched_as(server, |reflection| reflection)
     }
 
-    fn watched_as(server: Server, set_up: fn(Reflection<ConfigMap>) -> Reflection<ConfigMap>) -> Watched {
+    fn watched_as(server: Server, set_up: fn(CachedWatch<ConfigMap>) -> CachedWatch<ConfigMap>) -> Watched {
         let metrics = Metrics::new("test", "0");
         let touched = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&touched);
         let api = Api::all(server.client(&metrics));
-        let reflection = Reflection::<ConfigMap>::new("configmaps", api, watcher::Config::default(), &metrics)
+        let reflection = CachedWatch::<ConfigMap>::new("configmaps", api, watcher::Config::default(), &metrics)
             .triggers(&Trigger::<ConfigMap>::new(), move |object| {
                 notes.lock().expect("lock").push(object.name_any());
                 vec![ObjectRef::from_obj(object)]
@@ -582,8 +498,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_only_real_changes_count_a_new_revision_alone_triggers_nothing() {
-        let mut watched = watched_as(Server::with(&["a", "b"]), Reflection::only_real_changes);
+    async fn where_ignore_unchanged_count_a_new_revision_alone_triggers_nothing() {
+        let mut watched = watched_as(Server::with(&["a", "b"]), CachedWatch::ignore_unchanged);
         watched.until(SyncState::Synced).await;
         sleep(Duration::from_secs(1)).await;
         watched.take_touched();
@@ -616,23 +532,5 @@ mod tests {
         assert!(watched.names().is_empty(), "an outdated record does not stay");
         let text = watched.metrics.encode().expect("text");
         assert!(text.contains(r#"watch_undecodable_objects_total{watch="configmaps"} 2"#), "{text}");
-    }
-
-    #[tokio::test]
-    async fn a_trigger_holds_each_object_once_and_nothing_before_its_controller_runs() {
-        let trigger = Trigger::<ConfigMap>::new();
-        let reference = |name: &str| ObjectRef::<ConfigMap>::new(name).within("default");
-        trigger.touch(reference("early"));
-        let mut stream = Box::pin(trigger.stream());
-        for _ in 0..3 {
-            trigger.touch(reference("a"));
-            trigger.touch(reference("b"));
-        }
-        let mut names = Vec::new();
-        while let Ok(Some(next)) = tokio::time::timeout(Duration::from_millis(20), stream.next()).await {
-            names.push(next.name);
-        }
-        names.sort();
-        assert_eq!(names, ["a", "b"]);
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::{ApiResource, DynamicObject, PartialObjectMeta},
 };
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::outcome::{Error, is_not_found};
+use crate::controller::error::{Error, is_not_found};
 
 /// Limit of one call, above the client's own limit for one request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -28,7 +28,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// No stored object has this revision (the first write to etcd is revision 2), so that an update that carries it
 /// conflicts with any object that exists, while a create does not look at it. `"0"` would not do: it means "any
 /// revision" for built-in kinds that allow unconditional updates.
-const REVISION_OF_NOTHING: &str = "1";
+const NONEXISTENT_REVISION: &str = "1";
 
 /// What must hold on the server for an apply to be carried out; otherwise it ends in [`Error::Conflict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn content_hash(content: &Value) -> String {
 }
 
 /// Runs a call with the time limit of this module and classifies its error; `what` says what it was for.
-pub async fn limited<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+pub async fn with_timeout<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match tokio::time::timeout(CALL_LIMIT, call).await {
         Ok(result) => result.map_err(|error| Error::from(error).context(what)),
         Err(_) => Err(Error::transient(format!("{what}: no answer within {} s", CALL_LIMIT.as_secs()))),
@@ -91,15 +91,15 @@ where
     let params = PatchParams::apply(manager).force();
     let guarded = match precondition {
         Precondition::None => None,
-        Precondition::MustNotExist => Some(("resourceVersion", REVISION_OF_NOTHING)),
+        Precondition::MustNotExist => Some(("resourceVersion", NONEXISTENT_REVISION)),
         Precondition::Uid(uid) => Some(("uid", uid)),
     };
     match guarded {
-        None => limited("apply", api.patch(name, &params, &Patch::Apply(object))).await,
+        None => with_timeout("apply", api.patch(name, &params, &Patch::Apply(object))).await,
         Some((field, value)) => {
             let mut object = object.clone();
             object["metadata"][field] = Value::from(value);
-            limited("apply", api.patch(name, &params, &Patch::Apply(&object))).await
+            with_timeout("apply", api.patch(name, &params, &Patch::Apply(&object))).await
         }
     }
 }
@@ -119,7 +119,7 @@ where
             Err(error) => Err(error),
         }
     };
-    limited("delete", call).await
+    with_timeout("delete", call).await
 }
 
 /// Labels and annotations to set (`Some`) or to remove (`None`); others stay as they are.
@@ -154,56 +154,6 @@ where
     merge_metadata(api, name, &metadata, manager).await
 }
 
-/// Adds the finalizer. `Ok(false)` if the object has it already, or is gone; nothing is written then.
-///
-/// Errors: [`Error::Conflict`] if `object` is outdated, or is being deleted (the API server takes no new finalizer
-/// then).
-pub async fn add_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str, manager: &str) -> Result<bool, Error>
-where
-    K: Resource + Clone + DeserializeOwned + Debug,
-{
-    if object.finalizers().iter().any(|present| present == finalizer) {
-        return Ok(false);
-    }
-    if object.meta().deletion_timestamp.is_some() {
-        return Err(Error::conflict(format!("{} is being deleted and takes no new finalizer", object.name_any())));
-    }
-    let finalizers = object.finalizers().iter().map(String::as_str).chain([finalizer]).collect();
-    write_finalizers(api, object, finalizers, manager).await
-}
-
-/// Removes the finalizer. `Ok(false)` if the object or the finalizer is gone already.
-///
-/// Errors: [`Error::Conflict`] if `object` is outdated.
-pub async fn remove_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str, manager: &str) -> Result<bool, Error>
-where
-    K: Resource + Clone + DeserializeOwned + Debug,
-{
-    if !object.finalizers().iter().any(|present| present == finalizer) {
-        return Ok(false);
-    }
-    let finalizers = object.finalizers().iter().map(String::as_str).filter(|present| *present != finalizer).collect();
-    write_finalizers(api, object, finalizers, manager).await
-}
-
-/// `Ok(false)` if the object is gone.
-async fn write_finalizers<K>(api: &Api<K>, object: &K, finalizers: Vec<&str>, manager: &str) -> Result<bool, Error>
-where
-    K: Resource + Clone + DeserializeOwned + Debug,
-{
-    // The whole list is replaced, so the revision guards the entries of others.
-    let metadata = json!({ "resourceVersion": object.resource_version(), "finalizers": finalizers });
-    let name = object.name_any();
-    let call = async {
-        match send_metadata(api, &name, &metadata, manager).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if is_not_found(&status) => Ok(false),
-            Err(error) => Err(error),
-        }
-    };
-    limited(&format!("changing finalizers of {name}"), call).await
-}
-
 async fn merge_metadata<K>(
     api: &Api<K>,
     name: &str,
@@ -213,10 +163,10 @@ async fn merge_metadata<K>(
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    limited("change metadata", send_metadata(api, name, metadata, manager)).await
+    with_timeout("change metadata", send_metadata(api, name, metadata, manager)).await
 }
 
-async fn send_metadata<K>(
+pub(crate) async fn send_metadata<K>(
     api: &Api<K>,
     name: &str,
     metadata: &Value,

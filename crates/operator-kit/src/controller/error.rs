@@ -1,52 +1,11 @@
-//! What a reconcile returns, and the one place that decides what follows from it.
-//!
-//! Waiting is never an error: a reconcile that cannot go on returns [`Outcome::Progressing`] or
-//! [`Outcome::Blocked`]. An [`Error`] carries a class, and the class alone decides when the object is tried again.
+//! The error of a reconcile. Its class alone decides when the object is tried again.
 
-use std::{
-    fmt::Display,
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::fmt::Display;
 
-use kube::{core::Status, runtime::controller::Action};
+use kube::core::Status;
 
 /// An error of any origin, as kept for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// How a reconcile ended without an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// What was asked for is there; the next change starts the next reconcile.
-    Done,
-    /// On the way. The watches start the next reconcile, and the timer `recheck` (a deadline, not a poll) if given.
-    Progressing {
-        /// Reconcile again after this time even if nothing changes; `None` waits for the watches alone.
-        recheck: Option<Duration>,
-    },
-    /// Nothing can be done until somebody else changes something that is watched.
-    Blocked {
-        /// What is missing, for people.
-        reason: String,
-    },
-}
-
-impl Outcome {
-    /// Progressing, with the watches alone to continue.
-    pub fn progressing() -> Self {
-        Self::Progressing { recheck: None }
-    }
-
-    /// Progressing, reconciled again after `recheck` at the latest.
-    pub fn progressing_for(recheck: Duration) -> Self {
-        Self::Progressing { recheck: Some(recheck) }
-    }
-
-    /// Blocked for the reason given.
-    pub fn blocked(reason: impl Into<String>) -> Self {
-        Self::Blocked { reason: reason.into() }
-    }
-}
 
 /// Message and origin of an [`Error`].
 #[derive(Debug, thiserror::Error)]
@@ -183,8 +142,8 @@ impl From<kube::Error> for Error {
             | kube::Error::InferKubeconfig(_)
             | kube::Error::TlsRequired
             | kube::Error::ProxyProtocolUnsupported { .. }
-            | kube::Error::ProxyProtocolDisabled { .. }) => Self::terminal(chain(&error)).with_source(error),
-            error => Self::transient(chain(&error)).with_source(error),
+            | kube::Error::ProxyProtocolDisabled { .. }) => Self::terminal(error_chain(&error)).with_source(error),
+            error => Self::transient(error_chain(&error)).with_source(error),
         }
     }
 }
@@ -247,7 +206,7 @@ fn describe(status: &Status) -> String {
 }
 
 /// The error and its origins on one line, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -259,83 +218,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
-}
-
-/// What follows from the end of a reconcile.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
-    /// When the object is reconciled again.
-    pub action: Action,
-    /// Value of the metrics label `result`.
-    pub result: &'static str,
-    /// Whether a Warning event is due: once per row of failures, not once per failure.
-    pub warn: bool,
-}
-
-/// A row of transient failures of this length is reported as an event; shorter ones are noise of the network.
-const WARN_AFTER: u32 = 5;
-const CONFLICT_MIN: Duration = Duration::from_millis(50);
-const TRANSIENT_MIN: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
-const TERMINAL_RETRY: Duration = Duration::from_secs(300);
-
-/// Maps the end of a reconcile to what follows from it.
-///
-/// `attempt` counts the failures of this object in a row, from 1, conflicts apart from the others (it is ignored
-/// after a success). `jitter` is a random number from 0 to 1; it moves a delay by up to a quarter either way, so
-/// that objects that failed together do not come back together.
-///
-/// Conflicts start at 50 ms and transient errors at 0.5 s, both double up to 60 s; terminal errors wait 5 min.
-pub fn verdict(result: &Result<Outcome, Error>, attempt: u32, jitter: f64) -> Verdict {
-    match result {
-        Ok(Outcome::Done) => Verdict { action: Action::await_change(), result: "done", warn: false },
-        Ok(Outcome::Progressing { recheck }) => Verdict {
-            action: recheck.map_or_else(Action::await_change, Action::requeue),
-            result: "progressing",
-            warn: false,
-        },
-        Ok(Outcome::Blocked { .. }) => Verdict { action: Action::await_change(), result: "blocked", warn: false },
-        Err(Error::Conflict(_)) => Verdict {
-            action: Action::requeue(backoff(CONFLICT_MIN, BACKOFF_MAX, attempt, jitter)),
-            result: "conflict",
-            warn: false,
-        },
-        Err(Error::Transient(_)) => Verdict {
-            action: Action::requeue(backoff(TRANSIENT_MIN, BACKOFF_MAX, attempt, jitter)),
-            result: "transient",
-            warn: attempt == WARN_AFTER,
-        },
-        Err(Error::Terminal(_)) => {
-            Verdict { action: Action::requeue(spread(TERMINAL_RETRY, jitter)), result: "terminal", warn: attempt <= 1 }
-        }
-    }
-}
-
-/// How long to wait before try number `attempt + 1`: `min` doubled with every try after the first, up to `max`, and moved
-/// by up to a quarter so that many do not come back together.
-pub fn delay(min: Duration, max: Duration, attempt: u32) -> Duration {
-    backoff(min, max, attempt, random_unit())
-}
-
-/// `min` doubled with every attempt after the first, up to `max`, moved by the jitter and never above `max`.
-pub(crate) fn backoff(min: Duration, max: Duration, attempt: u32, jitter: f64) -> Duration {
-    let doubled = min.saturating_mul(1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX));
-    spread(doubled.min(max), jitter).min(max)
-}
-
-fn spread(delay: Duration, jitter: f64) -> Duration {
-    delay.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0))
-}
-
-/// A number from 0 to 1 for jitter; not for secrets.
-pub(crate) fn random_unit() -> f64 {
-    f64::from(random_u32()) / f64::from(u32::MAX)
-}
-
-/// Random bits from the seed that std draws for its hash maps; not for secrets.
-#[allow(clippy::cast_possible_truncation)]
-pub(crate) fn random_u32() -> u32 {
-    RandomState::new().hash_one(0_u8) as u32
 }
 
 #[cfg(test)]
@@ -404,44 +286,5 @@ mod tests {
         assert!(error.message().starts_with("claiming x: "));
         let cause = std::error::Error::source(&error).expect("cause");
         assert!(std::error::Error::source(cause).is_some());
-    }
-
-    #[test]
-    fn waiting_is_no_error_and_polls_nothing() {
-        let waits = [Ok(Outcome::Done), Ok(Outcome::progressing()), Ok(Outcome::blocked("host"))];
-        for result in waits {
-            let verdict = verdict(&result, 1, 0.5);
-            assert_eq!(verdict.action, Action::await_change());
-            assert!(!verdict.warn);
-        }
-        let timed = verdict(&Ok(Outcome::progressing_for(Duration::from_secs(7))), 1, 0.5);
-        assert_eq!(timed.action, Action::requeue(Duration::from_secs(7)));
-    }
-
-    #[test]
-    fn backoff_doubles_to_the_cap_and_never_overflows() {
-        let delay = |attempt| backoff(TRANSIENT_MIN, BACKOFF_MAX, attempt, 0.5);
-        assert_eq!(delay(1), Duration::from_millis(500));
-        assert_eq!(delay(2), Duration::from_secs(1));
-        assert_eq!(delay(7), Duration::from_secs(32));
-        assert_eq!(delay(8), BACKOFF_MAX);
-        assert_eq!(delay(u32::MAX), BACKOFF_MAX);
-        assert!(backoff(TRANSIENT_MIN, BACKOFF_MAX, 1, 0.0) < backoff(TRANSIENT_MIN, BACKOFF_MAX, 1, 1.0));
-    }
-
-    #[test]
-    fn conflicts_come_back_at_once_and_a_lasting_one_slows_down() {
-        let requeue = |attempt| verdict(&Err(Error::conflict("x")), attempt, 0.5).action;
-        assert_eq!(requeue(1), Action::requeue(Duration::from_millis(50)));
-        assert_eq!(requeue(3), Action::requeue(Duration::from_millis(200)));
-        assert_eq!(requeue(30), Action::requeue(BACKOFF_MAX));
-    }
-
-    #[test]
-    fn a_row_of_failures_warns_once() {
-        let warnings = |error: fn() -> Error| (1..100).filter(|n| verdict(&Err(error()), *n, 0.5).warn).count();
-        assert_eq!(warnings(|| Error::terminal("x")), 1);
-        assert_eq!(warnings(|| Error::transient("x")), 1);
-        assert_eq!(warnings(|| Error::conflict("x")), 0);
     }
 }

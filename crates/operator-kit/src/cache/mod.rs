@@ -1,0 +1,5 @@
+//! Local copies of what the API server has: watched kinds, and which of our own writes they do not show yet.
+
+pub(crate) mod watch;
+
+pub use watch::{CachedWatch, DeserializeGuard, SyncState, api_status};
