@@ -165,7 +165,7 @@ impl<'a> Site<'a> {
 
     async fn delete(&self, uid: &str) -> Result<(), Failure> {
         let same = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-        apply::delete(&self.api, &self.name, same).await.map(drop).map_err(|error| self.explain(error))
+        apply::delete(&self.api, &self.name, same).await.map_err(|error| self.explain(error))
     }
 
     /// What has the name is not in the cache. It is ours, new or without the mark by which the cache knows it: then it is what

@@ -126,5 +126,5 @@ async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool,
     let Some(cluster) = &holder.spec.template_parameters.cluster_name else { return Ok(false) };
     let api = dynamic_api(client, &Kind::Cluster.api_resource(), Some(&namespace));
     let what = format!("look for Cluster {namespace}/{cluster}");
-    Ok(limited(&what, api.get_metadata_opt(cluster)).await?.is_some())
+    Ok(with_timeout(&what, api.get_metadata_opt(cluster)).await?.is_some())
 }

@@ -15,7 +15,6 @@ pub mod teardown;
 pub mod validate;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -25,6 +24,7 @@ use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningSt
 use operator_kit::controller::{Class, Error, Outcome};
 use operator_kit::events::Events;
 use operator_kit::write::status::{find, patch_status_if_changed};
+use tokio::time::Instant;
 
 use crate::watches::Watches;
 use expect::{Expectations, Write};
@@ -81,7 +81,7 @@ pub fn decide(
     locks: &Arc<Locks>,
     now: Instant,
 ) -> Result<Decision, Outcome> {
-    if let Some(patience) = expectations.missing(request, &observed, watches, now) {
+    if let Some(patience) = expect::pending(expectations, request, &observed, watches, now) {
         return Err(Outcome::Progressing { recheck: Some(patience) });
     }
     let mut verdict = validate::validate(request, &observed);
@@ -175,7 +175,7 @@ async fn write_status(
     let written = patch_status_if_changed(&api, request, old, &assessment.status, names::FIELD_MANAGER).await?;
     if let Some(written) = written {
         let write = Write::Status(observe::version_of(&written));
-        context.expectations.add(&request.uid().unwrap_or_default(), vec![write], Instant::now());
+        context.expectations.add(request.uid().unwrap_or_default(), [write], Instant::now());
     }
     tell(request, context, assessment).await;
     Ok(())

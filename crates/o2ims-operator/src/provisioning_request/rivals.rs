@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -17,6 +17,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use o2ims_types::cluster_template::VirtualIpProvider;
 use o2ims_types::provisioning_request::{API_PORT, Endpoint};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
+use tokio::time::Instant;
 
 use super::observe::{Observed, maker_exists, observe};
 use super::plan::{has_finalizer, key};

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
@@ -29,6 +29,7 @@ use o2ims_operator::watches::{
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
 use operator_kit::controller::Outcome;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::model::{Conflict, Flight, PROGRESS, World, from, host_name, host_refs, request};
 use crate::rules::check_world;

@@ -1,6 +1,7 @@
 //! A controller: takes objects from its trigger and reconciles them.
 //!
-//! It runs on kube's `Controller`, which has no panic guard, no time limit, and no count of failures to back off by.
+//! It runs on kube's `Controller`, and adds a panic guard, a time limit, a back-off per object, and a start that waits
+//! for caches and leadership.
 
 use std::{
     collections::HashMap,
@@ -44,7 +45,10 @@ use crate::{
     telemetry::panic_message,
 };
 
-/// Reconciles the objects of one kind: never one object twice at a time, a bounded number of objects at once.
+/// Time limit of one reconcile. After it the reconcile is dropped at its next await.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// Reconciles the objects of one kind: each object at most once at a time, and a bounded number of objects at once.
 ///
 /// A reconcile that fails, panics or exceeds its time limit delays its own object alone.
 pub struct Controller<K>
@@ -59,7 +63,6 @@ where
     metrics: Metrics,
     events: Option<Events>,
     concurrency: u16,
-    time_limit: Duration,
     after: Vec<watch::Receiver<SyncState>>,
     leadership: Option<watch::Receiver<Leadership>>,
 }
@@ -69,27 +72,25 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Debug + Unpin + Send + Sync,
 {
-    /// A controller of the objects in `roots`, run by what comes through `trigger`. For changes of the objects
-    /// themselves, `roots` must map each to itself:
-    /// `roots.triggers(&trigger, |object| vec![ObjectRef::from_obj(object)])`.
+    /// A controller that reconciles the objects of `watch` when `trigger` says so. A change of an object itself has to
+    /// be mapped too: `watch.triggers(&trigger, |object| vec![ObjectRef::from_obj(object)])`.
     ///
-    /// At its start it reconciles every object once.
-    pub fn new(name: &'static str, roots: &CachedWatch<K>, trigger: &Trigger<K>, metrics: &Metrics) -> Self {
+    /// At its start it reconciles every object once. `name` is for logs and metrics.
+    pub fn new(name: &'static str, watch: &CachedWatch<K>, trigger: &Trigger<K>, metrics: &Metrics) -> Self {
         Self {
             name,
-            store: roots.store(),
-            dyntype: roots.dyntype().clone(),
+            store: watch.store(),
+            dyntype: watch.dyntype().clone(),
             trigger: trigger.clone(),
             metrics: metrics.clone(),
             events: None,
             concurrency: 16,
-            time_limit: Duration::from_secs(60),
-            after: vec![roots.state()],
+            after: vec![watch.state()],
             leadership: None,
         }
     }
 
-    /// How many objects are reconciled at once; 16 unless set. At least 1.
+    /// Sets how many objects are reconciled at once; 16 unless set, at least 1.
     #[must_use]
     pub fn concurrency(mut self, objects: u16) -> Self {
         // kube reads 0 as "without bound".
@@ -97,37 +98,30 @@ where
         self
     }
 
-    /// Time limit of one reconcile; 60 s unless set. After it the reconcile is dropped at its next await.
-    #[must_use]
-    pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.time_limit = limit;
-        self
-    }
-
-    /// Publishes a Warning event for a terminal error and for a long row of transient ones.
+    /// Publishes a Warning event for a terminal error, and for five transient errors in a row.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.events = Some(events);
         self
     }
 
-    /// Holds the start until this watch is synced, or its kind is known not to be installed.
+    /// Delays the start until this watch is synced, or its kind is known not to be installed.
     #[must_use]
     pub fn after(mut self, watch: watch::Receiver<SyncState>) -> Self {
         self.after.push(watch);
         self
     }
 
-    /// Holds the start until this process leads. The watches go on meanwhile, so that a standby starts warm.
+    /// Delays the start until this process leads. The watches run meanwhile, so that a standby has full caches.
     #[must_use]
     pub fn when_leading(mut self, leadership: watch::Receiver<Leadership>) -> Self {
         self.leadership = Some(leadership);
         self
     }
 
-    /// Reconciles until told to stop, then lets the running reconciles end.
+    /// Reconciles until `stop` is cancelled, then waits for the running reconciles.
     ///
-    /// Errors only if the watch of the objects or the lease has ended.
+    /// Errors only if a watch or the lease has ended.
     pub async fn run<C, F, Fut>(mut self, stop: CancellationToken, context: Arc<C>, reconcile: F) -> anyhow::Result<()>
     where
         C: Send + Sync + 'static,
@@ -147,7 +141,6 @@ where
             dyntype: self.dyntype.clone(),
             metrics: self.metrics,
             events: self.events,
-            time_limit: self.time_limit,
             failures: Mutex::default(),
             context,
             reconcile,
@@ -189,21 +182,20 @@ where
     }
 }
 
-/// Failures of one object in a row. Conflicts are counted apart: they come back fast and must not lift the delay of
-/// the others.
+/// Failures of one object in a row. Conflicts are counted separately: they are tried again fast, and must not lengthen
+/// the delay of the others.
 #[derive(Clone, Copy, Default)]
 struct Failures {
     conflicts: u32,
     others: u32,
 }
 
-/// What every reconcile of a controller shares.
+/// What all reconciles of a controller share.
 struct Runner<K: Resource, C, F> {
     name: &'static str,
     dyntype: K::DynamicType,
     metrics: Metrics,
     events: Option<Events>,
-    time_limit: Duration,
     failures: Mutex<HashMap<ObjectRef<K>, Failures>>,
     context: Arc<C>,
     reconcile: F,
@@ -258,19 +250,17 @@ where
 
     /// The reconcile with its time limit; a panic in it becomes an error of this object alone.
     async fn guarded(&self, object: Arc<K>) -> Result<Outcome, Error> {
-        // The future is made inside, so that a panic before its first await is caught too. Nothing of it is used
-        // after a panic, which is what unwind safety is about; shared state is the reconciler's own concern.
+        // The future is made inside, so that a panic before its first await is caught too. After a panic nothing of the
+        // future is used, so it is unwind safe; the reconciler guards the state that it shares.
         let attempt = async { (self.reconcile)(object, Arc::clone(&self.context)).await };
-        match AssertUnwindSafe(timeout(self.time_limit, attempt)).catch_unwind().await {
+        match AssertUnwindSafe(timeout(TIME_LIMIT, attempt)).catch_unwind().await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => {
-                Err(Error::transient(format!("reconcile took more than {} s", self.time_limit.as_secs_f32())))
-            }
+            Ok(Err(_)) => Err(Error::transient(format!("reconcile took more than {} s", TIME_LIMIT.as_secs_f32()))),
             Err(payload) => {
                 self.metrics.panicked(self.name);
                 let cause = panic_message(payload.as_ref());
                 tracing::error!(cause, "reconcile panicked");
-                // The message may hold anything; it stays in the log.
+                // The message may contain secrets, so only the log has it.
                 Err(Error::transient("internal error: the reconcile panicked, see the operator's log"))
             }
         }
@@ -309,7 +299,7 @@ fn error_text(result: &Result<Outcome, Error>) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Server;
+    use crate::{process::process::Process, testing::Server};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::{Api, ResourceExt, runtime::watcher};
     use std::sync::atomic::{AtomicU32, Ordering};

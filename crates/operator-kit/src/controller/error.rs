@@ -4,10 +4,10 @@ use std::fmt::Display;
 
 use kube::core::Status;
 
-/// An error of any origin, as kept for the log.
+/// A source of an error, for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Message and origin of an [`Error`].
+/// Message and source of an [`Error`].
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Cause {
@@ -22,10 +22,11 @@ pub enum Error {
     /// The same request will fail again (the API server finds it invalid); tried again rarely.
     #[error("{0}")]
     Terminal(#[source] Cause),
-    /// May succeed later without anybody's help: time limits, lost connections, overload, missing kinds or rights.
+    /// A later try may succeed without a change of the object: time limits, lost connections, overload, missing kinds
+    /// or rights.
     #[error("{0}")]
     Transient(#[source] Cause),
-    /// What was observed is outdated; observe and plan again at once.
+    /// The observed state is outdated: observe and plan again at once.
     #[error("{0}")]
     Conflict(#[source] Cause),
 }
@@ -62,7 +63,7 @@ impl Error {
         Self::new(Class::Conflict, message)
     }
 
-    /// Keeps the origin for the log. The message stays as it is.
+    /// Adds the source, for the log. The message stays as it is.
     #[must_use]
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
         let (class, mut cause) = self.into_parts();
@@ -70,7 +71,7 @@ impl Error {
         Self::from_parts(class, cause)
     }
 
-    /// Puts what was being done before the message: `context: message`.
+    /// Adds what was attempted: `context: message`.
     #[must_use]
     pub fn context(self, context: impl Display) -> Self {
         let (class, mut cause) = self.into_parts();
@@ -78,7 +79,7 @@ impl Error {
         Self::from_parts(class, cause)
     }
 
-    /// Puts what to do about it after the message: `message; advice`.
+    /// Adds what to do about the error: `message; advice`.
     #[must_use]
     pub fn advice(self, advice: impl Display) -> Self {
         let (class, mut cause) = self.into_parts();
@@ -86,7 +87,7 @@ impl Error {
         Self::from_parts(class, cause)
     }
 
-    /// Whether an admission webhook refused the write (and not the API server's own rules).
+    /// Whether an admission webhook denied the write, and not the API server itself.
     pub fn is_refused_by_webhook(&self) -> bool {
         self.message().contains(ADMISSION_WEBHOOK)
     }
@@ -129,7 +130,7 @@ impl From<kube::Error> for Error {
             kube::Error::Api(status) => {
                 Self::new(classify(&status), describe(&status)).with_source(kube::Error::Api(status))
             }
-            // serde quotes the value it stumbled over, which may be a secret: only the place is kept.
+            // serde quotes the offending value, which may be a secret: only the position is kept.
             kube::Error::SerdeError(error) => Self::transient(format!(
                 "cannot decode the answer of the API server ({:?} error at line {}, column {})",
                 error.classify(),
@@ -149,7 +150,8 @@ impl From<kube::Error> for Error {
 }
 
 impl From<serde_json::Error> for Error {
-    /// An object that cannot be encoded or decoded stays so until it changes. The offending value is not repeated.
+    /// Terminal: an object that cannot be encoded or decoded stays so until it changes. The message does not quote the
+    /// offending value.
     fn from(error: serde_json::Error) -> Self {
         Self::terminal(format!(
             "cannot convert JSON ({:?} error at line {}, column {})",
@@ -164,15 +166,15 @@ impl From<serde_json::Error> for Error {
 /// (`apimachinery/pkg/api/errors`, `NewGenericServerResponse`).
 const FAILED_PATCH_TEST: &str = "the server rejected our request due to an error in our request";
 
-/// How the API server begins to tell of a webhook's refusal (`apiserver/pkg/admission/plugin/webhook/errors`).
+/// The message of a denial by a webhook begins so (`apiserver/pkg/admission/plugin/webhook/errors`).
 const ADMISSION_WEBHOOK: &str = "admission webhook";
 
 fn classify(status: &Status) -> Class {
     match status.code {
         409 => Class::Conflict,
         422 if is_lost_race(status) => Class::Conflict,
-        // Not found: the kind is not (yet) installed, or the object went between two calls. Forbidden and
-        // unauthorized: rights can be repaired without touching the object.
+        // Not found: the kind is not (yet) installed, or the object was deleted between two calls. Forbidden and
+        // unauthorized: an administrator can grant rights without a change of the object.
         401 | 403 | 404 | 408 | 410 | 429 => Class::Transient,
         400..=499 => Class::Terminal,
         _ if status.is_conflict() || status.is_already_exists() => Class::Conflict,
@@ -181,17 +183,17 @@ fn classify(status: &Status) -> Class {
     }
 }
 
-/// Whether the object or its kind is not there. A group that is not served is answered with plain text, without a
-/// reason, and kube 5.0's own `is_not_found` in effect compares the reason alone; the code tells.
+/// Whether the object or its kind does not exist. The answer for a group that is not served is plain text without a
+/// reason, and `is_not_found` of kube 5.0 compares the reason only, so the code is compared too.
 pub(crate) fn is_not_found(status: &Status) -> bool {
     status.code == 404 || status.is_not_found()
 }
 
-/// A 422 that stands for an outdated observation rather than for a bad request.
+/// Whether a 422 means that the observed state is outdated, and not that the request is invalid.
 fn is_lost_race(status: &Status) -> bool {
     status.message.contains(FAILED_PATCH_TEST)
         || status.details.as_ref().is_some_and(|details| {
-            // An update that carries the UID of a former object is "invalid", not a conflict.
+            // The API server answers an update with the UID of a former object with "invalid", not with a conflict.
             let mut fields = details.causes.iter().map(|cause| cause.field.as_str());
             fields.any(|field| matches!(field, "metadata.resourceVersion" | "metadata.uid"))
         })
@@ -205,7 +207,7 @@ fn describe(status: &Status) -> String {
     }
 }
 
-/// The error and its origins on one line, each said once.
+/// The error and its sources on one line, without repetitions.
 fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,7 +1,7 @@
-//! The loop of a controller: what triggers a reconcile, how it ends, and when the object is tried again.
+//! The control loop: what triggers a reconcile, what it returns, and when the object is reconciled again.
 
 pub(crate) mod backoff;
-#[allow(clippy::module_inception)]
+#[allow(clippy::module_inception, reason = "the folder is named after its main type")]
 pub(crate) mod controller;
 pub(crate) mod error;
 pub(crate) mod outcome;

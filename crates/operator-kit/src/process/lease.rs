@@ -1,12 +1,12 @@
 //! Leader election on a `coordination.k8s.io/v1` Lease, by the protocol of client-go.
 //!
 //! * Every write is a compare-and-set on the resourceVersion.
-//! * Whether a foreign lease has expired is judged by how long *this* process has seen it unchanged; clocks of
+//! * The lease of another process has expired when *this* process has seen it unchanged for its duration; clocks of
 //!   different machines are never compared.
-//! * A leader that could not renew for the renew deadline, which is shorter than the lease, gives up by itself.
+//! * A leader that could not renew within the renew deadline, which is shorter than the lease, stops leading.
 //!
-//! A lease coordinates, it does not fence: Kubernetes does not check it on other writes. Needs the rights `get` and
-//! `update` on the one Lease, and `create`.
+//! A lease does not fence: Kubernetes does not check it on other writes. Needs the rights `get` and `update` on the one
+//! Lease, and `create`.
 
 use std::{fmt, time::Duration};
 
@@ -29,18 +29,18 @@ use crate::{
     random::{random_u32, random_unit},
 };
 
-/// Which lease, as whom, and how fast.
+/// Name, identity and durations of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSettings {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// Name of this process as holder; must differ from every other process, a restart of itself included.
+    /// Name of this process as holder. Must be unique, also among restarts of one process.
     pub identity: String,
-    /// How long others leave an unchanged lease alone. Whole seconds, at least 1.
+    /// Time for which other processes respect an unchanged lease. Whole seconds, at least 1.
     pub lease_duration: Duration,
-    /// How long the leader goes on without a successful renewal; less than `lease_duration`.
+    /// Time for which the leader works on without a successful renewal; less than `lease_duration`.
     pub renew_deadline: Duration,
     /// Time between two tries to acquire or renew; less than `renew_deadline`.
     pub retry_period: Duration,
@@ -60,8 +60,8 @@ impl LeaseSettings {
         }
     }
 
-    /// Another lease duration, with the other two in the same ratio to it as client-go's. A longer one survives a busier
-    /// API server, and costs as much time until a crashed leader is followed.
+    /// Sets the lease duration, and the other two in client-go's ratio to it. A longer lease tolerates a slower API
+    /// server; after a crash of the leader it takes as long until another process leads.
     #[must_use]
     pub fn lasting(mut self, lease_duration: Duration) -> Self {
         self.lease_duration = lease_duration;
@@ -82,18 +82,18 @@ impl LeaseSettings {
 }
 
 /// Host name and a random suffix.
-pub fn identity() -> String {
+fn identity() -> String {
     let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
     let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_else(|| "unknown".to_owned());
     format!("{}_{:08x}", host.trim(), random_u32())
 }
 
-/// Who leads, as far as this process knows.
+/// The leader, as far as this process knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
-    /// Whether it is this process.
+    /// Whether this process leads.
     pub leading: bool,
-    /// Identity of the holder; `None` while nobody holds the lease or nothing is known.
+    /// Identity of the holder; `None` while the lease has none, or nothing is known.
     pub holder: Option<String>,
 }
 
@@ -112,17 +112,17 @@ pub struct Elector {
     observed: Option<Observed>,
 }
 
-/// What a try to acquire or renew found.
+/// Result of a try to acquire or renew.
 enum Attempt {
     /// This process holds the lease, as of the start of the request.
     Held,
-    /// Somebody else holds it.
+    /// Another process holds it.
     Foreign,
 }
 
 impl Elector {
-    /// `client` should be one of its own with [`Limits::lease`](crate::client::Limits::lease), so that no other
-    /// traffic delays a renewal.
+    /// `client` should have [`Limits::lease`](crate::client::Limits::lease) and be used for nothing else, so that no
+    /// other traffic delays a renewal.
     pub fn new(client: Client, settings: LeaseSettings, metrics: &Metrics) -> Self {
         metrics.leading(false);
         Self {
@@ -139,9 +139,10 @@ impl Elector {
         self.leadership.subscribe()
     }
 
-    /// Waits for the lease, then renews it until told to stop, then releases it.
+    /// Acquires the lease, renews it until `stop` is cancelled, then releases it.
     ///
-    /// Errors if the lease is lost: the process must exit, because what it has begun cannot be called back otherwise.
+    /// Errors if the lease is lost. The process must exit then: requests that it has sent cannot be cancelled
+    /// otherwise.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         self.settings.check()?;
         let Some(acquired) = stop.run_until_cancelled(self.acquire()).await else { return Ok(()) };
@@ -214,7 +215,7 @@ impl Elector {
     /// One round of the protocol: read the lease unless it is known to be ours, then take or renew it if allowed.
     async fn attempt(&mut self) -> Result<Attempt, Error> {
         if let Some(ours) = self.observed.as_ref().filter(|seen| self.is_ours(&seen.lease)) {
-            // The usual renewal is a single write. If it fails, the next read tells why.
+            // The usual renewal is a single write. If it fails, the read below finds out why.
             let renewed = self.claimed(&ours.lease);
             match self.write(&renewed).await {
                 Ok(()) => return Ok(Attempt::Held),
@@ -263,13 +264,13 @@ impl Elector {
         holder(lease) == Some(&self.settings.identity)
     }
 
-    /// For how long the holder may be trusted after a change: what it says itself.
+    /// How long the lease is valid after a change: the duration in it, which the holder has set.
     fn validity(&self, lease: &Lease) -> Duration {
         let stated = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
         stated.and_then(|seconds| u64::try_from(seconds).ok()).map_or(self.settings.lease_duration, Duration::from_secs)
     }
 
-    /// The lease with this process as holder, renewed now. The times are for people; nobody compares them.
+    /// The lease with this process as holder, renewed now. The times are for people; no process compares them.
     fn claimed(&self, lease: &Lease) -> Lease {
         let mut lease = lease.clone();
         let now = MicroTime(Timestamp::now());
@@ -287,7 +288,7 @@ impl Elector {
         lease
     }
 
-    /// Lets the next candidate in without waiting for the lease to run out. A failure costs only that time.
+    /// Releases the lease, so that the next leader need not wait until it expires. After a failure it waits.
     async fn release(&mut self) {
         match timeout(self.settings.retry_period, self.try_release()).await {
             Ok(Ok(())) => tracing::info!(lease = self.settings.name, "released the lease"),
@@ -297,7 +298,7 @@ impl Elector {
     }
 
     async fn try_release(&mut self) -> Result<(), Error> {
-        // The stop may have cut off a renewal that was carried out, so what is known may be one revision old: read.
+        // The stop may have cancelled a renewal that was carried out, so the known revision may be outdated.
         self.observed = None;
         if let Some(lease) = self.api.get_opt(&self.settings.name).await?.filter(|lease| self.is_ours(lease)) {
             let now = MicroTime(Timestamp::now());

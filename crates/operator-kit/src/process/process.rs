@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::process::tasks::{TaskEnd, id_of, task_result};
 
-/// The tasks of the process and their end.
+/// The tasks of the process, and their order at its end.
 ///
-/// * **Work** (controllers) stops first: it takes nothing new and gets some time to finish.
-/// * **Services** (watches, lease, admin endpoint) go on until the work has ended, so that the lease is released only
+/// * **Work** (controllers) stops first: it starts nothing new and has 10 s to finish.
+/// * **Services** (watches, lease, admin endpoint) run until the work has ended, so that the lease is released only
 ///   when nothing acts under it any more.
 ///
 /// A task that ends by itself ends the process with an error: half an operator is worse than a restart.
@@ -26,10 +26,11 @@ pub struct Process {
     names: HashMap<Id, String>,
     work_stop: CancellationToken,
     service_stop: CancellationToken,
-    grace: Duration,
 }
 
-/// Services only have to let go.
+/// Time that running work has to finish after a stop.
+const WORK_GRACE: Duration = Duration::from_secs(10);
+/// Services have only connections to close, and the lease to release.
 const SERVICE_GRACE: Duration = Duration::from_secs(5);
 
 impl Default for Process {
@@ -40,30 +41,22 @@ impl Default for Process {
             names: HashMap::new(),
             work_stop: CancellationToken::new(),
             service_stop: CancellationToken::new(),
-            grace: Duration::from_secs(10),
         }
     }
 }
 
 impl Process {
-    /// A process without tasks, with 10 s for running work to finish.
+    /// A process without tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the time that running work gets at a stop.
-    #[must_use]
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
-    }
-
-    /// Tells the work to stop; hand it to the controllers.
+    /// Cancelled when the work has to stop; for the controllers.
     pub fn work_stop(&self) -> CancellationToken {
         self.work_stop.clone()
     }
 
-    /// Tells the services to stop.
+    /// Cancelled when the services have to stop.
     pub fn service_stop(&self) -> CancellationToken {
         self.service_stop.clone()
     }
@@ -97,13 +90,13 @@ impl Process {
         .await
     }
 
-    /// As [`Process::run`], stopped by `shutdown` instead of a signal.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    /// As [`Process::run`], but stops when `shutdown` ends.
+    pub(crate) async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let result = self.supervise(shutdown).await;
         if let Err(error) = &result {
             tracing::error!(error = %format!("{error:#}"), "process ends");
         }
-        // Whatever still works is dropped: without the lease, or after the grace, it must not go on.
+        // Work that still runs is dropped: without the lease, or after its grace, it must not go on.
         self.work.shutdown().await;
         self.service_stop.cancel();
         let services = timeout(SERVICE_GRACE, async {
@@ -131,7 +124,7 @@ impl Process {
             Some(end) = self.services.join_next_with_id() => return Err(unexpected_end(&self.names, end)),
         }
         self.work_stop.cancel();
-        let grace = tokio::time::sleep(self.grace);
+        let grace = tokio::time::sleep(WORK_GRACE);
         pin_mut!(grace);
         loop {
             select! {
@@ -149,7 +142,7 @@ impl Process {
     }
 }
 
-/// The error of a task that ended though nobody told it to.
+/// The error for a task that ended without being told to stop.
 fn unexpected_end(names: &HashMap<Id, String>, end: TaskEnd) -> anyhow::Error {
     let id = id_of(&end);
     match task_result(names, end) {
@@ -187,11 +180,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_that_does_not_finish_is_dropped_after_the_grace() {
-        let mut process = Process::new().grace(Duration::from_secs(3));
+        let mut process = Process::new();
         process.work("stuck", std::future::pending());
         let begun = Instant::now();
         process.run_until(std::future::ready(())).await.expect("a stop is no failure");
-        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+        assert_eq!(begun.elapsed(), WORK_GRACE);
     }
 
     #[tokio::test(start_paused = true)]

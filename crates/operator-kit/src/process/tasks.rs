@@ -1,4 +1,4 @@
-//! TaskSpawner that start while the process runs.
+//! Tasks that start while the process runs.
 
 use std::{collections::HashMap, future::Future};
 
@@ -11,33 +11,33 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A name and what to do.
+/// A name and the task.
 type Child = (String, BoxFuture<'static, anyhow::Result<()>>);
 
-/// Starts tasks while the process runs, such as one for each API server that objects tell of. Clones are the same.
+/// Starts tasks while the process runs, such as one for each API server that an object names. Clones are the same.
 #[derive(Clone)]
 pub struct TaskSpawner(mpsc::UnboundedSender<Child>);
 
-/// Runs what [`TaskSpawner`] start; it is a service of the process.
+/// Runs the tasks of a [`TaskSpawner`]; it has to be run as a service.
 pub struct TaskRunner(mpsc::UnboundedReceiver<Child>);
 
 impl TaskSpawner {
-    /// The two halves.
+    /// A spawner and its runner.
     pub fn new() -> (Self, TaskRunner) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), TaskRunner(receiver))
     }
 
-    /// Starts a task, which may end by itself without harm. Nothing happens when the process is about to end.
+    /// Starts a task. It may end at any time; at the end of the process it is not started.
     pub fn start(&self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let _ = self.0.send((name.into(), task.boxed()));
     }
 }
 
 impl TaskRunner {
-    /// Runs tasks until told to stop; then drops them.
+    /// Runs tasks until `stop` is cancelled, then drops them.
     ///
-    /// Errors if one fails or panics: nobody would start it again.
+    /// Errors if a task fails or panics, because nothing would start it again.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let (mut running, mut names) = (JoinSet::new(), HashMap::new());
         loop {

@@ -1,8 +1,7 @@
-//! Writing objects: server-side apply, deletes and metadata patches, each with a precondition and a time limit.
+//! Writes of objects: server-side apply, deletes and metadata patches, each with a precondition and a time limit.
 //!
-//! What the messages of apply, delete and metadata patches leave out is the object: the caller names it.
-//!
-//! An apply whose answer was lost is harmless to repeat, which is why objects are applied and not created.
+//! Objects are applied and not created, because an apply whose answer was lost can be repeated. Messages of errors do
+//! not name the object: the caller adds it.
 
 use std::{
     collections::BTreeMap,
@@ -25,29 +24,20 @@ use crate::controller::error::{Error, is_not_found};
 /// Limit of one call, above the client's own limit for one request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
-/// No stored object has this revision (the first write to etcd is revision 2), so that an update that carries it
-/// conflicts with any object that exists, while a create does not look at it. `"0"` would not do: it means "any
-/// revision" for built-in kinds that allow unconditional updates.
+/// No stored object has this revision (the first write to etcd is revision 2): an update with it conflicts with every
+/// object that exists, while a create ignores it. `"0"` means "any revision" for built-in kinds that allow
+/// unconditional updates.
 const NONEXISTENT_REVISION: &str = "1";
 
-/// What must hold on the server for an apply to be carried out; otherwise it ends in [`Error::Conflict`].
+/// What must hold on the server; otherwise an apply ends in [`Error::Conflict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precondition<'a> {
     /// Create or update.
     None,
-    /// Create only: an object of that name is never taken over.
+    /// Create only: an object of this name is not changed.
     MustNotExist,
     /// Update only, and only the object with this UID.
     Uid(&'a str),
-}
-
-/// How a delete ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion {
-    /// The API server took the delete; finalizers may keep the object for a while.
-    Deleted,
-    /// There was no such object.
-    NotFound,
 }
 
 /// An API of a kind that is known at run time only; `namespace` is `None` for cluster-scoped kinds and for all
@@ -67,7 +57,7 @@ pub fn content_hash(content: &Value) -> String {
     })
 }
 
-/// Runs a call with the time limit of this module and classifies its error; `what` says what it was for.
+/// Runs a call with a time limit of 20 s and classifies its error; `what` says in the message what was attempted.
 pub async fn with_timeout<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match tokio::time::timeout(CALL_LIMIT, call).await {
         Ok(result) => result.map_err(|error| Error::from(error).context(what)),
@@ -104,18 +94,19 @@ where
     }
 }
 
-/// Deletes the object of this name if it still is as `preconditions` has it; dependants are collected in the background.
+/// Deletes the object of this name if `preconditions` hold; dependants are deleted in the background. Finalizers may
+/// keep the object for a while. An object that does not exist is a success.
 ///
-/// Errors: [`Error::Conflict`] if the object changed since, or the name belongs to another one by now.
-pub async fn delete<K>(api: &Api<K>, name: &str, preconditions: Preconditions) -> Result<Deletion, Error>
+/// Errors: [`Error::Conflict`] if the object has changed, or the name belongs to another one now.
+pub async fn delete<K>(api: &Api<K>, name: &str, preconditions: Preconditions) -> Result<(), Error>
 where
     K: Clone + DeserializeOwned + Debug,
 {
     let params = DeleteParams::background().preconditions(preconditions);
     let call = async {
         match api.delete(name, &params).await {
-            Ok(_) => Ok(Deletion::Deleted),
-            Err(kube::Error::Api(status)) if is_not_found(&status) => Ok(Deletion::NotFound),
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if is_not_found(&status) => Ok(()),
             Err(error) => Err(error),
         }
     };
@@ -131,9 +122,9 @@ pub struct MetadataPatch {
     pub annotations: BTreeMap<String, Option<String>>,
 }
 
-/// Changes labels and annotations of an object that somebody else owns, if it still has `resource_version`.
+/// Changes labels and annotations of an object that another party owns, if it still has `resource_version`.
 ///
-/// Errors: [`Error::Conflict`] if the object changed since.
+/// Errors: [`Error::Conflict`] if the object has changed.
 pub async fn patch_metadata<K>(
     api: &Api<K>,
     name: &str,

@@ -1,4 +1,6 @@
-//! Finalizers.
+//! Finalizers, added and removed one at a time.
+//!
+//! `kube::runtime::finalizer` is not used: it combines the write with the control flow of a reconcile.
 
 use std::fmt::Debug;
 
@@ -11,7 +13,7 @@ use crate::{
     write::apply::{send_metadata, with_timeout},
 };
 
-/// Adds the finalizer. `Ok(false)` if the object has it already, or is gone; nothing is written then.
+/// Adds the finalizer. `Ok(false)` if the object has it already or does not exist; nothing is written then.
 ///
 /// Errors: [`Error::Conflict`] if `object` is outdated, or is being deleted (the API server takes no new finalizer
 /// then).
@@ -29,7 +31,7 @@ where
     write_finalizers(api, object, finalizers, manager).await
 }
 
-/// Removes the finalizer. `Ok(false)` if the object or the finalizer is gone already.
+/// Removes the finalizer. `Ok(false)` if the object does not have it or does not exist.
 ///
 /// Errors: [`Error::Conflict`] if `object` is outdated.
 pub async fn remove_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str, manager: &str) -> Result<bool, Error>
@@ -43,12 +45,12 @@ where
     write_finalizers(api, object, finalizers, manager).await
 }
 
-/// `Ok(false)` if the object is gone.
+/// `Ok(false)` if the object does not exist.
 async fn write_finalizers<K>(api: &Api<K>, object: &K, finalizers: Vec<&str>, manager: &str) -> Result<bool, Error>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    // The whole list is replaced, so the revision guards the entries of others.
+    // The whole list is replaced, so the revision protects the entries of others.
     let metadata = json!({ "resourceVersion": object.resource_version(), "finalizers": finalizers });
     let name = object.name_any();
     let call = async {
