@@ -1,8 +1,6 @@
 //! The operator as a process: settings, and what runs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -10,13 +8,9 @@ use k8s_openapi::api::core::v1;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::names::focom;
-use operator_kit::admin::{Gates, Server};
-use operator_kit::client::{self, Limits};
+use operator_kit::controller::Controller;
 use operator_kit::events::Events;
-use operator_kit::lease::{Elector, Settings as LeaseSettings};
-use operator_kit::metrics::Metrics;
-use operator_kit::run::{Controller, Process, Tasks};
-use operator_kit::telemetry;
+use operator_kit::process::{Process, ProcessParts, ProcessSettings, TaskSpawner};
 
 use crate::ocloud::connection::Setup;
 use crate::ocloud::links::{Id, Links};
@@ -27,27 +21,17 @@ use crate::{ocloud, request, template_info};
 const NAME: &str = "focom-operator";
 /// Most requests wait for an answer of an API server. Each O-Cloud that answers slowly holds a few of these (see
 /// [`ocloud::gate`]).
-const CONCURRENCY: u16 = 256;
+const CONCURRENCY: &str = "256";
 
 /// Turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state back.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version)]
+#[command(mut_arg("lease_namespace", |arg| arg.default_value(focom::OPERATOR_NAMESPACE)))]
+#[command(mut_arg("concurrency", |arg| arg.default_value(CONCURRENCY)))]
 pub struct Settings {
-    /// Where /livez, /readyz and /metrics answer.
-    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
-    pub admin_address: SocketAddr,
-    /// Form of the logs: json or text.
-    #[arg(long, env = "LOG_FORMAT", default_value_t = telemetry::Format::Json)]
-    pub log_format: telemetry::Format,
-    /// What is logged, as for tracing's EnvFilter, such as info or focom_operator=debug,info.
-    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
-    /// Namespace of the Lease that decides which replica works.
-    #[arg(long, env = "POD_NAMESPACE", default_value = focom::OPERATOR_NAMESPACE)]
-    pub lease_namespace: String,
-    /// Seconds after which another replica takes over from one that does not answer; this one ends after two thirds of them.
-    #[arg(long, env = "LEASE_DURATION_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
-    pub lease_duration_seconds: u64,
+    /// What every operator has.
+    #[command(flatten)]
+    pub process: ProcessSettings,
     /// The oCloudId that means this very cluster.
     #[arg(long, env = "LOCAL_O_CLOUD", default_value = focom::LOCAL_O_CLOUD)]
     pub local_o_cloud: String,
@@ -89,15 +73,8 @@ pub struct Context {
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    telemetry::init(settings.log_format, &settings.log_level)?;
-    let metrics = Metrics::new(NAME, env!("CARGO_PKG_VERSION"));
-    let config = client::infer().await?;
-    let client = client::build(config.clone(), NAME, Limits::default(), &metrics)?;
-    let lease = LeaseSettings::new(settings.lease_namespace.clone(), NAME)
-        .lasting(Duration::from_secs(settings.lease_duration_seconds));
-    let lease_client = client::build(config, NAME, Limits::lease(lease.renew_deadline), &metrics)?;
-    let events = Events::new(client.clone(), NAME, &lease.identity);
-    let elector = Elector::new(lease_client, lease, &metrics);
+    let ProcessParts { metrics, client, events, elector, readiness, admin } =
+        settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let smo = match settings.smo_id {
         Some(id) => id,
         None => cluster_id(&client).await?,
@@ -106,7 +83,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let triggers = Triggers::default();
     let mut prepared = watches::set_up(&client, &metrics, &triggers);
-    let (tasks, runner) = Tasks::new();
+    let (tasks, runner) = TaskSpawner::new();
     let setup = Setup {
         smo,
         metrics: metrics.clone(),
@@ -145,9 +122,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         ("templateinfoes", prepared.templates.state()),
         ("namespaces", prepared.namespaces.state()),
     ];
-    let gates = Gates::new();
     let mut requests = Controller::new("focomprovisioningrequest", &prepared.requests, &triggers.requests, &metrics)
-        .concurrency(CONCURRENCY)
+        .concurrency(settings.process.concurrency)
         .events(events.clone())
         .when_leading(elector.leadership());
     let mut o_clouds = Controller::new("ocloud", &prepared.o_clouds, &triggers.o_clouds, &metrics)
@@ -159,13 +135,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     for (name, state) in states {
         requests = requests.after(state.clone());
         o_clouds = o_clouds.after(state.clone());
-        gates.add_watch(name, state);
+        readiness.add_watch(name, state);
     }
-    let server = Server::bind(settings.admin_address, gates, metrics).await?;
-    tracing::info!(address = %server.address(), "admin endpoints listen");
-
     let mut process = Process::new();
-    process.service("admin", server.run(process.service_stop()));
+    process.service("admin", admin.run(process.service_stop()));
     process.service("lease", elector.run(process.service_stop()));
     process.service("O-Clouds", runner.run(process.service_stop()));
     process.service("watch focomprovisioningrequests", prepared.requests.run(process.service_stop()));
@@ -184,4 +157,22 @@ async fn cluster_id(client: &Client) -> anyhow::Result<String> {
     let found =
         found.context("reading the Namespace kube-system, whose UID tells this SMO from others (or set --smo-id)")?;
     found.uid().context("the Namespace kube-system has no UID")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn settings_have_the_defaults_of_this_operator() {
+        let command = Settings::command();
+        command.clone().debug_assert();
+        let default = |id: &str| {
+            let argument = command.get_arguments().find(|argument| argument.get_id() == id).expect("exists");
+            argument.get_default_values().to_vec()
+        };
+        assert_eq!(default("lease_namespace"), [focom::OPERATOR_NAMESPACE]);
+        assert_eq!(default("concurrency"), [CONCURRENCY]);
+    }
 }

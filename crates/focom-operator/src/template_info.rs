@@ -8,8 +8,8 @@ use o2ims_types::conditions::{self, focom::reason};
 use o2ims_types::names::focom;
 use o2ims_types::schema::{self, TemplateError};
 use o2ims_types::{TemplateInfo, TemplateInfoSpec, TemplateInfoStatus};
-use operator_kit::outcome::{Error, Outcome};
-use operator_kit::status::{self, Observation, Truth, patch_status_if_changed};
+use operator_kit::controller::{Error, Outcome};
+use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate, patch_status_if_changed};
 use serde_json::{Map, Value};
 
 use crate::operator::Context;
@@ -36,11 +36,11 @@ pub fn violations(template: &TemplateInfoSpec, parameters: &Map<String, Value>) 
 fn assess(template: &TemplateInfo, now: Timestamp) -> TemplateInfoStatus {
     let mut new = template.status.clone().unwrap_or_default();
     let (status, reason, message) = match violations(&template.spec, &Map::new()) {
-        Ok(_) => (Truth::True, reason::READY, "requests are checked against the schema".to_owned()),
-        Err(error) => (Truth::False, reason::INVALID, format!("templateParameterSchema {error}")),
+        Ok(_) => (ConditionStatus::True, reason::READY, "requests are checked against the schema".to_owned()),
+        Err(error) => (ConditionStatus::False, reason::INVALID, format!("templateParameterSchema {error}")),
     };
     let observed_generation = template.metadata.generation;
-    let ready = Observation { type_: conditions::READY, status, reason, message, observed_generation };
+    let ready = ConditionUpdate { type_: conditions::READY, status, reason, message, observed_generation };
     status::set(&mut new.conditions, ready, now);
     new.observed_generation = observed_generation;
     new

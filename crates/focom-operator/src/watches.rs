@@ -4,8 +4,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
+use operator_kit::cache::{CachedWatch, DeserializeGuard};
+use operator_kit::controller::Trigger;
 use operator_kit::metrics::Metrics;
-use operator_kit::reflect::{DeserializeGuard, Reflection, Trigger};
 use serde::de::DeserializeOwned;
 
 use crate::grant::Namespace;
@@ -47,19 +48,19 @@ pub struct Prepared {
     /// The caches.
     pub watches: Watches,
     /// The watch of requests.
-    pub requests: Reflection<FocomProvisioningRequest>,
+    pub requests: CachedWatch<FocomProvisioningRequest>,
     /// The watch of OClouds.
-    pub o_clouds: Reflection<OCloud>,
+    pub o_clouds: CachedWatch<OCloud>,
     /// The watch of TemplateInfos.
-    pub templates: Reflection<TemplateInfo>,
+    pub templates: CachedWatch<TemplateInfo>,
     /// The watch of Namespaces.
-    pub namespaces: Reflection<Namespace>,
+    pub namespaces: CachedWatch<Namespace>,
 }
 
 /// Sets up every watch. Each one triggers the requests that its objects concern.
 pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepared {
     let requests = watch::<FocomProvisioningRequest>("focomprovisioningrequests", client, metrics)
-        .undecodable_advice(
+        .on_undecodable(
             "make its spec what the CustomResourceDefinition says; to get rid of it, remove its finalizer \
              focom.nephio.org/finalizer and delete its ProvisioningRequest on the O-Cloud",
         )
@@ -85,7 +86,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
         });
     let (for_namespace, with_secret) = (all.clone(), o_clouds.store());
     let namespaces = watch::<Namespace>("namespaces", client, metrics)
-        .only_real_changes()
+        .ignore_unchanged()
         .triggers(&triggers.requests, move |namespace| {
             let name = namespace.name_any();
             select(&for_namespace, |request| request.o_cloud().0 == name)
@@ -108,12 +109,12 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
     }
 }
 
-fn watch<K>(name: &'static str, client: &Client, metrics: &Metrics) -> Reflection<K>
+fn watch<K>(name: &'static str, client: &Client, metrics: &Metrics) -> CachedWatch<K>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let api = Api::<DeserializeGuard<K>>::all(client.clone());
-    Reflection::new(name, api, watcher::Config::default(), metrics)
+    CachedWatch::new(name, api, watcher::Config::default(), metrics)
 }
 
 fn select<K>(store: &Store<K>, concerned: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>

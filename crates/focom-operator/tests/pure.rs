@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::ApiResource;
 use kube::runtime::reflector::store::Writer;
 use o2ims_types::FocomProvisioningRequest;
-use operator_kit::Outcome;
+use operator_kit::controller::Outcome;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

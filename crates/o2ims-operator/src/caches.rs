@@ -13,7 +13,7 @@ use kube::core::DynamicObject;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt as _};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
-use operator_kit::reflect::SyncState;
+use operator_kit::cache::SyncState;
 use tokio::sync::watch;
 
 /// The kinds of which the operator makes objects.

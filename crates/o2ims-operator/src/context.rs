@@ -1,6 +1,6 @@
 //! What a reconcile works with.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use kube::Client;
 use operator_kit::events::Events;

@@ -9,9 +9,9 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _, runtime::reflector::ObjectRef};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
+use operator_kit::cache::{CachedWatch, DeserializeGuard, SyncState};
+use operator_kit::controller::{Controller, Trigger};
 use operator_kit::metrics::Metrics;
-use operator_kit::reflect::{DeserializeGuard, Reflection, SyncState, Trigger};
-use operator_kit::run::Controller;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,13 +31,13 @@ const BYOH: &str = "Bring-Your-Own-Host provider (BYOH)";
 /// Sets up every watch. Each one triggers the requests that its objects concern, some also hosts.
 pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<ProvisioningRequest>) -> Prepared {
     let (host_trigger, cluster_trigger) = (Trigger::<ByoHost>::new(), Trigger::<Cluster>::new());
-    let root = Reflection::<ProvisioningRequest>::new(
+    let root = CachedWatch::<ProvisioningRequest>::new(
         "provisioningrequests",
         Api::all(client.clone()),
         watcher::Config::default(),
         metrics,
     )
-    .undecodable_advice(
+    .on_undecodable(
         "make its spec what the CustomResourceDefinition says, or remove its finalizer \
          o2ims.provisioning.oran.org/hosts and delete its Cluster; its hosts then come free",
     )
@@ -60,14 +60,14 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
     // Agents report at short intervals, mostly the same.
     let hosts = setup
         .reflection("byohosts", every.clone(), move |host: &ByoHost| requests_for_host(&all, host))
-        .only_real_changes()
+        .ignore_unchanged()
         .triggers(&host_trigger, |host| vec![ObjectRef::from_obj(host)]);
     let host_controller = Controller::new("byohost", &hosts, &host_trigger, metrics);
     let hosts = setup.add("byohosts", hosts);
     let (touched, all) = (host_trigger.clone(), hosts.clone());
     let root = root.on_delete(move |request| {
         for host in hosts_of_request(&all, request) {
-            touched.touch(host);
+            touched.enqueue(host);
         }
     });
     let all = requests.clone();
@@ -136,7 +136,7 @@ pub struct Prepared {
     /// The caches.
     pub caches: Caches,
     /// The watch of the requests; it has to be run too.
-    pub root: Reflection<ProvisioningRequest>,
+    pub root: CachedWatch<ProvisioningRequest>,
     /// For hosts; it has to be run too.
     pub host_controller: Controller<ByoHost>,
     /// For Clusters; it has to be run too.
@@ -181,7 +181,7 @@ impl Setup<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + PartialEq + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let reflection = self.reflection(name, config, concerns).only_real_changes();
+        let reflection = self.reflection(name, config, concerns).ignore_unchanged();
         self.add(name, reflection)
     }
 
@@ -190,12 +190,12 @@ impl Setup<'_> {
         name: &'static str,
         config: watcher::Config,
         concerns: impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static,
-    ) -> Reflection<K>
+    ) -> CachedWatch<K>
     where
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let api = Api::<DeserializeGuard<K>>::all(self.client.clone());
-        Reflection::new(name, api, config, self.metrics).triggers(self.trigger, concerns)
+        CachedWatch::new(name, api, config, self.metrics).triggers(self.trigger, concerns)
     }
 
     /// One CustomResourceDefinition, by name. It tells the dialects apart, so it concerns every request.
@@ -206,12 +206,12 @@ impl Setup<'_> {
         let all = self.requests.clone();
         self.add(
             "customresourcedefinitions",
-            Reflection::new_with("customresourcedefinitions", api, config, self.metrics, resource)
+            CachedWatch::new_with("customresourcedefinitions", api, config, self.metrics, resource)
                 .triggers(self.trigger, move |_| select(&all, |_| true)),
         )
     }
 
-    fn add<K>(&mut self, name: &'static str, reflection: Reflection<K>) -> Store<K>
+    fn add<K>(&mut self, name: &'static str, reflection: CachedWatch<K>) -> Store<K>
     where
         K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
         K::DynamicType: Eq + std::hash::Hash + Clone + Send + Sync,
@@ -230,7 +230,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let (trigger, store) = (trigger.clone(), store.clone());
-    move || trigger.touch_all(&store)
+    move || trigger.enqueue_all(&store)
 }
 
 fn select(

@@ -18,9 +18,9 @@ use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::focom_provisioning_request::RemoteProvisioningStatus;
 use o2ims_types::names::{self, focom};
 use o2ims_types::provisioning_request::ProvisionedResourceSet;
+use operator_kit::cache::{CachedWatch, SyncState, api_status};
+use operator_kit::controller::{Backoff, Trigger};
 use operator_kit::metrics::Metrics;
-use operator_kit::outcome;
-use operator_kit::reflect::{Reflection, SyncState, Trigger, answer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -277,7 +277,7 @@ impl Keeper {
     }
 
     async fn keep_up(&self) {
-        let mut attempt = 0;
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         loop {
             let begun = Instant::now();
             let fault = match timeout(PROBE, self.probe()).await {
@@ -285,17 +285,19 @@ impl Keeper {
                 Ok(Err(fault)) => Some(fault),
                 Err(_) => Some(Fault::silent()),
             };
-            attempt = if begun.elapsed() > STEADY { 0 } else { attempt + 1 };
+            let was_steady = begun.elapsed() > STEADY;
             match fault {
                 Some(fault) => {
-                    tracing::debug!(attempt, reason = fault.reason, "O-Cloud cannot be used");
+                    tracing::debug!(failures = backoff.failures(), reason = fault.reason, "O-Cloud cannot be used");
                     self.shared.set(View::Broken(fault));
                 }
                 // It did answer; whether it still does, the next probe tells. Until then nothing is sent to it.
                 None => self.shared.suspend(),
             }
-            if attempt > 0 {
-                sleep(outcome::delay(RETRY_MIN, RETRY_MAX, attempt)).await;
+            if was_steady {
+                backoff.reset();
+            } else {
+                sleep(backoff.next_delay()).await;
             }
         }
     }
@@ -326,8 +328,8 @@ impl Keeper {
             .timeout(WATCH_SECONDS);
         let api = Api::all_with(self.client.clone(), &kind);
         let reflection =
-            Reflection::new_with("remote provisioningrequests", api, ours, &self.setup.metrics, kind.clone())
-                .only_real_changes()
+            CachedWatch::new_with("remote provisioningrequests", api, ours, &self.setup.metrics, kind.clone())
+                .ignore_unchanged()
                 .triggers(&self.setup.trigger, source);
         let open = Open {
             smo: self.setup.smo.clone(),
@@ -373,7 +375,7 @@ impl Keeper {
                 let same = focom::remote_requests(&request.name_any()).contains(&name)
                     && namespace.as_deref().is_none_or(|namespace| namespace == request.o_cloud().0);
                 if same {
-                    trigger.touch(ObjectRef::from_obj(request.as_ref()));
+                    trigger.enqueue(ObjectRef::from_obj(request.as_ref()));
                 }
             }
         }
@@ -383,7 +385,7 @@ impl Keeper {
 /// Whether the O-Cloud has answered, and what it said is why the watch has ended. A revision that is too old (410) is no reason
 /// against it.
 fn is_answer(error: &watcher::Error) -> bool {
-    answer(error).is_some_and(|status| matches!(status.code, 401 | 403 | 404))
+    api_status(error).is_some_and(|status| matches!(status.code, 401 | 403 | 404))
 }
 
 impl Shared {

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1;
 use kube::core::ObjectMeta;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, Resource};
-use operator_kit::outcome;
-use operator_kit::reflect::answer;
+use operator_kit::cache::api_status;
+use operator_kit::controller::Backoff;
 use serde::Deserialize;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -87,16 +87,16 @@ impl Credentials {
 }
 
 async fn keep_up(api: Api<Secret>, name: &str, view: &Mutex<Seen>, changed: &Changed) {
-    let mut attempt = 0;
+    let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut news = watch_object(api, name).boxed();
     while let Some(change) = news.next().await {
         let now = match &change {
             Ok(secret) => {
-                attempt = 0;
+                backoff.reset();
                 Some(secret.as_ref().map_or(Seen::Missing, content))
             }
             // Without an answer the last one holds.
-            Err(error) => answer(error).filter(|status| status.code == 403).map(|_| Seen::Forbidden),
+            Err(error) => api_status(error).filter(|status| status.code == 403).map(|_| Seen::Forbidden),
         };
         if let Some(now) = now {
             let mut seen = view.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,8 +108,7 @@ async fn keep_up(api: Api<Secret>, name: &str, view: &Mutex<Seen>, changed: &Cha
             }
         }
         if change.is_err() {
-            attempt += 1;
-            sleep(outcome::delay(RETRY_MIN, RETRY_MAX, attempt)).await;
+            sleep(backoff.next_delay()).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 use o2ims_types::FocomProvisioningRequest;
-use operator_kit::Trigger;
+use operator_kit::controller::Trigger;
 
 /// Enough to fill a good connection: a write takes some milliseconds.
 const PLACES: usize = 4;
@@ -64,7 +64,7 @@ impl Drop for Place {
         for _ in 0..PLACES {
             let Some(next) = state.waiting.pop_front() else { break };
             state.known.remove(&next);
-            self.0.0.trigger.touch(next);
+            self.0.0.trigger.enqueue(next);
         }
     }
 }

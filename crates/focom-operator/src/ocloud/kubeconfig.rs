@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::Uri;
 use kube::config::Kubeconfig;
-use operator_kit::apply::content_hash;
+use operator_kit::write::apply::content_hash;
 use serde_json::{Map, Value, json};
 
 /// Largest kubeconfig that is looked at, in bytes: far above real ones, far below a Secret's limit.

@@ -10,8 +10,8 @@ use kube::{Client, Config};
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::{FocomProvisioningRequest, OCloud};
 use operator_kit::client::{self, Limits};
-use operator_kit::reflect::Trigger;
-use operator_kit::run::Tasks;
+use operator_kit::controller::Trigger;
+use operator_kit::process::TaskSpawner;
 
 use super::connection::{Changed, Connection, Identity, Setup, View};
 use super::credentials::{Credentials, Seen};
@@ -48,7 +48,7 @@ pub struct Links {
     setup: Setup,
     /// The SMO's own API.
     client: Client,
-    tasks: Tasks,
+    tasks: TaskSpawner,
     o_clouds: Trigger<OCloud>,
     local_id: String,
     state: Mutex<State>,
@@ -69,7 +69,7 @@ struct Link {
 
 impl Links {
     /// No links yet.
-    pub fn new(client: Client, setup: Setup, tasks: Tasks, o_clouds: Trigger<OCloud>, local_id: String) -> Self {
+    pub fn new(client: Client, setup: Setup, tasks: TaskSpawner, o_clouds: Trigger<OCloud>, local_id: String) -> Self {
         Self { setup, client, tasks, o_clouds, local_id, state: Mutex::default() }
     }
 
@@ -201,7 +201,7 @@ impl Links {
         let (requests, trigger, o_clouds, id) =
             (self.setup.requests.clone(), self.setup.trigger.clone(), self.o_clouds.clone(), id.clone());
         Arc::new(move || {
-            o_clouds.touch(ObjectRef::new(&id.1).within(&id.0));
+            o_clouds.enqueue(ObjectRef::new(&id.1).within(&id.0));
             touch(&requests, &trigger, |request| is_for(request, &id));
         })
     }
@@ -230,6 +230,6 @@ fn touch(
     concerned: impl Fn(&FocomProvisioningRequest) -> bool,
 ) {
     for request in requests.state().iter().filter(|request| concerned(request)) {
-        trigger.touch(ObjectRef::from_obj(request.as_ref()));
+        trigger.enqueue(ObjectRef::from_obj(request.as_ref()));
     }
 }

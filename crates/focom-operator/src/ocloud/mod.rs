@@ -15,8 +15,8 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use o2ims_types::conditions::{self, focom::reason};
 use o2ims_types::names::focom;
 use o2ims_types::{OCloud, OCloudStatus};
-use operator_kit::outcome::{Error, Outcome};
-use operator_kit::status::{self, Observation, Truth, patch_status_if_changed};
+use operator_kit::controller::{Error, Outcome};
+use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate, patch_status_if_changed};
 
 use crate::grant;
 use crate::operator::Context;
@@ -142,19 +142,21 @@ fn assess(o_cloud: &OCloud, view: &View, now: Timestamp) -> OCloudStatus {
         View::Open(open) => {
             new.server_version = Some(open.server_version.clone());
             let scope = if open.namespaced { "namespaced" } else { "cluster-scoped" };
-            (Truth::True, reason::READY, format!("the O-Cloud answers; its ProvisioningRequests are {scope}"))
+            (ConditionStatus::True, reason::READY, format!("the O-Cloud answers; its ProvisioningRequests are {scope}"))
         }
         View::Broken(fault) if OF_THE_SECRET.contains(&fault.reason) => {
-            (Truth::False, fault.reason, fault.message.clone())
+            (ConditionStatus::False, fault.reason, fault.message.clone())
         }
         View::Broken(fault) => {
             let message = format!("{} (the kubeconfig is in {})", fault.message, secret_name(o_cloud));
-            (Truth::False, fault.reason, message)
+            (ConditionStatus::False, fault.reason, message)
         }
-        View::Connecting => (Truth::Unknown, reason::CONNECTING, "the O-Cloud has not answered yet".to_owned()),
+        View::Connecting => {
+            (ConditionStatus::Unknown, reason::CONNECTING, "the O-Cloud has not answered yet".to_owned())
+        }
     };
     let observed_generation = o_cloud.metadata.generation;
-    let ready = Observation { type_: conditions::READY, status, reason, message, observed_generation };
+    let ready = ConditionUpdate { type_: conditions::READY, status, reason, message, observed_generation };
     status::set(&mut new.conditions, ready, now);
     new.observed_generation = observed_generation;
     new

@@ -8,8 +8,9 @@ use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::{self, focom};
-use operator_kit::apply::{self, MetadataPatch, Precondition};
-use operator_kit::outcome::{Class, Error};
+use operator_kit::controller::{Class, Error};
+use operator_kit::write::apply::{self, MetadataPatch, Precondition};
+use operator_kit::write::finalizer;
 use serde_json::Value;
 
 use super::adopt;
@@ -59,7 +60,7 @@ pub async fn apply(
     for step in steps {
         match (step, &site) {
             (Step::AddFinalizer, _) => {
-                apply::add_finalizer(&api, request, focom::FINALIZER, focom::FIELD_MANAGER).await?;
+                finalizer::add_finalizer(&api, request, focom::FINALIZER, focom::FIELD_MANAGER).await?;
             }
             (Step::RemoveFinalizer, site) => {
                 if let (Some(site), false) = (site, is_abandoned(request) || is_orphaned(request)) {
@@ -69,7 +70,7 @@ pub async fn apply(
                     }
                     site.nothing_is_left(uid).await?;
                 }
-                apply::remove_finalizer(&api, request, focom::FINALIZER, focom::FIELD_MANAGER).await?;
+                finalizer::remove_finalizer(&api, request, focom::FINALIZER, focom::FIELD_MANAGER).await?;
             }
             (Step::RemoveSendAgain, _) => {
                 let annotations = [(focom::SEND_AGAIN_ANNOTATION.to_owned(), None)].into();
@@ -164,7 +165,7 @@ impl<'a> Site<'a> {
 
     async fn delete(&self, uid: &str) -> Result<(), Failure> {
         let same = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-        apply::delete(&self.api, &self.name, same).await.map(drop).map_err(|error| self.explain(error))
+        apply::delete(&self.api, &self.name, same).await.map_err(|error| self.explain(error))
     }
 
     /// What has the name is not in the cache. It is ours, new or without the mark by which the cache knows it: then it is what
@@ -176,7 +177,7 @@ impl<'a> Site<'a> {
         requests: &Store<FocomProvisioningRequest>,
         conflict: Error,
     ) -> Result<RemoteRequest, Failure> {
-        let look = apply::limited("look at what exists", self.api.get_opt(&self.name)).await;
+        let look = apply::with_timeout("look at what exists", self.api.get_opt(&self.name)).await;
         let Some(found) = look.map_err(|error| self.explain(error))? else { return Err(conflict.into()) };
         match relation(&found, request, &self.open.smo, |uid| exists(requests, uid)) {
             Relation::Own => {
@@ -201,7 +202,7 @@ impl<'a> Site<'a> {
     ) -> Result<Option<RemoteRequest>, Failure> {
         let mut found = Vec::new();
         for name in focom::remote_requests(&request.name_any()) {
-            let look = apply::limited("look at what exists", self.api.get_opt(&name)).await;
+            let look = apply::with_timeout("look at what exists", self.api.get_opt(&name)).await;
             if let Some(remote) = look.map_err(|error| self.explain(error))? {
                 let relation = relation(&remote, request, &self.open.smo, |uid| exists(requests, uid));
                 found.push((remote, relation));
@@ -244,7 +245,7 @@ impl<'a> Site<'a> {
     async fn nothing_is_left(&self, uid: &str) -> Result<(), Failure> {
         let params = ListParams::default().labels(&format!("{}={uid}", focom::SOURCE_UID_LABEL)).limit(1);
         let everywhere = Api::<RemoteRequest>::all_with(self.connection.client().clone(), &self.open.kind);
-        let left = apply::limited("look for leftovers", everywhere.list_metadata(&params)).await;
+        let left = apply::with_timeout("look for leftovers", everywhere.list_metadata(&params)).await;
         let Some(left) = left.map_err(|error| self.explain(error))?.items.into_iter().next() else { return Ok(()) };
         if left.name_any() == self.name
             && left.namespace().unwrap_or_default() == self.namespace

@@ -18,8 +18,8 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
 use o2ims_types::names::focom;
-use operator_kit::outcome::{Class, Error, Outcome};
-use operator_kit::status::patch_status_if_changed;
+use operator_kit::controller::{Class, Error, Outcome};
+use operator_kit::write::status::patch_status_if_changed;
 
 use crate::ocloud::connection::View;
 use crate::ocloud::gate;

@@ -3,7 +3,7 @@
 use kube::ResourceExt as _;
 use o2ims_types::names::{self, focom};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
-use operator_kit::apply::content_hash;
+use operator_kit::write::apply::content_hash;
 use serde_json::{Map, Value, json};
 
 use super::adopt;

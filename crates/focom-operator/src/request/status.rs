@@ -7,8 +7,8 @@ use o2ims_types::conditions::{self, focom as stage, focom::reason};
 use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase, RemoteProvisioningStatus};
 use o2ims_types::names::focom;
 use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
-use operator_kit::outcome::Outcome;
-use operator_kit::status::{self, Observation, Truth};
+use operator_kit::controller::Outcome;
+use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};
 
 use super::adopt;
 use super::observe::{Observed, Relation, Remote};
@@ -421,13 +421,13 @@ fn set_conditions(
     let deleting = request.metadata.deletion_timestamp.is_some();
     let observed_generation = request.metadata.generation;
     let mut set = |type_, status, reason, message: String| {
-        let observation = Observation { type_, status, reason, message, observed_generation };
+        let observation = ConditionUpdate { type_, status, reason, message, observed_generation };
         status::set(&mut new.conditions, observation, now);
     };
     let ready = match (finding.ready, finding.current) {
-        (true, _) => Truth::True,
-        (false, true) => Truth::False,
-        (false, false) => Truth::Unknown,
+        (true, _) => ConditionStatus::True,
+        (false, true) => ConditionStatus::False,
+        (false, false) => ConditionStatus::Unknown,
     };
     set(conditions::READY, ready, finding.reason, finding.message.clone());
     let working = !finding.ready && !finding.stalled;
@@ -437,27 +437,27 @@ fn set_conditions(
     set(conditions::STALLED, finding.stalled.into(), idle(finding.stalled), text(finding.stalled));
     if deleting {
         // What was said before the deletion is over.
-        set(stage::SYNCED, Truth::Unknown, finding.reason, String::new());
+        set(stage::SYNCED, ConditionStatus::Unknown, finding.reason, String::new());
         return;
     }
     match verdict {
-        Ok(()) => set(stage::VALIDATED, Truth::True, reason::SUCCEEDED, String::new()),
-        Err(refusal) => set(stage::VALIDATED, Truth::False, refusal.reason, refusal.message.clone()),
+        Ok(()) => set(stage::VALIDATED, ConditionStatus::True, reason::SUCCEEDED, String::new()),
+        Err(refusal) => set(stage::VALIDATED, ConditionStatus::False, refusal.reason, refusal.message.clone()),
     }
-    let waiting = || (Truth::Unknown, reason::WAITING, String::new());
+    let waiting = || (ConditionStatus::Unknown, reason::WAITING, String::new());
     let (status, why, message) = match remote.map(|remote| &remote.found.view) {
-        Some(View::Open(_)) => (Truth::True, reason::SUCCEEDED, String::new()),
-        Some(View::Broken(fault)) => (Truth::False, fault.reason, words(request, fault)),
-        Some(View::Connecting) => (Truth::Unknown, reason::CONNECTING, String::new()),
+        Some(View::Open(_)) => (ConditionStatus::True, reason::SUCCEEDED, String::new()),
+        Some(View::Broken(fault)) => (ConditionStatus::False, fault.reason, words(request, fault)),
+        Some(View::Connecting) => (ConditionStatus::Unknown, reason::CONNECTING, String::new()),
         None => waiting(),
     };
     set(stage::O_CLOUD_AVAILABLE, status, why, message);
     let (status, why, message) = match (finding.phase, finding.reason) {
-        _ if !finding.current => (Truth::Unknown, finding.reason, finding.message.clone()),
-        (Phase::Synced, _) | (_, reason::REMOTE_FAILED) => (Truth::True, reason::SUCCEEDED, String::new()),
-        (Phase::Creating, _) => (Truth::False, reason::IN_PROGRESS, finding.message.clone()),
+        _ if !finding.current => (ConditionStatus::Unknown, finding.reason, finding.message.clone()),
+        (Phase::Synced, _) | (_, reason::REMOTE_FAILED) => (ConditionStatus::True, reason::SUCCEEDED, String::new()),
+        (Phase::Creating, _) => (ConditionStatus::False, reason::IN_PROGRESS, finding.message.clone()),
         _ if verdict.is_err() => waiting(),
-        (_, why) => (Truth::False, why, finding.message.clone()),
+        (_, why) => (ConditionStatus::False, why, finding.message.clone()),
     };
     set(stage::SYNCED, status, why, message);
 }

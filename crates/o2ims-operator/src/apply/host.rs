@@ -6,8 +6,8 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch};
 use kube::core::DynamicObject;
 use o2ims_types::names;
-use operator_kit::apply::{self, MetadataPatch, Precondition, dynamic_api};
-use operator_kit::outcome::Error;
+use operator_kit::controller::Error;
+use operator_kit::write::apply::{self, MetadataPatch, Precondition, dynamic_api};
 
 use super::object::{naming, patch_params, secret_resource};
 use super::target::Target;
@@ -60,7 +60,7 @@ pub async fn give_install_scripts(target: &Target<'_>, scripts: &InstallScripts)
         .map_err(|error| error.context(format!("Secret {namespace}/{name}")))?;
     let fields = scripts.references(marked.metadata.resource_version.as_deref().unwrap_or_default());
     let (fields, params) = (Patch::Merge(fields), patch_params());
-    let found = apply::limited("name the install scripts", hosts.patch(host, &params, &fields))
+    let found = apply::with_timeout("name the install scripts", hosts.patch(host, &params, &fields))
         .await
         .map_err(|error| of_host(error, namespace, host))?;
     Ok(Write::Host { name: host.clone(), version: version_of(&found) })
@@ -72,11 +72,11 @@ pub async fn reattach(target: &Target<'_>, reattachment: &Reattachment) -> Resul
     let (api, params) = (hosts(target), patch_params());
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let status = Patch::Merge(reattachment.status(&now));
-    let known = apply::limited("name the host's machine", api.patch_status(name, &params, &status))
+    let known = apply::with_timeout("name the host's machine", api.patch_status(name, &params, &status))
         .await
         .map_err(|error| of_host(error, namespace, name))?;
     let fields = Patch::Merge(reattachment.fields(known.metadata.resource_version.as_deref().unwrap_or_default()));
-    let host = apply::limited("give the host back to its machine", api.patch(name, &params, &fields))
+    let host = apply::with_timeout("give the host back to its machine", api.patch(name, &params, &fields))
         .await
         .map_err(|error| of_host(error, namespace, name))?;
     Ok(Write::Host { name: name.clone(), version: version_of(&host) })
@@ -90,7 +90,7 @@ async fn delete_install_secret(target: &Target<'_>, host: &str, name: &str) -> R
         return Ok(());
     }
     let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
-    match apply::limited("delete", async { Ok(secrets.delete(name, &DeleteParams::default()).await) }).await? {
+    match apply::with_timeout("delete", async { Ok(secrets.delete(name, &DeleteParams::default()).await) }).await? {
         Ok(_) => Ok(()),
         // platform9's BYOH deletes it by itself.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

@@ -5,8 +5,8 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
 use o2ims_types::names;
-use operator_kit::apply::{self, Precondition, dynamic_api};
-use operator_kit::outcome::{Class, Error};
+use operator_kit::controller::{Class, Error};
+use operator_kit::write::apply::{self, Precondition, dynamic_api};
 use serde_json::{Value, json};
 
 use super::target::Target;
@@ -46,7 +46,7 @@ async fn explained(target: &Target<'_>, manifest: &Manifest, conflict: Error) ->
     let Target { client, namespace, owner_uid, .. } = target;
     let (kind, name) = (manifest.kind, &manifest.name);
     let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
-    match apply::limited("look at what exists", api.get_metadata_opt(name)).await {
+    match apply::with_timeout("look at what exists", api.get_metadata_opt(name)).await {
         Ok(Some(found)) if found.labels().get(names::REQUEST_UID_LABEL).is_none_or(|mark| mark != owner_uid) => {
             Error::transient(format!(
                 "{} {namespace}/{name} exists already and is not this request's; remove it, or use another clusterName",
@@ -73,7 +73,7 @@ pub async fn write(target: &Target<'_>, manifest: &Manifest, precondition: Preco
 pub async fn must_exist(target: &Target<'_>, (kind, name, uid): &(Kind, String, String)) -> Result<(), Error> {
     let Target { client, namespace, .. } = target;
     let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
-    let found = apply::limited("look for a part of the cluster", api.get_metadata_opt(name)).await;
+    let found = apply::with_timeout("look for a part of the cluster", api.get_metadata_opt(name)).await;
     match found.map_err(|error| naming(error, *kind, namespace, name))? {
         Some(found) if found.metadata.uid.as_ref() == Some(uid) => Ok(()),
         _ => Err(Error::conflict(format!("{} {namespace}/{name} is gone", kind.name()))),
@@ -86,7 +86,7 @@ pub async fn patch(target: &Target<'_>, kind: Kind, name: &str, uid: &str, mut f
     let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
     fields["metadata"]["uid"] = json!(uid);
     let (patch, params) = (Patch::Merge(fields), patch_params());
-    let object = apply::limited("set fields", api.patch(name, &params, &patch))
+    let object = apply::with_timeout("set fields", api.patch(name, &params, &patch))
         .await
         .map_err(|error| naming(error, kind, namespace, name))?;
     Ok(Write::Object { kind, name: name.to_owned(), version: version_of(&object) })

@@ -4,8 +4,9 @@ use cluster_api::Kind;
 use kube::api::{DeleteParams, ListParams, Patch};
 use kube::{Api, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::apply::{self, MetadataPatch, dynamic_api};
-use operator_kit::outcome::Error;
+use operator_kit::controller::Error;
+use operator_kit::write::apply::{self, MetadataPatch, dynamic_api};
+use operator_kit::write::finalizer;
 use serde_json::json;
 
 use super::object::{patch_params, secret_resource};
@@ -22,13 +23,14 @@ pub async fn protect(target: &Target<'_>) -> Result<Option<Write>, Error> {
     let annotations = json!({names::DELETION_PROTECTION_ANNOTATION: "true"});
     let patch = Patch::Merge(json!({"metadata": {"uid": target.request.uid(), "annotations": annotations}}));
     let (api, name, params) = (api(target), target.request.name_any(), patch_params());
-    apply::limited("protect from deletion", api.patch(&name, &params, &patch)).await?;
+    apply::with_timeout("protect from deletion", api.patch(&name, &params, &patch)).await?;
     Ok(None)
 }
 
 /// Adds the finalizer.
 pub async fn add_finalizer(target: &Target<'_>) -> Result<Option<Write>, Error> {
-    let is_added = apply::add_finalizer(&api(target), target.request, names::FINALIZER, names::FIELD_MANAGER).await?;
+    let is_added =
+        finalizer::add_finalizer(&api(target), target.request, names::FINALIZER, names::FIELD_MANAGER).await?;
     Ok(is_added.then_some(Write::Finalizer))
 }
 
@@ -43,7 +45,7 @@ pub async fn remove_annotations(target: &Target<'_>, annotations: &[&'static str
 
 /// Removes the finalizer and leaves everything else as it is.
 pub async fn orphan(target: &Target<'_>) -> Result<Option<Write>, Error> {
-    apply::remove_finalizer(&api(target), target.request, names::FINALIZER, names::FIELD_MANAGER).await?;
+    finalizer::remove_finalizer(&api(target), target.request, names::FINALIZER, names::FIELD_MANAGER).await?;
     Ok(None)
 }
 
@@ -55,7 +57,7 @@ pub async fn remove_finalizer(target: &Target<'_>) -> Result<Option<Write>, Erro
     for kind in OWNED_KINDS.into_iter().chain([Kind::ByoHost]) {
         let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
         let params = ListParams::default().labels(&owned).limit(1);
-        match apply::limited("look for leftovers", async { Ok(api.list_metadata(&params).await) }).await? {
+        match apply::with_timeout("look for leftovers", async { Ok(api.list_metadata(&params).await) }).await? {
             Ok(list) if list.items.is_empty() => {}
             Ok(list) => {
                 let name = list.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
@@ -76,7 +78,7 @@ async fn delete_install_secrets(target: &Target<'_>) -> Result<(), Error> {
     let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
     let owned = ListParams::default().labels(&format!("{}={owner_uid}", names::REQUEST_UID_LABEL));
     let deletion = async { Ok(secrets.delete_collection(&DeleteParams::default(), &owned).await) };
-    match apply::limited("delete install scripts", deletion).await? {
+    match apply::with_timeout("delete install scripts", deletion).await? {
         Ok(_) => Ok(()),
         // The policy of the operator's Secrets: somebody has put the label on another Secret, which is not the operator's.
         Err(kube::Error::Api(status)) if status.code == 403 => {

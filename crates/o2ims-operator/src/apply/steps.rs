@@ -2,8 +2,8 @@
 
 use kube::{Client, ResourceExt as _};
 use o2ims_types::ProvisioningRequest;
-use operator_kit::apply::Precondition;
-use operator_kit::outcome::Error;
+use operator_kit::controller::Error;
+use operator_kit::write::apply::Precondition;
 use serde_json::json;
 
 use super::target::Target;

@@ -1,9 +1,12 @@
 //! What a provisioner has to supply, and the one path on which each of them is driven.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use kube::ResourceExt as _;
 use o2ims_types::ProvisioningRequest;
-use operator_kit::outcome::Outcome;
+use operator_kit::controller::Outcome;
 
 use super::report::{Rejection, Report};
 use super::step::Step;
@@ -97,7 +100,8 @@ pub fn decide<P: Provisioner + ?Sized>(
     now: Instant,
 ) -> Result<Decided<P>, Outcome> {
     let is_shown = |write: &Write| provisioner.shows(write, request, &observed);
-    if let Some(patience) = expectations.missing(request, is_shown, now) {
+    let uid = request.uid().unwrap_or_default();
+    if let Some(patience) = expectations.pending(&uid, is_shown, now) {
         return Err(Outcome::Progressing { recheck: Some(patience) });
     }
     let Admission { verdict, recheck, guard } = provisioner.admit(request, &mut observed, now)?;

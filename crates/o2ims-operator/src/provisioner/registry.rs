@@ -1,10 +1,12 @@
 //! The provisioners that this operator has.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, conditions};
-use operator_kit::outcome::Outcome;
+use operator_kit::controller::Outcome;
 
 use super::interface::{AnyProvisioner, Decision};
 use super::report::{Deleting, Progress, Provisioning, Rejection, Report, Stage, StageState};

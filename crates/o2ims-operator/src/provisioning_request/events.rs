@@ -3,7 +3,7 @@
 use kube::{Resource as _, ResourceExt as _};
 use o2ims_types::provisioning_request::HostStatus;
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, conditions};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 
 use crate::context::Context;
 use crate::provisioner::report::HOST_FAILED;

@@ -1,14 +1,14 @@
 //! The reconcile of a ProvisioningRequest: decide, apply, status. Only the last two talk to the API server.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::outcome::{Class, Error, Outcome};
-use operator_kit::status::patch_status_if_changed;
+use operator_kit::controller::{Class, Error, Outcome};
+use operator_kit::write::status::patch_status_if_changed;
 
 use super::events;
 use super::status::{self, Assessment};
@@ -45,7 +45,7 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
     let mut written = Vec::new();
     let applied = apply::apply(client, request, owner_uid, steps, &mut written).await;
     let uid = request.uid().unwrap_or_default();
-    expectations.add(&uid, written, Instant::now());
+    expectations.add(uid.clone(), written, Instant::now());
     let is_last = |step: &Step| matches!(step, Step::RemoveFinalizer | Step::Orphan);
     if steps.iter().any(is_last) && applied.is_ok() {
         expectations.forget(&uid);
@@ -82,7 +82,7 @@ async fn write_status(request: &ProvisioningRequest, context: &Context, assessme
     let written = patch_status_if_changed(&api, request, old, &assessment.status, names::FIELD_MANAGER).await?;
     if let Some(written) = written {
         let write = Write::Status(version_of(&written));
-        context.expectations.add(&request.uid().unwrap_or_default(), vec![write], Instant::now());
+        context.expectations.add(request.uid().unwrap_or_default(), [write], Instant::now());
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use k8s_openapi::jiff::Timestamp;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::provisioning_request::ProvisioningStatus;
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState};
-use operator_kit::outcome::Outcome;
-use operator_kit::status::{self, Observation, Truth};
+use operator_kit::controller::Outcome;
+use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};
 
 use crate::provisioner::report::{Deleting, Limit, Progress, Provisioning, Report, StageState};
 
@@ -161,7 +161,7 @@ fn unfinished(
             if let (Some(limit), Some(Duration::ZERO)) = (limit, left) {
                 let seconds = limit.duration.as_secs();
                 let message = format!("{} took longer than {seconds} s: {message}", limit.subject);
-                conditions.set(type_, Truth::False, reason::DEADLINE_EXCEEDED, message.clone());
+                conditions.set(type_, ConditionStatus::False, reason::DEADLINE_EXCEEDED, message.clone());
                 return (summary(ProvisioningState::Failed, message), reason::DEADLINE_EXCEEDED);
             }
             (Summary { state: begun(progress.has_begun), message, recheck: left }, reason::IN_PROGRESS)
@@ -206,18 +206,18 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn set(&mut self, type_: &str, status: Truth, reason: &str, message: String) {
-        let new = Observation { type_, status, reason, message, observed_generation: self.generation };
+    fn set(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: String) {
+        let new = ConditionUpdate { type_, status, reason, message, observed_generation: self.generation };
         status::set(&mut self.list, new, self.now);
     }
 
     fn set_stage(&mut self, type_: &str, state: &StageState) {
         let (status, reason, message) = match state {
-            StageState::Done => (Truth::True, reason::SUCCEEDED, String::new()),
-            StageState::Refused { reason, message, .. } => (Truth::False, *reason, message.clone()),
-            StageState::InProgress { message } => (Truth::False, reason::IN_PROGRESS, message.clone()),
-            StageState::Paused { message } => (Truth::Unknown, reason::PAUSED, message.clone()),
-            StageState::Waiting => (Truth::Unknown, reason::WAITING, String::new()),
+            StageState::Done => (ConditionStatus::True, reason::SUCCEEDED, String::new()),
+            StageState::Refused { reason, message, .. } => (ConditionStatus::False, *reason, message.clone()),
+            StageState::InProgress { message } => (ConditionStatus::False, reason::IN_PROGRESS, message.clone()),
+            StageState::Paused { message } => (ConditionStatus::Unknown, reason::PAUSED, message.clone()),
+            StageState::Waiting => (ConditionStatus::Unknown, reason::WAITING, String::new()),
         };
         self.set(type_, status, reason, message);
     }
@@ -225,9 +225,9 @@ impl Conditions {
     /// A condition that is True while there is a message.
     fn flag(&mut self, type_: &str, reason: &str, message: String) {
         if message.is_empty() {
-            self.set(type_, Truth::False, reason::IDLE, message);
+            self.set(type_, ConditionStatus::False, reason::IDLE, message);
         } else {
-            self.set(type_, Truth::True, reason, message);
+            self.set(type_, ConditionStatus::True, reason, message);
         }
     }
 
@@ -235,7 +235,7 @@ impl Conditions {
     fn summarize(&mut self, state: ProvisioningState, reason: &str, stalled: Option<&str>, message: &str) {
         let is_ready = state == ProvisioningState::Fulfilled;
         let is_reconciling = stalled.is_none() && !is_ready;
-        let truth = |holds: bool| if holds { Truth::True } else { Truth::False };
+        let truth = |holds: bool| if holds { ConditionStatus::True } else { ConditionStatus::False };
         let told = |holds: bool| if holds { message.to_owned() } else { String::new() };
         self.set(conditions::READY, truth(is_ready), reason, message.to_owned());
         let reconciling = if is_reconciling { reason } else { reason::IDLE };

@@ -13,7 +13,7 @@ use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State, conditions, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use sandbox::Stack;
 use sandbox::requests::force_away;
 use serde_json::{Value, json};

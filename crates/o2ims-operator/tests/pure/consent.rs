@@ -11,7 +11,7 @@ use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as
 use o2ims_operator::provisioner::byoh::orphans::{plan_cluster, plan_host};
 use o2ims_types::ProvisioningState::{self, Failed, Fulfilled};
 use o2ims_types::{ProvisioningRequest, conditions, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{World, from, host_refs, request};

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster_api::Kind;
 use cluster_api::byoh::ByoHost;
@@ -32,8 +32,9 @@ use o2ims_operator::watches::{
     owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
 };
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
-use operator_kit::outcome::Outcome;
+use operator_kit::controller::Outcome;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::model::{Conflict, Flight, PROGRESS, World, from, host_name, host_refs, request};
 use crate::rules::check_world;
@@ -368,7 +369,7 @@ impl Operator {
             };
             self.tell(format!("{name}: {}{}", told(&step), if result.is_ok() { "" } else { ": conflict" }));
             if result.is_err() {
-                self.expectations.add(&uid, written, self.now);
+                self.expectations.add(uid.clone(), written, self.now);
                 self.timers.insert(name.to_owned());
                 return;
             }
@@ -381,14 +382,14 @@ impl Operator {
             self.send();
             return;
         }
-        self.expectations.add(&uid, written, self.now);
+        self.expectations.add(uid.clone(), written, self.now);
         let before = self.world.revision;
         if self.world.requests.contains_key(name) {
             self.world.finish(&flight);
         }
         if self.world.revision != before {
             let version = version_of(&self.world.requests[name]);
-            self.expectations.add(&uid, vec![Write::Status(version)], self.now);
+            self.expectations.add(uid.clone(), vec![Write::Status(version)], self.now);
             self.tell(format!("{name}: status {:?}, {}", self.world.state(name), self.world.message(name)));
         }
         let now = self.world.now();

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Instant;
 
 use cluster_api::Kind;
 use cluster_api::NameRef;
@@ -40,10 +39,11 @@ use o2ims_operator::provisioner::step::{HostPatch, Step};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
 use o2ims_types::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
-use operator_kit::reflect::SyncState;
+use operator_kit::cache::SyncState;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Where everything lives.
 pub const NAMESPACE: &str = "site-a";

@@ -4,7 +4,7 @@ use cluster_api::Kind;
 use cluster_api::byoh::ByohVariant;
 use o2ims_operator::provisioner::byoh::orphans::{plan_cluster, plan_host};
 use o2ims_operator::provisioner::step::Step;
-use operator_kit::reflect::SyncState;
+use operator_kit::cache::SyncState;
 use serde_json::json;
 use tokio::sync::watch;
 

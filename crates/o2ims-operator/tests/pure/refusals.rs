@@ -4,7 +4,7 @@ use cluster_api::byoh::ByohVariant;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{NAMESPACE, World, from, host_name, host_refs, request};

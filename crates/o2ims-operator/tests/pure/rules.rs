@@ -11,7 +11,7 @@ use o2ims_operator::provisioner::step::{HostPatch, Manifest, Step};
 use o2ims_operator::provisioning_request::status::Assessment;
 use o2ims_operator::request::{has_finalizer, key};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{Flight, World, asked, is_template};

@@ -7,8 +7,8 @@ use cluster_api::conditions::Condition as CapiCondition;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequestStatus, ProvisioningState};
-use operator_kit::outcome::Outcome;
-use operator_kit::status::find;
+use operator_kit::controller::Outcome;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{Move, World, from, host_refs, request};

@@ -15,8 +15,8 @@ use cluster_api::labels::CLUSTER_NAME_LABEL;
 use kube::{Api, Resource, ResourceExt as _};
 use o2ims_types::provisioning_request::ProvisioningRequestSpec;
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::apply::{dynamic_api, limited};
-use operator_kit::outcome::{Error, Outcome};
+use operator_kit::controller::{Error, Outcome};
+use operator_kit::write::apply::{dynamic_api, with_timeout};
 
 use super::identity::owner_exists;
 use super::marks::{MarkedCluster as _, MarkedHost as _};
@@ -124,7 +124,7 @@ async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool,
     let name = holder.name_any();
     let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
     let what = format!("look for ProvisioningRequest {namespace}/{name}");
-    let found = limited(&what, api.get_metadata_opt(&name)).await?;
+    let found = with_timeout(&what, api.get_metadata_opt(&name)).await?;
     // One of that name that the cache does not show yet may have been restored, and take back what this would clean up.
     if found.and_then(|found| found.metadata.uid).is_some_and(|uid| !context.caches.request_exists(&uid)) {
         return Ok(true);
@@ -132,5 +132,5 @@ async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool,
     let Some(cluster) = &holder.spec.template_parameters.cluster_name else { return Ok(false) };
     let api = dynamic_api(client, &Kind::Cluster.api_resource(), Some(&namespace));
     let what = format!("look for Cluster {namespace}/{cluster}");
-    Ok(limited(&what, api.get_metadata_opt(cluster)).await?.is_some())
+    Ok(with_timeout(&what, api.get_metadata_opt(cluster)).await?.is_some())
 }

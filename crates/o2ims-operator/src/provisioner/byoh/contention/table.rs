@@ -1,7 +1,7 @@
 //! The table of locks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
+use tokio::time::Instant;
 
 use kube::runtime::reflector::ObjectRef;
 use o2ims_types::ProvisioningRequest;

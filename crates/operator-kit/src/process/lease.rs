@@ -1,12 +1,12 @@
 //! Leader election on a `coordination.k8s.io/v1` Lease, by the protocol of client-go.
 //!
 //! * Every write is a compare-and-set on the resourceVersion.
-//! * Whether a foreign lease has expired is judged by how long *this* process has seen it unchanged; clocks of
+//! * The lease of another process has expired when *this* process has seen it unchanged for its duration; clocks of
 //!   different machines are never compared.
-//! * A leader that could not renew for the renew deadline, which is shorter than the lease, gives up by itself.
+//! * A leader that could not renew within the renew deadline, which is shorter than the lease, stops leading.
 //!
-//! A lease coordinates, it does not fence: Kubernetes does not check it on other writes. Needs the rights `get` and
-//! `update` on the one Lease, and `create`.
+//! A lease does not fence: Kubernetes does not check it on other writes. Needs the rights `get` and `update` on the one
+//! Lease, and `create`.
 
 use std::{fmt, time::Duration};
 
@@ -24,28 +24,29 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    controller::{backoff::lengthened, error::Error},
     metrics::Metrics,
-    outcome::{Error, random_u32, random_unit},
+    random::{random_u32, random_unit},
 };
 
-/// Which lease, as whom, and how fast.
+/// Name, identity and durations of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LeaseSettings {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// Name of this process as holder; must differ from every other process, a restart of itself included.
+    /// Name of this process as holder. Must be unique, also among restarts of one process.
     pub identity: String,
-    /// How long others leave an unchanged lease alone. Whole seconds, at least 1.
+    /// Time for which other processes respect an unchanged lease. Whole seconds, at least 1.
     pub lease_duration: Duration,
-    /// How long the leader goes on without a successful renewal; less than `lease_duration`.
+    /// Time for which the leader works on without a successful renewal; less than `lease_duration`.
     pub renew_deadline: Duration,
     /// Time between two tries to acquire or renew; less than `renew_deadline`.
     pub retry_period: Duration,
 }
 
-impl Settings {
+impl LeaseSettings {
     /// client-go's durations (15 s, 10 s, 2 s) and an identity made of the host name (in a pod: the pod's name) and a
     /// random suffix.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
@@ -59,8 +60,8 @@ impl Settings {
         }
     }
 
-    /// Another lease duration, with the other two in the same ratio to it as client-go's. A longer one survives a busier
-    /// API server, and costs as much time until a crashed leader is followed.
+    /// Sets the lease duration, and the other two in client-go's ratio to it. A longer lease tolerates a slower API
+    /// server; after a crash of the leader it takes as long until another process leads.
     #[must_use]
     pub fn lasting(mut self, lease_duration: Duration) -> Self {
         self.lease_duration = lease_duration;
@@ -81,24 +82,19 @@ impl Settings {
 }
 
 /// Host name and a random suffix.
-pub fn identity() -> String {
+fn identity() -> String {
     let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
     let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_else(|| "unknown".to_owned());
     format!("{}_{:08x}", host.trim(), random_u32())
 }
 
-/// Who leads, as far as this process knows.
+/// The leader, as far as this process knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
-    /// Whether it is this process.
+    /// Whether this process leads.
     pub leading: bool,
-    /// Identity of the holder; `None` while nobody holds the lease or nothing is known.
+    /// Identity of the holder; `None` while the lease has none, or nothing is known.
     pub holder: Option<String>,
-    /// `leaseTransitions` of the Lease: grows with every change of the holder, so it can serve as an epoch.
-    pub transitions: i32,
-    /// While leading: until when this holds without a further renewal. Check it right before an effect outside of
-    /// the API server.
-    pub valid_until: Option<Instant>,
 }
 
 /// The lease as last seen, and since when it has been unchanged.
@@ -110,24 +106,24 @@ struct Observed {
 /// Acquires and renews the lease.
 pub struct Elector {
     api: Api<Lease>,
-    settings: Settings,
+    settings: LeaseSettings,
     metrics: Metrics,
     leadership: watch::Sender<Leadership>,
     observed: Option<Observed>,
 }
 
-/// What a try to acquire or renew found.
+/// Result of a try to acquire or renew.
 enum Attempt {
     /// This process holds the lease, as of the start of the request.
     Held,
-    /// Somebody else holds it.
+    /// Another process holds it.
     Foreign,
 }
 
 impl Elector {
-    /// `client` should be one of its own with [`Limits::lease`](crate::client::Limits::lease), so that no other
-    /// traffic delays a renewal.
-    pub fn new(client: Client, settings: Settings, metrics: &Metrics) -> Self {
+    /// `client` should have [`Limits::lease`](crate::client::Limits::lease) and be used for nothing else, so that no
+    /// other traffic delays a renewal.
+    pub fn new(client: Client, settings: LeaseSettings, metrics: &Metrics) -> Self {
         metrics.leading(false);
         Self {
             api: Api::namespaced(client, &settings.namespace),
@@ -143,19 +139,17 @@ impl Elector {
         self.leadership.subscribe()
     }
 
-    /// Waits for the lease, then renews it until told to stop, then releases it.
+    /// Acquires the lease, renews it until `stop` is cancelled, then releases it.
     ///
-    /// Errors if the lease is lost: the process must exit, because what it has begun cannot be called back otherwise.
+    /// Errors if the lease is lost. The process must exit then: requests that it has sent cannot be cancelled
+    /// otherwise.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         self.settings.check()?;
         let Some(acquired) = stop.run_until_cancelled(self.acquire()).await else { return Ok(()) };
         tracing::info!(identity = self.settings.identity, lease = self.settings.name, "acquired the lease");
         let lost = stop.run_until_cancelled(self.renew(acquired)).await;
         self.metrics.leading(false);
-        self.leadership.send_modify(|now| {
-            now.leading = false;
-            now.valid_until = None;
-        });
+        self.leadership.send_modify(|now| now.leading = false);
         if let Some(reason) = lost {
             bail!("lost the lease {}: {reason}", self.settings.name);
         }
@@ -169,14 +163,14 @@ impl Elector {
             let started = Instant::now();
             match self.limited_attempt().await {
                 Ok(Attempt::Held) => {
-                    self.publish_held(started);
+                    self.publish(true);
                     return started;
                 }
-                Ok(Attempt::Foreign) => self.publish_foreign(),
+                Ok(Attempt::Foreign) => self.publish(false),
                 Err(error) => tracing::warn!(%error, "cannot acquire the lease, trying again"),
             }
-            // Up to a fifth more, so that candidates do not stay in step.
-            sleep(self.settings.retry_period.mul_f64(1.0 + 0.2 * random_unit())).await;
+            // The jitter keeps candidates from staying in step.
+            sleep(lengthened(self.settings.retry_period, random_unit())).await;
         }
     }
 
@@ -199,10 +193,10 @@ impl Elector {
             match timeout_at(deadline, tries).await {
                 Ok(Some(started)) => {
                     last_held = started;
-                    self.publish_held(started);
+                    self.publish(true);
                 }
                 Ok(None) => {
-                    self.publish_foreign();
+                    self.publish(false);
                     return format!("{} holds it now", Holder(self.leadership.borrow().holder.as_deref()));
                 }
                 Err(_) => return format!("not renewed for {} s", self.settings.renew_deadline.as_secs_f32()),
@@ -221,7 +215,7 @@ impl Elector {
     /// One round of the protocol: read the lease unless it is known to be ours, then take or renew it if allowed.
     async fn attempt(&mut self) -> Result<Attempt, Error> {
         if let Some(ours) = self.observed.as_ref().filter(|seen| self.is_ours(&seen.lease)) {
-            // The usual renewal is a single write. If it fails, the next read tells why.
+            // The usual renewal is a single write. If it fails, the read below finds out why.
             let renewed = self.claimed(&ours.lease);
             match self.write(&renewed).await {
                 Ok(()) => return Ok(Attempt::Held),
@@ -270,13 +264,13 @@ impl Elector {
         holder(lease) == Some(&self.settings.identity)
     }
 
-    /// For how long the holder may be trusted after a change: what it says itself.
+    /// How long the lease is valid after a change: the duration in it, which the holder has set.
     fn validity(&self, lease: &Lease) -> Duration {
         let stated = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
         stated.and_then(|seconds| u64::try_from(seconds).ok()).map_or(self.settings.lease_duration, Duration::from_secs)
     }
 
-    /// The lease with this process as holder, renewed now. The times are for people; nobody compares them.
+    /// The lease with this process as holder, renewed now. The times are for people; no process compares them.
     fn claimed(&self, lease: &Lease) -> Lease {
         let mut lease = lease.clone();
         let now = MicroTime(Timestamp::now());
@@ -294,7 +288,7 @@ impl Elector {
         lease
     }
 
-    /// Lets the next candidate in without waiting for the lease to run out. A failure costs only that time.
+    /// Releases the lease, so that the next leader need not wait until it expires. After a failure it waits.
     async fn release(&mut self) {
         match timeout(self.settings.retry_period, self.try_release()).await {
             Ok(Ok(())) => tracing::info!(lease = self.settings.name, "released the lease"),
@@ -304,7 +298,7 @@ impl Elector {
     }
 
     async fn try_release(&mut self) -> Result<(), Error> {
-        // The stop may have cut off a renewal that was carried out, so what is known may be one revision old: read.
+        // The stop may have cancelled a renewal that was carried out, so the known revision may be outdated.
         self.observed = None;
         if let Some(lease) = self.api.get_opt(&self.settings.name).await?.filter(|lease| self.is_ours(lease)) {
             let now = MicroTime(Timestamp::now());
@@ -322,23 +316,14 @@ impl Elector {
         Ok(())
     }
 
-    fn publish_held(&self, started: Instant) {
-        self.metrics.leading(true);
-        self.publish(true, Some(started + self.settings.renew_deadline));
-    }
-
-    fn publish_foreign(&self) {
-        self.publish(false, None);
-    }
-
-    fn publish(&self, leading: bool, valid_until: Option<Instant>) {
+    fn publish(&self, leading: bool) {
+        self.metrics.leading(leading);
         let lease = self.observed.as_ref().map(|seen| &seen.lease);
         let holder = lease.and_then(holder).map(ToOwned::to_owned);
-        let transitions = lease.and_then(|lease| lease.spec.as_ref()?.lease_transitions).unwrap_or_default();
         if self.leadership.borrow().holder != holder {
             tracing::info!(holder = %Holder(holder.as_deref()), "lease holder changed");
         }
-        self.leadership.send_replace(Leadership { leading, holder, transitions, valid_until });
+        self.leadership.send_replace(Leadership { leading, holder });
     }
 }
 
@@ -357,92 +342,34 @@ fn holder(lease: &Lease) -> Option<&String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Limits, from_service};
-    use http::{Method, Request, Response, StatusCode};
-    use kube::client::Body;
-    use serde_json::{Value, json};
-    use std::{
-        convert::Infallible,
-        sync::{
-            Arc, Mutex,
-            atomic::{AtomicBool, Ordering},
-        },
+    use crate::{
+        client::Limits,
+        testing::{Link, Server},
     };
+    use serde_json::json;
+    use std::sync::atomic::Ordering;
 
-    /// The one Lease of an API server, with optimistic locking.
-    #[derive(Clone, Default)]
-    struct Server(Arc<Mutex<(u64, Option<Value>)>>);
-
-    /// What is wrong with the network between one candidate and the server.
-    #[derive(Clone, Default)]
-    struct Link {
-        cut: Arc<AtomicBool>,
-        answers_lost: Arc<AtomicBool>,
+    fn holder_at(server: &Server) -> String {
+        let stored = server.get("lease");
+        stored.as_ref().and_then(|lease| lease["spec"]["holderIdentity"].as_str()).unwrap_or_default().to_owned()
     }
 
-    fn failure(code: u16, reason: &str) -> (u16, Value) {
-        (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason}))
+    fn put(server: &Server, holder: &str, renewed: &str) {
+        server.put(&json!({
+            "metadata": {"name": "lease"},
+            "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed}
+        }));
     }
 
-    impl Server {
-        fn handle(&self, method: &Method, body: &[u8]) -> (u16, Value) {
-            let (revision, stored) = &mut *self.0.lock().expect("lock");
-            match (method, stored.as_ref()) {
-                (&Method::GET, Some(lease)) => (200, lease.clone()),
-                (&Method::GET | &Method::PUT, None) => failure(404, "NotFound"),
-                (&Method::POST, Some(_)) => failure(409, "AlreadyExists"),
-                (_, stored_lease) => {
-                    let mut lease: Value = serde_json::from_slice(body).expect("json");
-                    let expected = stored_lease.map(|lease| &lease["metadata"]["resourceVersion"]);
-                    if expected.is_some_and(|expected| *expected != lease["metadata"]["resourceVersion"]) {
-                        return failure(409, "Conflict");
-                    }
-                    *revision += 1;
-                    lease["metadata"]["resourceVersion"] = json!(revision.to_string());
-                    *stored = Some(lease.clone());
-                    (200, lease)
-                }
-            }
-        }
+    fn slow_link() -> Link {
+        Link { latency: Duration::from_millis(20), ..Link::default() }
+    }
 
-        fn holder(&self) -> String {
-            let stored = &self.0.lock().expect("lock").1;
-            stored.as_ref().and_then(|lease| lease["spec"]["holderIdentity"].as_str()).unwrap_or_default().to_owned()
-        }
-
-        fn put(&self, holder: &str, renewed: &str) {
-            let (revision, stored) = &mut *self.0.lock().expect("lock");
-            *revision += 1;
-            *stored = Some(json!({
-                "metadata": {"name": "lease", "resourceVersion": revision.to_string()},
-                "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed}
-            }));
-        }
-
-        fn candidate(&self, identity: &str, link: &Link) -> Elector {
-            let (server, link) = (self.clone(), link.clone());
-            let service = tower::service_fn(move |request: Request<Body>| {
-                let (server, link) = (server.clone(), link.clone());
-                async move {
-                    if link.cut.load(Ordering::Relaxed) {
-                        std::future::pending::<()>().await;
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    let (head, body) = request.into_parts();
-                    let body = body.collect_bytes().await.expect("body");
-                    let (code, answer) = server.handle(&head.method, &body);
-                    if link.answers_lost.load(Ordering::Relaxed) && head.method == Method::PUT {
-                        std::future::pending::<()>().await;
-                    }
-                    let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
-                    *response.status_mut() = StatusCode::from_u16(code).expect("status");
-                    Ok::<_, Infallible>(response)
-                }
-            });
-            let metrics = Metrics::new("test", "0");
-            let settings = Settings { identity: identity.into(), ..Settings::new("default", "lease") };
-            Elector::new(from_service(service, Limits::lease(settings.renew_deadline), &metrics), settings, &metrics)
-        }
+    fn candidate(server: &Server, identity: &str, link: &Link) -> Elector {
+        let metrics = Metrics::new("test", "0");
+        let settings = LeaseSettings { identity: identity.into(), ..LeaseSettings::new("default", "lease") };
+        let client = server.client_over(link, Limits::lease(settings.renew_deadline), &metrics);
+        Elector::new(client, settings, &metrics)
     }
 
     struct Candidate {
@@ -470,9 +397,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_released_lease_passes_on_at_once() {
         let server = Server::default();
-        let mut first = start(server.candidate("first", &Link::default()));
+        let mut first = start(candidate(&server, "first", &slow_link()));
         first.until_leading().await;
-        let mut second = start(server.candidate("second", &Link::default()));
+        let mut second = start(candidate(&server, "second", &slow_link()));
         sleep(Duration::from_mins(5)).await;
         assert!(first.leads() && !second.leads(), "renewal keeps the lease");
         assert_eq!(second.leadership.borrow().holder.as_deref(), Some("first"));
@@ -482,20 +409,20 @@ mod tests {
         let released = Instant::now();
         second.until_leading().await;
         assert!(released.elapsed() < Duration::from_secs(4), "{:?}", released.elapsed());
-        assert_eq!(second.leadership.borrow().transitions, 1);
+        assert_eq!(server.get("lease").expect("stored")["spec"]["leaseTransitions"], 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_is_cut_off_gives_up_before_anyone_follows() {
         let server = Server::default();
-        let link = Link::default();
-        let mut first = start(server.candidate("first", &link));
+        let link = slow_link();
+        let mut first = start(candidate(&server, "first", &link));
         first.until_leading().await;
-        let mut second = start(server.candidate("second", &Link::default()));
+        let mut second = start(candidate(&server, "second", &slow_link()));
         sleep(Duration::from_secs(31)).await;
         link.cut.store(true, Ordering::Relaxed);
         let cut = Instant::now();
-        let valid_until = first.leadership.borrow().valid_until.expect("leading");
+        let valid_until = server.written().expect("renewed") - link.latency + Duration::from_secs(10);
 
         let error = first.task.await.expect("no panic").expect_err("lost");
         assert!(error.to_string().contains("not renewed for 10 s"), "{error}");
@@ -509,8 +436,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lost_answer_does_not_cost_the_lease() {
         let server = Server::default();
-        let link = Link::default();
-        let mut first = start(server.candidate("first", &link));
+        let link = slow_link();
+        let mut first = start(candidate(&server, "first", &link));
         first.until_leading().await;
         link.answers_lost.store(true, Ordering::Relaxed);
         sleep(Duration::from_secs(4)).await;
@@ -522,20 +449,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_leader_whose_lease_was_taken_is_lost() {
         let server = Server::default();
-        let mut first = start(server.candidate("first", &Link::default()));
+        let mut first = start(candidate(&server, "first", &slow_link()));
         first.until_leading().await;
-        server.put("usurper", "2020-01-01T00:00:00.000000Z");
+        put(&server, "usurper", "2020-01-01T00:00:00.000000Z");
         let error = first.task.await.expect("no panic").expect_err("lost");
         assert!(error.to_string().contains("usurper holds it now"), "{error}");
-        assert_eq!(server.holder(), "usurper");
+        assert_eq!(holder_at(&server), "usurper");
     }
 
     #[tokio::test(start_paused = true)]
     async fn clocks_are_not_compared() {
         let server = Server::default();
-        server.put("other", "1990-01-01T00:00:00.000000Z");
+        put(&server, "other", "1990-01-01T00:00:00.000000Z");
         let begun = Instant::now();
-        let mut first = start(server.candidate("first", &Link::default()));
+        let mut first = start(candidate(&server, "first", &slow_link()));
         first.until_leading().await;
         assert!(begun.elapsed() >= Duration::from_secs(15), "an old time stamp is no proof of expiry");
     }
@@ -543,7 +470,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_many_candidates_one_leads() {
         let server = Server::default();
-        let candidates: Vec<_> = (0..8).map(|n| start(server.candidate(&n.to_string(), &Link::default()))).collect();
+        let candidates: Vec<_> = (0..8).map(|n| start(candidate(&server, &n.to_string(), &slow_link()))).collect();
         for _ in 0..100 {
             sleep(Duration::from_millis(700)).await;
             assert!(candidates.iter().filter(|candidate| candidate.leads()).count() <= 1);
@@ -553,10 +480,10 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_hold_are_refused() {
-        let good = Settings::new("default", "lease");
+        let good = LeaseSettings::new("default", "lease");
         assert!(good.check().is_ok());
-        assert!(Settings { renew_deadline: good.lease_duration, ..good.clone() }.check().is_err());
-        assert!(Settings { lease_duration: Duration::from_millis(1500), ..good }.check().is_err());
+        assert!(LeaseSettings { renew_deadline: good.lease_duration, ..good.clone() }.check().is_err());
+        assert!(LeaseSettings { lease_duration: Duration::from_millis(1500), ..good }.check().is_err());
         assert_ne!(identity(), identity());
     }
 }

@@ -1,17 +1,14 @@
-//! Watching kinds: a store of (slim) records, the triggers that changes cause, and the state of the watch.
+//! A watched kind: a store of its objects, the reconciles that changes trigger, and the state of the watch.
 //!
-//! A [`Reflection`] survives that the kind is not installed, finds deletions that it missed while disconnected, and
-//! skips objects that it cannot decode. It needs `list` and `watch` rights on the kind.
+//! A [`CachedWatch`] waits for a kind that is not installed, finds deletions that it missed while disconnected, and
+//! skips objects that it cannot decode. It needs the rights `list` and `watch` on the kind.
+//!
+//! kube's shared streams are not used: they do not forward deletions, do not report objects that vanished between two
+//! lists, and do not map the former record of an object.
 
-use std::{
-    collections::HashSet,
-    fmt::Debug,
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Debug, hash::Hash, time::Duration};
 
-use futures::{Stream, StreamExt, stream};
+use futures::StreamExt;
 use kube::{
     Api, Resource,
     core::Status,
@@ -22,118 +19,42 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
+    task::yield_now,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, outcome};
+use crate::{
+    cache::index::{Index, Indexer, StoreListener},
+    controller::{
+        backoff::Backoff,
+        error::{Error, is_not_found},
+        trigger::Trigger,
+    },
+    metrics::Metrics,
+};
 
 pub use kube::core::DeserializeGuard;
-
-/// Requests to reconcile objects of the kind `R`, each object at most once in it. Feeds one
-/// [`Controller`](crate::run::Controller); clones share the set.
-///
-/// Until that controller runs, requests are dropped: it starts with all objects of its store, and a standby that
-/// waits for the lease must not collect requests without end.
-pub struct Trigger<R: Resource>(Arc<Pending<R>>);
-
-struct Pending<R: Resource> {
-    /// `None` until the controller runs.
-    objects: Mutex<Option<HashSet<ObjectRef<R>>>>,
-    added: Notify,
-}
-
-impl<R: Resource> Clone for Trigger<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<R: Resource> Default for Trigger<R> {
-    fn default() -> Self {
-        Self(Arc::new(Pending { objects: Mutex::new(None), added: Notify::new() }))
-    }
-}
-
-impl<R> Trigger<R>
-where
-    R: Resource + Clone + 'static,
-    R::DynamicType: Eq + Hash + Clone,
-{
-    /// An empty set.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Requests a reconcile of the object. Unknown objects are harmless.
-    pub fn touch(&self, object: ObjectRef<R>) {
-        self.touch_each([object]);
-    }
-
-    /// Requests a reconcile of every object in the store.
-    pub fn touch_all(&self, store: &Store<R>)
-    where
-        R::DynamicType: Default,
-    {
-        self.touch_all_with(store, &R::DynamicType::default());
-    }
-
-    pub(crate) fn touch_all_with(&self, store: &Store<R>, dyntype: &R::DynamicType) {
-        self.touch_each(store.state().iter().map(|object| ObjectRef::from_obj_with(object.as_ref(), dyntype.clone())));
-    }
-
-    fn touch_each(&self, objects: impl IntoIterator<Item = ObjectRef<R>>) {
-        let mut pending = self.0.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pending) = pending.as_mut() {
-            pending.extend(objects);
-            self.0.added.notify_one();
-        }
-    }
-
-    /// Starts to collect; what is requested from now on comes out of the stream. For one consumer.
-    pub(crate) fn stream(&self) -> impl Stream<Item = ObjectRef<R>> + Send + 'static
-    where
-        R::DynamicType: Send + Sync,
-    {
-        self.0.objects.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
-        stream::unfold(Arc::clone(&self.0), |pending| async move {
-            loop {
-                let taken = pending
-                    .objects
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .as_mut()
-                    .map(std::mem::take)
-                    .unwrap_or_default();
-                if !taken.is_empty() {
-                    return Some((stream::iter(taken), pending));
-                }
-                pending.added.notified().await;
-            }
-        })
-        .flatten()
-    }
-}
 
 /// State of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncState {
-    /// The first list is not complete; the store says nothing yet.
+    /// The first list is not complete; the store is empty.
     Syncing,
-    /// The API server does not serve the kind; the store is empty. Asked again every few seconds.
+    /// The API server does not serve the kind; the store is empty. The watch tries again every few seconds.
     NotInstalled,
-    /// The store holds what the API server had, give or take what is on its way.
+    /// The first list is complete. The store holds what the API server has, except for events that are on their way.
     Synced,
 }
 
-type Touch<K> = Box<dyn Fn(&K) + Send + Sync>;
+type ObjectHook<K> = Box<dyn Fn(&K) + Send + Sync>;
 type Hook = Box<dyn Fn() + Send + Sync>;
-/// Whether two records of one object say the same.
+/// Whether two records of one object are equal.
 type Same<K> = fn(&K, &K) -> bool;
 
 /// A watched kind and its store. See the [module](self).
-pub struct Reflection<K>
+pub struct CachedWatch<K>
 where
     K: Resource + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
@@ -146,25 +67,26 @@ where
     writer: Writer<K>,
     store: Store<K>,
     state: watch::Sender<SyncState>,
-    touches: Vec<Touch<K>>,
-    relists: Vec<Hook>,
-    deletions: Vec<Touch<K>>,
-    same: Option<Same<K>>,
+    indexes: Vec<Box<dyn StoreListener<K>>>,
+    mappers: Vec<ObjectHook<K>>,
+    relist_hooks: Vec<Hook>,
+    delete_hooks: Vec<ObjectHook<K>>,
+    is_same: Option<Same<K>>,
     undecodable_advice: Option<&'static str>,
 }
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// After this time without an error the delay starts small again.
+/// After this time without an error the back-off is reset.
 const RETRY_RESET: Duration = Duration::from_secs(30);
 
-impl<K> Reflection<K>
+impl<K> CachedWatch<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
-    /// A watch of the objects that `api` and `config` select. `name` is for logs and metrics. `K` may be a slim view:
-    /// what it does not declare is not kept.
+    /// A watch of the objects that `api` and `config` select. `name` is for logs and metrics. Only the fields that `K`
+    /// declares are kept.
     pub fn new(name: &'static str, api: Api<DeserializeGuard<K>>, config: watcher::Config, metrics: &Metrics) -> Self
     where
         K::DynamicType: Default,
@@ -172,7 +94,7 @@ where
         Self::new_with(name, api, config, metrics, K::DynamicType::default())
     }
 
-    /// As [`Reflection::new`], for kinds that are known at run time only.
+    /// As [`CachedWatch::new`], for kinds that are known at run time only.
     pub fn new_with(
         name: &'static str,
         api: Api<DeserializeGuard<K>>,
@@ -190,16 +112,20 @@ where
             store: writer.as_reader(),
             writer,
             state: watch::Sender::new(SyncState::Syncing),
-            touches: Vec::new(),
-            relists: Vec::new(),
-            deletions: Vec::new(),
-            same: None,
+            indexes: Vec::new(),
+            mappers: Vec::new(),
+            relist_hooks: Vec::new(),
+            delete_hooks: Vec::new(),
+            is_same: None,
             undecodable_advice: None,
         }
     }
 
-    /// Requests a reconcile of what `mapper` names for every object that is added, changed (the old record is mapped
-    /// too, so that an object that leaves its owner reaches both), deleted, or seen in a list.
+    /// Triggers a reconcile of the objects that `mapper` returns for every object that is added, changed, deleted, or
+    /// in a list. For a changed object, the former record is mapped too: an object that changes its owner triggers
+    /// both.
+    ///
+    /// `mapper` runs only while the controller of the trigger does.
     #[must_use]
     pub fn triggers<R>(
         mut self,
@@ -211,43 +137,59 @@ where
         R::DynamicType: Eq + Hash + Clone + Send + Sync,
     {
         let trigger = trigger.clone();
-        self.touches.push(Box::new(move |object| trigger.touch_each(mapper(object))));
+        self.mappers.push(Box::new(move |object| {
+            if trigger.is_collecting() {
+                trigger.enqueue_each(mapper(object));
+            }
+        }));
         self
     }
 
-    /// Calls `hook` after every complete list, when the objects in it (and those that vanished) have been mapped.
+    /// An index of the objects by the keys that `keys` derives from each. See [`Index`].
+    pub fn index<Key>(&mut self, keys: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static) -> Index<Key, K>
+    where
+        Key: Eq + Hash + Clone + Send + Sync + 'static,
+    {
+        let indexer = Indexer::new(keys);
+        let index = indexer.index();
+        self.indexes.push(Box::new(indexer));
+        index
+    }
+
+    /// Calls `hook` after every complete list, when the mappers have seen its objects and those that vanished.
     #[must_use]
     pub fn on_relist(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
-        self.relists.push(Box::new(hook));
+        self.relist_hooks.push(Box::new(hook));
         self
     }
 
     /// Calls `hook` for every object that is gone, with its last record.
     #[must_use]
     pub fn on_delete(mut self, hook: impl Fn(&K) + Send + Sync + 'static) -> Self {
-        self.deletions.push(Box::new(hook));
+        self.delete_hooks.push(Box::new(hook));
         self
     }
 
-    /// Maps an object that was written only if its record differs in more than the resourceVersion: heartbeats, and
-    /// fields that `K` does not keep, cause nothing then. The store holds the newest record all the same.
+    /// Triggers nothing for a write that changes only the resourceVersion of the record, such as a heartbeat in a field
+    /// that `K` does not declare. The store keeps the newest record all the same.
     #[must_use]
-    pub fn only_real_changes(mut self) -> Self
+    pub fn ignore_unchanged(mut self) -> Self
     where
         K: PartialEq,
     {
-        self.same = Some(same_but_for_revision);
+        self.is_same = Some(equal_except_resource_version);
         self
     }
 
-    /// An object that cannot be decoded is an error, logged with what to do about it; otherwise it is a warning.
+    /// Logs an object that cannot be decoded as an error, with this advice to the administrator, instead of as a
+    /// warning.
     #[must_use]
-    pub fn undecodable_advice(mut self, advice: &'static str) -> Self {
+    pub fn on_undecodable(mut self, advice: &'static str) -> Self {
         self.undecodable_advice = Some(advice);
         self
     }
 
-    /// The records. Empty until the state is [`SyncState::Synced`].
+    /// The objects. Empty until the state is [`SyncState::Synced`].
     pub fn store(&self) -> Store<K> {
         self.store.clone()
     }
@@ -267,12 +209,12 @@ where
         Ok(())
     }
 
-    /// As [`Reflection::run`], up to the first error, which the caller has to deal with.
+    /// As [`CachedWatch::run`], but ends with the first error and returns it.
     pub async fn until_failure(mut self) -> watcher::Error {
         let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
         loop {
             match events.next().await {
-                Some(Ok(event)) => self.accept(event),
+                Some(Ok(event)) => self.accept(event).await,
                 Some(Err(error)) => return error,
                 // kube's watcher has no end.
                 None => futures::future::pending().await,
@@ -281,26 +223,25 @@ where
     }
 
     async fn watch(&mut self) {
-        let mut attempt = 0;
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut last_error: Option<Instant> = None;
         loop {
             let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(event) => self.accept(event),
+                    Ok(event) => self.accept(event).await,
                     Err(error) => {
                         if last_error.is_some_and(|at| at.elapsed() > RETRY_RESET) {
-                            attempt = 0;
+                            backoff.reset();
                         }
-                        attempt += 1;
                         let missing = is_missing(&error);
                         if missing {
-                            self.kind_is_missing();
+                            self.kind_is_missing().await;
                         } else {
                             self.metrics.watch_failed(self.name);
                             tracing::warn!(watch = self.name, error = %describe(error), "watch failed, trying again");
                         }
-                        sleep(outcome::delay(RETRY_MIN, RETRY_MAX, attempt)).await;
+                        sleep(backoff.next_delay()).await;
                         last_error = Some(Instant::now());
                         if missing {
                             // The watcher would go on from a revision of the former installation; list anew.
@@ -312,7 +253,7 @@ where
         }
     }
 
-    fn accept(&mut self, event: Event<DeserializeGuard<K>>) {
+    async fn accept(&mut self, event: Event<DeserializeGuard<K>>) {
         match event {
             Event::Init => self.writer.apply_watcher_event(&Event::Init),
             Event::InitApply(object) => {
@@ -321,22 +262,14 @@ where
                 }
             }
             Event::InitDone => {
-                self.replace_store();
+                self.replace_store().await;
                 self.set_state(SyncState::Synced);
             }
             Event::Apply(object) => {
-                let reference = self.reference(object.meta());
-                let old = self.store.get(&reference);
+                let old = self.store.get(&self.reference(object.meta()));
                 match self.decoded(object) {
-                    Some(object) => {
-                        let same = self.same.zip(old.as_deref()).is_some_and(|(same, old)| same(old, &object));
-                        self.writer.apply_watcher_event(&Event::Apply(object));
-                        if !same {
-                            self.touch(old.as_deref());
-                            self.touch(self.store.get(&reference).as_deref());
-                        }
-                    }
-                    // A list would not have it either: an outdated record must not stay.
+                    Some(object) => self.replace(old.as_deref(), object),
+                    // An outdated record must not stay: a list would not have it either.
                     None => self.remove(old.as_deref()),
                 }
             }
@@ -345,7 +278,7 @@ where
                 match object.0 {
                     Ok(object) => {
                         self.remove(Some(&object));
-                        self.touch(old.as_deref());
+                        self.enqueue(old.as_deref());
                     }
                     Err(_) => self.remove(old.as_deref()),
                 }
@@ -353,34 +286,59 @@ where
         }
     }
 
-    /// Swaps in the complete list and maps what is new in it, what changed, and what vanished unseen.
-    fn replace_store(&mut self) {
+    /// Stores the object and maps it and its former record.
+    fn replace(&mut self, old: Option<&K>, object: K) {
+        let unchanged = self.is_same.zip(old).is_some_and(|(is_same, old)| is_same(old, &object));
+        let reference = self.reference(object.meta());
+        self.writer.apply_watcher_event(&Event::Apply(object));
+        let Some(stored) = self.store.get(&reference) else { return };
+        for index in &self.indexes {
+            index.applied(&stored);
+        }
+        if !unchanged {
+            self.enqueue(old);
+            self.enqueue(Some(&stored));
+        }
+    }
+
+    /// Swaps in the complete list and maps its objects, the former records of those that changed, and those that
+    /// vanished.
+    ///
+    /// A mapper may scan a whole store, so the task yields between objects: it must not hold its thread for thousands
+    /// of them.
+    async fn replace_store(&mut self) {
         let before = self.store.state();
         self.writer.apply_watcher_event(&Event::InitDone);
+        let after = self.store.state();
+        for index in &self.indexes {
+            index.replaced(&after);
+        }
         for old in &before {
             let now = self.store.get(&self.reference(old.meta()));
             if now.is_none() {
-                self.tell_deleted(old);
+                self.call_delete_hooks(old);
             }
             if now.is_none_or(|now| now.meta().resource_version != old.meta().resource_version) {
-                self.touch(Some(old));
+                self.enqueue(Some(old));
             }
+            yield_now().await;
         }
-        for object in self.store.state() {
-            self.touch(Some(&object));
+        for object in &after {
+            self.enqueue(Some(object));
+            yield_now().await;
         }
-        for hook in &self.relists {
+        for hook in &self.relist_hooks {
             hook();
         }
     }
 
-    fn kind_is_missing(&mut self) {
+    async fn kind_is_missing(&mut self) {
         if *self.state.borrow() == SyncState::NotInstalled {
             return;
         }
         tracing::info!(watch = self.name, "kind is not installed, waiting for it");
         self.writer.apply_watcher_event(&Event::Init);
-        self.replace_store();
+        self.replace_store().await;
         self.set_state(SyncState::NotInstalled);
     }
 
@@ -394,7 +352,7 @@ where
     fn decoded(&self, object: DeserializeGuard<K>) -> Option<K> {
         match object.0 {
             Ok(mut object) => {
-                // Half of a typical object, and of no use to a reader.
+                // These are half of a typical object, and no reader uses them.
                 object.meta_mut().managed_fields = None;
                 Some(object)
             }
@@ -417,21 +375,25 @@ where
     fn remove(&mut self, object: Option<&K>) {
         if let Some(object) = object {
             self.writer.apply_watcher_event(&Event::Delete(object.clone()));
-            self.tell_deleted(object);
-            self.touch(Some(object));
+            for index in &self.indexes {
+                index.deleted(object);
+            }
+            self.call_delete_hooks(object);
+            self.enqueue(Some(object));
         }
     }
 
-    fn tell_deleted(&self, object: &K) {
-        for hook in &self.deletions {
+    fn call_delete_hooks(&self, object: &K) {
+        for hook in &self.delete_hooks {
             hook(object);
         }
     }
 
-    fn touch(&self, object: Option<&K>) {
+    /// Runs the mappers, which trigger reconciles.
+    fn enqueue(&self, object: Option<&K>) {
         if let Some(object) = object {
-            for touch in &self.touches {
-                touch(object);
+            for mapper in &self.mappers {
+                mapper(object);
             }
         }
     }
@@ -445,18 +407,18 @@ where
     }
 }
 
-fn same_but_for_revision<K: Resource + Clone + PartialEq>(old: &K, new: &K) -> bool {
+fn equal_except_resource_version<K: Resource + Clone + PartialEq>(old: &K, new: &K) -> bool {
     let mut old = old.clone();
     old.meta_mut().resource_version.clone_from(&new.meta().resource_version);
     old == *new
 }
 
 fn is_missing(error: &watcher::Error) -> bool {
-    answer(error).is_some_and(outcome::is_not_found)
+    api_status(error).is_some_and(is_not_found)
 }
 
-/// What the API server answered, if a watch has failed by an answer.
-pub fn answer(error: &watcher::Error) -> Option<&Status> {
+/// The answer of the API server that a watch failed with; `None` if it failed without one.
+pub fn api_status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -469,11 +431,11 @@ pub fn answer(error: &watcher::Error) -> Option<&Status> {
 /// The error without values of objects, which a decoder would quote.
 fn describe(error: watcher::Error) -> String {
     match error {
-        watcher::Error::InitialListFailed(error) => format!("list: {}", outcome::Error::from(error)),
+        watcher::Error::InitialListFailed(error) => format!("list: {}", Error::from(error)),
         watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
-            format!("watch: {}", outcome::Error::from(error))
+            format!("watch: {}", Error::from(error))
         }
-        watcher::Error::WatchError(status) => format!("watch: {}", outcome::Error::from(kube::Error::Api(status))),
+        watcher::Error::WatchError(status) => format!("watch: {}", Error::from(kube::Error::Api(status))),
         watcher::Error::NoResourceVersion => "objects of this kind carry no resourceVersion".to_owned(),
     }
 }
@@ -484,36 +446,46 @@ mod tests {
     use crate::testing::Server;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
+    use std::sync::{Arc, Mutex};
+
+    fn default() -> watcher::Config {
+        watcher::Config::default()
+    }
 
     struct Watched {
         server: Server,
         store: Store<ConfigMap>,
         state: watch::Receiver<SyncState>,
-        touched: Arc<Mutex<Vec<String>>>,
+        mapped: Arc<Mutex<Vec<String>>>,
         metrics: Metrics,
         stop: CancellationToken,
     }
 
     /// Watches ConfigMaps and notes what the mapper sees.
     fn watched(server: Server) -> Watched {
-        watched_as(server, |reflection| reflection)
+        watched_as(server, |watch| watch)
     }
 
-    fn watched_as(server: Server, set_up: fn(Reflection<ConfigMap>) -> Reflection<ConfigMap>) -> Watched {
+    fn watched_as(server: Server, set_up: fn(CachedWatch<ConfigMap>) -> CachedWatch<ConfigMap>) -> Watched {
         let metrics = Metrics::new("test", "0");
-        let touched = Arc::new(Mutex::new(Vec::new()));
-        let notes = Arc::clone(&touched);
+        let mapped = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&mapped);
+        let trigger = Trigger::<ConfigMap>::new();
+        // A running controller collects, and mappers run only then.
+        drop(trigger.stream());
         let api = Api::all(server.client(&metrics));
-        let reflection = Reflection::<ConfigMap>::new("configmaps", api, watcher::Config::default(), &metrics)
-            .triggers(&Trigger::<ConfigMap>::new(), move |object| {
+        let watch = CachedWatch::<ConfigMap>::new("configmaps", api, watcher::Config::default(), &metrics).triggers(
+            &trigger,
+            move |object| {
                 notes.lock().expect("lock").push(object.name_any());
                 vec![ObjectRef::from_obj(object)]
-            });
-        let reflection = set_up(reflection);
+            },
+        );
+        let watch = set_up(watch);
         let stop = CancellationToken::new();
-        let (store, state) = (reflection.store(), reflection.state());
-        tokio::spawn(reflection.run(stop.clone()));
-        Watched { server, store, state, touched, metrics, stop }
+        let (store, state) = (watch.store(), watch.state());
+        tokio::spawn(watch.run(stop.clone()));
+        Watched { server, store, state, mapped, metrics, stop }
     }
 
     impl Watched {
@@ -528,11 +500,11 @@ mod tests {
             names
         }
 
-        fn take_touched(&self) -> Vec<String> {
-            let mut touched = std::mem::take(&mut *self.touched.lock().expect("lock"));
-            touched.sort();
-            touched.dedup();
-            touched
+        fn take_mapped(&self) -> Vec<String> {
+            let mut mapped = std::mem::take(&mut *self.mapped.lock().expect("lock"));
+            mapped.sort();
+            mapped.dedup();
+            mapped
         }
     }
 
@@ -554,12 +526,12 @@ mod tests {
         let installed = Instant::now();
         watched.until(SyncState::Synced).await;
         assert!(installed.elapsed() <= RETRY_MAX, "{:?}", installed.elapsed());
-        assert_eq!((watched.names(), watched.take_touched()), (vec!["a".into()], vec!["a".into()]));
+        assert_eq!((watched.names(), watched.take_mapped()), (vec!["a".into()], vec!["a".into()]));
 
         watched.server.install(false);
         watched.until(SyncState::NotInstalled).await;
         assert!(watched.store.is_empty());
-        assert_eq!(watched.take_touched(), ["a"], "what went with its kind is a change");
+        assert_eq!(watched.take_mapped(), ["a"], "what went with its kind is a change");
     }
 
     #[tokio::test(start_paused = true)]
@@ -567,40 +539,40 @@ mod tests {
         let mut watched = watched(Server::with(&["a", "b", "c"]));
         watched.until(SyncState::Synced).await;
         sleep(Duration::from_secs(1)).await;
-        watched.take_touched();
+        watched.take_mapped();
         watched.server.modify("b");
         watched.server.delete("c");
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(watched.take_touched(), ["b", "c"]);
+        assert_eq!(watched.take_mapped(), ["b", "c"]);
         assert_eq!(watched.names(), ["a", "b"]);
 
         watched.server.expire_watches(|server| server.delete("b"));
         sleep(Duration::from_secs(10)).await;
         assert_eq!(watched.names(), ["a"]);
-        assert!(watched.take_touched().contains(&"b".to_owned()), "deleted unseen");
+        assert!(watched.take_mapped().contains(&"b".to_owned()), "deleted unseen");
         assert!(watched.store.state().iter().all(|object| object.metadata.managed_fields.is_none()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_only_real_changes_count_a_new_revision_alone_triggers_nothing() {
-        let mut watched = watched_as(Server::with(&["a", "b"]), Reflection::only_real_changes);
+        let mut watched = watched_as(Server::with(&["a", "b"]), CachedWatch::ignore_unchanged);
         watched.until(SyncState::Synced).await;
         sleep(Duration::from_secs(1)).await;
-        watched.take_touched();
+        watched.take_mapped();
         let revision = |watched: &Watched| {
             watched.store.get(&ObjectRef::new("a").within("default")).expect("stored").metadata.resource_version.clone()
         };
         let before = revision(&watched);
         watched.server.set_data("a", &serde_json::json!({}));
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(watched.take_touched(), Vec::<String>::new());
+        assert_eq!(watched.take_mapped(), Vec::<String>::new());
         assert_ne!(revision(&watched), before, "the store holds the newest record");
         watched.server.modify("a");
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(watched.take_touched(), ["a"]);
+        assert_eq!(watched.take_mapped(), ["a"]);
         watched.server.delete("a");
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(watched.take_touched(), ["a"]);
+        assert_eq!(watched.take_mapped(), ["a"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -618,21 +590,90 @@ mod tests {
         assert!(text.contains(r#"watch_undecodable_objects_total{watch="configmaps"} 2"#), "{text}");
     }
 
-    #[tokio::test]
-    async fn a_trigger_holds_each_object_once_and_nothing_before_its_controller_runs() {
-        let trigger = Trigger::<ConfigMap>::new();
-        let reference = |name: &str| ObjectRef::<ConfigMap>::new(name).within("default");
-        trigger.touch(reference("early"));
-        let mut stream = Box::pin(trigger.stream());
-        for _ in 0..3 {
-            trigger.touch(reference("a"));
-            trigger.touch(reference("b"));
+    #[tokio::test(start_paused = true)]
+    async fn no_mapper_runs_before_the_controller_of_its_trigger() {
+        let (server, metrics) = (Server::with(&["a"]), Metrics::new("test", "0"));
+        let (trigger, calls) = (Trigger::<ConfigMap>::new(), Arc::new(Mutex::new(0)));
+        let counter = Arc::clone(&calls);
+        let watch = CachedWatch::<ConfigMap>::new("test", Api::all(server.client(&metrics)), default(), &metrics)
+            .triggers(&trigger, move |object| {
+                *counter.lock().expect("lock") += 1;
+                vec![ObjectRef::from_obj(object)]
+            });
+        let (stop, mut state) = (CancellationToken::new(), watch.state());
+        tokio::spawn(watch.run(stop.clone()));
+        state.wait_for(|now| *now == SyncState::Synced).await.expect("runs");
+        sleep(Duration::from_secs(1)).await;
+        server.modify("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(*calls.lock().expect("lock"), 0);
+        drop(trigger.stream());
+        server.modify("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(*calls.lock().expect("lock"), 2, "the former record and the new one");
+        stop.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_tasks_run_while_a_long_list_is_mapped() {
+        let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let server = Server::with(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut watched = watched(server);
+        let most_at_once = Arc::new(Mutex::new((0, 0)));
+        let (progress, mapped) = (Arc::clone(&most_at_once), Arc::clone(&watched.mapped));
+        let other = tokio::spawn(async move {
+            loop {
+                {
+                    let now = mapped.lock().expect("lock").len();
+                    let mut progress = progress.lock().expect("lock");
+                    *progress = (now, progress.1.max(now - progress.0));
+                }
+                yield_now().await;
+            }
+        });
+        watched.until(SyncState::Synced).await;
+        other.abort();
+        assert_eq!(watched.take_mapped().len(), 1000);
+        let (_, most) = *most_at_once.lock().expect("lock");
+        assert!(most < 10, "{most} objects were mapped without a pause");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn indexes_follow_the_store() {
+        let (server, metrics) = (Server::with(&["a", "b", "c"]), Metrics::new("test", "0"));
+        let mut watch = CachedWatch::<ConfigMap>::new("test", Api::all(server.client(&metrics)), default(), &metrics);
+        let by_data = watch.index(|object| object.data.iter().flat_map(|data| data.keys().cloned()).collect());
+        let by_name = watch.index(|object| vec![object.name_any()]);
+        let (stop, mut state) = (CancellationToken::new(), watch.state());
+        tokio::spawn(watch.run(stop.clone()));
+        state.wait_for(|now| *now == SyncState::Synced).await.expect("runs");
+        sleep(Duration::from_secs(1)).await;
+        let changed = || by_data.get(&"changed".to_owned()).iter().map(|object| object.name_any()).collect::<Vec<_>>();
+        let is_known = |name: &str| !by_name.get(&name.to_owned()).is_empty();
+        assert!(changed().is_empty() && is_known("a"));
+
+        for name in ["c", "a"] {
+            server.modify(name);
         }
-        let mut names = Vec::new();
-        while let Ok(Some(next)) = tokio::time::timeout(Duration::from_millis(20), stream.next()).await {
-            names.push(next.name);
-        }
-        names.sort();
-        assert_eq!(names, ["a", "b"]);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(changed(), ["a", "c"]);
+        server.delete("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(changed(), ["c"]);
+        assert!(!is_known("a") && is_known("b"));
+
+        server.expire_watches(|server| {
+            server.delete("b");
+            server.modify("d");
+        });
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(changed(), ["c", "d"]);
+        assert!(!is_known("b"), "deleted unseen");
+
+        server.set_data("c", &serde_json::json!(7));
+        server.install(false);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(changed(), Vec::<String>::new());
+        stop.cancel();
     }
 }

@@ -1,4 +1,7 @@
-//! The controllers and the process: the only place that starts tasks.
+//! A controller: takes objects from its trigger and reconciles them.
+//!
+//! It runs on kube's `Controller`, and adds a panic guard, a time limit, a back-off per object, and a start that waits
+//! for caches and leadership.
 
 use std::{
     collections::HashMap,
@@ -12,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use futures::{FutureExt, StreamExt, future::BoxFuture, pin_mut, stream};
+use futures::{FutureExt, StreamExt, pin_mut, stream};
 use kube::{
     Resource,
     runtime::{
@@ -22,24 +25,30 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{
-    select,
-    sync::{mpsc, watch},
-    task::{Id, JoinError, JoinSet},
+    sync::watch,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
+    cache::watch::{CachedWatch, SyncState},
+    controller::{
+        error::{Class, Error},
+        outcome::{Outcome, disposition},
+        trigger::Trigger,
+    },
     events::Events,
-    lease::Leadership,
     metrics::Metrics,
-    outcome::{Class, Error, Outcome, random_unit, verdict},
-    reflect::{Reflection, SyncState, Trigger},
+    process::lease::Leadership,
+    random::random_unit,
     telemetry::panic_message,
 };
 
-/// Reconciles the objects of one kind: never one object twice at a time, a bounded number of objects at once.
+/// Time limit of one reconcile. After it the reconcile is dropped at its next await.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// Reconciles the objects of one kind: each object at most once at a time, and a bounded number of objects at once.
 ///
 /// A reconcile that fails, panics or exceeds its time limit delays its own object alone.
 pub struct Controller<K>
@@ -54,7 +63,6 @@ where
     metrics: Metrics,
     events: Option<Events>,
     concurrency: u16,
-    time_limit: Duration,
     after: Vec<watch::Receiver<SyncState>>,
     leadership: Option<watch::Receiver<Leadership>>,
 }
@@ -64,27 +72,25 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Debug + Unpin + Send + Sync,
 {
-    /// A controller of the objects in `roots`, run by what comes through `trigger`. For changes of the objects
-    /// themselves, `roots` must map each to itself:
-    /// `roots.triggers(&trigger, |object| vec![ObjectRef::from_obj(object)])`.
+    /// A controller that reconciles the objects of `watch` when `trigger` says so. A change of an object itself has to
+    /// be mapped too: `watch.triggers(&trigger, |object| vec![ObjectRef::from_obj(object)])`.
     ///
-    /// At its start it reconciles every object once.
-    pub fn new(name: &'static str, roots: &Reflection<K>, trigger: &Trigger<K>, metrics: &Metrics) -> Self {
+    /// At its start it reconciles every object once. `name` is for logs and metrics.
+    pub fn new(name: &'static str, watch: &CachedWatch<K>, trigger: &Trigger<K>, metrics: &Metrics) -> Self {
         Self {
             name,
-            store: roots.store(),
-            dyntype: roots.dyntype().clone(),
+            store: watch.store(),
+            dyntype: watch.dyntype().clone(),
             trigger: trigger.clone(),
             metrics: metrics.clone(),
             events: None,
             concurrency: 16,
-            time_limit: Duration::from_secs(60),
-            after: vec![roots.state()],
+            after: vec![watch.state()],
             leadership: None,
         }
     }
 
-    /// How many objects are reconciled at once; 16 unless set. At least 1.
+    /// Sets how many objects are reconciled at once; 16 unless set, at least 1.
     #[must_use]
     pub fn concurrency(mut self, objects: u16) -> Self {
         // kube reads 0 as "without bound".
@@ -92,37 +98,30 @@ where
         self
     }
 
-    /// Time limit of one reconcile; 60 s unless set. After it the reconcile is dropped at its next await.
-    #[must_use]
-    pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.time_limit = limit;
-        self
-    }
-
-    /// Publishes a Warning event for a terminal error and for a long row of transient ones.
+    /// Publishes a Warning event for a terminal error, and for five transient errors in a row.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.events = Some(events);
         self
     }
 
-    /// Holds the start until this watch is synced, or its kind is known not to be installed.
+    /// Delays the start until this watch is synced, or its kind is known not to be installed.
     #[must_use]
     pub fn after(mut self, watch: watch::Receiver<SyncState>) -> Self {
         self.after.push(watch);
         self
     }
 
-    /// Holds the start until this process leads. The watches go on meanwhile, so that a standby starts warm.
+    /// Delays the start until this process leads. The watches run meanwhile, so that a standby has full caches.
     #[must_use]
     pub fn when_leading(mut self, leadership: watch::Receiver<Leadership>) -> Self {
         self.leadership = Some(leadership);
         self
     }
 
-    /// Reconciles until told to stop, then lets the running reconciles end.
+    /// Reconciles until `stop` is cancelled, then waits for the running reconciles.
     ///
-    /// Errors only if the watch of the objects or the lease has ended.
+    /// Errors only if a watch or the lease has ended.
     pub async fn run<C, F, Fut>(mut self, stop: CancellationToken, context: Arc<C>, reconcile: F) -> anyhow::Result<()>
     where
         C: Send + Sync + 'static,
@@ -135,14 +134,13 @@ where
         }
         tracing::info!(controller = self.name, objects = self.store.len(), "controller starts");
         let requests = self.trigger.stream();
-        self.trigger.touch_all_with(&self.store, &self.dyntype);
+        self.trigger.enqueue_all_with(&self.store, &self.dyntype);
 
         let runner = Arc::new(Runner {
             name: self.name,
             dyntype: self.dyntype.clone(),
             metrics: self.metrics,
             events: self.events,
-            time_limit: self.time_limit,
             failures: Mutex::default(),
             context,
             reconcile,
@@ -184,21 +182,20 @@ where
     }
 }
 
-/// Failures of one object in a row. Conflicts are counted apart: they come back fast and must not lift the delay of
-/// the others.
+/// Failures of one object in a row. Conflicts are counted separately: they are tried again fast, and must not lengthen
+/// the delay of the others.
 #[derive(Clone, Copy, Default)]
 struct Failures {
     conflicts: u32,
     others: u32,
 }
 
-/// What every reconcile of a controller shares.
+/// What all reconciles of a controller share.
 struct Runner<K: Resource, C, F> {
     name: &'static str,
     dyntype: K::DynamicType,
     metrics: Metrics,
     events: Option<Events>,
-    time_limit: Duration,
     failures: Mutex<HashMap<ObjectRef<K>, Failures>>,
     context: Arc<C>,
     reconcile: F,
@@ -225,27 +222,27 @@ where
             let result = self.guarded(Arc::clone(&object)).await;
             drop(running);
             let attempt = self.count(&reference, &result);
-            let verdict = verdict(&result, attempt, random_unit());
+            let disposition = disposition(&result, attempt, random_unit());
             let took = started.elapsed();
-            self.metrics.reconcile_ended(self.name, verdict.result, took);
+            self.metrics.reconcile_ended(self.name, disposition.result, took);
             let milliseconds = took.as_millis();
             match &result {
                 Ok(Outcome::Blocked { reason }) => tracing::debug!(milliseconds, reason, "blocked"),
-                Ok(_) => tracing::debug!(milliseconds, result = verdict.result, "reconciled"),
+                Ok(_) => tracing::debug!(milliseconds, result = disposition.result, "reconciled"),
                 Err(Error::Conflict(_)) => {
                     tracing::debug!(milliseconds, attempt, error = %error_text(&result), "conflict, observing again");
                 }
                 Err(error) => {
-                    tracing::warn!(milliseconds, attempt, %error, class = verdict.result, "reconcile failed");
+                    tracing::warn!(milliseconds, attempt, %error, class = disposition.result, "reconcile failed");
                 }
             }
-            if verdict.warn
+            if disposition.warn
                 && let (Err(error), Some(events)) = (&result, &self.events)
             {
                 let regarding = object.object_ref(&self.dyntype);
                 events.warning(&regarding, "ReconcileFailed", "Reconcile", error.message()).await;
             }
-            Ok(verdict.action)
+            Ok(disposition.action)
         }
         .instrument(span)
         .await
@@ -253,25 +250,23 @@ where
 
     /// The reconcile with its time limit; a panic in it becomes an error of this object alone.
     async fn guarded(&self, object: Arc<K>) -> Result<Outcome, Error> {
-        // The future is made inside, so that a panic before its first await is caught too. Nothing of it is used
-        // after a panic, which is what unwind safety is about; shared state is the reconciler's own concern.
+        // The future is made inside, so that a panic before its first await is caught too. After a panic nothing of the
+        // future is used, so it is unwind safe; the reconciler guards the state that it shares.
         let attempt = async { (self.reconcile)(object, Arc::clone(&self.context)).await };
-        match AssertUnwindSafe(timeout(self.time_limit, attempt)).catch_unwind().await {
+        match AssertUnwindSafe(timeout(TIME_LIMIT, attempt)).catch_unwind().await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => {
-                Err(Error::transient(format!("reconcile took more than {} s", self.time_limit.as_secs_f32())))
-            }
+            Ok(Err(_)) => Err(Error::transient(format!("reconcile took more than {} s", TIME_LIMIT.as_secs_f32()))),
             Err(payload) => {
                 self.metrics.panicked(self.name);
                 let cause = panic_message(payload.as_ref());
                 tracing::error!(cause, "reconcile panicked");
-                // The message may hold anything; it stays in the log.
+                // The message may contain secrets, so only the log has it.
                 Err(Error::transient("internal error: the reconcile panicked, see the operator's log"))
             }
         }
     }
 
-    /// Keeps the books and returns which failure in a row this is.
+    /// Records the result and returns which failure in a row this is; 0 after a success.
     fn count(&self, object: &ObjectRef<K>, result: &Result<Outcome, Error>) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let attempt = match result {
@@ -301,221 +296,10 @@ fn error_text(result: &Result<Outcome, Error>) -> &str {
     result.as_ref().err().map_or("", Error::message)
 }
 
-/// The tasks of the process and their end.
-///
-/// * **Work** (controllers) stops first: it takes nothing new and gets some time to finish.
-/// * **Services** (watches, lease, admin endpoint) go on until the work has ended, so that the lease is released only
-///   when nothing acts under it any more.
-///
-/// A task that ends by itself ends the process with an error: half an operator is worse than a restart.
-pub struct Process {
-    work: JoinSet<anyhow::Result<()>>,
-    services: JoinSet<anyhow::Result<()>>,
-    names: HashMap<Id, String>,
-    work_stop: CancellationToken,
-    service_stop: CancellationToken,
-    grace: Duration,
-}
-
-/// Services only have to let go.
-const SERVICE_GRACE: Duration = Duration::from_secs(5);
-
-impl Default for Process {
-    fn default() -> Self {
-        Self {
-            work: JoinSet::new(),
-            services: JoinSet::new(),
-            names: HashMap::new(),
-            work_stop: CancellationToken::new(),
-            service_stop: CancellationToken::new(),
-            grace: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Process {
-    /// A process without tasks, with 10 s for running work to finish.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the time that running work gets at a stop.
-    #[must_use]
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
-    }
-
-    /// Tells the work to stop; hand it to the controllers.
-    pub fn work_stop(&self) -> CancellationToken {
-        self.work_stop.clone()
-    }
-
-    /// Tells the services to stop.
-    pub fn service_stop(&self) -> CancellationToken {
-        self.service_stop.clone()
-    }
-
-    /// Starts a task of work.
-    pub fn work(&mut self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.names.insert(self.work.spawn(task).id(), name.into());
-    }
-
-    /// Starts a service.
-    pub fn service(
-        &mut self,
-        name: impl Into<String>,
-        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    ) {
-        self.names.insert(self.services.spawn(task).id(), name.into());
-    }
-
-    /// Runs until SIGTERM or SIGINT. Errors (for the exit code) if a task ended by itself, failed or panicked.
-    pub async fn run(self) -> anyhow::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        self.run_until(async {
-            let name = select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            tracing::info!(signal = name, "stopping");
-        })
-        .await
-    }
-
-    /// As [`Process::run`], stopped by `shutdown` instead of a signal.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let result = self.supervise(shutdown).await;
-        if let Err(error) = &result {
-            tracing::error!(error = %format!("{error:#}"), "process ends");
-        }
-        // Whatever still works is dropped: without the lease, or after the grace, it must not go on.
-        self.work.shutdown().await;
-        self.service_stop.cancel();
-        let services = timeout(SERVICE_GRACE, async {
-            let mut failed = Ok(());
-            while let Some(end) = self.services.join_next_with_id().await {
-                failed = failed.and(end_of(&self.names, end));
-            }
-            failed
-        })
-        .await;
-        result?;
-        if let Ok(result) = services {
-            result?;
-        } else {
-            tracing::warn!("services did not stop in time");
-        }
-        tracing::info!("stopped");
-        Ok(())
-    }
-
-    async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        select! {
-            () = shutdown => {}
-            Some(end) = self.work.join_next_with_id() => return Err(early(&self.names, end)),
-            Some(end) = self.services.join_next_with_id() => return Err(early(&self.names, end)),
-        }
-        self.work_stop.cancel();
-        let grace = tokio::time::sleep(self.grace);
-        pin_mut!(grace);
-        loop {
-            select! {
-                end = self.work.join_next_with_id() => match end {
-                    Some(end) => end_of(&self.names, end)?,
-                    None => return Ok(()),
-                },
-                Some(end) = self.services.join_next_with_id() => return Err(early(&self.names, end)),
-                () = &mut grace => {
-                    tracing::warn!(tasks = self.work.len(), "work did not finish in time, dropping it");
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-/// A name and what to do.
-type Child = (String, BoxFuture<'static, anyhow::Result<()>>);
-
-/// Starts tasks while the process runs, such as one for each API server that objects tell of. Clones are the same.
-#[derive(Clone)]
-pub struct Tasks(mpsc::UnboundedSender<Child>);
-
-/// Runs what [`Tasks`] start; it is a service of the process.
-pub struct TaskRunner(mpsc::UnboundedReceiver<Child>);
-
-impl Tasks {
-    /// The two halves.
-    pub fn new() -> (Self, TaskRunner) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), TaskRunner(receiver))
-    }
-
-    /// Starts a task, which may end by itself without harm. Nothing happens when the process is about to end.
-    pub fn start(&self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        let _ = self.0.send((name.into(), task.boxed()));
-    }
-}
-
-impl TaskRunner {
-    /// Runs tasks until told to stop; then drops them.
-    ///
-    /// Errors if one fails or panics: nobody would start it again.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let (mut running, mut names) = (JoinSet::new(), HashMap::new());
-        loop {
-            select! {
-                () = stop.cancelled() => break,
-                Some((name, task)) = self.0.recv() => {
-                    names.insert(running.spawn(task).id(), name);
-                }
-                Some(end) = running.join_next_with_id() => {
-                    let id = id_of(&end);
-                    end_of(&names, end)?;
-                    names.remove(&id);
-                }
-            }
-        }
-        running.shutdown().await;
-        Ok(())
-    }
-}
-
-type End = Result<(Id, anyhow::Result<()>), JoinError>;
-
-/// How a task ended that was told to.
-fn end_of(names: &HashMap<Id, String>, end: End) -> anyhow::Result<()> {
-    let (id, result) = match end {
-        Ok((id, result)) => (id, result),
-        Err(error) => (error.id(), Err(error.into())),
-    };
-    let name = names.get(&id).map_or("unnamed", String::as_str);
-    result.with_context(|| format!("task {name} failed"))
-}
-
-fn id_of(end: &End) -> Id {
-    match end {
-        Ok((id, _)) => *id,
-        Err(error) => error.id(),
-    }
-}
-
-/// The error of a task that ended though nobody told it to.
-fn early(names: &HashMap<Id, String>, end: End) -> anyhow::Error {
-    let id = id_of(&end);
-    match end_of(names, end) {
-        Err(error) => error,
-        Ok(()) => anyhow!("task {} ended by itself", names.get(&id).map_or("unnamed", String::as_str)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Server;
+    use crate::{process::process::Process, testing::Server};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::{Api, ResourceExt, runtime::watcher};
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -529,7 +313,7 @@ mod tests {
     {
         let trigger = Trigger::new();
         let api = Api::all(server.client(metrics));
-        let roots = Reflection::<ConfigMap>::new("configmaps", api, watcher::Config::default(), metrics)
+        let roots = CachedWatch::<ConfigMap>::new("configmaps", api, watcher::Config::default(), metrics)
             .triggers(&trigger, |object| vec![ObjectRef::from_obj(object)]);
         let controller = Controller::new("test", &roots, &trigger, metrics);
         let mut process = Process::new();
@@ -638,58 +422,5 @@ mod tests {
             assert_eq!(count.load(Ordering::Relaxed), 3, "change");
         };
         process.run_until(story).await.expect("goes on");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stop_lets_running_work_finish_before_the_services_stop() {
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let mut process = Process::new();
-        let (log, stop) = (Arc::clone(&order), process.work_stop());
-        process.work("work", async move {
-            stop.cancelled().await;
-            sleep(Duration::from_secs(9)).await;
-            log.lock().expect("lock").push("work");
-            Ok(())
-        });
-        let (log, stop) = (Arc::clone(&order), process.service_stop());
-        process.service("lease", async move {
-            stop.cancelled().await;
-            log.lock().expect("lock").push("lease");
-            Ok(())
-        });
-        process.run_until(sleep(Duration::from_secs(1))).await.expect("clean stop");
-        assert_eq!(*order.lock().expect("lock"), ["work", "lease"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn work_that_does_not_finish_is_dropped_after_the_grace() {
-        let mut process = Process::new().grace(Duration::from_secs(3));
-        process.work("stuck", std::future::pending());
-        let begun = Instant::now();
-        process.run_until(std::future::ready(())).await.expect("a stop is no failure");
-        assert_eq!(begun.elapsed(), Duration::from_secs(3));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_task_that_ends_by_itself_ends_the_process() {
-        let mut failing: Vec<(&str, Process)> = Vec::new();
-        let mut process = Process::new();
-        process.service("lease", async { anyhow::bail!("lost the lease") });
-        failing.push(("task lease failed: lost the lease", process));
-        let mut process = Process::new();
-        process.work("controller", async { Ok(()) });
-        failing.push(("task controller ended by itself", process));
-        let mut process = Process::new();
-        process.work("broken", async { panic!("no") });
-        failing.push(("task broken failed", process));
-        for (message, mut process) in failing {
-            let stop = process.service_stop();
-            process.service("other", async move {
-                stop.cancelled().await;
-                Ok(())
-            });
-            let error = process.run_until(std::future::pending()).await.expect_err(message);
-            assert!(format!("{error:#}").starts_with(message), "{error:#}");
-        }
     }
 }

@@ -14,25 +14,25 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    apply::limited,
-    outcome::{Error, is_not_found},
+    controller::error::{Error, is_not_found},
+    write::apply::with_timeout,
 };
 
-/// Longest message that `metav1.Condition` allows, in bytes (the API counts characters; bytes are the safe side).
+/// Longest message that `metav1.Condition` allows, in bytes. (The API counts characters, of which there are no more.)
 const MESSAGE_MAX: usize = 32_768;
 
 /// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// `True`
     True,
     /// `False`
     False,
-    /// `Unknown`: not (yet) observed.
+    /// `Unknown`: not observed (yet).
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// As `metav1.Condition` spells it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,41 +43,30 @@ impl Truth {
     }
 }
 
-impl From<bool> for Truth {
+impl From<bool> for ConditionStatus {
     fn from(value: bool) -> Self {
         if value { Self::True } else { Self::False }
     }
 }
 
-/// A condition as it is seen now.
+/// A condition as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observation<'a> {
+pub struct ConditionUpdate<'a> {
     /// Type, an adjective or participle.
     pub type_: &'a str,
     /// Status.
-    pub status: Truth,
+    pub status: ConditionStatus,
     /// CamelCase constant, never empty.
     pub reason: &'a str,
-    /// For people; truncated to what the API takes.
+    /// For people; truncated to the length that the API allows.
     pub message: String,
     /// `metadata.generation` that this was observed at.
     pub observed_generation: Option<i64>,
 }
 
-/// What [`set`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The condition was there like this.
-    Unchanged,
-    /// Reason, message or generation changed.
-    Updated,
-    /// The status changed, or the condition is new.
-    Transitioned,
-}
-
 /// Puts the condition into the list. `lastTransitionTime` becomes `now` (in whole seconds, as the API stores it) only
-/// if the status changes. The place of a known type stays, a new type is appended: the order is stable.
-pub fn set(conditions: &mut Vec<Condition>, new: Observation<'_>, now: Timestamp) -> Change {
+/// if the status changes. A known type keeps its position and a new type is appended, so the order is stable.
+pub fn set(conditions: &mut Vec<Condition>, new: ConditionUpdate<'_>, now: Timestamp) {
     let mut wanted = Condition {
         type_: new.type_.to_owned(),
         status: new.status.as_str().to_owned(),
@@ -88,16 +77,12 @@ pub fn set(conditions: &mut Vec<Condition>, new: Observation<'_>, now: Timestamp
     };
     let Some(current) = conditions.iter_mut().find(|condition| condition.type_ == wanted.type_) else {
         conditions.push(wanted);
-        return Change::Transitioned;
+        return;
     };
-    let change = if current.status == wanted.status {
+    if current.status == wanted.status {
         wanted.last_transition_time = current.last_transition_time.clone();
-        if *current == wanted { Change::Unchanged } else { Change::Updated }
-    } else {
-        Change::Transitioned
-    };
+    }
     *current = wanted;
-    change
 }
 
 /// The condition of this type.
@@ -105,7 +90,7 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Cuts the text to at most `max` bytes, between characters.
+/// The text, truncated to at most `max` bytes between characters.
 pub(crate) fn truncated(mut text: String, max: usize) -> String {
     if text.len() > max {
         let mut end = max.saturating_sub('…'.len_utf8());
@@ -118,13 +103,12 @@ pub(crate) fn truncated(mut text: String, max: usize) -> String {
     text
 }
 
-/// Writes the status if it differs from the one that was read. The object as it was written, or `None` if nothing was.
+/// Writes the status if it differs from the one that was read. Returns the object as stored, or `None` if nothing was
+/// written; that includes an object that does not exist any more.
 ///
-/// A server-side apply by the field manager `<manager>/status`, bound to the UID: it does not depend on how fresh
-/// `old` is (a merge patch would), takes away what the new status leaves out, and never lands on a later object of
-/// the same name.
-///
-/// An object that is gone has nobody to be told: that is `None` too.
+/// The write is a server-side apply by the field manager `<manager>/status`, bound to the UID: it does not depend on
+/// how fresh `old` is (a merge patch would), removes fields that the new status leaves out, and never changes a later
+/// object of the same name.
 ///
 /// Errors: [`Error::Conflict`] if the object was replaced.
 pub async fn patch_status_if_changed<K, S>(
@@ -161,7 +145,7 @@ where
             Err(error) => Err(error),
         }
     };
-    limited(&format!("writing status of {name}"), call).await
+    with_timeout(&format!("writing status of {name}"), call).await
 }
 
 #[cfg(test)]
@@ -172,18 +156,28 @@ mod tests {
         Timestamp::new(second, 5).expect("in range")
     }
 
-    fn ready(status: Truth, message: &str) -> Observation<'_> {
-        Observation { type_: "Ready", status, reason: "Because", message: message.into(), observed_generation: Some(1) }
+    fn ready(status: ConditionStatus, message: &str) -> ConditionUpdate<'_> {
+        ConditionUpdate {
+            type_: "Ready",
+            status,
+            reason: "Because",
+            message: message.into(),
+            observed_generation: Some(1),
+        }
     }
 
     #[test]
     fn transition_time_moves_with_the_status_alone() {
         let mut list = Vec::new();
-        assert_eq!(set(&mut list, ready(Truth::False, "a"), at(10)), Change::Transitioned);
-        assert_eq!(set(&mut list, ready(Truth::False, "a"), at(20)), Change::Unchanged);
-        assert_eq!(set(&mut list, ready(Truth::False, "b"), at(30)), Change::Updated);
+        set(&mut list, ready(ConditionStatus::False, "a"), at(10));
+        let first = list.clone();
+        set(&mut list, ready(ConditionStatus::False, "a"), at(20));
+        assert_eq!(list, first, "unchanged");
+        set(&mut list, ready(ConditionStatus::False, "b"), at(30));
+        assert_eq!(list[0].message, "b");
         assert_eq!(list[0].last_transition_time.0, Timestamp::from_second(10).expect("in range"));
-        assert_eq!(set(&mut list, ready(Truth::True, "b"), at(40)), Change::Transitioned);
+        set(&mut list, ready(ConditionStatus::True, "b"), at(40));
+        assert_eq!(list[0].status, "True");
         assert_eq!(list[0].last_transition_time.0, Timestamp::from_second(40).expect("in range"));
         assert_eq!(list.len(), 1);
     }
@@ -191,7 +185,7 @@ mod tests {
     #[test]
     fn a_condition_survives_the_round_trip_unchanged() {
         let mut list = Vec::new();
-        set(&mut list, ready(Truth::True, "a"), at(10));
+        set(&mut list, ready(ConditionStatus::True, "a"), at(10));
         let stored = serde_json::to_string(&list).expect("encodes");
         let read: Vec<Condition> = serde_json::from_str(&stored).expect("decodes");
         assert_eq!(read, list);
@@ -201,7 +195,7 @@ mod tests {
     fn order_is_stable() {
         let mut list = Vec::new();
         for type_ in ["Stalled", "Ready", "Reconciling", "Ready", "Stalled"] {
-            set(&mut list, Observation { type_, ..ready(Truth::True, "") }, at(1));
+            set(&mut list, ConditionUpdate { type_, ..ready(ConditionStatus::True, "") }, at(1));
         }
         let types: Vec<&str> = list.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types, ["Stalled", "Ready", "Reconciling"]);
@@ -211,7 +205,7 @@ mod tests {
     #[test]
     fn long_messages_are_cut_between_characters() {
         let mut list = Vec::new();
-        set(&mut list, ready(Truth::True, &"ä".repeat(MESSAGE_MAX)), at(1));
+        set(&mut list, ready(ConditionStatus::True, &"ä".repeat(MESSAGE_MAX)), at(1));
         assert!(list[0].message.len() <= MESSAGE_MAX);
         assert!(list[0].message.ends_with("ä…"));
         assert_eq!(truncated("short".into(), 5), "short");
