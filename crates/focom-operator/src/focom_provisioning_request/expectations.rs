@@ -9,7 +9,7 @@ use o2ims_types::FocomProvisioningRequest;
 use operator_kit::apply::content_hash;
 use tokio::time::Instant;
 
-use crate::ocloud::connection::RemoteRequest;
+use crate::o_cloud::remote_request::RemoteRequest;
 
 /// How long a cache may lag behind before it is believed all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
