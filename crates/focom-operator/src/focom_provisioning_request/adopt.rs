@@ -1,6 +1,6 @@
-//! Adoption: a request takes a ProvisioningRequest that was not made for it. One of a former request of its name is taken without
-//! being asked for, one of another SMO or of nobody by annotation. An adoption writes only labels and annotations, so the spec has to be
-//! the request's already.
+//! Adoption: a request takes a ProvisioningRequest that was not made for it. One of a former request of its name is
+//! taken without being asked for, one of another SMO or of nobody by annotation. An adoption writes only labels and
+//! annotations, so the spec has to be the request's already.
 
 use kube::ResourceExt as _;
 use o2ims_types::FocomProvisioningRequest;
@@ -17,8 +17,8 @@ use crate::o_cloud::remote_request::RemoteRequest;
 /// Most fields that a message names.
 const FIELDS_MAX: usize = 8;
 
-/// The name under which another operator, such as Nephio's, has sent the request. Its status lacks the fingerprint that this
-/// operator writes.
+/// The name under which another operator, such as Nephio's, has sent the request. Its status lacks the fingerprint that
+/// this operator writes.
 pub fn sent_by_other_operator(request: &FocomProvisioningRequest) -> Option<&str> {
     let status = request.status.as_ref()?;
     let name = status.remote_name.as_deref()?;
@@ -108,7 +108,8 @@ fn check_annotation(
     Err(Refusal::new(reason::ADOPTION_REQUIRED, message))
 }
 
-/// Whether an adoption would leave the spec of `found` as it is. A dry run ends here in any case, with the result as its message.
+/// Whether an adoption would leave the spec of `found` as it is. A dry run ends here in any case, with the result as
+/// its message.
 fn check_spec(
     request: &FocomProvisioningRequest,
     manifest: &Value,
@@ -144,8 +145,8 @@ fn check_spec(
 pub enum SourceGeneration {
     /// It was sent from this generation or an earlier one, or does not tell.
     NotNewer,
-    /// It was sent from a later generation, as when the SMO was restored from an older backup, and has the same content: an update brings
-    /// its generation back to the request's.
+    /// It was sent from a later generation, as when the SMO was restored from an older backup, and has the same
+    /// content: an update brings its generation back to the request's.
     NewerButEqual,
     /// It was sent from a later generation and differs, so it must not be changed.
     NewerAndDifferent(Refusal),

@@ -29,8 +29,8 @@ pub fn skips_remote_deletion(request: &FocomProvisioningRequest) -> bool {
     request.metadata.deletion_timestamp.is_some() && abandon(request) == Some("true")
 }
 
-/// Whether the request gives up the O-Cloud that it was sent to. The annotation has the fingerprint of that O-Cloud, so it has no
-/// effect any more once the request is sent to another one.
+/// Whether the request gives up the O-Cloud that it was sent to. The annotation has the fingerprint of that O-Cloud, so
+/// it has no effect any more once the request is sent to another one.
 pub fn abandons_previous_target(request: &FocomProvisioningRequest) -> bool {
     let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
     sent_to.is_some() && abandon(request) == sent_to

@@ -15,8 +15,8 @@ use super::remote_api::RemoteApi;
 use super::write_error::WriteError;
 use crate::context::Context;
 
-/// Carries out `steps` in order, up to the first that fails or has adopted a ProvisioningRequest: the next reconcile sees what that
-/// is. Returns the name of the ProvisioningRequest that was adopted.
+/// Carries out `steps` in order, up to the first that fails or has adopted a ProvisioningRequest: the next reconcile
+/// sees what that is. Returns the name of the ProvisioningRequest that was adopted.
 ///
 /// # Errors
 /// The first write that was not done.
@@ -53,10 +53,7 @@ impl Writer<'_> {
     /// Carries out one step. Returns the name of a ProvisioningRequest that was adopted.
     async fn write(&self, step: &Step) -> Result<Option<String>, WriteError> {
         match step {
-            Step::AddFinalizer => {
-                apply::add_finalizer(&self.api, self.request, focom::FINALIZER, focom::FIELD_MANAGER).await?;
-                return Ok(None);
-            }
+            Step::AddFinalizer => return self.add_finalizer().await.map(|()| None),
             Step::RemoveFinalizer => return self.remove_finalizer().await.map(|()| None),
             Step::RemoveSendAgain => return self.remove_send_again().await.map(|()| None),
             _ => {}
@@ -89,6 +86,14 @@ impl Writer<'_> {
             Step::AddFinalizer | Step::RemoveFinalizer | Step::RemoveSendAgain => {}
         }
         Ok(None)
+    }
+
+    async fn add_finalizer(&self) -> Result<(), WriteError> {
+        if apply::add_finalizer(&self.api, self.request, focom::FINALIZER, focom::FIELD_MANAGER).await? {
+            return Ok(());
+        }
+        // Without the finalizer nothing may be sent: nobody would take it back.
+        Err(Error::conflict(format!("{} is gone", self.request.name_any())).into())
     }
 
     async fn create(&self, remote: &RemoteApi<'_>, manifest: &Value) -> Result<(), WriteError> {

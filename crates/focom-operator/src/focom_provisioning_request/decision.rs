@@ -55,7 +55,8 @@ pub fn decide(
     Ok(Decision { verdict, steps, warning })
 }
 
-/// Whether to wait for the first answer of the O-Cloud, which comes soon. The user has a status already, and it holds meanwhile.
+/// Whether to wait for the first answer of the O-Cloud, which comes soon. The user has a status already, and it holds
+/// meanwhile.
 fn awaits_first_connection(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) -> bool {
     let connecting = remote.is_some_and(|remote| matches!(remote.connection.state, ConnectionState::Connecting));
     let needs_no_answer = annotations::skips_remote_deletion(request) || annotations::orphans_remote(request);

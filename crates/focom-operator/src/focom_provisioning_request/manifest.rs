@@ -64,8 +64,8 @@ pub fn at_revision_of(mut manifest: Value, found: &RemoteRequest) -> Value {
     manifest
 }
 
-/// Whether `found` needs no update. `is_stored` tells whether its spec is what the O-Cloud has made of the last update, as an admission
-/// webhook there may.
+/// Whether `found` needs no update. `is_stored` tells whether its spec is what the O-Cloud has made of the last update,
+/// as an admission webhook there may.
 pub fn is_up_to_date(found: &RemoteRequest, manifest: &Value, is_stored: impl Fn(&RemoteRequest) -> bool) -> bool {
     let annotation = |key: &str| found.annotations().get(key).map(String::as_str);
     // A new generation of the request with the same content needs no update.
@@ -75,7 +75,8 @@ pub fn is_up_to_date(found: &RemoteRequest, manifest: &Value, is_stored: impl Fn
         && (contains(&found.spec, &manifest["spec"]) || is_stored(found))
 }
 
-/// Whether `found` was sent from the present spec of the request. TemplateInfos that change afterwards make no difference.
+/// Whether `found` was sent from the present spec of the request. TemplateInfos that change afterwards make no
+/// difference.
 pub fn is_current_spec(request: &FocomProvisioningRequest, found: &RemoteRequest) -> bool {
     applied_spec_hash(found) == Some(&content_hash(&remote_spec(request)))
 }
@@ -90,7 +91,8 @@ pub fn spec_hash(manifest: &Value) -> Option<&str> {
     manifest["metadata"]["annotations"][focom::APPLIED_HASH_ANNOTATION].as_str()?.split(SPEC_END).next()
 }
 
-/// Whether `found` has every field of `wanted` with the same value. Further fields, such as defaults, make no difference.
+/// Whether `found` has every field of `wanted` with the same value. Further fields, such as defaults, make no
+/// difference.
 pub fn contains(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
         (Value::Object(found), Value::Object(wanted)) => {

@@ -1,5 +1,5 @@
-//! A FocomProvisioningRequest: `observe → validate → plan → apply → status`. Only `apply` and the write of the status call
-//! API servers; the other steps are functions.
+//! A FocomProvisioningRequest: `observe → validate → plan → apply → status`. Only `apply` and the write of the status
+//! call API servers; the other steps are functions.
 
 pub mod adopt;
 pub mod annotations;

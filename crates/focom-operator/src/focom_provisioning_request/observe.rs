@@ -52,8 +52,8 @@ impl Target {
     }
 }
 
-/// Collects what decides about the request. `connection` is the one to [`FocomProvisioningRequest::o_cloud`]; `local_id` is the
-/// oCloudId that means the SMO's own cluster.
+/// Collects what decides about the request. `connection` is the one to [`FocomProvisioningRequest::o_cloud`];
+/// `local_id` is the oCloudId that means the SMO's own cluster.
 pub fn observe(
     request: &FocomProvisioningRequest,
     caches: &Caches,
@@ -81,7 +81,8 @@ pub fn observe(
     }
 }
 
-/// The TemplateInfo `<name>-<version>`, as Nephio names it; otherwise the first by name whose spec has this name and version.
+/// The TemplateInfo `<name>-<version>`, as Nephio names it; otherwise the first by name whose spec has this name and
+/// version.
 fn template(request: &FocomProvisioningRequest, caches: &Caches, namespace: &str) -> Option<Arc<TemplateInfo>> {
     let (name, version) = (&request.spec.template_name, &request.spec.template_version);
     let matches =
@@ -101,8 +102,8 @@ pub enum Relation {
     Own,
     /// A former request of this name and namespace, which does not exist any more.
     Predecessor,
-    /// A request of this name and namespace at another SMO; with the label of that SMO, if there is one. Whether it still exists
-    /// cannot be known here.
+    /// A request of this name and namespace at another SMO; with the label of that SMO, if there is one. Whether it
+    /// still exists cannot be known here.
     OtherSmo(Option<String>),
     /// Unknown, because it has no labels of an SMO.
     Unmarked,
@@ -178,8 +179,8 @@ impl RemoteState {
         }
     }
 
-    /// Whether the OCloud leads to another O-Cloud than the one that the request was sent to, and the ProvisioningRequest is not
-    /// there: it would be created twice, or be forgotten on the former O-Cloud.
+    /// Whether the OCloud leads to another O-Cloud than the one that the request was sent to, and the
+    /// ProvisioningRequest is not there: it would be created twice, or be forgotten on the former O-Cloud.
     pub fn target_changed(&self, request: &FocomProvisioningRequest) -> bool {
         let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
         let now = self.connection.fingerprint.as_deref();

@@ -1,4 +1,5 @@
-//! The writes that are due, as a function of the request and of what was observed. A plan that was carried out leaves an empty one.
+//! The writes that are due, as a function of the request and of what was observed. A plan that was carried out leaves
+//! an empty one.
 
 use kube::ResourceExt as _;
 use o2ims_types::names::{self, focom};
@@ -22,11 +23,11 @@ pub enum Step {
     Create(Value),
     /// Applies a manifest to the ProvisioningRequest of this UID.
     Update(Value, String),
-    /// Gives the ProvisioningRequest of this UID, which a former request has left, the request's labels and annotations. The spec in the
-    /// manifest is its spec.
+    /// Gives the ProvisioningRequest of this UID, which a former request has left, the request's labels and
+    /// annotations. The spec in the manifest is its spec.
     Adopt(Value, String),
-    /// Asks the O-Cloud itself for a ProvisioningRequest of the request's names, which may lack the labels by which it is watched, and
-    /// adopts it if the request allows that.
+    /// Asks the O-Cloud itself for a ProvisioningRequest of the request's names, which may lack the labels by which it
+    /// is watched, and adopts it if the request allows that.
     FindAndAdopt,
     /// Takes the protection from deletion off the ProvisioningRequest of this UID and revision.
     Unprotect(String, String),
@@ -38,8 +39,8 @@ pub enum Step {
     RemoveFinalizer,
 }
 
-/// The writes that are due for the request. `is_stored` tells whether the spec of a ProvisioningRequest is what the O-Cloud has made of
-/// the last update.
+/// The writes that are due for the request. `is_stored` tells whether the spec of a ProvisioningRequest is what the
+/// O-Cloud has made of the last update.
 pub fn plan(
     request: &FocomProvisioningRequest,
     observed: &Observed,
@@ -99,9 +100,9 @@ fn remote_write(
     Some(Step::Adopt(at_revision_of(wanted, found), found.uid().unwrap_or_default()))
 }
 
-/// The id of the cluster that the request had on its O-Cloud, if its ProvisioningRequest is gone should it not be there: it had a
-/// cluster, was not seen being deleted, and its owner has not asked to have it sent again. An O-Cloud that was restored from an older
-/// state does not know such a cluster, and its hosts may run it all the same.
+/// The id of the cluster that the request had on its O-Cloud, if its ProvisioningRequest is gone should it not be
+/// there: it had a cluster, was not seen being deleted, and its owner has not asked to have it sent again. An O-Cloud
+/// that was restored from an older state does not know such a cluster, and its hosts may run it all the same.
 pub fn gone_cluster_id(request: &FocomProvisioningRequest) -> Option<&str> {
     let resources = request.status.as_ref()?.provisioned_resource_set.as_ref()?;
     let id = resources.o_cloud_node_cluster_id.as_ref().or(resources.o_cloud_infrastructure_resource_ids.first())?;
@@ -111,7 +112,8 @@ pub fn gone_cluster_id(request: &FocomProvisioningRequest) -> Option<&str> {
     (!was_deleting && !is_sent_again).then_some(id)
 }
 
-/// Whether the deletion of the request waits for a ProvisioningRequest that is gone: if that comes back, nobody else would delete it.
+/// Whether the deletion of the request waits for a ProvisioningRequest that is gone: if that comes back, nobody else
+/// would delete it.
 pub fn awaits_gone_request(request: &FocomProvisioningRequest, remote: &RemoteState) -> bool {
     remote.request.is_none() && gone_cluster_id(request).is_some() && !annotations::skips_remote_deletion(request)
 }
@@ -148,7 +150,8 @@ fn teardown(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) ->
     steps
 }
 
-/// The ProvisioningRequest that is deleted with the request: its own, or that of a former request, if this request would adopt it.
+/// The ProvisioningRequest that is deleted with the request: its own, or that of a former request, if this request
+/// would adopt it.
 pub fn deletion_target<'a>(request: &FocomProvisioningRequest, remote: &'a RemoteState) -> Option<&'a RemoteRequest> {
     let predecessor = || {
         let (found, o_cloud) = (remote.predecessor()?, remote.ready()?);
@@ -171,8 +174,8 @@ fn is_protected(found: &RemoteRequest) -> bool {
     protection.is_some_and(|value| value == "true")
 }
 
-/// Whether the ProvisioningRequest must not be deleted: the request says so, or somebody else has protected it and the request does not
-/// say that the protection is to be taken off.
+/// Whether the ProvisioningRequest must not be deleted: the request says so, or somebody else has protected it and the
+/// request does not say that the protection is to be taken off.
 pub fn is_deletion_blocked(request: &FocomProvisioningRequest, found: &RemoteRequest) -> bool {
     match annotations::deletion_protection(request) {
         Some("true") => true,

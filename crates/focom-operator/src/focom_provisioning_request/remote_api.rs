@@ -89,8 +89,8 @@ impl<'a> RemoteApi<'a> {
         result.map(drop).map_err(|error| self.explain(error))
     }
 
-    /// Updates or rejects a ProvisioningRequest that exists although the cache does not show it: it was created a moment ago, or lacks the
-    /// label by which it is watched. `conflict` is the error of the attempt to create it.
+    /// Updates or rejects a ProvisioningRequest that exists although the cache does not show it: it was created a
+    /// moment ago, or lacks the label by which it is watched. `conflict` is the error of the attempt to create it.
     ///
     /// # Errors
     /// Why it cannot be used, or what the O-Cloud refused or did not answer.
@@ -110,8 +110,8 @@ impl<'a> RemoteApi<'a> {
         }
     }
 
-    /// Adopts the ProvisioningRequest of the request's names that the request may adopt. Returns it as stored; `None` if the request is
-    /// being deleted and there is none.
+    /// Adopts the ProvisioningRequest of the request's names that the request may adopt. Returns it as stored; `None`
+    /// if the request is being deleted and there is none.
     ///
     /// # Errors
     /// Why it cannot be adopted, or what the O-Cloud refused or did not answer.
@@ -131,8 +131,9 @@ impl<'a> RemoteApi<'a> {
         self.write(&at_revision_of(wanted, remote), Precondition::Uid(&uid)).await.map(Some)
     }
 
-    /// Asks the O-Cloud itself whether anything of the request is left, and deletes what has its name. After the request nothing knows of
-    /// its ProvisioningRequest, and the cache may lag behind a write of a former leader, or not show it for lack of a label.
+    /// Asks the O-Cloud itself whether anything of the request is left, and deletes what has its name. After the
+    /// request nothing knows of its ProvisioningRequest, and the cache may lag behind a write of a former leader, or
+    /// not show it for lack of a label.
     ///
     /// # Errors
     /// That something is left, or what the O-Cloud refused or did not answer.
@@ -167,7 +168,8 @@ impl<'a> RemoteApi<'a> {
         }))
     }
 
-    /// A ProvisioningRequest that was sent from a later generation of the request must not be changed, unless it has the same content.
+    /// A ProvisioningRequest that was sent from a later generation of the request must not be changed, unless it has
+    /// the same content.
     fn ensure_not_newer(&self, manifest: &Value, found: &RemoteRequest) -> Result<(), WriteError> {
         match adopt::source_generation(self.request, manifest, found) {
             SourceGeneration::NotNewer | SourceGeneration::NewerButEqual => Ok(()),
@@ -175,8 +177,8 @@ impl<'a> RemoteApi<'a> {
         }
     }
 
-    /// Turns an error into a message that a requester may read, and asks for a probe of an O-Cloud that did not answer. Of an O-Cloud's
-    /// answer only the rejection of the ProvisioningRequest is quoted.
+    /// Turns an error into a message that a requester may read, and asks for a probe of an O-Cloud that did not answer.
+    /// Of an O-Cloud's answer only the rejection of the ProvisioningRequest is quoted.
     fn explain(&self, error: Error) -> WriteError {
         let what = format!("ProvisioningRequest {}", self.place);
         let unreachable = |error: ConnectionError| {

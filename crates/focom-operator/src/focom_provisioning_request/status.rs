@@ -116,8 +116,8 @@ fn set_remote_state(
     }
 }
 
-/// Whether the O-Cloud has accepted a deletion of the ProvisioningRequest. Its operator may not get to say so before the object is gone,
-/// and an object whose deletion was not seen counts as gone.
+/// Whether the O-Cloud has accepted a deletion of the ProvisioningRequest. Its operator may not get to say so before
+/// the object is gone, and an object whose deletion was not seen counts as gone.
 fn is_being_deleted(
     request: &FocomProvisioningRequest,
     own: Option<&RemoteRequest>,

@@ -117,7 +117,8 @@ pub fn check_transitions(request: &FocomProvisioningRequest, own: Option<&Remote
     }
 }
 
-/// Whether the parameters have to be checked. A spec that was sent is not checked again: its template may have changed since.
+/// Whether the parameters have to be checked. A spec that was sent is not checked again: its template may have changed
+/// since.
 fn needs_parameter_validation(request: &FocomProvisioningRequest, remote: &RemoteState) -> bool {
     match remote.own().or_else(|| remote.predecessor()) {
         Some(sent) => !manifest::is_current_spec(request, sent),

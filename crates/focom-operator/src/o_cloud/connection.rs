@@ -101,7 +101,8 @@ pub struct ConnectionSettings {
 
 /// Which O-Cloud a connection is to.
 pub struct Identity {
-    /// Tells it from others; see [`ClusterCredentials::fingerprint`](super::kubeconfig::ClusterCredentials::fingerprint).
+    /// Tells it from others; see
+    /// [`ClusterCredentials::fingerprint`](super::kubeconfig::ClusterCredentials::fingerprint).
     pub fingerprint: String,
     /// The token, which is removed from everything that is quoted.
     pub token: Option<String>,
@@ -287,7 +288,8 @@ impl ConnectionTask {
         }
     }
 
-    /// Triggers the requests that could use the name of a ProvisioningRequest that is gone: one of them may wait for it.
+    /// Triggers the requests that could use the name of a ProvisioningRequest that is gone: one of them may wait for
+    /// it.
     fn trigger_requests_of_name(&self) -> impl Fn(&RemoteRequest) + Send + Sync + 'static {
         let (requests, trigger) = (self.settings.requests.clone(), self.settings.trigger.clone());
         move |gone| {

@@ -1,5 +1,5 @@
-//! Watches the Secret of an OCloud, and only that one: a new kubeconfig is used as soon as it is written, and the operator needs
-//! no right to read other Secrets.
+//! Watches the Secret of an OCloud, and only that one: a new kubeconfig is used as soon as it is written, and the
+//! operator needs no right to read other Secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;

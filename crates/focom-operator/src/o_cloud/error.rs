@@ -1,7 +1,7 @@
 //! Why an O-Cloud cannot be used: a reason and a message.
 //!
-//! Messages are fixed texts and never quote an error. Errors contain addresses and names of the kubeconfig, and a reader of a
-//! request's status may not be allowed to read the Secret.
+//! Messages are fixed texts and never quote an error. Errors contain addresses and names of the kubeconfig, and a
+//! reader of a request's status may not be allowed to read the Secret.
 
 use std::error::Error;
 use std::io;

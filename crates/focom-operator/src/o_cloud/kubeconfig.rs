@@ -1,9 +1,9 @@
-//! Reads an O-Cloud's kubeconfig: the address of its API, the certificate authority, and a token or a client certificate, all
-//! inline.
+//! Reads an O-Cloud's kubeconfig: the address of its API, the certificate authority, and a token or a client
+//! certificate, all inline.
 //!
-//! The author of the Secret need not be trusted by the operator. So only listed fields are allowed, and every other one is rejected
-//! before anything is used: programs to run, files to read, proxies, impersonation, unchecked certificates. This holds for entries
-//! that no context uses, too. No message repeats a value.
+//! The author of the Secret need not be trusted by the operator. So only listed fields are allowed, and every other one
+//! is rejected before anything is used: programs to run, files to read, proxies, impersonation, unchecked certificates.
+//! This holds for entries that no context uses, too. No message repeats a value.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -86,8 +86,8 @@ pub fn read(content: &[u8]) -> Result<ClusterCredentials, KubeconfigError> {
 }
 
 impl ClusterCredentials {
-    /// Tells one O-Cloud from another without telling its address: a hash of the address and of the trusted authorities. A new token
-    /// or client certificate does not change it. Sixteen hexadecimal digits.
+    /// Tells one O-Cloud from another without telling its address: a hash of the address and of the trusted
+    /// authorities. A new token or client certificate does not change it. Sixteen hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         content_hash(&json!([self.server, self.tls_server_name, self.authority]))
     }

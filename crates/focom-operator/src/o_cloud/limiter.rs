@@ -1,4 +1,5 @@
-//! Limits how many requests write to one O-Cloud at once, so that a slow O-Cloud keeps few of the operator's workers busy.
+//! Limits how many requests write to one O-Cloud at once, so that a slow O-Cloud keeps few of the operator's workers
+//! busy.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,8 @@ use kube::runtime::reflector::ObjectRef;
 use o2ims_types::FocomProvisioningRequest;
 use operator_kit::Trigger;
 
-/// How many requests may write to one O-Cloud at once. A write takes some milliseconds, so few of them use a good connection well.
+/// How many requests may write to one O-Cloud at once. A write takes some milliseconds, so few of them use a good
+/// connection well.
 const MAX_IN_FLIGHT: usize = 4;
 
 /// After this time a request that got no permit tries again, if it is not triggered before.
@@ -40,8 +42,8 @@ impl ConcurrencyLimiter {
         Self(Arc::new(Inner { state: Mutex::default(), trigger }))
     }
 
-    /// A permit, or `None`: then the request is triggered when there is a free one. Requests that are triggered may be gone or have
-    /// nothing to write any more, so each of them should also come back after [`RETRY_AFTER`].
+    /// A permit, or `None`: then the request is triggered when there is a free one. Requests that are triggered may be
+    /// gone or have nothing to write any more, so each of them should also come back after [`RETRY_AFTER`].
     pub fn try_acquire(&self, request: &ObjectRef<FocomProvisioningRequest>) -> Option<Permit> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.in_flight < MAX_IN_FLIGHT {

@@ -27,8 +27,8 @@ pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Ou
     let id = id(&o_cloud);
     let connections = &context.connections;
     if context.caches.is_terminating(&id.0) && connections.is_connected(&id) {
-        // A namespace loses its Secrets, roles and OClouds in any order. The connection is kept for the requests in it, which have
-        // to be deleted on the O-Cloud.
+        // A namespace loses its Secrets, roles and OClouds in any order. The connection is kept for the requests in it,
+        // which have to be deleted on the O-Cloud.
         return Ok(Outcome::Done);
     }
     connect(&o_cloud, &id, &context).await;

@@ -22,8 +22,8 @@ use super::kubeconfig::ClusterCredentials;
 const LOCAL: &str = "local";
 /// Identifies the operator in the audit logs of O-Clouds.
 const USER_AGENT: &str = "focom-operator";
-/// Limits of a call. O-Clouds may be far away, but a slower one would delay the others, and a larger answer would take memory
-/// that the others need.
+/// Limits of a call. O-Clouds may be far away, but a slower one would delay the others, and a larger answer would take
+/// memory that the others need.
 const LIMITS: Limits = Limits {
     connect: Duration::from_secs(5),
     request: Duration::from_secs(10),
@@ -88,7 +88,8 @@ struct Entry {
 }
 
 impl ConnectionRegistry {
-    /// An empty registry. `client` is for the SMO's own API; `local_id` is the oCloudId that means the SMO's own cluster.
+    /// An empty registry. `client` is for the SMO's own API; `local_id` is the oCloudId that means the SMO's own
+    /// cluster.
     pub fn new(
         client: Client,
         settings: ConnectionSettings,
@@ -99,8 +100,8 @@ impl ConnectionRegistry {
         Self { settings, client, tasks, o_clouds, local_id, state: Mutex::default() }
     }
 
-    /// What is known of the OCloud's Secret. The first call for a Secret starts its watch, and closes the connection that was made
-    /// with the previous Secret.
+    /// What is known of the OCloud's Secret. The first call for a Secret starts its watch, and closes the connection
+    /// that was made with the previous Secret.
     pub fn credentials(&self, id: &NamespacedName, secret: &NamespacedName) -> SecretState {
         let mut state = self.lock();
         let entry = state.entries.entry(id.clone()).or_default();
@@ -182,8 +183,8 @@ impl ConnectionRegistry {
         self.enqueue_requests(id);
     }
 
-    /// Removes the entries that were kept for the requests of a namespace that is gone now. `exists` tells whether an OCloud exists, as
-    /// in a new namespace of the same name.
+    /// Removes the entries that were kept for the requests of a namespace that is gone now. `exists` tells whether an
+    /// OCloud exists, as in a new namespace of the same name.
     pub fn forget_namespace(&self, namespace: &str, exists: impl Fn(&NamespacedName) -> bool) {
         self.lock().entries.retain(|id, _| id.0 != namespace || exists(id));
     }
@@ -220,7 +221,8 @@ impl ConnectionRegistry {
             .map_or_else(|| ConnectionSnapshot::without_connection(ConnectionState::Connecting), ConnectionSnapshot::of)
     }
 
-    /// Connects to the SMO's own cluster, unless that was done before. Only an SMO whose requests go there watches there.
+    /// Connects to the SMO's own cluster, unless that was done before. Only an SMO whose requests go there watches
+    /// there.
     pub fn connect_local(&self) {
         let mut state = self.lock();
         if state.local.is_some() {

@@ -42,7 +42,7 @@ fn deleted(more: Value) -> FocomProvisioningRequest {
     request(object)
 }
 
-fn observed(remote: Option<&RemoteStateState>) -> Observed {
+fn observed(remote: Option<&RemoteState>) -> Observed {
     Observed {
         uid: UID.to_owned(),
         namespace: "team".to_owned(),
@@ -83,7 +83,7 @@ fn broken() -> ConnectionState {
 }
 
 /// The plan for a request whose user has been told something already.
-fn steps(request: &FocomProvisioningRequest, remote: &RemoteStateState) -> Vec<Step> {
+fn steps(request: &FocomProvisioningRequest, remote: &RemoteState) -> Vec<Step> {
     let mut request = request.clone();
     request.status.get_or_insert_default();
     plan::plan(&request, &observed(Some(remote)), &Ok(()), |_| false)

@@ -1,4 +1,5 @@
-//! The pure steps without an API server: plan, status, and what holds in every world that can be reached. Runs in seconds.
+//! The pure steps without an API server: plan, status, and what holds in every world that can be reached. Runs in
+//! seconds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 
