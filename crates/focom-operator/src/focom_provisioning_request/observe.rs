@@ -184,7 +184,9 @@ impl RemoteState {
     pub fn target_changed(&self, request: &FocomProvisioningRequest) -> bool {
         let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
         let now = self.connection.fingerprint.as_deref();
-        self.ready().is_some() && self.request.is_none() && sent_to.is_some() && sent_to != now
+        // Another request's object of that name is not it.
+        let is_absent = self.own().is_none() && self.predecessor().is_none();
+        self.ready().is_some() && is_absent && sent_to.is_some() && sent_to != now
     }
 
     /// The ProvisioningRequest, if it was made for this request.

@@ -75,7 +75,8 @@ fn set_target(
 ) {
     let fingerprint = remote.and_then(|remote| remote.connection.fingerprint.clone());
     let own = remote.and_then(RemoteState::own);
-    let is_creating = assessment.phase == Phase::Creating;
+    // While the O-Cloud cannot be asked, the phase is the last one: nothing is sent, and the OCloud may lead elsewhere now.
+    let is_creating = assessment.phase == Phase::Creating && remote.is_some_and(|remote| remote.ready().is_some());
     if own.is_some() || is_creating && fingerprint.is_some() {
         new.sent_to = fingerprint;
         let (namespace, id) = request.o_cloud();

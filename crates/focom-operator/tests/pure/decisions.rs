@@ -547,3 +547,23 @@ fn an_older_state_of_the_request_changes_nothing_until_it_says_the_same() {
     assert_eq!(steps(&with_finalizer(), &sent(2, "1")).len(), 1, "an edit");
     assert!(steps(&with_finalizer(), &sent(1, "0")).is_empty(), "the same in another generation");
 }
+
+#[test]
+fn where_a_request_was_sent_is_kept_while_its_o_cloud_cannot_be_asked() {
+    let sent = request(
+        json!({"status": {"phase": "Creating", "remoteName": "edge-o2ims", "sentTo": "first", "sentToOCloud": "team/site"}}),
+    );
+    let mut elsewhere = remote(broken(), None);
+    elsewhere.connection.fingerprint = Some("second".to_owned());
+    let (status, _) = assess(&sent, &observed(Some(&elsewhere)), &Ok(()), None, Timestamp::UNIX_EPOCH);
+    assert_eq!(status.sent_to.as_deref(), Some("first"));
+}
+
+#[test]
+fn a_request_is_not_forgotten_where_it_was_sent_because_another_has_its_name_elsewhere() {
+    let theirs = json!({"metadata": {"name": "edge-o2ims", "namespace": "team", "uid": "u", "labels": {"focom.nephio.org/source-uid": "living"}}});
+    let mut elsewhere = remote(open(true), Some(theirs));
+    elsewhere.connection.fingerprint = Some("second".to_owned());
+    let status = json!({"status": {"phase": "Synced", "remoteName": "edge-o2ims", "sentTo": "first"}});
+    assert!(steps(&deleted(status), &elsewhere).is_empty());
+}
