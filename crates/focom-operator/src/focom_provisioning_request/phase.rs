@@ -94,16 +94,12 @@ pub fn assess_phase(
 
 /// The O-Cloud does not answer, or has not answered yet.
 fn assess_connection(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) -> PhaseAssessment {
-    match remote.map(|remote| &remote.connection.state) {
-        Some(ConnectionState::Failed(error)) => {
-            let message = format!("waiting for O-Cloud {}: {}", o_cloud(request), redacted_reason(request, error));
-            PhaseAssessment::unknown(last_phase_or_pending(request), error.reason, message)
-        }
-        _ => {
-            let message = format!("connecting to O-Cloud {}", o_cloud(request));
-            PhaseAssessment::waiting(Phase::Pending, reason::CONNECTING, message)
-        }
+    if let Some(ConnectionState::Failed(error)) = remote.map(|remote| &remote.connection.state) {
+        let message = format!("waiting for O-Cloud {}: {}", o_cloud(request), redacted_reason(request, error));
+        return PhaseAssessment::unknown(last_phase_or_pending(request), error.reason, message);
     }
+    let message = format!("connecting to O-Cloud {}", o_cloud(request));
+    PhaseAssessment::waiting(Phase::Pending, reason::CONNECTING, message)
 }
 
 /// A write was not done.

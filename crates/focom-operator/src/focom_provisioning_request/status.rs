@@ -156,9 +156,12 @@ fn set_conditions(
         (false, false) => Truth::Unknown,
     };
     set(conditions::READY, (ready, assessment.reason, assessment.message.clone()));
-    let active = |active: bool| match active {
-        true => (Truth::True, assessment.reason, assessment.message.clone()),
-        false => (Truth::False, reason::IDLE, String::new()),
+    let active = |is_active: bool| {
+        if is_active {
+            (Truth::True, assessment.reason, assessment.message.clone())
+        } else {
+            (Truth::False, reason::IDLE, String::new())
+        }
     };
     set(conditions::RECONCILING, active(!assessment.ready && !assessment.stalled));
     set(conditions::STALLED, active(assessment.stalled));

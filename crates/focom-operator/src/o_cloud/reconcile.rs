@@ -63,7 +63,7 @@ async fn connect(o_cloud: &OCloud, id: &NamespacedName, context: &Context) {
         },
         SecretState::Missing => connections.close(id, missing(o_cloud, "does not exist")),
         SecretState::Empty => {
-            connections.close(id, missing(o_cloud, "has neither the key kubeconfig nor the key value"))
+            connections.close(id, missing(o_cloud, "has neither the key kubeconfig nor the key value"));
         }
         SecretState::Forbidden => connections.close(id, forbidden(o_cloud)),
     }

@@ -4,3 +4,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 
 mod decisions;
+mod model;
+mod properties;
