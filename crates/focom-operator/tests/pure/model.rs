@@ -277,7 +277,7 @@ impl World {
 
     /// The watches of the SMO and of the O-Cloud catch up.
     pub fn sync_requests(&mut self) {
-        self.cache = self.requests.clone();
+        self.cache.clone_from(&self.requests);
     }
 
     /// The watch of an O-Cloud catches up, if it answers.
@@ -907,7 +907,7 @@ impl World {
         let is_ours_gone = |request: &FocomProvisioningRequest| {
             request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER) && !has_finalizer(request)
         };
-        let orphaned = self.requests.values().filter(|request| is_ours_gone(request)).map(|request| request.name_any());
+        let orphaned = self.requests.values().filter(|request| is_ours_gone(request)).map(kube::ResourceExt::name_any);
         let Some(name) = pick(orphaned.collect(), which) else { return false };
         self.edit(&name, |request| request.finalizers_mut().clear());
         true
