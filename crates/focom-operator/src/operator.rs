@@ -9,18 +9,18 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::names::focom;
 use operator_kit::controller::Controller;
-use operator_kit::events::Events;
 use operator_kit::process::{Process, ProcessParts, ProcessSettings, TaskSpawner};
 
-use crate::ocloud::connection::Setup;
-use crate::ocloud::links::{Id, Links};
-use crate::request::expect::Expectations;
-use crate::watches::{self, Triggers, Watches};
-use crate::{ocloud, request, template_info};
+use crate::context::Context;
+use crate::focom_provisioning_request::expectations::Expectations;
+use crate::o_cloud::connection::ConnectionSettings;
+use crate::o_cloud::registry::{self, ConnectionRegistry, NamespacedName};
+use crate::watches::{self, Triggers};
+use crate::{focom_provisioning_request, o_cloud, template_info};
 
 const NAME: &str = "focom-operator";
 /// Most requests wait for an answer of an API server. Each O-Cloud that answers slowly holds a few of these (see
-/// [`ocloud::gate`]).
+/// [`o_cloud::limiter`]).
 const CONCURRENCY: &str = "256";
 
 /// Turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state back.
@@ -52,22 +52,6 @@ fn label_value(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// What reconciles work with.
-pub struct Context {
-    /// The SMO's own API, to write with.
-    pub client: Client,
-    /// To read from.
-    pub watches: Watches,
-    /// The O-Clouds.
-    pub links: Links,
-    /// What the caches have yet to show.
-    pub expectations: Expectations,
-    /// To tell users.
-    pub events: Events,
-    /// The oCloudId that means this very cluster.
-    pub local_id: String,
-}
-
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 ///
 /// # Errors
@@ -84,33 +68,39 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let triggers = Triggers::default();
     let mut prepared = watches::set_up(&client, &metrics, &triggers);
     let (tasks, runner) = TaskSpawner::new();
-    let setup = Setup {
+    let connection_settings = ConnectionSettings {
         smo,
         metrics: metrics.clone(),
         trigger: triggers.requests.clone(),
-        requests: prepared.watches.requests.clone(),
+        requests: prepared.caches.requests.clone(),
     };
-    let links = Links::new(client.clone(), setup, tasks, triggers.o_clouds.clone(), settings.local_o_cloud.clone());
+    let connections = ConnectionRegistry::new(
+        client.clone(),
+        connection_settings,
+        tasks,
+        triggers.o_clouds.clone(),
+        settings.local_o_cloud.clone(),
+    );
     let context = Arc::new(Context {
         client,
-        watches: prepared.watches,
-        links,
+        caches: prepared.caches,
+        connections,
         expectations: Expectations::default(),
         events: events.clone(),
         local_id: settings.local_o_cloud,
     });
     let forgetting = Arc::clone(&context);
     prepared.o_clouds = prepared.o_clouds.on_delete(move |o_cloud| {
-        let id = ocloud::id(o_cloud);
-        if !forgetting.watches.is_ending(&id.0) {
-            forgetting.links.forget(&id);
+        let id = registry::id(o_cloud);
+        if !forgetting.caches.is_terminating(&id.0) {
+            forgetting.connections.forget(&id);
         }
     });
     let forgetting = Arc::clone(&context);
     prepared.namespaces = prepared.namespaces.on_delete(move |namespace| {
-        let o_clouds = &forgetting.watches.o_clouds;
-        let exists = |id: &Id| o_clouds.get(&ObjectRef::new(&id.1).within(&id.0)).is_some();
-        forgetting.links.forget_namespace(&namespace.name_any(), exists);
+        let o_clouds = &forgetting.caches.o_clouds;
+        let exists = |id: &NamespacedName| o_clouds.get(&ObjectRef::new(&id.1).within(&id.0)).is_some();
+        forgetting.connections.forget_namespace(&namespace.name_any(), exists);
     });
     let forgetting = Arc::clone(&context);
     prepared.requests =
@@ -145,9 +135,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     process.service("watch oclouds", prepared.o_clouds.run(process.service_stop()));
     process.service("watch templateinfoes", prepared.templates.run(process.service_stop()));
     process.service("watch namespaces", prepared.namespaces.run(process.service_stop()));
-    process.work("templateinfo", templates.run(process.work_stop(), Arc::clone(&context), template_info::reconcile));
-    process.work("ocloud", o_clouds.run(process.work_stop(), Arc::clone(&context), ocloud::reconcile));
-    process.work("focomprovisioningrequest", requests.run(process.work_stop(), context, request::reconcile));
+    process.work(
+        "templateinfo",
+        templates.run(process.work_stop(), Arc::clone(&context), template_info::reconcile::reconcile),
+    );
+    process.work("ocloud", o_clouds.run(process.work_stop(), Arc::clone(&context), o_cloud::reconcile::reconcile));
+    process.work(
+        "focomprovisioningrequest",
+        requests.run(process.work_stop(), context, focom_provisioning_request::reconcile::reconcile),
+    );
     process.run().await
 }
 

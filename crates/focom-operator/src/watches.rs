@@ -1,4 +1,4 @@
-//! What of the SMO is watched. Reconciles read from here and nowhere else.
+//! Sets up the watches of the SMO's objects, and which changes trigger which reconciles.
 
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
@@ -9,30 +9,10 @@ use operator_kit::controller::Trigger;
 use operator_kit::metrics::Metrics;
 use serde::de::DeserializeOwned;
 
-use crate::grant::Namespace;
+use crate::authorization::Namespace;
+use crate::caches::Caches;
 
-/// The caches.
-#[derive(Clone)]
-pub struct Watches {
-    /// Requests.
-    pub requests: Store<FocomProvisioningRequest>,
-    /// OClouds.
-    pub o_clouds: Store<OCloud>,
-    /// TemplateInfos.
-    pub templates: Store<TemplateInfo>,
-    /// Namespaces, for what they grant.
-    pub namespaces: Store<Namespace>,
-}
-
-impl Watches {
-    /// Whether the namespace is being deleted.
-    pub fn is_ending(&self, namespace: &str) -> bool {
-        let namespace = self.namespaces.get(&ObjectRef::new(namespace));
-        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
-    }
-}
-
-/// The triggers that changes cause.
+/// The triggers of the controllers.
 #[derive(Clone, Default)]
 pub struct Triggers {
     /// Of requests.
@@ -43,10 +23,10 @@ pub struct Triggers {
     pub templates: Trigger<TemplateInfo>,
 }
 
-/// What [`set_up`] prepares; each watch has to be run.
+/// The watches that [`set_up`] prepares; each of them has to be run.
 pub struct Prepared {
-    /// The caches.
-    pub watches: Watches,
+    /// The caches that the watches fill.
+    pub caches: Caches,
     /// The watch of requests.
     pub requests: CachedWatch<FocomProvisioningRequest>,
     /// The watch of OClouds.
@@ -57,7 +37,7 @@ pub struct Prepared {
     pub namespaces: CachedWatch<Namespace>,
 }
 
-/// Sets up every watch. Each one triggers the requests that its objects concern.
+/// Sets up every watch. A change of an object triggers the requests that refer to it, and its own reconcile.
 pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepared {
     let requests = watch::<FocomProvisioningRequest>("focomprovisioningrequests", client, metrics)
         .on_undecodable(
@@ -96,7 +76,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
             select(&with_secret, |o_cloud| o_cloud.secret().0 == name || o_cloud.namespace().as_ref() == Some(&name))
         });
     Prepared {
-        watches: Watches {
+        caches: Caches {
             requests: all,
             o_clouds: o_clouds.store(),
             templates: templates.store(),

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use focom_operator::ocloud::kubeconfig::{Access, read};
+use focom_operator::o_cloud::kubeconfig::{ClusterCredentials, read};
 use serde_json::{Value, json};
 
 /// Never to be seen in a message.
@@ -50,7 +50,7 @@ fn refusal(text: &str) -> String {
     }
 }
 
-fn accepted(text: &str) -> Access {
+fn accepted(text: &str) -> ClusterCredentials {
     read(text.as_bytes()).unwrap_or_else(|refused| panic!("{refused}: {text}"))
 }
 

@@ -1,4 +1,4 @@
-//! A TemplateInfo: whether its schema is one.
+//! Tells in a TemplateInfo's status whether its schema can be used.
 
 use std::sync::Arc;
 
@@ -6,31 +6,23 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::conditions::{self, focom::reason};
 use o2ims_types::names::focom;
-use o2ims_types::schema::{self, TemplateError};
-use o2ims_types::{TemplateInfo, TemplateInfoSpec, TemplateInfoStatus};
+use o2ims_types::{TemplateInfo, TemplateInfoStatus};
 use operator_kit::controller::{Error, Outcome};
 use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate, patch_status_if_changed};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
-use crate::operator::Context;
+use super::parameters::violations;
+use crate::context::Context;
 
 /// Writes whether the schema can be used.
 ///
 /// # Errors
-/// What the API server refused or did not answer.
+/// What the SMO's API server refused or did not answer.
 pub async fn reconcile(template: Arc<TemplateInfo>, context: Arc<Context>) -> Result<Outcome, Error> {
     let new = assess(&template, Timestamp::now());
     let api = Api::<TemplateInfo>::namespaced(context.client.clone(), &template.namespace().unwrap_or_default());
     patch_status_if_changed(&api, template.as_ref(), template.status.as_ref(), &new, focom::FIELD_MANAGER).await?;
     Ok(Outcome::Done)
-}
-
-/// What is wrong with the parameters of a request, by the template's schema.
-///
-/// # Errors
-/// When the schema itself is not one.
-pub fn violations(template: &TemplateInfoSpec, parameters: &Map<String, Value>) -> Result<Vec<String>, TemplateError> {
-    schema::check(&Value::Object(parameters.clone()), &template.schema()?)
 }
 
 fn assess(template: &TemplateInfo, now: Timestamp) -> TemplateInfoStatus {

@@ -1,5 +1,5 @@
-//! The Secret of an OCloud, by a watch of that one Secret: a new kubeconfig is used as soon as it is written, and the
-//! operator needs the right to read no other.
+//! Watches the Secret of an OCloud, and only that one: a new kubeconfig is used as soon as it is written, and the
+//! operator needs no right to read other Secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +25,7 @@ pub const KEYS: [&str; 2] = ["kubeconfig", "value"];
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// A Secret whose content does not get into any log.
+/// A Secret, whose `Debug` leaves its content out of logs.
 #[derive(Resource, Clone, Default, Deserialize)]
 #[resource(inherit = v1::Secret)]
 struct Secret {
@@ -40,12 +40,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What is known of the Secret.
+/// State of a Secret.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// No answer yet.
+pub enum SecretState {
+    /// The API server has not answered yet.
     NotYet,
-    /// There is none.
+    /// It does not exist.
     Missing,
     /// It has none of [`KEYS`].
     Empty,
@@ -57,52 +57,52 @@ pub enum Seen {
 
 /// The watch of one Secret, which ends when this is dropped.
 pub struct Credentials {
-    seen: Arc<Mutex<Seen>>,
+    state: Arc<Mutex<SecretState>>,
     _stop: DropGuard,
 }
 
 impl Credentials {
-    /// A watch, and the task that keeps it up.
+    /// A watch, and the task that keeps it up, which has to be run.
     pub fn watch(
         client: Client,
         namespace: &str,
         name: &str,
         changed: Changed,
     ) -> (Self, impl Future<Output = anyhow::Result<()>> + Send + use<>) {
-        let seen = Arc::new(Mutex::new(Seen::NotYet));
+        let state = Arc::new(Mutex::new(SecretState::NotYet));
         let stop = CancellationToken::new();
         let api = Api::<Secret>::namespaced(client, namespace);
-        let (name, stopped, view) = (name.to_owned(), stop.clone(), seen.clone());
+        let (name, stopped, shared) = (name.to_owned(), stop.clone(), state.clone());
         let run = async move {
-            stopped.run_until_cancelled(keep_up(api, &name, &view, &changed)).await;
+            stopped.run_until_cancelled(watch(api, &name, &shared, &changed)).await;
             Ok(())
         };
-        (Self { seen, _stop: stop.drop_guard() }, run)
+        (Self { state, _stop: stop.drop_guard() }, run)
     }
 
-    /// What is known now.
-    pub fn seen(&self) -> Seen {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The state as it is now.
+    pub fn state(&self) -> SecretState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-async fn keep_up(api: Api<Secret>, name: &str, view: &Mutex<Seen>, changed: &Changed) {
+async fn watch(api: Api<Secret>, name: &str, state: &Mutex<SecretState>, changed: &Changed) {
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
-    let mut news = watch_object(api, name).boxed();
-    while let Some(change) = news.next().await {
+    let mut events = watch_object(api, name).boxed();
+    while let Some(change) = events.next().await {
         let now = match &change {
             Ok(secret) => {
                 backoff.reset();
-                Some(secret.as_ref().map_or(Seen::Missing, content))
+                Some(secret.as_ref().map_or(SecretState::Missing, content))
             }
-            // Without an answer the last one holds.
-            Err(error) => api_status(error).filter(|status| status.code == 403).map(|_| Seen::Forbidden),
+            // Without an answer the last state holds.
+            Err(error) => api_status(error).filter(|status| status.code == 403).map(|_| SecretState::Forbidden),
         };
         if let Some(now) = now {
-            let mut seen = view.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_new = *seen != now;
-            *seen = now;
-            drop(seen);
+            let mut last = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new = *last != now;
+            *last = now;
+            drop(last);
             if is_new {
                 changed();
             }
@@ -113,7 +113,7 @@ async fn keep_up(api: Api<Secret>, name: &str, view: &Mutex<Seen>, changed: &Cha
     }
 }
 
-fn content(secret: &Secret) -> Seen {
+fn content(secret: &Secret) -> SecretState {
     let found = KEYS.iter().find_map(|key| secret.data.get(*key));
-    found.map_or(Seen::Empty, |content| Seen::Kubeconfig(Arc::new(content.0.clone())))
+    found.map_or(SecretState::Empty, |content| SecretState::Kubeconfig(Arc::new(content.0.clone())))
 }

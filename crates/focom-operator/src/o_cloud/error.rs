@@ -1,7 +1,7 @@
-//! Why an O-Cloud cannot be used, as a reason and words for people.
+//! Why an O-Cloud cannot be used: a reason and a message.
 //!
-//! The words are chosen here and never taken from an error: errors quote addresses and names out of the kubeconfig, and
-//! whoever reads a request's status may not be allowed to read the Secret.
+//! Messages are fixed texts and never quote an error. Errors contain addresses and names of the kubeconfig, and a
+//! reader of a request's status may not be allowed to read the Secret.
 
 use std::error::Error;
 use std::io;
@@ -12,42 +12,42 @@ use operator_kit::client::TimedOut;
 
 /// Why an O-Cloud cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConnectionError {
     /// Reason of the condition.
     pub reason: &'static str,
     /// What is wrong, and what to do about it.
     pub message: String,
 }
 
-impl Fault {
-    /// A fault.
+impl ConnectionError {
+    /// An error with its reason and message.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 
-    /// What the failure of a request to the O-Cloud means.
-    pub fn of(error: &kube::Error) -> Self {
+    /// From a call to the O-Cloud that failed.
+    pub fn from_kube(error: &kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::of_answer(status.code),
+            kube::Error::Api(status) => Self::from_status(status.code),
             kube::Error::SerdeError(_) => {
                 Self::new(reason::UNREACHABLE, "what answers at the O-Cloud's address is no Kubernetes API")
             }
-            error => Self::of_connection(error),
+            error => Self::from_transport(error),
         }
     }
 
-    /// What the failure of the watch of its ProvisioningRequests means.
-    pub fn of_watch(error: &watcher::Error) -> Self {
+    /// From a watch of its ProvisioningRequests that failed.
+    pub fn from_watch(error: &watcher::Error) -> Self {
         match error {
             watcher::Error::InitialListFailed(error)
             | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => Self::of(error),
-            watcher::Error::WatchError(status) => Self::of_answer(status.code),
-            watcher::Error::NoResourceVersion => Self::of_answer(500),
+            | watcher::Error::WatchFailed(error) => Self::from_kube(error),
+            watcher::Error::WatchError(status) => Self::from_status(status.code),
+            watcher::Error::NoResourceVersion => Self::from_status(500),
         }
     }
 
-    fn of_answer(code: u16) -> Self {
+    fn from_status(code: u16) -> Self {
         match code {
             401 => Self::new(
                 reason::UNAUTHORIZED,
@@ -63,8 +63,8 @@ impl Fault {
         }
     }
 
-    /// No answer, whatever it was that was waited for: one text, so that a condition that says it stays as it is.
-    pub fn silent() -> Self {
+    /// No answer in time. One text for all calls, so that conditions do not change.
+    pub fn timeout() -> Self {
         Self::new(reason::UNREACHABLE, "the O-Cloud does not answer in time")
     }
 
@@ -81,14 +81,14 @@ impl Fault {
         )
     }
 
-    fn of_connection(error: &(dyn Error + 'static)) -> Self {
+    fn from_transport(error: &(dyn Error + 'static)) -> Self {
         let causes: Vec<_> = std::iter::successors(Some(error), |error| (*error).source()).collect();
         if causes.iter().any(|cause| cause.is::<TimedOut>()) {
-            return Self::silent();
+            return Self::timeout();
         }
         let text = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ").to_lowercase();
         if text.contains("certificate") || text.contains("fatal alert") {
-            let why = CERTIFICATE_FAULTS
+            let why = CERTIFICATE_ERRORS
                 .iter()
                 .find(|(sign, _)| text.contains(sign))
                 .map_or("it is not valid", |(_, why)| why);
@@ -100,19 +100,19 @@ impl Fault {
             Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe) => {
                 "the connection was closed"
             }
-            Some(io::ErrorKind::TimedOut) => return Self::silent(),
+            Some(io::ErrorKind::TimedOut) => return Self::timeout(),
             Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "no route to its address",
             Some(io::ErrorKind::UnexpectedEof) => "what answers there does not speak TLS",
             _ if text.contains("dns") || text.contains("lookup") => "its host name is unknown",
-            _ if ["deadline", "timed out", "elapsed"].iter().any(|sign| text.contains(sign)) => return Self::silent(),
+            _ if ["deadline", "timed out", "elapsed"].iter().any(|sign| text.contains(sign)) => return Self::timeout(),
             _ => "the connection fails",
         };
         Self::new(reason::UNREACHABLE, format!("the O-Cloud cannot be reached: {why}"))
     }
 }
 
-/// Signs of what is wrong with a certificate, in rustls' words (lower case), and ours for it.
-const CERTIFICATE_FAULTS: [(&str, &str); 6] = [
+/// Parts of rustls' messages (in lower case), and what is told instead.
+const CERTIFICATE_ERRORS: [(&str, &str); 6] = [
     ("unknownissuer", "it is not signed by the authority in the kubeconfig"),
     ("not valid for name", "it is for another host name or address than the kubeconfig's"),
     ("notvalidforname", "it is for another host name or address than the kubeconfig's"),
@@ -139,20 +139,20 @@ mod tests {
             "invalid peer certificate: certificate not valid for name",
         ] {
             for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::InvalidData, io::ErrorKind::Other] {
-                let fault = Fault::of(&io_error(kind, &format!("{text} \"{secret}\"")));
-                assert!(!fault.message.contains(secret), "{fault:?}");
-                assert_ne!(fault.message, "");
+                let error = ConnectionError::from_kube(&io_error(kind, &format!("{text} \"{secret}\"")));
+                assert!(!error.message.contains(secret), "{error:?}");
+                assert_ne!(error.message, "");
             }
         }
     }
 
     #[test]
     fn certificates_and_connections_are_told_apart() {
-        let of = |kind, text| Fault::of(&io_error(kind, text));
-        let fault = of(io::ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer");
-        assert_eq!(fault.reason, reason::CERTIFICATE_INVALID);
-        assert!(fault.message.contains("authority"), "{fault:?}");
-        let fault = of(io::ErrorKind::ConnectionRefused, "connection refused");
-        assert_eq!((fault.reason, fault.message.contains("refused")), (reason::UNREACHABLE, true));
+        let of = |kind, text| ConnectionError::from_kube(&io_error(kind, text));
+        let error = of(io::ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer");
+        assert_eq!(error.reason, reason::CERTIFICATE_INVALID);
+        assert!(error.message.contains("authority"), "{error:?}");
+        let error = of(io::ErrorKind::ConnectionRefused, "connection refused");
+        assert_eq!((error.reason, error.message.contains("refused")), (reason::UNREACHABLE, true));
     }
 }

@@ -1,8 +1,9 @@
-//! Reads an O-Cloud's kubeconfig: where its API is, whom to trust, and a token or a client certificate, all of it inline.
+//! Reads an O-Cloud's kubeconfig: the address of its API, the certificate authority, and a token or a client
+//! certificate, all inline.
 //!
-//! Whoever may write the Secret is not whoever runs the operator. So this is a list of what is allowed, and everything else is
-//! refused before anything is done with it: programs to run, files to read, proxies, impersonation, unchecked certificates.
-//! Entries that no context uses count too. No message repeats a value.
+//! The author of the Secret need not be trusted by the operator. So only listed fields are allowed, and every other one
+//! is rejected before anything is used: programs to run, files to read, proxies, impersonation, unchecked certificates.
+//! This holds for entries that no context uses, too. No message repeats a value.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,25 +12,25 @@ use kube::config::Kubeconfig;
 use operator_kit::write::apply::content_hash;
 use serde_json::{Map, Value, json};
 
-/// Largest kubeconfig that is looked at, in bytes: far above real ones, far below a Secret's limit.
+/// Largest kubeconfig that is read, in bytes: far above real ones, far below a Secret's limit.
 const SIZE_MAX: usize = 256 * 1024;
-/// Keys whose values mean nothing to us and do no harm.
+/// Fields that are allowed and ignored.
 const IGNORED: [&str; 1] = ["extensions"];
 
-/// What a kubeconfig says that is within bounds. It holds credentials, so it has no `Debug`.
+/// What a kubeconfig says, checked. It holds credentials, so it has no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct ClusterCredentials {
     /// The API's address, `https://…`.
     pub server: String,
     /// Name that the server's certificate must have, where it is not the address's.
     pub tls_server_name: Option<String>,
-    /// PEM bundle of the authorities that are trusted, base64; the system's, where there is none.
+    /// PEM bundle of the trusted certificate authorities, in base64; `None` for the system's.
     pub authority: Option<String>,
-    credentials: Credentials,
+    credentials: UserCredentials,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-struct Credentials {
+struct UserCredentials {
     token: Option<String>,
     /// Certificate and key, each PEM in base64.
     certificate: Option<(String, String)>,
@@ -38,9 +39,9 @@ struct Credentials {
 /// Why a kubeconfig is not used: the field, and what is wrong with it; never its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refused(String);
+pub struct KubeconfigError(String);
 
-impl Refused {
+impl KubeconfigError {
     fn at(path: &str, why: &str) -> Self {
         if path.is_empty() { Self(why.to_owned()) } else { Self(format!("{path} {why}")) }
     }
@@ -49,36 +50,45 @@ impl Refused {
 /// Reads the current context of a kubeconfig.
 ///
 /// # Errors
-/// [`Refused`], with the first field that is not allowed, missing or of the wrong form.
-pub fn read(content: &[u8]) -> Result<Access, Refused> {
+/// [`KubeconfigError`], with the first field that is not allowed, missing or of the wrong form.
+pub fn read(content: &[u8]) -> Result<ClusterCredentials, KubeconfigError> {
     if content.len() > SIZE_MAX {
-        return Err(Refused::at("", &format!("it has more than {} KiB", SIZE_MAX / 1024)));
+        return Err(KubeconfigError::at("", &format!("it has more than {} KiB", SIZE_MAX / 1024)));
     }
-    let text = std::str::from_utf8(content).map_err(|_| Refused::at("", "it is not text in UTF-8"))?;
+    let text = std::str::from_utf8(content).map_err(|_| KubeconfigError::at("", "it is not text in UTF-8"))?;
     // The parser's own message quotes the text.
-    let file: Value = serde_saphyr::from_str(text).map_err(|_| Refused::at("", "it is not one YAML document"))?;
+    let file: Value =
+        serde_saphyr::from_str(text).map_err(|_| KubeconfigError::at("", "it is not one YAML document"))?;
     let file = Fields::of(&file, String::new())?;
-    file.only(&["apiVersion", "kind", "preferences", "clusters", "users", "contexts", "current-context"])?;
-    file.constant("apiVersion", "v1")?;
-    file.constant("kind", "Config")?;
+    file.deny_unknown_fields(&[
+        "apiVersion",
+        "kind",
+        "preferences",
+        "clusters",
+        "users",
+        "contexts",
+        "current-context",
+    ])?;
+    file.expect_value("apiVersion", "v1")?;
+    file.expect_value("kind", "Config")?;
     if file.get("preferences").is_some_and(|value| value.as_object().is_none_or(|fields| !fields.is_empty())) {
-        return Err(file.refuse("preferences", "is not empty"));
+        return Err(file.error_at("preferences", "is not empty"));
     }
-    let clusters = file.named("clusters", "cluster", cluster)?;
-    let users = file.named("users", "user", user)?;
-    let contexts = file.named("contexts", "context", context)?;
-    let current = file.text("current-context")?.ok_or_else(|| file.refuse("current-context", "is missing"))?;
-    let find = |what: &str, list: &str| Refused::at(what, &format!("names none of {list}"));
+    let clusters = file.named_list("clusters", "cluster", cluster)?;
+    let users = file.named_list("users", "user", user)?;
+    let contexts = file.named_list("contexts", "context", context)?;
+    let current = file.text("current-context")?.ok_or_else(|| file.error_at("current-context", "is missing"))?;
+    let find = |what: &str, list: &str| KubeconfigError::at(what, &format!("names none of {list}"));
     let (cluster, user) = entry(&contexts, &current).ok_or_else(|| find("current-context", "contexts"))?;
     let cluster = entry(&clusters, cluster).ok_or_else(|| find("the current context's cluster", "clusters"))?;
     let credentials = entry(&users, user).ok_or_else(|| find("the current context's user", "users"))?;
-    Ok(Access { credentials: credentials.clone(), ..cluster.clone() })
+    Ok(ClusterCredentials { credentials: credentials.clone(), ..cluster.clone() })
 }
 
-impl Access {
-    /// Tells one O-Cloud from another without saying where it is: a hash of the address and of who is trusted. A new token or
-    /// client certificate does not change it.
-    pub fn mark(&self) -> String {
+impl ClusterCredentials {
+    /// Tells one O-Cloud from another without telling its address: a hash of the address and of the trusted
+    /// authorities. A new token or client certificate does not change it. Sixteen hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
         content_hash(&json!([self.server, self.tls_server_name, self.authority]))
     }
 
@@ -87,12 +97,12 @@ impl Access {
         self.credentials.token.as_deref()
     }
 
-    /// For kube, which gets nothing but what stands here.
+    /// A kubeconfig for kube, made of the checked fields only.
     ///
     /// # Errors
-    /// [`Refused`], when kube's own type cannot be made of it, which is a defect.
-    pub fn kubeconfig(&self) -> Result<Kubeconfig, Refused> {
-        let Credentials { token, certificate } = &self.credentials;
+    /// [`KubeconfigError`], if kube cannot read it, which is a defect of the operator.
+    pub fn kubeconfig(&self) -> Result<Kubeconfig, KubeconfigError> {
+        let UserCredentials { token, certificate } = &self.credentials;
         let (certificate, key) = certificate.clone().unzip();
         let mut file = json!({
             "clusters": [{"name": "o-cloud", "cluster": {
@@ -105,7 +115,7 @@ impl Access {
             "current-context": "o-cloud",
         });
         drop_nulls(&mut file);
-        serde_json::from_value(file).map_err(|_| Refused::at("", "it cannot be handed on"))
+        serde_json::from_value(file).map_err(|_| KubeconfigError::at("", "it cannot be handed on"))
     }
 }
 
@@ -124,8 +134,8 @@ fn entry<'a, T>(list: &'a [(String, T)], name: &str) -> Option<&'a T> {
     list.iter().find(|(found, _)| found == name).map(|(_, value)| value)
 }
 
-fn cluster(fields: &Fields<'_>) -> Result<Access, Refused> {
-    fields.only(&[
+fn cluster(fields: &Fields<'_>) -> Result<ClusterCredentials, KubeconfigError> {
+    fields.deny_unknown_fields(&[
         "server",
         "certificate-authority-data",
         "tls-server-name",
@@ -134,23 +144,23 @@ fn cluster(fields: &Fields<'_>) -> Result<Access, Refused> {
     ])?;
     if fields.get("insecure-skip-tls-verify").is_some_and(|value| value.as_bool() != Some(false)) {
         return Err(
-            fields.refuse("insecure-skip-tls-verify", "is not allowed: anybody could answer in the O-Cloud's place")
+            fields.error_at("insecure-skip-tls-verify", "is not allowed: anybody could answer in the O-Cloud's place")
         );
     }
     if fields.get("disable-compression").is_some_and(|value| !value.is_boolean()) {
-        return Err(fields.refuse("disable-compression", "is neither true nor false"));
+        return Err(fields.error_at("disable-compression", "is neither true nor false"));
     }
-    let server = fields.text("server")?.ok_or_else(|| fields.refuse("server", "is missing"))?;
-    address(&server).map_err(|why| fields.refuse("server", why))?;
+    let server = fields.text("server")?.ok_or_else(|| fields.error_at("server", "is missing"))?;
+    address(&server).map_err(|why| fields.error_at("server", why))?;
     let tls_server_name = fields.text("tls-server-name")?;
     if tls_server_name.as_deref().is_some_and(|name| !is_host_name(name)) {
-        return Err(fields.refuse("tls-server-name", "is not a host name"));
+        return Err(fields.error_at("tls-server-name", "is not a host name"));
     }
-    Ok(Access {
+    Ok(ClusterCredentials {
         server,
         tls_server_name,
         authority: fields.pem("certificate-authority-data", "CERTIFICATE")?,
-        credentials: Credentials { token: None, certificate: None },
+        credentials: UserCredentials { token: None, certificate: None },
     })
 }
 
@@ -180,49 +190,49 @@ fn is_host_name(name: &str) -> bool {
         && name.chars().all(|character| character.is_ascii_alphanumeric() || "-.:".contains(character))
 }
 
-fn user(fields: &Fields<'_>) -> Result<Credentials, Refused> {
-    fields.only(&["token", "client-certificate-data", "client-key-data"])?;
+fn user(fields: &Fields<'_>) -> Result<UserCredentials, KubeconfigError> {
+    fields.deny_unknown_fields(&["token", "client-certificate-data", "client-key-data"])?;
     let token = fields.text("token")?;
     if token
         .as_deref()
         .is_some_and(|token| token.is_empty() || !token.chars().all(|character| character.is_ascii_graphic()))
     {
-        return Err(fields.refuse("token", "is empty, or has spaces or characters that no token has"));
+        return Err(fields.error_at("token", "is empty, or has spaces or characters that no token has"));
     }
     let certificate = fields.pem("client-certificate-data", "CERTIFICATE")?;
     let key = fields.pem("client-key-data", "PRIVATE KEY")?;
     let certificate = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
-        (Some(_), None) => return Err(fields.refuse("client-key-data", "is missing beside client-certificate-data")),
-        (None, Some(_)) => return Err(fields.refuse("client-certificate-data", "is missing beside client-key-data")),
+        (Some(_), None) => return Err(fields.error_at("client-key-data", "is missing beside client-certificate-data")),
+        (None, Some(_)) => return Err(fields.error_at("client-certificate-data", "is missing beside client-key-data")),
         (None, None) => None,
     };
     if token.is_none() && certificate.is_none() {
-        return Err(Refused::at(&fields.path, "has neither a token nor a client certificate"));
+        return Err(KubeconfigError::at(&fields.path, "has neither a token nor a client certificate"));
     }
-    Ok(Credentials { token, certificate })
+    Ok(UserCredentials { token, certificate })
 }
 
 /// Names of a cluster and a user.
-fn context(fields: &Fields<'_>) -> Result<(String, String), Refused> {
-    fields.only(&["cluster", "user", "namespace"])?;
+fn context(fields: &Fields<'_>) -> Result<(String, String), KubeconfigError> {
+    fields.deny_unknown_fields(&["cluster", "user", "namespace"])?;
     fields.text("namespace")?;
-    let name = |key: &str| fields.text(key)?.ok_or_else(|| fields.refuse(key, "is missing"));
+    let name = |key: &str| fields.text(key)?.ok_or_else(|| fields.error_at(key, "is missing"));
     Ok((name("cluster")?, name("user")?))
 }
 
-/// An object of the file, with its path for messages.
+/// An object in the file, with its path for messages.
 struct Fields<'a> {
     map: &'a Map<String, Value>,
     path: String,
 }
 
 impl<'a> Fields<'a> {
-    fn of(value: &'a Value, path: String) -> Result<Self, Refused> {
+    fn of(value: &'a Value, path: String) -> Result<Self, KubeconfigError> {
         match value.as_object() {
             Some(map) => Ok(Self { map, path }),
-            None if path.is_empty() => Err(Refused::at("", "it is not a map of fields")),
-            None => Err(Refused::at(&path, "is not a map of fields")),
+            None if path.is_empty() => Err(KubeconfigError::at("", "it is not a map of fields")),
+            None => Err(KubeconfigError::at(&path, "is not a map of fields")),
         }
     }
 
@@ -230,82 +240,82 @@ impl<'a> Fields<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    fn refuse(&self, key: &str, why: &str) -> Refused {
-        Refused::at(&self.at(key), why)
+    fn error_at(&self, key: &str, why: &str) -> KubeconfigError {
+        KubeconfigError::at(&self.at(key), why)
     }
 
     fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Refuses every other field.
-    fn only(&self, allowed: &[&str]) -> Result<(), Refused> {
+    /// Rejects every field that is not in `allowed`.
+    fn deny_unknown_fields(&self, allowed: &[&str]) -> Result<(), KubeconfigError> {
         for (key, value) in self.map {
             let known = allowed.contains(&key.as_str()) || IGNORED.contains(&key.as_str());
             if !known && !value.is_null() {
-                // A key can be anything, a misplaced secret too; what does not look like a field's name is not repeated.
+                // A key may be a misplaced secret, so it is not repeated unless it looks like the name of a field.
                 let plain = key.len() <= 32 && key.chars().all(|letter| letter.is_ascii_alphabetic() || letter == '-');
                 return Err(if plain {
-                    self.refuse(key, why_forbidden(key))
+                    self.error_at(key, rejection_reason(key))
                 } else {
-                    Refused::at(&self.path, "has a field of an impossible name")
+                    KubeconfigError::at(&self.path, "has a field of an impossible name")
                 });
             }
         }
         Ok(())
     }
 
-    fn text(&self, key: &str) -> Result<Option<String>, Refused> {
+    fn text(&self, key: &str) -> Result<Option<String>, KubeconfigError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(self.refuse(key, "is not a text")),
+            Some(_) => Err(self.error_at(key, "is not a text")),
         }
     }
 
-    fn constant(&self, key: &str, wanted: &str) -> Result<(), Refused> {
+    fn expect_value(&self, key: &str, wanted: &str) -> Result<(), KubeconfigError> {
         match self.text(key)? {
-            Some(found) if found != wanted => Err(self.refuse(key, &format!("is not {wanted}"))),
+            Some(found) if found != wanted => Err(self.error_at(key, &format!("is not {wanted}"))),
             _ => Ok(()),
         }
     }
 
-    /// PEM of this label in base64, as it stands there.
-    fn pem(&self, key: &str, label: &str) -> Result<Option<String>, Refused> {
+    /// The field as it is, if it holds PEM of this label in base64.
+    fn pem(&self, key: &str, label: &str) -> Result<Option<String>, KubeconfigError> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         let content = BASE64_STANDARD.decode(&text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let is_pem = content.is_some_and(|pem| {
             pem.lines()
                 .any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{label}-----")))
         });
-        if is_pem { Ok(Some(text)) } else { Err(self.refuse(key, &format!("is not {label} in PEM, base64"))) }
+        if is_pem { Ok(Some(text)) } else { Err(self.error_at(key, &format!("is not {label} in PEM, base64"))) }
     }
 
     /// A list of `{name, <key>: {…}}`; names are unique.
-    fn named<T>(
+    fn named_list<T>(
         &self,
         list: &str,
         key: &str,
-        read: impl Fn(&Fields<'_>) -> Result<T, Refused>,
-    ) -> Result<Vec<(String, T)>, Refused> {
+        read: impl Fn(&Fields<'_>) -> Result<T, KubeconfigError>,
+    ) -> Result<Vec<(String, T)>, KubeconfigError> {
         let Some(value) = self.get(list) else { return Ok(Vec::new()) };
-        let items = value.as_array().ok_or_else(|| self.refuse(list, "is not a list"))?;
+        let items = value.as_array().ok_or_else(|| self.error_at(list, "is not a list"))?;
         let mut found: Vec<(String, T)> = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let item = Fields::of(item, format!("{list}[{index}]"))?;
-            item.only(&["name", key])?;
-            let name = item.text("name")?.ok_or_else(|| item.refuse("name", "is missing"))?;
+            item.deny_unknown_fields(&["name", key])?;
+            let name = item.text("name")?.ok_or_else(|| item.error_at("name", "is missing"))?;
             if entry(&found, &name).is_some() {
-                return Err(item.refuse("name", "is there twice"));
+                return Err(item.error_at("name", "is there twice"));
             }
-            let inner = item.get(key).ok_or_else(|| item.refuse(key, "is missing"))?;
+            let inner = item.get(key).ok_or_else(|| item.error_at(key, "is missing"))?;
             found.push((name, read(&Fields::of(inner, item.at(key))?)?));
         }
         Ok(found)
     }
 }
 
-fn why_forbidden(key: &str) -> &'static str {
+fn rejection_reason(key: &str) -> &'static str {
     match key {
         "exec" => "is not allowed: it would run a program in the operator",
         "auth-provider" => "is not allowed: it would run a plug-in; put a token there",

@@ -1,15 +1,17 @@
 //! Plan and status as functions: no client, no clock.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test they are the message")]
 
 use std::sync::Arc;
 
-use focom_operator::ocloud::connection::{Open, RemoteRequest, View};
-use focom_operator::ocloud::fault::Fault;
-use focom_operator::ocloud::links::Found;
-use focom_operator::request::observe::{Observed, Remote, Target, relation};
-use focom_operator::request::plan::{self, Step, holds};
-use focom_operator::request::status::{Obstacle, assess};
-use focom_operator::request::validate::{self, Refusal};
+use focom_operator::focom_provisioning_request::manifest::{self, contains};
+use focom_operator::focom_provisioning_request::observe::{Observed, RemoteState, Target, relation};
+use focom_operator::focom_provisioning_request::plan::{self, Step};
+use focom_operator::focom_provisioning_request::status::assess;
+use focom_operator::focom_provisioning_request::validate::{self, Refusal};
+use focom_operator::focom_provisioning_request::write_error::WriteError;
+use focom_operator::o_cloud::connection::{ConnectionState, ReadyOCloud};
+use focom_operator::o_cloud::error::ConnectionError;
+use focom_operator::o_cloud::registry::ConnectionSnapshot;
+use focom_operator::o_cloud::remote_request::RemoteRequest;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ApiResource;
 use kube::runtime::reflector::store::Writer;
@@ -40,17 +42,18 @@ fn deleted(more: Value) -> FocomProvisioningRequest {
     request(object)
 }
 
-fn observed() -> Observed {
+fn observed(remote: Option<&RemoteState>) -> Observed {
     Observed {
         uid: UID.to_owned(),
         namespace: "team".to_owned(),
         target: Target::OCloud(None),
-        namespace_ends: false,
+        namespace_terminating: false,
         template: None,
+        remote: remote.cloned(),
     }
 }
 
-fn open(namespaced: bool) -> View {
+fn open(namespaced: bool) -> ConnectionState {
     let kind = ApiResource {
         group: "o2ims.provisioning.oran.org".to_owned(),
         version: "v1alpha1".to_owned(),
@@ -59,22 +62,31 @@ fn open(namespaced: bool) -> View {
         plural: "provisioningrequests".to_owned(),
     };
     let requests = Writer::new(kind.clone()).as_reader();
-    View::Open(Open { smo: "smo".to_owned(), kind, namespaced, server_version: "v1".to_owned(), requests })
+    ConnectionState::Ready(ReadyOCloud {
+        smo: "smo".to_owned(),
+        kind,
+        namespaced,
+        server_version: "v1".to_owned(),
+        requests,
+    })
 }
 
-fn remote(view: View, request: Option<Value>) -> Remote {
+fn remote(state: ConnectionState, request: Option<Value>) -> RemoteState {
     let request = request.map(|object| Arc::new(serde_json::from_value::<RemoteRequest>(object).unwrap()));
     let relation =
         request.as_deref().map(|found| relation(found, &self::request(json!({})), "smo", |uid| uid == "living"));
-    Remote { found: Found { connection: None, view }, request, relation }
+    RemoteState { connection: ConnectionSnapshot { connection: None, fingerprint: None, state }, request, relation }
 }
 
-fn broken() -> View {
-    View::Broken(Fault::new("Unreachable", "no answer"))
+fn broken() -> ConnectionState {
+    ConnectionState::Failed(ConnectionError::new("Unreachable", "no answer"))
 }
 
-fn steps(request: &FocomProvisioningRequest, remote: &Remote) -> Vec<Step> {
-    plan::plan(request, &observed(), &Ok(()), Some(remote), |_| false)
+/// The plan for a request whose user has been told something already.
+fn steps(request: &FocomProvisioningRequest, remote: &RemoteState) -> Vec<Step> {
+    let mut request = request.clone();
+    request.status.get_or_insert_default();
+    plan::plan(&request, &observed(Some(remote)), &Ok(()), |_| false)
 }
 
 /// What an O-Cloud has after this manifest was applied.
@@ -106,10 +118,10 @@ fn the_finalizer_comes_before_the_first_effect() {
 #[test]
 fn nothing_is_planned_for_what_may_not_go_or_cannot_be_asked() {
     let refusal = Err(Refusal { reason: "NotAllowed", message: "no".to_owned() });
-    assert!(plan::plan(&request(json!({})), &observed(), &refusal, None, |_| false).is_empty());
+    assert!(plan::plan(&request(json!({"status": {}})), &observed(None), &refusal, |_| false).is_empty());
     assert!(steps(&with_finalizer(), &remote(broken(), None)).is_empty());
-    assert!(steps(&with_finalizer(), &remote(View::Connecting, None)).is_empty());
-    assert!(validate::way(&request(json!({})), &observed()).is_err(), "an unknown OCloud");
+    assert!(steps(&with_finalizer(), &remote(ConnectionState::Connecting, None)).is_empty());
+    assert!(validate::authorize(&request(json!({})), &observed(None).target).is_err(), "an unknown OCloud");
 }
 
 #[test]
@@ -131,7 +143,7 @@ fn a_deletion_waits_and_is_given_up_on_purpose_only() {
     let mut leaving = own.clone();
     leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     let delete = Step::Delete("remote-uid".to_owned());
-    let plan = |more: Value, view: View, found: Option<Value>| steps(&deleted(more), &remote(view, found));
+    let plan = |more: Value, view: ConnectionState, found: Option<Value>| steps(&deleted(more), &remote(view, found));
     assert_eq!(plan(json!({}), open(true), Some(own.clone())), std::slice::from_ref(&delete));
     assert!(plan(json!({}), open(true), Some(leaving.clone())).is_empty());
     assert_eq!(plan(json!({}), open(true), None), [Step::RemoveFinalizer]);
@@ -178,7 +190,7 @@ fn a_deletion_waits_for_what_is_gone_and_was_not_seen_being_deleted() {
     let none = || remote(open(true), None);
     let plan = |more: Value| steps(&deleted(held(more)), &none());
     // The O-Cloud is asked whether it is there without its mark.
-    assert_eq!(plan(json!({})), [Step::Adopt]);
+    assert_eq!(plan(json!({})), [Step::FindAndAdopt]);
     let (phase, message, ready) = told(&deleted(held(json!({}))), &none(), None);
     assert_eq!((phase.as_str(), ready.as_str()), ("Deleting", "False ProvisioningRequestGone"));
     for words in [
@@ -189,9 +201,9 @@ fn a_deletion_waits_for_what_is_gone_and_was_not_seen_being_deleted() {
         assert!(message.contains(words), "{message}");
     }
     assert_eq!(plan(annotated("abandon", "true")), [Step::RemoveFinalizer]);
-    assert_eq!(plan(annotated("abandon", "yes")), [Step::Adopt]);
-    assert_eq!(plan(annotated("send-again", "id")), [Step::Adopt], "what is deleted is not sent");
-    assert_eq!(plan(annotated("send-again", "other")), [Step::Adopt]);
+    assert_eq!(plan(annotated("abandon", "yes")), [Step::FindAndAdopt]);
+    assert_eq!(plan(annotated("send-again", "id")), [Step::FindAndAdopt], "what is deleted is not sent");
+    assert_eq!(plan(annotated("send-again", "other")), [Step::FindAndAdopt]);
     let was_going = json!({"status": {"provisioningStatus": {"provisioningState": "deleting"}}});
     assert_eq!(plan(was_going), [Step::RemoveFinalizer]);
     assert_eq!(plan(json!({"status": {"provisionedResourceSet": null}})), [Step::RemoveFinalizer], "it held nothing");
@@ -204,8 +216,8 @@ fn a_deletion_waits_for_what_is_gone_and_was_not_seen_being_deleted() {
 
 #[test]
 fn a_deletion_that_the_o_cloud_has_taken_is_noted() {
-    let state = |request: &FocomProvisioningRequest, found: &Remote, obstacle: Option<&Obstacle>| {
-        let (status, _) = assess(request, &observed(), &Ok(()), Some(found), obstacle, Timestamp::UNIX_EPOCH);
+    let state = |request: &FocomProvisioningRequest, found: &RemoteState, write_error: Option<&WriteError>| {
+        let (status, _) = assess(request, &observed(Some(found)), &Ok(()), write_error, Timestamp::UNIX_EPOCH);
         status.provisioning_status.map(|said| (said.provisioning_state, said.provisioning_message))
     };
     let has = |more: Value| {
@@ -226,7 +238,7 @@ fn a_deletion_that_the_o_cloud_has_taken_is_noted() {
     assert_eq!(state(&leaves, &has(says), None), said("deleting", "soon"));
     let former = json!({"metadata": {"labels": {"focom.nephio.org/source-uid": "former"}}});
     assert_eq!(state(&leaves, &has(former), None), said("deleting", ""), "what an earlier object has left");
-    let refused = Obstacle { reason: "Refused", message: "no".to_owned(), lasting: true };
+    let refused = WriteError::permanent("Refused", "no");
     assert_eq!(state(&leaves, &has(json!({})), Some(&refused)), said("fulfilled", "it is ready"));
     // While the O-Cloud cannot be asked, nothing of it is forgotten.
     let noted = deleted(held(json!({"status": {"provisioningStatus": {"provisioningState": "deleting"}}})));
@@ -284,12 +296,16 @@ proptest! {
 
     #[test]
     fn everything_holds_itself(value in parameters()) {
-        prop_assert!(holds(&value, &value));
+        prop_assert!(contains(&value, &value));
     }
 }
 
-fn told(request: &FocomProvisioningRequest, remote: &Remote, obstacle: Option<&Obstacle>) -> (String, String, String) {
-    let (status, outcome) = assess(request, &observed(), &Ok(()), Some(remote), obstacle, Timestamp::UNIX_EPOCH);
+fn told(
+    request: &FocomProvisioningRequest,
+    remote: &RemoteState,
+    write_error: Option<&WriteError>,
+) -> (String, String, String) {
+    let (status, outcome) = assess(request, &observed(Some(remote)), &Ok(()), write_error, Timestamp::UNIX_EPOCH);
     assert!(matches!(outcome, Outcome::Done) == is_ready(&status.conditions), "{outcome:?}");
     (status.phase, status.message, ready(&status.conditions))
 }
@@ -315,10 +331,10 @@ fn phase_and_message_follow_from_what_is_seen() {
         remote(open(true), Some(object))
     };
     let known = request(json!({"status": {"phase": "Synced", "remoteName": "edge-o2ims"}}));
-    let refused = Obstacle { reason: "Refused", message: "no such field".to_owned(), lasting: true };
+    let refused = WriteError::permanent("Refused", "no such field");
     let cases = [
         (
-            told(&request(json!({})), &remote(View::Connecting, None), None),
+            told(&request(json!({})), &remote(ConnectionState::Connecting, None), None),
             "Pending",
             "connecting to O-Cloud team/site",
             "False Connecting",
@@ -375,7 +391,7 @@ fn what_an_o_cloud_says_has_an_end_and_odd_fields_hide_nothing() {
         "provisionedResourceSet": "none", "observedGeneration": 1,
     });
     let found = remote(open(true), Some(object));
-    let (status, _) = assess(&with_finalizer(), &observed(), &Ok(()), Some(&found), None, Timestamp::UNIX_EPOCH);
+    let (status, _) = assess(&with_finalizer(), &observed(Some(&found)), &Ok(()), None, Timestamp::UNIX_EPOCH);
     assert!(is_ready(&status.conditions));
     assert!(serde_json::to_string(&status).unwrap().len() < 20_000);
 }
@@ -383,8 +399,11 @@ fn what_an_o_cloud_says_has_an_end_and_odd_fields_hide_nothing() {
 #[test]
 fn a_guest_is_not_told_what_is_the_owners() {
     let guest = request(json!({"spec": {"oCloudNamespace": "owner"}}));
-    let (_, message, _) =
-        told(&guest, &remote(View::Broken(Fault::new("SecretMissing", "Secret owner/s does not exist")), None), None);
+    let (_, message, _) = told(
+        &guest,
+        &remote(ConnectionState::Failed(ConnectionError::new("SecretMissing", "Secret owner/s does not exist")), None),
+        None,
+    );
     assert!(message.contains("SecretMissing") && !message.contains("owner/s "), "{message}");
 }
 
@@ -400,7 +419,7 @@ fn left(more: Value) -> Value {
 fn what_an_earlier_object_of_the_name_has_left_is_taken_as_it_is_or_not_at_all() {
     let taken = |found: Value| steps(&with_finalizer(), &remote(open(true), Some(found)));
     let plan = taken(left(json!({})));
-    let [Step::Take(manifest, uid)] = plan.as_slice() else { panic!("{plan:?}") };
+    let [Step::Adopt(manifest, uid)] = plan.as_slice() else { panic!("{plan:?}") };
     assert_eq!((uid.as_str(), &manifest["metadata"]["resourceVersion"]), ("remote-uid", &json!("7")));
     assert_eq!(manifest["metadata"]["labels"]["focom.nephio.org/source-uid"], json!(UID));
     for differs in [
@@ -437,11 +456,14 @@ fn what_is_annotated_for_adoption_is_never_sent() {
         let request = request(json!({
             "metadata": {"annotations": {"focom.nephio.org/adopt": value}, "finalizers": ["focom.nephio.org/finalizer"]},
         }));
-        assert_eq!(steps(&request, &remote(open(true), None)), [Step::Adopt], "{value:?}");
+        assert_eq!(steps(&request, &remote(open(true), None)), [Step::FindAndAdopt], "{value:?}");
     }
     let sent_by_nephios = json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"]}, "status": {"phase": "Fulfilled", "remoteName": "edge"}});
-    assert_eq!(steps(&request(sent_by_nephios.clone()), &remote(open(true), None)), [Step::Adopt]);
-    assert_eq!(steps(&deleted(sent_by_nephios), &remote(open(true), None)), [Step::Adopt, Step::RemoveFinalizer]);
+    assert_eq!(steps(&request(sent_by_nephios.clone()), &remote(open(true), None)), [Step::FindAndAdopt]);
+    assert_eq!(
+        steps(&deleted(sent_by_nephios), &remote(open(true), None)),
+        [Step::FindAndAdopt, Step::RemoveFinalizer]
+    );
 }
 
 #[test]
@@ -458,13 +480,13 @@ fn a_protection_is_passed_on_and_holds_a_deletion() {
     assert!(steps(&with_finalizer(), &remote(open(true), Some(protected.clone()))).is_empty(), "somebody else's");
     for value in ["true", "false"] {
         let due = steps(&request(says(json!(value))), &remote(open(true), Some(plain.clone())));
-        let Some(Step::Change(manifest, _)) = due.last() else { panic!("{due:?}") };
+        let Some(Step::Update(manifest, _)) = due.last() else { panic!("{due:?}") };
         assert_eq!(protection(manifest), json!(value));
         let there = stored(manifest);
         assert_eq!(steps(&request(says(json!(value))), &remote(open(true), Some(there.clone()))), [Step::AddFinalizer]);
         // Taken off the request, it is taken off there; what was sent is no other request for that.
         assert_eq!(steps(&request(json!({})), &remote(open(true), Some(there.clone()))).len(), 2);
-        assert!(plan::is_sent(&request(json!({})), &serde_json::from_value(there).unwrap()));
+        assert!(manifest::is_current_spec(&request(json!({})), &serde_json::from_value(there).unwrap()));
     }
     let deletes = |more: Value, found: &Value| steps(&deleted(more), &remote(open(true), Some(found.clone())));
     assert!(deletes(json!({}), &protected).is_empty());
@@ -486,7 +508,7 @@ fn a_protection_is_passed_on_and_holds_a_deletion() {
 fn a_request_that_was_sent_stays_where_it_was_sent_to() {
     let sent = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
     let own: RemoteRequest = serde_json::from_value(sent).unwrap();
-    let told = |more: Value| validate::transitions(&request(more), Some(&own)).map_err(|refusal| refusal.message);
+    let told = |more: Value| validate::check_transitions(&request(more), Some(&own)).map_err(|refusal| refusal.message);
     let status = json!({"sentToOCloud": "team/site", "remoteName": "edge-o2ims"});
     assert_eq!(told(json!({"status": status})), Ok(()));
     assert_eq!(told(json!({"spec": {"templateParameters": {"a": 2}}, "status": status})), Ok(()));
@@ -520,8 +542,28 @@ fn an_older_state_of_the_request_changes_nothing_until_it_says_the_same() {
         "{message}"
     );
     let plan = steps(&with_finalizer(), &sent(1, "7"));
-    let [Step::Change(manifest, _)] = plan.as_slice() else { panic!("{plan:?}") };
+    let [Step::Update(manifest, _)] = plan.as_slice() else { panic!("{plan:?}") };
     assert_eq!(manifest["metadata"]["annotations"]["focom.nephio.org/source-generation"], json!("1"));
     assert_eq!(steps(&with_finalizer(), &sent(2, "1")).len(), 1, "an edit");
     assert!(steps(&with_finalizer(), &sent(1, "0")).is_empty(), "the same in another generation");
+}
+
+#[test]
+fn where_a_request_was_sent_is_kept_while_its_o_cloud_cannot_be_asked() {
+    let sent = request(
+        json!({"status": {"phase": "Creating", "remoteName": "edge-o2ims", "sentTo": "first", "sentToOCloud": "team/site"}}),
+    );
+    let mut elsewhere = remote(broken(), None);
+    elsewhere.connection.fingerprint = Some("second".to_owned());
+    let (status, _) = assess(&sent, &observed(Some(&elsewhere)), &Ok(()), None, Timestamp::UNIX_EPOCH);
+    assert_eq!(status.sent_to.as_deref(), Some("first"));
+}
+
+#[test]
+fn a_request_is_not_forgotten_where_it_was_sent_because_another_has_its_name_elsewhere() {
+    let theirs = json!({"metadata": {"name": "edge-o2ims", "namespace": "team", "uid": "u", "labels": {"focom.nephio.org/source-uid": "living"}}});
+    let mut elsewhere = remote(open(true), Some(theirs));
+    elsewhere.connection.fingerprint = Some("second".to_owned());
+    let status = json!({"status": {"phase": "Synced", "remoteName": "edge-o2ims", "sentTo": "first"}});
+    assert!(steps(&deleted(status), &elsewhere).is_empty());
 }

@@ -11,7 +11,7 @@ use operator_kit::cache;
 use operator_kit::write::apply::content_hash;
 use tokio::time::Instant;
 
-use crate::ocloud::connection::RemoteRequest;
+use crate::o_cloud::remote_request::RemoteRequest;
 
 /// API servers give up a request after 60 s.
 const LATE: Duration = Duration::from_secs(60);
