@@ -23,16 +23,16 @@ macro_rules! partial_resource {
             type Scope = k8s_openapi::NamespaceResourceScope;
 
             fn kind((): &()) -> std::borrow::Cow<'_, str> {
-                $crate::Kind::$kind.name().into()
+                $crate::kinds::Kind::$kind.name().into()
             }
             fn group((): &()) -> std::borrow::Cow<'_, str> {
-                $crate::Kind::$kind.group().into()
+                $crate::kinds::Kind::$kind.group().into()
             }
             fn version((): &()) -> std::borrow::Cow<'_, str> {
                 $crate::kinds::VERSION.into()
             }
             fn plural((): &()) -> std::borrow::Cow<'_, str> {
-                $crate::Kind::$kind.plural().into()
+                $crate::kinds::Kind::$kind.plural().into()
             }
             fn meta(&self) -> &kube::core::ObjectMeta {
                 &self.metadata

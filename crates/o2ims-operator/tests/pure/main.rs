@@ -9,6 +9,7 @@ mod golden;
 mod model;
 mod orphans;
 mod properties;
+mod provisioners;
 mod refusals;
 mod rules;
 mod status;

@@ -3,7 +3,7 @@
 mod cache;
 mod checkout;
 mod go;
-mod recipe;
+pub mod recipe;
 
 pub(crate) use cache::short_hash;
 pub use cache::{Built, Cache};

@@ -11,12 +11,12 @@ pub struct Module {
     pub sources: &'static [(&'static str, &'static str)],
 }
 
-/// The [`Module`](crate::build::Module) in the folder `modules/NAME` of the calling crate, with these source files of
+/// The [`Module`](crate::build::recipe::Module) in the folder `modules/NAME` of the calling crate, with these source files of
 /// its own.
 #[macro_export]
 macro_rules! module {
     ($name:literal $(, $source:literal)*) => {
-        $crate::build::Module {
+        $crate::build::recipe::Module {
             go_mod: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/modules/", $name, "/go.mod")),
             go_sum: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/modules/", $name, "/go.sum")),
             sources: &[
