@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::focom_provisioning_request::expectations::Expectations;
 use crate::o_cloud::connection::ConnectionSettings;
 use crate::o_cloud::registry::{self, ConnectionRegistry, NamespacedName};
-use crate::watches::{self, Triggers};
+use crate::watches::{self, Prepared, Triggers};
 use crate::{focom_provisioning_request, o_cloud, template_info};
 
 const NAME: &str = "focom-operator";
@@ -66,7 +66,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(smo, "marks its ProvisioningRequests");
 
     let triggers = Triggers::default();
-    let mut prepared = watches::set_up(&client, &metrics, &triggers);
+    let prepared = watches::set_up(&client, &metrics, &triggers);
     let (tasks, runner) = TaskSpawner::new();
     let connection_settings = ConnectionSettings {
         smo,
@@ -74,77 +74,68 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         trigger: triggers.requests.clone(),
         requests: prepared.caches.requests.clone(),
     };
-    let connections = ConnectionRegistry::new(
-        client.clone(),
-        connection_settings,
-        tasks,
-        triggers.o_clouds.clone(),
-        settings.local_o_cloud.clone(),
-    );
+    let (local_id, o_clouds) = (settings.local_o_cloud, triggers.o_clouds.clone());
+    let connections = ConnectionRegistry::new(client.clone(), connection_settings, tasks, o_clouds, local_id.clone());
     let context = Arc::new(Context {
         client,
-        caches: prepared.caches,
+        caches: prepared.caches.clone(),
         connections,
         expectations: Expectations::default(),
         events: events.clone(),
-        local_id: settings.local_o_cloud,
+        local_id,
     });
-    let forgetting = Arc::clone(&context);
-    prepared.o_clouds = prepared.o_clouds.on_delete(move |o_cloud| {
-        let id = registry::id(o_cloud);
-        if !forgetting.caches.is_terminating(&id.0) {
-            forgetting.connections.forget(&id);
-        }
-    });
-    let forgetting = Arc::clone(&context);
-    prepared.namespaces = prepared.namespaces.on_delete(move |namespace| {
-        let o_clouds = &forgetting.caches.o_clouds;
-        let exists = |id: &NamespacedName| o_clouds.get(&ObjectRef::new(&id.1).within(&id.0)).is_some();
-        forgetting.connections.forget_namespace(&namespace.name_any(), exists);
-    });
-    let forgetting = Arc::clone(&context);
-    prepared.requests =
-        prepared.requests.on_delete(move |request| forgetting.expectations.forget(&request.uid().unwrap_or_default()));
-
-    let states = [
-        ("focomprovisioningrequests", prepared.requests.state()),
-        ("oclouds", prepared.o_clouds.state()),
-        ("templateinfoes", prepared.templates.state()),
-        ("namespaces", prepared.namespaces.state()),
-    ];
+    let prepared = forget_what_is_deleted(prepared, &context);
+    let leadership = || elector.leadership();
     let mut requests = Controller::new("focomprovisioningrequest", &prepared.requests, &triggers.requests, &metrics)
         .concurrency(settings.process.concurrency)
         .events(events.clone())
-        .when_leading(elector.leadership());
+        .when_leading(leadership());
     let mut o_clouds = Controller::new("ocloud", &prepared.o_clouds, &triggers.o_clouds, &metrics)
         .events(events.clone())
-        .when_leading(elector.leadership());
+        .when_leading(leadership());
     let templates = Controller::new("templateinfo", &prepared.templates, &triggers.templates, &metrics)
         .events(events)
-        .when_leading(elector.leadership());
-    for (name, state) in states {
+        .when_leading(leadership());
+    for (name, state) in prepared.states() {
         requests = requests.after(state.clone());
         o_clouds = o_clouds.after(state.clone());
         readiness.add_watch(name, state);
     }
+
     let mut process = Process::new();
     process.service("admin", admin.run(process.service_stop()));
     process.service("lease", elector.run(process.service_stop()));
     process.service("O-Clouds", runner.run(process.service_stop()));
-    process.service("watch focomprovisioningrequests", prepared.requests.run(process.service_stop()));
-    process.service("watch oclouds", prepared.o_clouds.run(process.service_stop()));
-    process.service("watch templateinfoes", prepared.templates.run(process.service_stop()));
-    process.service("watch namespaces", prepared.namespaces.run(process.service_stop()));
-    process.work(
-        "templateinfo",
-        templates.run(process.work_stop(), Arc::clone(&context), template_info::reconcile::reconcile),
-    );
-    process.work("ocloud", o_clouds.run(process.work_stop(), Arc::clone(&context), o_cloud::reconcile::reconcile));
-    process.work(
-        "focomprovisioningrequest",
-        requests.run(process.work_stop(), context, focom_provisioning_request::reconcile::reconcile),
-    );
+    prepared.run(&mut process);
+    let stop = || process.work_stop();
+    let templates = templates.run(stop(), Arc::clone(&context), template_info::reconcile::reconcile);
+    let o_clouds = o_clouds.run(stop(), Arc::clone(&context), o_cloud::reconcile::reconcile);
+    let requests = requests.run(stop(), context, focom_provisioning_request::reconcile::reconcile);
+    process.work("templateinfo", templates);
+    process.work("ocloud", o_clouds);
+    process.work("focomprovisioningrequest", requests);
     process.run().await
+}
+
+/// What this process remembers of an object is forgotten when the object is deleted.
+fn forget_what_is_deleted(prepared: Prepared, context: &Arc<Context>) -> Prepared {
+    let of_o_cloud = Arc::clone(context);
+    let o_clouds = prepared.o_clouds.on_delete(move |o_cloud| {
+        let id = registry::id(o_cloud);
+        if !of_o_cloud.caches.is_terminating(&id.0) {
+            of_o_cloud.connections.forget(&id);
+        }
+    });
+    let of_namespace = Arc::clone(context);
+    let namespaces = prepared.namespaces.on_delete(move |namespace| {
+        let o_clouds = &of_namespace.caches.o_clouds;
+        let exists = |id: &NamespacedName| o_clouds.get(&ObjectRef::new(&id.1).within(&id.0)).is_some();
+        of_namespace.connections.forget_namespace(&namespace.name_any(), exists);
+    });
+    let of_request = Arc::clone(context);
+    let requests =
+        prepared.requests.on_delete(move |request| of_request.expectations.forget(&request.uid().unwrap_or_default()));
+    Prepared { requests, o_clouds, namespaces, ..prepared }
 }
 
 /// The usual stand-in for an id of a cluster.

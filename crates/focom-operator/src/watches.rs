@@ -4,10 +4,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
-use operator_kit::cache::{CachedWatch, DeserializeGuard};
+use operator_kit::cache::{CachedWatch, DeserializeGuard, SyncState};
 use operator_kit::controller::Trigger;
 use operator_kit::metrics::Metrics;
+use operator_kit::process::Process;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch::Receiver;
 
 use crate::authorization::Namespace;
 use crate::caches::Caches;
@@ -35,6 +37,26 @@ pub struct Prepared {
     pub templates: CachedWatch<TemplateInfo>,
     /// The watch of Namespaces.
     pub namespaces: CachedWatch<Namespace>,
+}
+
+impl Prepared {
+    /// State of each watch, by its name.
+    pub fn states(&self) -> [(&'static str, Receiver<SyncState>); 4] {
+        [
+            ("focomprovisioningrequests", self.requests.state()),
+            ("oclouds", self.o_clouds.state()),
+            ("templateinfoes", self.templates.state()),
+            ("namespaces", self.namespaces.state()),
+        ]
+    }
+
+    /// Adds every watch to the process.
+    pub fn run(self, process: &mut Process) {
+        process.service("watch focomprovisioningrequests", self.requests.run(process.service_stop()));
+        process.service("watch oclouds", self.o_clouds.run(process.service_stop()));
+        process.service("watch templateinfoes", self.templates.run(process.service_stop()));
+        process.service("watch namespaces", self.namespaces.run(process.service_stop()));
+    }
 }
 
 /// Sets up every watch. A change of an object triggers the requests that refer to it, and its own reconcile.

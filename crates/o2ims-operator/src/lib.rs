@@ -8,6 +8,7 @@ pub mod apply;
 pub mod caches;
 pub mod context;
 pub mod expectations;
+pub mod mappers;
 pub mod operator;
 pub mod provisioner;
 pub mod provisioning_request;

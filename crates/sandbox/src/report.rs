@@ -6,7 +6,7 @@ use kube::core::DynamicObject;
 use kube::{Api, Client, Config, ResourceExt as _};
 
 use anyhow::{Context as _, bail};
-use o2ims_types::provisioning_request::HostStatus;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::HostStatus;
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest, names};
 use serde_json::Value;
 
@@ -185,7 +185,7 @@ mod tests {
     fn host(part: Value) -> DynamicObject {
         let mut object =
             json!({"metadata": {"name": "target-1", "labels": {"host-id": "1"}}, "spec": {}, "status": {}});
-        o2ims_types::schema::overlay(&mut object, part);
+        template_schema::overlay(&mut object, part);
         serde_json::from_value(object).unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt as _;
 use o2ims_types::conditions::focom::reason;
-use o2ims_types::focom_provisioning_request::{Phase, RemoteProvisioningStatus};
+use o2ims_types::focom::v1alpha1::focom_provisioning_request::{Phase, RemoteProvisioningStatus};
 use o2ims_types::names::focom;
 use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 

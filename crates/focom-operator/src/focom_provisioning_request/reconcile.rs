@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _};
 use o2ims_types::FocomProvisioningRequest;
-use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
+use o2ims_types::focom::v1alpha1::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
 use o2ims_types::names::focom;
 use operator_kit::controller::{Class, Error, Outcome};
 use operator_kit::write::status::patch_status_if_changed;

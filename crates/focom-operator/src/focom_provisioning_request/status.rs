@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, focom as stage, focom::reason};
-use o2ims_types::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase, RemoteProvisioningStatus};
+use o2ims_types::focom::v1alpha1::focom_provisioning_request::{
+    FocomProvisioningRequestStatus, Phase, RemoteProvisioningStatus,
+};
 use o2ims_types::names::focom;
 use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 use operator_kit::controller::Outcome;

@@ -28,7 +28,7 @@ fn request(more: Value) -> FocomProvisioningRequest {
         "metadata": {"name": "edge", "namespace": "team", "uid": UID, "generation": 1},
         "spec": {"oCloudId": "site", "oCloudNamespace": "team", "templateName": "t", "templateVersion": "v1", "templateParameters": {"a": 1}},
     });
-    o2ims_types::schema::overlay(&mut object, more);
+    template_schema::overlay(&mut object, more);
     serde_json::from_value(object).unwrap()
 }
 
@@ -38,7 +38,7 @@ fn with_finalizer() -> FocomProvisioningRequest {
 
 fn deleted(more: Value) -> FocomProvisioningRequest {
     let mut object = json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"], "deletionTimestamp": "2026-01-01T00:00:00Z"}});
-    o2ims_types::schema::overlay(&mut object, more);
+    template_schema::overlay(&mut object, more);
     request(object)
 }
 
@@ -177,7 +177,7 @@ fn held(more: Value) -> Value {
             "provisionedResourceSet": {"oCloudNodeClusterId": "id"},
         },
     });
-    o2ims_types::schema::overlay(&mut object, more);
+    template_schema::overlay(&mut object, more);
     object
 }
 
@@ -224,7 +224,7 @@ fn a_deletion_that_the_o_cloud_has_taken_is_noted() {
         let mut object = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
         object["status"] =
             json!({"provisioningStatus": {"provisioningState": "fulfilled", "provisioningMessage": "it is ready"}});
-        o2ims_types::schema::overlay(&mut object, more);
+        template_schema::overlay(&mut object, more);
         remote(open(true), Some(object))
     };
     let said = |state: &str, message: &str| Some((state.to_owned(), message.to_owned()));
@@ -411,7 +411,7 @@ fn left(more: Value) -> Value {
     let mut object = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
     object["metadata"]["labels"]["focom.nephio.org/source-uid"] = json!("former");
     object["metadata"]["resourceVersion"] = json!("7");
-    o2ims_types::schema::overlay(&mut object, more);
+    template_schema::overlay(&mut object, more);
     object
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use o2ims_types::conditions::reason;
-use o2ims_types::provisioning_request::{ProvisionedResourceSet, StatusExtensions};
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{ProvisionedResourceSet, StatusExtensions};
 
 /// State of a host (`status.extensions.hosts[].state`) that has failed.
 pub const HOST_FAILED: &str = "Failed";

@@ -1,7 +1,7 @@
 //! Events: what a user would want to be told when it happens.
 
 use kube::{Resource as _, ResourceExt as _};
-use o2ims_types::provisioning_request::HostStatus;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::HostStatus;
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, conditions};
 use operator_kit::write::status::find;
 

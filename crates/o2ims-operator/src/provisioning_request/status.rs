@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use o2ims_types::conditions::{self, reason};
-use o2ims_types::provisioning_request::ProvisioningStatus;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::ProvisioningStatus;
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState};
 use operator_kit::controller::Outcome;
 use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};

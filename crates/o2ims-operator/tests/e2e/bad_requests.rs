@@ -497,7 +497,7 @@ async fn unusual_host(stack: &Shared, tenant: &Tenant, name: &str, metadata: Val
     let api: kube::Api<kube::core::DynamicObject> =
         kube::Api::namespaced_with(client, &tenant.namespace, &kind.api_resource());
     let mut object = json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": {"name": name, "namespace": tenant.namespace}, "spec": {}});
-    o2ims_types::schema::overlay(&mut object["metadata"], metadata);
+    template_schema::overlay(&mut object["metadata"], metadata);
     api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
     if reported {
         let status = json!({"status": {"hostinfo": {"osname": "linux", "osimage": "Ubuntu 20.04.6 LTS", "architecture": "amd64"}}});

@@ -327,14 +327,14 @@ impl Tenant {
     /// A ClusterTemplate of the tenant's own, as the shared one but for `change`; requests name it by `name`, v1.
     pub async fn template(&self, name: &str, change: Value) -> Outcome {
         let mut template: Value = serde_saphyr::from_str(self.hosts.template())?;
-        o2ims_types::schema::overlay(
+        template_schema::overlay(
             &mut template,
             json!({
                 "metadata": {"name": format!("{name}-v1"), "namespace": self.namespace},
                 "spec": {"name": name, "version": "v1"}
             }),
         );
-        o2ims_types::schema::overlay(&mut template["spec"], change);
+        template_schema::overlay(&mut template["spec"], change);
         let api: Api<ClusterTemplate> = Api::namespaced(self.client.clone(), &self.namespace);
         let name = format!("{name}-v1");
         api.patch(&name, &PatchParams::apply("user"), &Patch::Apply(&template)).await.context("making the template")?;

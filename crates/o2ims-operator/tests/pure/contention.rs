@@ -21,6 +21,9 @@ use kube::{Resource, ResourceExt as _};
 use o2ims_operator::caches::Caches;
 use o2ims_operator::caches::version_of;
 use o2ims_operator::expectations::{Expectations, Write};
+use o2ims_operator::mappers::{
+    owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
+};
 use o2ims_operator::provisioner::byoh::contention::{Locks, is_able, wants_endpoint_of};
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster, MarkedHost as _};
 use o2ims_operator::provisioner::byoh::observe::observe;
@@ -28,9 +31,6 @@ use o2ims_operator::provisioner::byoh::observed::Observed;
 use o2ims_operator::provisioner::byoh::provisioner::Byoh;
 use o2ims_operator::provisioner::interface::{Decided, decide};
 use o2ims_operator::provisioner::step::Step;
-use o2ims_operator::watches::{
-    owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
-};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
 use operator_kit::controller::Outcome;
 use serde_json::json;

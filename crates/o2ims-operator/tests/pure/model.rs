@@ -37,7 +37,7 @@ use o2ims_operator::provisioner::report::Rejection;
 use o2ims_operator::provisioner::step::InstallScripts;
 use o2ims_operator::provisioner::step::{HostPatch, Step};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
 use operator_kit::cache::SyncState;
 use serde::de::DeserializeOwned;
@@ -144,7 +144,7 @@ pub fn from<T: DeserializeOwned>(value: Value) -> T {
 pub fn template(spec: Value) -> ClusterTemplate {
     let mut all = json!({"name": "base", "version": "v1", "cni": {"clusterResourceSet": "cni"},
         "defaults": {"k8sVersion": "v1.33.1", "podCidr": "192.168.0.0/16", "serviceCidr": "10.128.0.0/12"}});
-    o2ims_types::schema::overlay(&mut all, spec);
+    template_schema::overlay(&mut all, spec);
     from(json!({"apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ClusterTemplate",
         "metadata": {"name": "base-v1", "namespace": names::OPERATOR_NAMESPACE}, "spec": all}))
 }

@@ -14,7 +14,7 @@ use o2ims_operator::provisioner::byoh::report::report;
 use o2ims_operator::provisioner::byoh::validate::validate;
 use o2ims_operator::provisioner::step::{Manifest, Step};
 use o2ims_operator::provisioning_request::status::assess;
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningState, names};
 use proptest::prelude::*;
 use serde_json::{Value, json};

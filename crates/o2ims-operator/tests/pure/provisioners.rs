@@ -13,7 +13,7 @@ use o2ims_operator::provisioner::step::Step;
 use o2ims_operator::provisioning_request::status::assess;
 use o2ims_operator::request::{has_finalizer, is_deleted};
 use o2ims_types::conditions::{self, reason};
-use o2ims_types::provisioning_request::StatusExtensions;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::StatusExtensions;
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
 use operator_kit::controller::Outcome;
 use operator_kit::write::status::find;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cluster_api::byoh::ByoHost;
 use kube::ResourceExt as _;
-use o2ims_types::provisioning_request::Hosts;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::{HostRef, ProvisioningRequest, TemplateParameters, names};
 
 use super::desired::{DesiredCluster, RequestedHost};
@@ -30,7 +30,7 @@ pub fn available(
             Some(host) => unavailable(request, asked, reference, host, observed),
         };
         let Some(problem) = problem.map(|problem| format!("{asked} {problem}")) else { continue };
-        let is_node = observed.is_running() && observed.node(&asked.name).is_some();
+        let is_node = observed.is_complete && observed.node(&asked.name).is_some();
         if is_node { warnings.push(problem) } else { wrong.push(problem) }
     }
     if wrong.is_empty() && desired.endpoint.host.is_empty() {

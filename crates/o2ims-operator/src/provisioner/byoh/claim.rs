@@ -9,7 +9,7 @@ use cluster_api::byoh::{ByoHost, UNREGISTERING_ANNOTATION};
 use cluster_api::cluster::Cluster;
 use cluster_api::labels::PAUSED_ANNOTATION;
 use kube::ResourceExt as _;
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::desired::DesiredCluster;

@@ -29,7 +29,7 @@ use crate::request::requested_hosts;
 /// The owner wants to keep what runs, and only the request to go.
 pub fn keeps_cluster(request: &ProvisioningRequest, observed: &Observed) -> bool {
     let orphans = request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER);
-    orphans && (observed.runs_nodes() || observed.is_running())
+    orphans && (observed.runs_nodes() || observed.is_complete)
 }
 
 /// Whether an edit of the request may take hosts out. One that was restored from a backup may be older than what runs: it has

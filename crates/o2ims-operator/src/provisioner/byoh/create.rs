@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use cluster_api::Kind;
 use kube::ResourceExt as _;
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use o2ims_types::cluster_template::Install;
+use o2ims_types::o2ims::v1alpha1::cluster_template::Install;
 use o2ims_types::{ClusterTemplate, HostRef, names};
 
 /// A request that can be carried out: everything is there and of the right form.

@@ -6,7 +6,7 @@ use cluster_api::byoh::ByoHost;
 use cluster_api::conditions::{Condition, one_line};
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{HostRef, ProvisioningRequest, names};
 
 use super::consent::may_take_out;
@@ -120,7 +120,7 @@ fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Obser
     let host = observed.host(&asked.name);
     let held = host.is_some_and(|host| observed.holds(host));
     // A node is one, whatever becomes of its ByoHost.
-    if let Some(machine) = observed.node(&asked.name).filter(|_| !held && observed.is_running()) {
+    if let Some(machine) = observed.node(&asked.name).filter(|_| !held && observed.is_complete) {
         let (state, message) = health(machine, &asked.name, version);
         return HostProgress { asked, role, held: true, removed: false, state, message };
     }

@@ -3,7 +3,7 @@
 use cluster_api::cluster::Cluster;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
-use o2ims_types::provisioning_request::Hosts;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::instructions::recorded_id;

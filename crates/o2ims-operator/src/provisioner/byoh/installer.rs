@@ -6,8 +6,8 @@
 
 use cluster_api::byoh::{ByoHost, ByohVariant};
 use kube::ResourceExt as _;
-use o2ims_types::cluster_template::{Installer, InstallerSource};
 use o2ims_types::names;
+use o2ims_types::o2ims::v1alpha1::cluster_template::{Installer, InstallerSource};
 use serde_json::json;
 
 use crate::provisioner::step::InstallScripts;

@@ -3,11 +3,10 @@
 
 use cluster_api::byoh::ByoHost;
 use kube::ResourceExt as _;
-use o2ims_types::provisioning_request::ProvisionedResourceSet;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
 use o2ims_types::{ProvisioningRequest, names};
 
-use super::marks::MarkedCluster as _;
-use super::observed::Observed;
+use super::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
 use crate::request::is_deleted;
 
@@ -69,7 +68,7 @@ pub fn instruction_for(request: &ProvisioningRequest, id: &str) -> Option<Instru
 /// The ids of what is lost now, and to which this annotation can apply.
 fn lost_ids(request: &ProvisioningRequest, observed: &Observed, annotation: &str) -> Vec<String> {
     let restores = annotation == names::RESTORE_ANNOTATION;
-    let cluster = observed.has_lost_cluster() && (!restores || can_be_restored(observed));
+    let cluster = observed.phase == Phase::Lost && (!restores || can_be_restored(observed));
     let hosts = observed.hosts.values().map(AsRef::as_ref);
     let hosts =
         hosts.filter(|host| observed.reregistered_machine(host).is_some() || observed.detached_machine(host).is_some());
@@ -85,8 +84,7 @@ fn is_anything_lost(request: &ProvisioningRequest, observed: &Observed) -> bool 
 /// An instruction that has no effect while something is lost, as a sentence.
 pub fn ineffective(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
     // What is being carried out is not lost any more.
-    let is_cleaning = observed.own_cluster().is_some_and(|cluster| cluster.is_cleaning());
-    if is_cleaning || !is_anything_lost(request, observed) {
+    if observed.phase == Phase::Cleaning || !is_anything_lost(request, observed) {
         return None;
     }
     let [clean, restore] = INSTRUCTIONS;
@@ -110,10 +108,9 @@ pub fn ineffective(request: &ProvisioningRequest, observed: &Observed) -> Option
 pub fn remove_spent(request: &ProvisioningRequest, observed: &Observed) -> Option<Step> {
     let given: Vec<_> =
         INSTRUCTIONS.into_iter().filter(|annotation| request.annotations().contains_key(*annotation)).collect();
-    let cluster = observed.own_cluster().filter(|_| observed.is_running())?;
-    let goes = cluster.metadata.deletion_timestamp.is_some() || cluster.is_cleaning();
+    let cluster = observed.own_cluster().filter(|_| observed.phase == Phase::Running)?;
     let is_recorded = recorded_id(request) == cluster.metadata.uid.as_deref();
-    let is_over = !goes && is_recorded && !is_anything_lost(request, observed);
+    let is_over = is_recorded && !is_anything_lost(request, observed);
     (!given.is_empty() && is_over).then_some(Step::RemoveAnnotations(given))
 }
 

@@ -3,24 +3,37 @@
 
 use cluster_api::Kind;
 use kube::ResourceExt as _;
+use kube::core::ObjectMeta;
 use o2ims_types::names;
 use serde_json::Value;
 
 use super::consent::unmanaged_workers;
 use super::desired::DesiredCluster;
+use super::manifests::cluster;
+use super::marks::Marks;
 use super::observed::Observed;
 use super::rollout::revert;
 use super::scale::{is_needed, unclean_workers};
 use crate::provisioner::step::{Manifest, Step};
 
-/// Restores the marks of a control plane from which somebody has removed them.
-pub fn mark_control_plane(manifests: &[Manifest], observed: &Observed) -> Option<Step> {
-    let existing = observed.control_plane.as_ref()?;
-    if existing.labels().contains_key(names::REQUEST_UID_LABEL) || existing.metadata.deletion_timestamp.is_some() {
-        return None;
+/// Restores the marks of a Cluster or of a control plane from which somebody has removed them.
+pub fn restore_marks(
+    desired: &DesiredCluster,
+    observed: &Observed,
+    marks: &Marks<'_>,
+    manifests: &[Manifest],
+) -> Option<Step> {
+    let lacks = |meta: &ObjectMeta| {
+        meta.labels.as_ref().is_none_or(|labels| !labels.contains_key(names::REQUEST_UID_LABEL))
+            && meta.deletion_timestamp.is_none()
+    };
+    if let Some(cluster) = observed.own_cluster().filter(|cluster| lacks(&cluster.metadata)) {
+        let manifest = marks.manifest(Kind::Cluster, cluster::cluster(desired));
+        return Some(Step::RestoreMarks(manifest, cluster.uid().unwrap_or_default()));
     }
+    let control_plane = observed.control_plane.as_ref().filter(|object| lacks(&object.metadata))?;
     let manifest = manifests.iter().find(|manifest| manifest.kind == Kind::KubeadmControlPlane)?;
-    Some(Step::RestoreMarks(manifest.clone(), existing.uid().unwrap_or_default()))
+    Some(Step::RestoreMarks(manifest.clone(), control_plane.uid().unwrap_or_default()))
 }
 
 /// Creates what is missing, and reverts what somebody has changed by hand and cannot have. A change of the template or of the operator

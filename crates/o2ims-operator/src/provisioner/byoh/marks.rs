@@ -7,7 +7,7 @@ use cluster_api::cluster::Cluster;
 use cluster_api::conditions::Condition;
 use cluster_api::labels::CLUSTER_NAME_LABEL;
 use kube::ResourceExt as _;
-use o2ims_types::cluster_template::Install;
+use o2ims_types::o2ims::v1alpha1::cluster_template::Install;
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::write::apply::content_hash;
 use serde_json::{Value, json};

@@ -10,13 +10,13 @@ use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
 use cluster_api::templates::ByoMachineTemplate;
 use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
-use o2ims_types::provisioning_request::Hosts;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 
 use super::identity::{identity, is_own_cluster, owner_exists};
 use super::instructions::misses_cluster;
 use super::marks::MarkedHost as _;
-use super::observed::{Observed, OwnedObject, ResourceSetLookup};
+use super::observed::{Observed, OwnedObject, Phase, ResourceSetLookup};
 use crate::caches::{Caches, is_owned_by, owned_by};
 
 /// Collects what concerns `request`.
@@ -39,6 +39,8 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
         contender: None,
         cluster_name,
         cluster_is_own,
+        phase: Phase::default(),
+        is_complete: false,
         misses_cluster: false,
         orphans: find_orphans(caches, &hosts),
         foreign_nodes: find_foreign_nodes(caches, &namespace, &uid, &hosts),
@@ -54,6 +56,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
         uid,
     };
     observed.misses_cluster = misses_cluster(request, &observed);
+    observed.derive_phase();
     observed
 }
 

@@ -9,7 +9,7 @@ use cluster_api::cluster::{ByoCluster, Cluster};
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
 use kube::{Resource, ResourceExt as _};
-use o2ims_types::cluster_template::Install;
+use o2ims_types::o2ims::v1alpha1::cluster_template::Install;
 use o2ims_types::{ClusterTemplate, names};
 
 use super::installer;
@@ -45,6 +45,10 @@ pub struct Observed {
     pub cluster: Option<Arc<Cluster>>,
     /// This request made it.
     pub cluster_is_own: bool,
+    /// Where the cluster is in its life.
+    pub phase: Phase,
+    /// The request's cluster was created to the end: what it was created with stays.
+    pub is_complete: bool,
     /// The request had a Cluster, and what became of its nodes cannot be told.
     pub misses_cluster: bool,
     /// The request's KubeadmControlPlane.
@@ -61,6 +65,27 @@ pub struct Observed {
     pub foreign_nodes: BTreeMap<String, Arc<Machine>>,
     /// Templates that one of those refers to.
     pub referenced: BTreeSet<(Kind, String)>,
+}
+
+/// Where the cluster of a request is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// No Cluster has its name.
+    #[default]
+    Absent,
+    /// No Cluster has its name, and nodes of it run, or may run. Cluster API deletes a Cluster after its nodes, so nobody has deleted it
+    /// in that way.
+    Lost,
+    /// Somebody else's Cluster has its name.
+    Foreign,
+    /// The operator creates it.
+    Creating,
+    /// It was created.
+    Running,
+    /// It is taken down although its request stays.
+    Cleaning,
+    /// Somebody has deleted its Cluster.
+    Deleting,
 }
 
 /// The ClusterResourceSet that the template names.
@@ -165,15 +190,10 @@ impl Observed {
 
     /// How Kubernetes gets onto the hosts: a cluster that runs keeps what it was made with, whatever becomes of the template.
     pub fn install(&self) -> Install {
-        let running = self.own_cluster().filter(|cluster| !cluster.is_creating());
+        let running = self.own_cluster().filter(|_| self.is_complete);
         let sound = |install: &Install| install.installer.as_ref().is_none_or(installer::is_sound);
         let kept = running.and_then(|cluster| cluster.install()).filter(sound);
         kept.or_else(|| Some(self.template.as_ref()?.spec.install.clone())).unwrap_or_default()
-    }
-
-    /// The request's cluster is past its creation: what it was made with stays.
-    pub fn is_running(&self) -> bool {
-        self.own_cluster().is_some_and(|cluster| !cluster.is_creating())
     }
 }
 
@@ -191,10 +211,18 @@ impl Observed {
         self.in_service().next().is_some() || self.machines.iter().any(|machine| stays(machine))
     }
 
-    /// Nodes run, or may run, and their Cluster is not there. Cluster API deletes a Cluster after its nodes, so nobody has deleted
-    /// this one in that way.
-    pub fn has_lost_cluster(&self) -> bool {
-        self.cluster.is_none() && (self.runs_nodes() || self.misses_cluster)
+    /// Derives [`Observed::phase`] and [`Observed::is_complete`] from everything else.
+    pub fn derive_phase(&mut self) {
+        self.is_complete = self.own_cluster().is_some_and(|cluster| !cluster.is_creating());
+        self.phase = match (&self.cluster, self.own_cluster()) {
+            (None, _) if self.runs_nodes() || self.misses_cluster => Phase::Lost,
+            (None, _) => Phase::Absent,
+            (Some(_), None) => Phase::Foreign,
+            (_, Some(cluster)) if cluster.is_cleaning() => Phase::Cleaning,
+            (_, Some(cluster)) if cluster.metadata.deletion_timestamp.is_some() => Phase::Deleting,
+            (_, Some(cluster)) if cluster.is_creating() => Phase::Creating,
+            _ => Phase::Running,
+        };
     }
 
     /// Parts of the cluster that Cluster API can take down only under their Cluster.

@@ -13,7 +13,7 @@ use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::Cluster;
 use cluster_api::labels::CLUSTER_NAME_LABEL;
 use kube::{Api, Resource, ResourceExt as _};
-use o2ims_types::provisioning_request::ProvisioningRequestSpec;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::ProvisioningRequestSpec;
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::controller::{Error, Outcome};
 use operator_kit::write::apply::{dynamic_api, with_timeout};

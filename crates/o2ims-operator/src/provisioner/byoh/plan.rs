@@ -1,18 +1,16 @@
 //! What to do next, as a function of what was asked and what was observed. The same input gives the same plan, and a plan that has been
 //! carried out leaves an empty one. The order of the policies is here; each policy has a file of its own.
 
-use cluster_api::Kind;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::desired::DesiredCluster;
 use super::instructions::remove_spent;
-use super::manifests::cluster;
-use super::marks::{MarkedCluster as _, Marks};
-use super::observed::Observed;
+use super::marks::Marks;
+use super::observed::{Observed, Phase};
 use super::{claim, consent, create, maintain, pause, recover, remediate, rollout, scale, teardown};
 use crate::provisioner::report::Rejection;
-use crate::provisioner::step::Step;
+use crate::provisioner::step::{Manifest, Step};
 use crate::request::{has_finalizer, is_deleted};
 
 /// The steps that are due now. An empty list means that there is nothing to do but to wait for a change.
@@ -39,18 +37,14 @@ fn due(request: &ProvisioningRequest, verdict: &Result<DesiredCluster, Rejection
     if !unpaused.is_empty() {
         return unpaused;
     }
-    if observed.has_lost_cluster() {
-        return recover::recover(request, observed);
-    }
-    if let Some(steps) = teardown::clean(observed) {
-        return steps;
-    }
-    if let Some(step) = remove_spent(request, observed) {
-        return vec![step];
-    }
-    match verdict {
-        Ok(desired) => provision(request, desired, observed),
-        Err(_) => rejected(request, observed),
+    match (observed.phase, verdict) {
+        (Phase::Lost, _) => recover::recover(request, observed),
+        (Phase::Cleaning, _) => teardown::clean(observed),
+        (_, verdict) => match (remove_spent(request, observed), verdict) {
+            (Some(step), _) => vec![step],
+            (None, Ok(desired)) => provision(request, desired, observed),
+            (None, Err(_)) => rejected(request, observed),
+        },
     }
 }
 
@@ -62,19 +56,17 @@ fn first_write(request: &ProvisioningRequest, observed: &Observed) -> Step {
 
 /// Nothing is held for a request that is rejected; but a cluster that exists is not touched.
 fn rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
-    if observed.cluster.is_none() {
-        return teardown::remains(observed);
+    match observed.phase {
+        Phase::Absent => teardown::remains(observed),
+        Phase::Foreign if observed.owned.is_empty() => claim::release_all(observed),
+        _ if observed.is_complete => {
+            let mut steps = remediate::reattach(request, observed);
+            steps.extend(claim::install_scripts(observed));
+            steps.extend(claim::release_unassigned(&request.namespace().unwrap_or_default(), observed));
+            steps
+        }
+        _ => Vec::new(),
     }
-    if observed.own_cluster().is_none() && observed.owned.is_empty() {
-        return claim::release_all(observed);
-    }
-    if !observed.is_running() {
-        return Vec::new();
-    }
-    let mut steps = remediate::reattach(request, observed);
-    steps.extend(claim::install_scripts(observed));
-    steps.extend(claim::release_unassigned(&request.namespace().unwrap_or_default(), observed));
-    steps
 }
 
 fn provision(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
@@ -90,26 +82,31 @@ fn provision(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
     let Some(existing) = observed.own_cluster() else {
         return create::begin(request, desired, observed, &marks).into_iter().collect();
     };
-    if existing.metadata.deletion_timestamp.is_some() {
+    let manifests = || create::manifests(desired, &observed.uid, &marks, &existing.uid().unwrap_or_default());
+    match observed.phase {
+        Phase::Creating => create::go_on(desired, observed, &marks, &manifests()),
         // Somebody else deletes it: the request's owner has not consented that masters are deleted which Cluster API leaves.
-        return teardown::unpause(existing).into_iter().collect();
+        Phase::Deleting => teardown::unpause(existing).into_iter().collect(),
+        _ => keep(request, desired, observed, &marks, &manifests()),
     }
-    let manifests = create::manifests(desired, &observed.uid, &marks, &existing.uid().unwrap_or_default());
-    if existing.is_creating() {
-        return create::go_on(desired, observed, &marks, &manifests);
-    }
+}
+
+/// Keeps a cluster that runs as its request asks for it.
+fn keep(
+    request: &ProvisioningRequest,
+    desired: &DesiredCluster,
+    observed: &Observed,
+    marks: &Marks<'_>,
+    manifests: &[Manifest],
+) -> Vec<Step> {
     let scripts = claim::install_scripts(observed);
     if !scripts.is_empty() {
         return scripts;
     }
-    if existing.labels().get(names::REQUEST_UID_LABEL).is_none() {
-        let manifest = marks.manifest(Kind::Cluster, cluster::cluster(desired));
-        return vec![Step::RestoreMarks(manifest, existing.uid().unwrap_or_default())];
-    }
-    if let Some(step) = maintain::mark_control_plane(&manifests, observed) {
+    if let Some(step) = maintain::restore_marks(desired, observed, marks, manifests) {
         return vec![step];
     }
-    let needed = maintain::still_needed(&manifests, observed);
+    let needed = maintain::still_needed(manifests, observed);
     let mut steps = maintain::maintain(desired, observed, &needed);
     steps.extend(rollout::surplus_masters(desired, observed));
     steps.extend(consent::note_restored(request, observed));

@@ -3,7 +3,7 @@
 use cluster_api::byoh::{ByoHost, ByohVariant};
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::consent::may_take_out;

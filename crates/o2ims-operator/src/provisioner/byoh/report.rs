@@ -6,7 +6,7 @@ use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::Cluster;
 use cluster_api::conditions::Condition;
 use kube::ResourceExt as _;
-use o2ims_types::provisioning_request::{HostStatus, ProvisionedResourceSet, StatusExtensions};
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{HostStatus, ProvisionedResourceSet, StatusExtensions};
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, names};
 
 use super::consent::keeps_cluster;
@@ -14,7 +14,7 @@ use super::desired::DesiredCluster;
 use super::hosts::{self, HostProgress, State, all_held};
 use super::instructions::{command, left_paused};
 use super::marks::{MarkedCluster as _, MarkedHost as _};
-use super::observed::Observed;
+use super::observed::{Observed, Phase};
 use super::pause::pauses;
 use super::stages::{missing_providers, stages};
 use super::teardown;
@@ -79,7 +79,7 @@ fn degraded(
     observed: &Observed,
     named: &[HostProgress],
 ) -> Vec<String> {
-    if !observed.is_running() {
+    if !observed.is_complete {
         return Vec::new();
     }
     let mut all = match verdict {
@@ -209,7 +209,7 @@ fn resources(
 ) -> Option<ProvisionedResourceSet> {
     let before = old.provisioned_resource_set.clone();
     let cluster = observed.own_cluster().filter(|cluster| !cluster.is_creating()).and_then(|cluster| cluster.uid());
-    let ended = observed.cluster.is_none() && !is_deleted(request) && !observed.has_lost_cluster();
+    let ended = observed.phase == Phase::Absent && !is_deleted(request);
     if !all_held(hosts) && observed.own_cluster().is_none() {
         // Nothing is held any more, unless hosts are on their way out.
         return before.filter(|_| !ended || observed.held().next().is_some());

@@ -16,7 +16,7 @@ use super::desired::DesiredCluster;
 use super::hosts::{HostProgress, State, all_held};
 use super::instructions::{can_be_restored, command, ineffective, lost_id};
 use super::marks::{MarkedCluster as _, MarkedHost};
-use super::observed::Observed;
+use super::observed::{Observed, Phase};
 use crate::provisioner::report::{Rejection, Stage, StageState};
 
 /// The stages in order. `hosts` are those that the request names.
@@ -27,7 +27,7 @@ pub fn stages(
     hosts: &[HostProgress],
 ) -> Vec<Stage> {
     // While the Cluster is lost nothing else matters; the stage of the control plane tells it.
-    let is_lost = observed.has_lost_cluster();
+    let is_lost = observed.phase == Phase::Lost;
     let timeouts = verdict.as_ref().map(|desired| desired.template.spec.timeouts.clone()).unwrap_or_default();
     let unless_lost = |state: StageState| if is_lost { StageState::Done } else { state };
     vec![
@@ -74,13 +74,13 @@ fn hosts_reserved(verdict: &Result<DesiredCluster, Rejection>, reserved: bool) -
 }
 
 fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProgress]) -> StageState {
-    if observed.has_lost_cluster() {
+    if observed.phase == Phase::Lost {
         return lost_cluster(request, observed);
     }
     if let Some(message) = taken_down(observed) {
         return StageState::InProgress { message };
     }
-    if observed.is_running() && observed.control_plane.is_none() {
+    if observed.is_complete && observed.control_plane.is_none() {
         let namespace = request.namespace().unwrap_or_default();
         let message = format!(
             "KubeadmControlPlane {} was deleted by somebody, and cannot be made again for a cluster that runs: its nodes run on, but no \
@@ -216,7 +216,7 @@ fn how_to_restore(request: &ProvisioningRequest, observed: &Observed, id: &str) 
 
 /// The last master went, and with it etcd: no Machine of the control plane is left, and no host of one.
 fn lost_control_plane(observed: &Observed, control_plane: &KubeadmControlPlane) -> Option<String> {
-    if !observed.is_running() || !control_plane.status.initialized {
+    if !observed.is_complete || !control_plane.status.initialized {
         return None;
     }
     if control_plane.metadata.deletion_timestamp.is_some() {

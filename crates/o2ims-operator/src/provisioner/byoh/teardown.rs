@@ -58,9 +58,8 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
 }
 
 /// A Cluster that is to be taken down although its request stays.
-pub fn clean(observed: &Observed) -> Option<Vec<Step>> {
-    let cluster = observed.own_cluster()?;
-    cluster.is_cleaning().then(|| self::cluster(cluster, observed))
+pub fn clean(observed: &Observed) -> Vec<Step> {
+    observed.own_cluster().map(|own| cluster(own, observed)).unwrap_or_default()
 }
 
 /// The next steps towards the end of a Cluster. Its parts need it to go, and Cluster API lets it go when its cache shows no
@@ -87,7 +86,7 @@ pub fn cluster(cluster: &Cluster, observed: &Observed) -> Vec<Step> {
 
 /// Masters whose KubeadmControlPlane somebody has deleted alone.
 pub fn headless_masters(observed: &Observed) -> impl Iterator<Item = &Arc<Machine>> {
-    let headless = observed.control_plane.is_none() && observed.is_running();
+    let headless = observed.control_plane.is_none() && observed.is_complete;
     observed.machines.iter().filter(move |machine| headless && machine.is_master())
 }
 

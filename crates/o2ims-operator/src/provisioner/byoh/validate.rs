@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use cluster_api::byoh::{ByoHost, ByohVariant};
 use kube::ResourceExt as _;
-use o2ims_types::cluster_template::{
+use o2ims_types::conditions::reason;
+use o2ims_types::o2ims::v1alpha1::cluster_template::{
     ClusterTemplateSpec, Install, InstallMethod, Kubeadm, Timeouts, VirtualIp, VirtualIpProvider,
 };
-use o2ims_types::conditions::reason;
-use o2ims_types::provisioning_request::{API_PORT, Hosts};
-use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, schema, validation};
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{API_PORT, Hosts};
+use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, validation};
 
 use super::availability::available;
 use super::consent::unmanaged_workers;
@@ -40,12 +40,12 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     let workers = asked(&parameters, |hosts| &hosts.workers);
     let cluster = parameters.cluster_name.clone().unwrap_or_default();
     let mut labels = parameters.labels.clone().unwrap_or_default();
-    if !observed.is_running() {
+    if !observed.is_complete {
         installation(&template, observed)?;
         labels.extend(resource_set_labels(&namespace, &template, observed)?);
     }
     // A cluster that runs has its name and its endpoint.
-    if let Some(Contender { request, what }) = observed.contender.as_ref().filter(|_| !observed.is_running()) {
+    if let Some(Contender { request, what }) = observed.contender.as_ref().filter(|_| !observed.is_complete) {
         return Err(Rejection::waiting(
             reason::NAME_TAKEN,
             format!("{what} is taken by {request}; this request goes on when it is gone"),
@@ -120,7 +120,7 @@ fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<Cl
     let (name, version) = (&request.spec.template_name, &request.spec.template_version);
     if let Some(template) = &observed.template {
         return match misplaced_default(template) {
-            Some(field) if !observed.is_running() => Err(Rejection::waiting(
+            Some(field) if !observed.is_complete => Err(Rejection::waiting(
                 reason::TEMPLATE_UNAVAILABLE,
                 format!(
                     "ClusterTemplate {}: defaults must not have {field}; every request gives its own",
@@ -130,7 +130,7 @@ fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<Cl
             _ => Ok(Arc::clone(template)),
         };
     }
-    if observed.is_running() && !adds_workers(request, observed) {
+    if observed.is_complete && !adds_workers(request, observed) {
         // What the cluster was made with stands in its objects.
         return Ok(Arc::new(bare_template(name, version)));
     }
@@ -196,7 +196,7 @@ fn parameters(
     }
     let given = serde_json::to_value(&given)
         .map_err(|error| Rejection::invalid(format!("templateParameters cannot be read: {error}")))?;
-    let merged = schema::with_defaults(given, template.spec.defaults.as_ref());
+    let merged = template_schema::with_defaults(given, template.spec.defaults.as_ref());
     let mut wrong = Vec::new();
     if let Some(wanted) = &template.spec.parameter_schema {
         let mut checked = merged.clone();
@@ -206,11 +206,11 @@ fn parameters(
             // The API server has filled it in: a template that does not know it means nothing against it.
             fields.remove("clusterProvisioner");
         }
-        match schema::check(&checked, wanted) {
+        match template_schema::check(&checked, wanted) {
             // A template is for new clusters; what a running one does not fulfil has no effect on it.
-            Ok(found) if observed.is_running() => warnings.extend(found),
+            Ok(found) if observed.is_complete => warnings.extend(found),
             Ok(found) => wrong.extend(found),
-            Err(_) if observed.is_running() => {}
+            Err(_) if observed.is_complete => {}
             Err(error) => {
                 let name = template.name_any();
                 let message = format!("ClusterTemplate {name}: parameterSchema {error}");
@@ -220,7 +220,7 @@ fn parameters(
     }
     let mut parameters: TemplateParameters = serde_json::from_value(merged)
         .map_err(|error| Rejection::invalid(format!("templateParameters with the template's defaults: {error}")))?;
-    if observed.is_running() {
+    if observed.is_complete {
         // The networks are those of the Cluster; today's defaults may be others.
         (parameters.pod_cidr, parameters.service_cidr) = (None, None);
     }
@@ -282,7 +282,7 @@ fn endpoint(
     // The address stands in every node's kubeconfig: a host that reports its addresses in another order, or others, does
     // not move a cluster that is there. Nor is it checked again: the master that carries a virtual address reports it as its own.
     let made = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref());
-    if let Some(made) = made.filter(|_| observed.is_running() || parameters.control_plane_endpoint.is_none()) {
+    if let Some(made) = made.filter(|_| observed.is_complete || parameters.control_plane_endpoint.is_none()) {
         return Ok(Endpoint { host: made.host.clone(), port: made.port, virtual_ip: false });
     }
     let of_masters: Vec<IpAddr> =

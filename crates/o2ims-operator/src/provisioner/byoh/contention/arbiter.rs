@@ -74,7 +74,7 @@ impl<'a> Arbiter<'a> {
     /// first.
     pub fn blocker(&mut self, request: &ProvisioningRequest, observed: &Observed, able: bool) -> Option<Blocker> {
         // A cluster that runs has its name and its endpoint.
-        if observed.is_running() {
+        if observed.is_complete {
             return None;
         }
         let demand = Demand::of(request, observed.template.as_deref(), &self.caches.hosts);

@@ -6,8 +6,8 @@ use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::Cluster;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
-use o2ims_types::cluster_template::VirtualIpProvider;
-use o2ims_types::provisioning_request::{API_PORT, Endpoint};
+use o2ims_types::o2ims::v1alpha1::cluster_template::VirtualIpProvider;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{API_PORT, Endpoint};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest};
 
 use crate::provisioner::byoh::marks::MarkedHost as _;
@@ -72,7 +72,7 @@ impl Demand {
     /// Whether the request's Cluster shows all of it: then the Cluster is the lock.
     pub fn is_shown(&self, observed: &Observed) -> bool {
         let has = |cluster: &Cluster| self.endpoint.as_ref().is_none_or(|asked| has_endpoint(cluster, asked, false));
-        observed.is_running() || observed.own_cluster().is_some_and(|cluster| has(cluster))
+        observed.is_complete || observed.own_cluster().is_some_and(|cluster| has(cluster))
     }
 
     /// What of it somebody else has, for messages.

@@ -2,7 +2,7 @@
 
 use cluster_api::Kind;
 use cluster_api::labels::CLUSTER_NAME_LABEL;
-use o2ims_types::{names, schema};
+use o2ims_types::names;
 use serde_json::{Value, json};
 
 use super::kube_vip::add_kube_vip;
@@ -23,7 +23,7 @@ pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str
         "joinConfiguration": node,
     });
     if let Some(over) = &kubeadm.control_plane {
-        schema::overlay(&mut config, over.clone());
+        template_schema::overlay(&mut config, over.clone());
     }
     if desired.endpoint.virtual_ip {
         add_kube_vip(&mut config, desired);

@@ -1,8 +1,8 @@
 //! `ByoMachineTemplate`, which chooses hosts, and `K8sInstallerConfigTemplate`, which says where BYOH's bundles are.
 
 use cluster_api::Kind;
-use o2ims_types::cluster_template::Install;
 use o2ims_types::names;
+use o2ims_types::o2ims::v1alpha1::cluster_template::Install;
 use serde_json::{Value, json};
 
 /// The spec of a template whose Machines run on the hosts that carry the request's claim and, for a worker, its id.

@@ -2,7 +2,7 @@
 
 use cluster_api::Kind;
 use cluster_api::labels::{CLUSTER_NAME_LABEL, DEPLOYMENT_NAME_LABEL};
-use o2ims_types::{names, schema};
+use o2ims_types::names;
 use serde_json::{Value, json};
 
 use super::control_plane::CRI_SOCKET;
@@ -15,7 +15,7 @@ pub fn config_template_spec(desired: &DesiredCluster) -> Value {
         "joinConfiguration": {"nodeRegistration": {"criSocket": CRI_SOCKET}},
     });
     if let Some(over) = &desired.template.spec.kubeadm.workers {
-        schema::overlay(&mut config, over.clone());
+        template_schema::overlay(&mut config, over.clone());
     }
     json!({"template": {"spec": config}})
 }

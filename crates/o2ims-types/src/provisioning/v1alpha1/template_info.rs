@@ -4,9 +4,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use crate::schema::TemplateError;
 
 /// A template by name and version, with the schema of its parameters.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -55,15 +52,4 @@ pub struct TemplateInfoStatus {
     /// `metadata.generation` that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-}
-
-impl TemplateInfoSpec {
-    /// The schema; JSON is YAML too.
-    ///
-    /// # Errors
-    /// [`TemplateError`], when it is neither.
-    pub fn schema(&self) -> Result<Value, TemplateError> {
-        serde_saphyr::from_str(&self.template_parameter_schema)
-            .map_err(|error| TemplateError(error.to_string().lines().next().unwrap_or_default().to_owned()))
-    }
 }

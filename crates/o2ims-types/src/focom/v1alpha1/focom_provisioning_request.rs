@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::provisioning_request::ProvisionedResourceSet;
+use crate::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
 use crate::rules;
 
 /// What is asked for, and of which O-Cloud.
