@@ -112,6 +112,13 @@ pub struct Flight {
     next: usize,
 }
 
+impl Flight {
+    /// Name that the ProvisioningRequest has or will have.
+    fn own_name(&self) -> String {
+        self.observed.remote.as_ref().unwrap().name(&self.request)
+    }
+}
+
 /// How a write ended.
 enum Written {
     /// The next one follows.
@@ -608,7 +615,7 @@ impl World {
         fate: Fate,
     ) -> Result<(), WriteError> {
         self.answers(flight)?;
-        let name = self.own_name(flight);
+        let name = flight.own_name();
         let found = self.sites[flight.site].objects.get(&name);
         let found =
             found.filter(|found| found["metadata"]["resourceVersion"] == json!(revision)).ok_or_else(conflict)?;
@@ -625,7 +632,7 @@ impl World {
 
     fn delete_own(&mut self, flight: &Flight, uid: &str, fate: Fate) -> Result<(), WriteError> {
         self.answers(flight)?;
-        let name = self.own_name(flight);
+        let name = flight.own_name();
         let Some(found) = self.sites[flight.site].objects.get(&name) else { return Ok(()) };
         if uid_of(found) != uid {
             return Err(conflict());
@@ -640,10 +647,6 @@ impl World {
         }
         self.delete_remote(flight.site, &name);
         if fate == Fate::AnswerLost { Err(unreachable()) } else { Ok(()) }
-    }
-
-    fn own_name(&self, flight: &Flight) -> String {
-        flight.observed.remote.as_ref().unwrap().name(&flight.request)
     }
 
     // What must hold at every single write.
@@ -986,7 +989,7 @@ impl World {
         let Some(name) = self.request(which) else { return false };
         let status = self.requests[&name].status.clone().unwrap_or_default();
         let id = status.provisioned_resource_set.and_then(|set| set.o_cloud_node_cluster_id);
-        let value = if which % 4 == 0 { Some("other".to_owned()) } else { id };
+        let value = if which.is_multiple_of(4) { Some("other".to_owned()) } else { id };
         self.annotate(&name, focom::SEND_AGAIN_ANNOTATION, value);
         true
     }
@@ -1085,7 +1088,7 @@ impl World {
         let Some((site, name)) = self.remote(which, is_marked) else { return false };
         self.edit_remote(site, &name, |object| {
             let labels = object["metadata"]["labels"].as_object_mut().unwrap();
-            if which % 3 == 0 {
+            if which.is_multiple_of(3) {
                 labels.clear();
             } else {
                 labels.remove(if which % 3 == 1 { focom::SMO_LABEL } else { focom::SOURCE_UID_LABEL });
