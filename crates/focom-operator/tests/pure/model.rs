@@ -34,8 +34,8 @@ use kube::{Resource, ResourceExt as _};
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::{self, focom};
 use o2ims_types::{FocomProvisioningRequest, OCloud};
-use operator_kit::controller::Class;
-use operator_kit::controller::Error;
+use operator_kit::Error;
+use operator_kit::outcome::Class;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -110,6 +110,13 @@ pub struct Flight {
     verdict: Result<(), Refusal>,
     steps: Vec<Step>,
     next: usize,
+}
+
+impl Flight {
+    /// Name that the ProvisioningRequest has or will have.
+    fn own_name(&self) -> String {
+        self.observed.remote.as_ref().unwrap().name(&self.request)
+    }
 }
 
 /// How a write ended.
@@ -608,7 +615,7 @@ impl World {
         fate: Fate,
     ) -> Result<(), WriteError> {
         self.answers(flight)?;
-        let name = flight.observed.remote.as_ref().unwrap().name(&flight.request);
+        let name = flight.own_name();
         let found = self.sites[flight.site].objects.get(&name);
         let found =
             found.filter(|found| found["metadata"]["resourceVersion"] == json!(revision)).ok_or_else(conflict)?;
@@ -625,7 +632,7 @@ impl World {
 
     fn delete_own(&mut self, flight: &Flight, uid: &str, fate: Fate) -> Result<(), WriteError> {
         self.answers(flight)?;
-        let name = flight.observed.remote.as_ref().unwrap().name(&flight.request);
+        let name = flight.own_name();
         let Some(found) = self.sites[flight.site].objects.get(&name) else { return Ok(()) };
         if uid_of(found) != uid {
             return Err(conflict());
