@@ -1,5 +1,6 @@
 //! `docs/backup.md`, on servers with three running clusters: the management cluster is restored from a snapshot, and
 //! from a copy of its objects. The running clusters are not affected.
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -3,6 +3,7 @@
 
 // Test code may panic.
 #![allow(clippy::expect_used)]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 #[path = "deploy/run.rs"]
 mod run;

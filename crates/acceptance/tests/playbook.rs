@@ -1,5 +1,6 @@
 //! The playbook over ssh: from freshly installed machines to clusters, and back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 use std::collections::BTreeMap;
 use std::fs;

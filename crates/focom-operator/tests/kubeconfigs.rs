@@ -1,5 +1,6 @@
 //! What a kubeconfig may say, and all that it may not.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test they are the message")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -2,6 +2,7 @@
 
 // Helper functions of tests may panic as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 use std::{
     collections::BTreeMap,

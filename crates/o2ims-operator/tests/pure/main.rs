@@ -2,6 +2,7 @@
 //! objects that are made. Runs in seconds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 mod consent;
 mod contention;
