@@ -34,8 +34,8 @@ use kube::{Resource, ResourceExt as _};
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::{self, focom};
 use o2ims_types::{FocomProvisioningRequest, OCloud};
-use operator_kit::Error;
-use operator_kit::outcome::Class;
+use operator_kit::controller::Class;
+use operator_kit::controller::Error;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
