@@ -59,6 +59,9 @@ pub trait Provisioner: Send + Sync + 'static {
         observed: &Self::Observed,
     ) -> Report;
 
+    /// Whether something was made, or is held, for the request.
+    fn is_engaged(&self, observed: &Self::Observed) -> bool;
+
     /// The request with this UID is gone.
     fn forget(&self, uid: &str, now: Instant);
 }
@@ -138,6 +141,9 @@ pub trait AnyProvisioner: Send + Sync + 'static {
         now: Instant,
     ) -> Result<Decision, Outcome>;
 
+    /// See [`Provisioner::is_engaged`].
+    fn is_engaged(&self, request: &ProvisioningRequest) -> bool;
+
     /// See [`Provisioner::forget`].
     fn forget(&self, uid: &str, now: Instant);
 }
@@ -161,6 +167,10 @@ impl<P: Provisioner> AnyProvisioner for P {
             recheck: decided.recheck,
             _guard: decided.guard,
         })
+    }
+
+    fn is_engaged(&self, request: &ProvisioningRequest) -> bool {
+        Provisioner::is_engaged(self, &self.observe(request))
     }
 
     fn forget(&self, uid: &str, now: Instant) {

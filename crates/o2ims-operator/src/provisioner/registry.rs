@@ -10,8 +10,9 @@ use operator_kit::controller::Outcome;
 
 use super::interface::{AnyProvisioner, Decision};
 use super::report::{Deleting, Progress, Provisioning, Rejection, Report, Stage, StageState};
-use crate::expectations::Expectations;
-use crate::request::is_deleted;
+use crate::caches::version_of;
+use crate::expectations::{Expectations, Write};
+use crate::request::{has_finalizer, is_deleted};
 
 /// How long the deletion of a request may take whose provisioner is unknown, until its condition Stalled is True.
 const DELETION_LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -35,11 +36,28 @@ impl Provisioners {
         expectations: &Expectations,
         now: Instant,
     ) -> Result<Decision, Outcome> {
-        let name = &request.spec.template_parameters.cluster_provisioner;
-        match self.0.iter().find(|provisioner| provisioner.name() == name) {
-            Some(provisioner) => provisioner.decide(request, expectations, now),
-            None => Ok(Decision::none(request.uid().unwrap_or_default(), self.unknown(request, name))),
+        if let Some(provisioner) = self.of(request) {
+            return provisioner.decide(request, expectations, now);
         }
+        let uid = request.uid().unwrap_or_default();
+        let is_shown = |write: &Write| !matches!(write, Write::Status(version) if version_of(request) < *version);
+        if let Some(patience) = expectations.pending(&uid, is_shown, now) {
+            return Err(Outcome::Progressing { recheck: Some(patience) });
+        }
+        self.forget(&uid, now);
+        Ok(Decision::none(uid, self.unknown(request)))
+    }
+
+    /// The provisioner that the request names. If that is unknown, and the request has our finalizer: the one that has made something for
+    /// it, or any one, which then finds nothing and removes the finalizer.
+    fn of(&self, request: &ProvisioningRequest) -> Option<&dyn AnyProvisioner> {
+        let name = &request.spec.template_parameters.cluster_provisioner;
+        let mut all = self.0.iter().map(AsRef::as_ref);
+        let named = all.clone().find(|provisioner| provisioner.name() == name);
+        if named.is_some() || !has_finalizer(request) {
+            return named;
+        }
+        all.clone().find(|provisioner| provisioner.is_engaged(request)).or_else(|| all.next())
     }
 
     /// The request with this UID is gone.
@@ -49,8 +67,9 @@ impl Provisioners {
         }
     }
 
-    /// Nothing is done for a request of an unknown provisioner, and nothing that exists for it is touched.
-    fn unknown(&self, request: &ProvisioningRequest, name: &str) -> Report {
+    /// A request of an unknown provisioner is refused before anything is made for it.
+    fn unknown(&self, request: &ProvisioningRequest) -> Report {
+        let name = &request.spec.template_parameters.cluster_provisioner;
         let known: Vec<_> = self.0.iter().map(|provisioner| format!("{:?}", provisioner.name())).collect();
         let known = known.join(", ");
         let message = format!("clusterProvisioner {name:?} is not supported: this O-Cloud has {known}");

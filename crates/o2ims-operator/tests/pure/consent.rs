@@ -7,7 +7,7 @@ use cluster_api::byoh::ByohVariant;
 use cluster_api::byoh::UNREGISTERING_ANNOTATION;
 use cluster_api::labels::PAUSED_ANNOTATION;
 use kube::{Resource as _, ResourceExt as _};
-use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
+use o2ims_operator::provisioner::byoh::marks::{MarkedCluster, MarkedHost as _};
 use o2ims_operator::provisioner::byoh::orphans::{plan_cluster, plan_host};
 use o2ims_types::ProvisioningState::{self, Failed, Fulfilled};
 use o2ims_types::{ProvisioningRequest, conditions, names};
@@ -579,6 +579,20 @@ fn a_part_that_is_deleted_while_the_cluster_is_made_is_made_anew() {
         world.settle();
         assert_eq!(world.state("one"), Some(Fulfilled), "{}: {}", kind.name(), world.message("one"));
     }
+}
+
+/// The Cluster is lost before anything runs, and a worker's part is being deleted: all of it is taken apart and made anew.
+#[test]
+fn a_cluster_that_is_lost_before_it_has_nodes_is_made_anew() {
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 3);
+    world.submit(request("one", "core", &[1], &[2]));
+    while world.clusters.get("core").is_none_or(MarkedCluster::is_creating) {
+        world.reconcile("one");
+    }
+    assert!(world.cluster_vanishes(0));
+    assert!(world.deployment_is_deleted_by_hand(0));
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
 }
 
 #[test]

@@ -351,17 +351,17 @@ impl Operator {
         if let Some(step) = flight.steps.get(flight.next).cloned() {
             // As `apply` does before it takes the finalizer off.
             let is_left = !self.world.made(&uid).is_empty() || !self.world.held(&uid).is_empty();
-            let missing_owner = !self.world.requests.contains_key(name);
+            let vanished = !self.world.requests.contains_key(name);
             let result = match step {
                 Step::RemoveFinalizer if is_left => Err(Conflict),
-                Step::AddFinalizer | Step::RemoveFinalizer if missing_owner => Err(Conflict),
+                Step::AddFinalizer | Step::RemoveFinalizer if vanished => Err(Conflict),
                 _ => {
                     // Other objects are written whether or not the request is there.
-                    if missing_owner {
+                    if vanished {
                         self.world.requests.insert(name.to_owned(), flight.request.clone());
                     }
                     let result = self.world.step(&mut flight);
-                    if missing_owner {
+                    if vanished {
                         self.world.requests.remove(name);
                     }
                     result
@@ -597,9 +597,9 @@ fn locks() -> (Arc<Locks>, Arc<Mutex<Vec<String>>>) {
 
 fn told(step: &Step) -> String {
     match step {
-        Step::PatchHost(marks) => format!("MarkHost {} {:?}", marks.host, marks.labels.get(names::REQUEST_UID_LABEL)),
+        Step::PatchHost(marks) => format!("PatchHost {} {:?}", marks.host, marks.labels.get(names::REQUEST_UID_LABEL)),
         Step::Create(manifest) => format!("Create {} {}", manifest.kind.name(), manifest.name),
-        Step::Update(manifest, _) => format!("Change {} {}", manifest.kind.name(), manifest.name),
+        Step::Update(manifest, _) => format!("Update {} {}", manifest.kind.name(), manifest.name),
         Step::Delete { kind, name, .. } => format!("Delete {} {name}", kind.name()),
         other => format!("{other:?}").chars().take(40).collect(),
     }
@@ -675,9 +675,9 @@ fn play(plot: Plot, seed: u64, story: &mut Vec<String>) -> Result<(), String> {
     operator.tell("people put everything right".to_owned());
     operator.world.heal();
     for cluster in operator.world.clusters.clone().into_values() {
-        let owner_description = cluster.labels().get(names::REQUEST_UID_LABEL).cloned().unwrap_or_default();
-        if !operator.world.requests.values().any(|request| request.metadata.uid.as_ref() == Some(&owner_description)) {
-            operator.clean_up_after(&owner_description);
+        let maker = cluster.labels().get(names::REQUEST_UID_LABEL).cloned().unwrap_or_default();
+        if !operator.world.requests.values().any(|request| request.metadata.uid.as_ref() == Some(&maker)) {
+            operator.clean_up_after(&maker);
         }
     }
     let holders: BTreeSet<_> =

@@ -273,6 +273,12 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
     {
         return;
     }
+    // A creation that somebody has interrupted is taken apart, under its Cluster and while nothing runs.
+    if world.own_clusters(uid).iter().any(|cluster| cluster.is_creating() && is_cleaned(cluster)) {
+        let nodes = world.machines.values().find(|machine| machine.record.was_a_node());
+        assert!(nodes.is_none(), "takes a cluster apart that has nodes");
+        return;
+    }
     // Without its Cluster a request either makes a new one, or clears away what is left.
     if orphaned && flight.verdict.is_err() {
         return;

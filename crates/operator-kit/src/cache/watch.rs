@@ -337,9 +337,10 @@ where
             return;
         }
         tracing::info!(watch = self.name, "kind is not installed, waiting for it");
+        // Before the store is empty: an empty store must not be read as a kind that is installed and has no objects.
+        self.set_state(SyncState::NotInstalled);
         self.writer.apply_watcher_event(&Event::Init);
         self.replace_store().await;
-        self.set_state(SyncState::NotInstalled);
     }
 
     fn set_state(&self, state: SyncState) {

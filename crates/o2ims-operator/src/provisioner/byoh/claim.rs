@@ -1,5 +1,5 @@
 //! Holding hosts. A claim is a label on the ByoHost, written only if the host is still as it was observed, so that of two
-//! requests for one host exactly one gets it. All hosts or none: desiredation has seen every one free or held before the
+//! requests for one host exactly one gets it. All hosts or none: validation has seen every one free or held before the
 //! first claim, hosts are claimed in the order of their names, and what is held is let go when the rest cannot be had.
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ use super::consent::may_take_out;
 use super::desired::{DesiredCluster, RequestedHost};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
+use crate::provisioner::report::HOST_FAILED;
 use crate::request::requested_hosts;
 
 /// One host of the request.
@@ -63,7 +64,7 @@ impl State {
             Self::Bootstrapping => "Bootstrapping",
             Self::Joined => "Joined",
             Self::Ready => "Ready",
-            Self::Failed => "Failed",
+            Self::Failed => HOST_FAILED,
             Self::Cleaning => "Cleaning",
         }
     }

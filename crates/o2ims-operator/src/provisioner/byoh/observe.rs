@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cluster_api::Kind;
 use cluster_api::byoh::{ByoHost, ByohVariant};
-use cluster_api::cluster::Cluster;
+use cluster_api::cluster::{ByoCluster, Cluster};
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
 use cluster_api::templates::ByoMachineTemplate;
@@ -48,7 +48,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
         hosts_by_id,
         cluster,
         control_plane: owned.control_planes.into_iter().next(),
-        byo_cluster: owned_by(&caches.byo_clusters, &namespace, &uid).into_iter().next(),
+        byo_cluster: owned.byo_clusters.into_iter().next(),
         deployments: owned.deployments.into_iter().map(|object| (object.name_any(), object)).collect(),
         machines,
         owned: owned.objects,
@@ -64,6 +64,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
 struct Owned {
     objects: BTreeMap<(Kind, String), OwnedObject>,
     control_planes: Vec<Arc<KubeadmControlPlane>>,
+    byo_clusters: Vec<Arc<ByoCluster>>,
     deployments: Vec<Arc<MachineDeployment>>,
     referenced: BTreeSet<(Kind, String)>,
 }
@@ -78,12 +79,13 @@ fn find_owned(caches: &Caches, namespace: &str, uid: &str, own_cluster: Option<&
     }
     insert_all(&mut objects, Kind::MachineDeployment, &deployments);
     insert_all(&mut objects, Kind::KubeadmControlPlane, &control_planes);
-    insert_all(&mut objects, Kind::ByoCluster, &owned_by(&caches.byo_clusters, namespace, uid));
+    let byo_clusters = owned_by(&caches.byo_clusters, namespace, uid);
+    insert_all(&mut objects, Kind::ByoCluster, &byo_clusters);
     insert_all(&mut objects, Kind::ByoMachineTemplate, &machine_templates);
     insert_all(&mut objects, Kind::KubeadmConfigTemplate, &owned_by(&caches.config_templates, namespace, uid));
     insert_all(&mut objects, Kind::K8sInstallerConfigTemplate, &owned_by(&caches.installer_templates, namespace, uid));
     let referenced = find_referenced(&control_planes, &deployments, &machine_templates);
-    Owned { objects, control_planes, deployments, referenced }
+    Owned { objects, control_planes, byo_clusters, deployments, referenced }
 }
 
 fn insert_all<K: Resource>(into: &mut BTreeMap<(Kind, String), OwnedObject>, kind: Kind, objects: &[Arc<K>]) {

@@ -21,7 +21,7 @@ use crate::provisioner::step::Step;
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The mark on everything that is the request's: its UID, or, where it was restored from a backup, the UID that it had
-    /// when its cluster was made. See [`identity`].
+    /// when its cluster was made. See [`super::identity`].
     pub uid: String,
     /// Kinds that are not installed, as `kind (project)`.
     pub missing_providers: Vec<String>,

@@ -98,6 +98,10 @@ impl Provisioner for Byoh {
         report(request, verdict, observed)
     }
 
+    fn is_engaged(&self, observed: &Observed) -> bool {
+        !observed.owned.is_empty() || !observed.machines.is_empty() || observed.held().next().is_some()
+    }
+
     fn forget(&self, uid: &str, now: Instant) {
         self.locks.forget(uid, now);
     }

@@ -49,7 +49,7 @@ fn age_of_cluster(cluster: &Cluster) -> Age {
 pub struct Blocker {
     /// Whom it waits for, if that is a request; a change of a Cluster is told by the watch.
     pub uid: Option<String>,
-    /// Who has what the request demand.
+    /// Who has what the request demands.
     pub contender: Contender,
     /// When to look again.
     pub recheck: Option<Duration>,
