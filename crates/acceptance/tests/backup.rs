@@ -1,5 +1,6 @@
-//! `docs/backup.md` on servers with three running clusters: the management cluster goes back to a snapshot, and is made anew from a copy
-//! of its objects. No cluster notices.
+//! `docs/backup.md`, on servers with three running clusters: the management cluster is restored from a snapshot, and
+//! from a copy of its objects. The running clusters are not affected.
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     };
     let mut trials = vec![
         Trial::test("a_management_cluster_is_restored_and_no_cluster_notices", backup)
-            // Three clusters on servers take some minutes.
+            // Slow: three clusters on servers take some minutes.
             .with_ignored_flag(true),
     ];
     match testenv::servers::left_out() {
@@ -79,7 +80,7 @@ async fn on(stack: &mut Stack) -> Result<()> {
     let run = |block: &Block| shell.run_block(PAGE, block);
 
     run(snapshot)?;
-    // What is made after the snapshot is unknown to it.
+    // A cluster that is made after the snapshot is not in it.
     stack.make_namespace("after-the-snapshot").await?;
     stack.operator.take().context("no operator")?.stop().await?;
     stack.bed.shut_down().await?;
@@ -129,8 +130,8 @@ async fn on(stack: &mut Stack) -> Result<()> {
     Ok(())
 }
 
-/// A management cluster that knows nothing of a cluster gives its host away when somebody asks for it, as an agent that is started again
-/// has registered it as free. The host itself refuses.
+/// A restored management cluster does not have the newest cluster. It gives that cluster's host to another request,
+/// because the restarted agent has registered the host as free. The host itself refuses.
 async fn forgotten(stack: &Stack) -> Result<()> {
     stack.make_namespace(NAMESPACE).await?;
     stack.apply_cni(NAMESPACE).await?;
@@ -163,7 +164,7 @@ async fn forgotten(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
-/// A cluster of one server.
+/// Makes a cluster of one server.
 fn request(number: u32) -> serde_json::Value {
     json!({
         "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
@@ -182,7 +183,7 @@ fn requests(stack: &Stack) -> Api<ProvisioningRequest> {
     Api::namespaced(stack.bed.admin(), NAMESPACE)
 }
 
-/// Waits until the request says that its cluster is ready, and nothing else.
+/// Waits until the request reports that its cluster is ready, and nothing else.
 async fn fulfilled(stack: &Stack, number: u32) -> Result<()> {
     let is_fulfilled = |request: Option<&ProvisioningRequest>| {
         let status = request.and_then(|request| request.status.as_ref());
@@ -195,7 +196,7 @@ async fn fulfilled(stack: &Stack, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// A shell of an administrator, with the programs of the page.
+/// An administrator's shell, with the programs that the page uses.
 async fn shell(stack: &Stack) -> Result<Shell> {
     let folder = stack.bed.dir().join("administrator");
     std::fs::create_dir_all(&folder)?;
@@ -218,7 +219,7 @@ async fn shell(stack: &Stack) -> Result<Shell> {
     Ok(shell)
 }
 
-/// What runs: the Machines by name, and the processes of each server.
+/// Everything that runs: the Machines by name, and the processes of each server.
 #[derive(Debug)]
 struct Running {
     machines: BTreeSet<String>,
@@ -239,7 +240,7 @@ impl Running {
         Ok(Self { machines: machines.iter().map(kube::ResourceExt::name_any).collect(), processes })
     }
 
-    /// Nothing of it was made or started anew, and nobody asks an agent to clean its server.
+    /// Checks that no Machine was replaced, that no process was restarted, and that no agent is to clean its server.
     async fn assert_same(&self, stack: &Stack, when: &str) -> Result<()> {
         let now = Self::look(stack).await?;
         let same = self.machines == now.machines && self.processes.is_subset(&now.processes);

@@ -1,5 +1,5 @@
-//! A bundle is whole, names only images that it has, and a bare Kubernetes takes its manifests as they are. No pod runs
-//! here, so the operators' programs are stand-ins.
+//! A bundle is complete and names only images that it has, and a Kubernetes without anything else accepts its manifests
+//! unchanged. No pod runs here, so the operators' programs are stand-ins.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 
 use std::collections::BTreeSet;
@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::{Index, Options};
 use serde_json::Value;
-use testenv::recipes::Progress;
-use testenv::{Bed, Options as BedOptions};
+use testenv::{ManagementCluster, Options as ClusterOptions, Progress};
 use tokio::process::Command;
 
 #[tokio::test]
@@ -66,7 +65,7 @@ async fn make(folder: &Path) -> Index {
     bundle::make(&folder.join("bundle"), &options, Progress::new(|line| eprintln!("{line}"))).await.unwrap()
 }
 
-/// In the order in which they are applied.
+/// The manifests, in the order in which they are applied.
 fn manifests(bundle: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(bundle.join("manifests")).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -76,11 +75,11 @@ fn manifests(bundle: &Path) -> Vec<PathBuf> {
 
 fn images_are_those_of_the_manifests(bundle: &Path, index: &Index) {
     let mut named = BTreeSet::new();
-    // The other manifests are for workload clusters, whose images hosts/ has.
+    // The other manifests are for workload clusters, whose images are in hosts/.
     let numbered = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(char::is_numeric);
     for manifest in manifests(bundle).into_iter().filter(numbered) {
         let text = fs::read_to_string(manifest).unwrap();
-        // CRDs are left out: they have no pods, and take long to read.
+        // CRDs are skipped: they have no pods, and take long to read.
         let documents = text.split("\n---\n").filter(|text| text.contains("\nkind: Deployment\n"));
         for document in documents {
             let deployment: Value = serde_saphyr::from_str(document).unwrap();
@@ -96,15 +95,15 @@ fn images_are_those_of_the_manifests(bundle: &Path, index: &Index) {
 }
 
 async fn kubernetes_takes(bundle: &Path) {
-    let options = BedOptions { cluster_api: false, byoh: false, ..BedOptions::default() };
-    let bed = Bed::start(options, |_| ()).await.unwrap();
+    let options = ClusterOptions { cluster_api: false, byoh: false, ..ClusterOptions::default() };
+    let bed = ManagementCluster::start(options, |_| ()).await.unwrap();
     let kubeconfig = bed.dir().join("admin.kubeconfig");
     bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig).unwrap();
     let kubectl = async |arguments: &[&str]| {
         let mut command = Command::new(bed.kubectl());
         let output = command.arg("--kubeconfig").arg(&kubeconfig).args(arguments).output().await.unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
-        // Pod security warns of a Deployment whose pods its namespace would refuse.
+        // Pod security warns about a Deployment whose pods its namespace would reject.
         assert!(output.status.success() && errors.is_empty(), "kubectl {}: {errors}", arguments.join(" "));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -117,7 +116,7 @@ async fn kubernetes_takes(bundle: &Path) {
             let configuration = "validatingwebhookconfigurations/byoh-validating-webhook-configuration";
             assert_eq!(kubectl(&["get", configuration, "--output", exempted]).await, "not-the-o2ims-operator");
         }
-        // Nobody answers: no pod runs here.
+        // The webhook does not answer, because no pod runs here.
         kubectl(&["delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", "--all"]).await;
     }
     let deployments = kubectl(&["get", "deployments", "--all-namespaces", "--output", "name"]).await;
@@ -126,7 +125,7 @@ async fn kubernetes_takes(bundle: &Path) {
 }
 
 async fn a_changed_byte_is_noticed(bundle: &Path, index: &Index) {
-    let file = &index.images[0].content.file;
+    let file = &index.images[0].archive.file;
     let path = bundle.join(file);
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
@@ -145,7 +144,7 @@ async fn a_changed_byte_is_noticed(bundle: &Path, index: &Index) {
     }
 }
 
-/// What `./mgmt.sh bundle --check` says, and whether it finds the bundle whole.
+/// The output of `./mgmt.sh bundle --check`, and whether it finds the bundle complete.
 async fn check(bundle: &Path) -> (bool, String) {
     let mut command = Command::new(acceptance::top().join("mgmt.sh"));
     let output = command.args(["bundle", "--check"]).arg(bundle).env("LC_ALL", "C").output().await.unwrap();

@@ -1,5 +1,5 @@
-//! What the documents say is so: their commands are run somewhere, their links lead somewhere, and the messages that they
-//! explain are messages of the product.
+//! The documents are correct: each command is run by a test, each link has a target, and each message that they explain
+//! is a message of the product.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test they are the message")]
 
 use std::collections::BTreeSet;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use acceptance::{blocks, top};
 
-/// Whose commands are run, block by block.
+/// Documents whose commands are run, block by block.
 const RUN: [&str; 3] = ["docs/tutorial.md", "docs/servers.md", "docs/backup.md"];
 
-/// Every document, by its path in the repository.
+/// All documents, by path in the repository.
 fn documents() -> Vec<String> {
     let mut all = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned(), "SECURITY.md".to_owned()];
     all.push("ansible/README.md".to_owned());
@@ -24,7 +24,7 @@ fn documents() -> Vec<String> {
     all
 }
 
-/// A command without its comment and with one space where there are many.
+/// A command without its comment, and with single spaces.
 fn command(line: &str) -> String {
     let line = line.split(" #").next().unwrap_or_default();
     line.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -53,7 +53,7 @@ fn every_command_is_run_or_says_why_not() {
 
 #[test]
 fn commands_are_marked_as_such() {
-    // A block without a language would be run by nobody and noticed by nobody.
+    // A block without a language would be overlooked: no test runs it.
     const PROGRAMS: [&str; 7] = ["./mgmt.sh", "kubectl", "ansible", "docker", "helm", "cargo", "sed"];
     let mut unmarked = Vec::new();
     for document in documents() {
@@ -78,7 +78,7 @@ fn links_lead_somewhere() {
     for document in documents() {
         let path = top().join(&document);
         let text = fs::read_to_string(&path).unwrap();
-        // What is code is no link.
+        // Code has no links.
         let text: String = text.split('`').step_by(2).collect();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if link.starts_with("http") || link.starts_with("mailto") {
@@ -96,7 +96,7 @@ fn links_lead_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// The headings of a document, as links name them.
+/// The headings of a document, as anchors of links.
 fn anchors(document: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(document).unwrap();
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -116,7 +116,7 @@ fn the_messages_that_are_explained_are_the_products() {
     }
     sources.push_str(&fs::read_to_string(top().join("mgmt.sh")).unwrap());
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Lines of source are folded in the middle of a message.
+    // Messages may be split over several lines of source.
     let sources = words(&sources.replace("\\\n", " "));
     let text = fs::read_to_string(top().join("docs/troubleshooting.md")).unwrap();
     let mut unknown = Vec::new();

@@ -1,8 +1,9 @@
-//! The GitOps examples: Flux's real controllers take them from a Git server, on the real control plane with simulated hosts;
-//! a real Lua reads the health of requests as Argo CD does.
+//! The GitOps examples. Flux's real controllers apply them from a Git server, on a real management cluster with
+//! simulated hosts. A real Lua runs the health script for Argo CD.
 
-// Test code: a broken assumption may end the test.
+// Test code may panic.
 #![allow(clippy::expect_used)]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 #[path = "deploy/run.rs"]
 mod run;
@@ -24,12 +25,12 @@ use run::{Outcome, Written, must, run, top};
 use sandbox::{OperatorOptions, focom, installation, operator};
 use serde_json::{Value, json};
 use testenv::tools::{self, Tool};
-use testenv::{Bed, Flux, Options};
+use testenv::{Flux, ManagementCluster, Options};
 use tokio::io::AsyncWriteExt as _;
 
-/// For whatever takes some seconds on an idle machine.
+/// Time limit for things that take some seconds on an idle machine.
 const SOON: &str = "--timeout=120s";
-/// For a cluster on simulated hosts.
+/// Time limit for a cluster on simulated hosts.
 const CLUSTER: &str = "--timeout=300s";
 
 fn line(text: &str) {
@@ -77,7 +78,7 @@ async fn argo_cd_sees_the_health_of_every_state() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: two clusters on simulated hosts; Flux is built first, by testenv build --gitops"]
 async fn flux_delivers_and_never_takes_requests_away() {
-    let bed = Bed::start(Options::default(), line).await.expect("a bed");
+    let bed = ManagementCluster::start(Options::default(), line).await.expect("a management cluster");
     let flux = Flux::start(&bed, line).await.expect("Flux");
     let site = Site::new(&bed, SiteOptions::default()).expect("a site");
     let outcome = story(&bed, &site, &flux).await;
@@ -94,7 +95,7 @@ async fn flux_delivers_and_never_takes_requests_away() {
     outcome.expect("the story");
 }
 
-async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
+async fn story(bed: &ManagementCluster, site: &Site, flux: &Flux) -> Outcome {
     let git = Git::new(bed.dir().join("git"))?;
     let address = git.serve().await?;
     git.make_product()?;
@@ -103,14 +104,15 @@ async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
     let cluster = Cluster::new(bed)?;
     bed.apply_yaml(installation::WEBHOOK_EXEMPTION).await?;
 
-    // The examples as they are, but for the server's name.
+    // The examples are unchanged, except for the server's name.
     for file in ["sources", "kustomizations"] {
         let text = std::fs::read_to_string(top().join(format!("examples/gitops/flux/{file}.yaml")))?;
         ensure!(file != "sources" || text.contains("https://git.example.org"), "the examples have another server");
         cluster.apply_strictly(&text.replace("https://git.example.org", &address))?;
     }
 
-    // No nodes, so no pods: the operators run as processes, and somebody has to say that the Deployments are available.
+    // There are no nodes, so no pods: the operators run as processes, and the test reports the Deployments as
+    // available.
     let operators = [("o2ims-system", "o2ims-operator"), ("focom-system", "focom-operator")];
     for (namespace, name) in operators {
         cluster.kubectl(&["wait", "--for=create", SOON, "-n", namespace, &format!("deployment/{name}")], "")?;
@@ -132,7 +134,7 @@ async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
     cluster.wait_ready("o2ims-operators", SOON)?;
     cluster.wait_ready("o2ims-o-cloud", SOON)?;
 
-    // Requests are there, and wait for hosts; so does Flux.
+    // The requests exist and wait for hosts, and so does Flux.
     let (core, edge) = ("pr/core-cluster-request", "fpr/edge-cluster-request");
     let pending = "--for=jsonpath={.status.provisioningStatus.provisioningState}=pending";
     for request in [core, edge] {
@@ -162,7 +164,8 @@ async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
         ensure!(request["metadata"]["annotations"][key] == "true", "the request is not protected: {request:#}");
     }
 
-    // Somebody switches force on. A change that is refused is no leave to delete, and a value that is wrong by itself meets the protection.
+    // With `force`: a refused change does not make Flux delete the request, and an invalid value meets the protection
+    // from deletion.
     let force = |on: bool| {
         let patch = json!({"spec": {"force": on}}).to_string();
         cluster
@@ -188,10 +191,10 @@ async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
         ensure!(now["metadata"]["deletionTimestamp"].is_null(), "{request} is being deleted: {now:#}");
     }
 
-    // A removed file: the request stays.
+    // The request stays when its file is removed.
     let revision = git.remove("requests/core.yaml")?;
     cluster.reconcile("o2ims-requests", &revision)?;
-    // The same after somebody's mistake, which takes away what has no guard.
+    // The same after a mistake that removes everything without protection.
     let mistake = r#"{"spec": {"prune": true}}"#;
     cluster
         .kubectl(&["patch", "-n", "flux-system", "kustomization/o2ims-requests", "--type=merge", "-p", mistake], "")?;
@@ -199,7 +202,7 @@ async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
     let revision = git.remove("requests/unguarded.yaml")?;
     cluster.reconcile("o2ims-requests", &revision)?;
     cluster.kubectl(&["wait", "--for=delete", SOON, "configmap/unguarded"], "")?;
-    // And after the Kustomizations are gone.
+    // The same after the Kustomizations are deleted.
     let all = ["o2ims-requests", "o2ims-o-cloud", "o2ims-operators"];
     cluster.kubectl(&[&["delete", "-n", "flux-system", SOON, "kustomization"], &all[..]].concat(), "")?;
     for (request, before) in [core, edge].iter().zip(&before) {
@@ -211,7 +214,7 @@ async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
         cluster.get(&["-n", namespace, &format!("deployment/{name}")])?;
     }
 
-    // Argo CD's objects, by its CRD.
+    // Argo CD's objects are valid by its CRD.
     let crd = std::fs::read_to_string(tools::argo_cd_crd(line).await?)?;
     bed.apply_yaml("{apiVersion: v1, kind: Namespace, metadata: {name: argocd}}").await?;
     bed.apply_yaml(&crd).await?;
@@ -225,7 +228,7 @@ async fn story(bed: &Bed, site: &Site, flux: &Flux) -> Outcome {
     second.stop().await
 }
 
-/// An operator's program, which cargo puts into the folder above this test's.
+/// Path of an operator's program: cargo puts it into the folder above this test's.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let program = test.parent().and_then(Path::parent).context("no folder")?.join(name);
@@ -239,7 +242,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(bed: &Bed) -> anyhow::Result<Self> {
+    fn new(bed: &ManagementCluster) -> anyhow::Result<Self> {
         let path = bed.dir().join("admin.kubeconfig");
         bed.kubeconfig_as("admin", &["system:masters"], &path)?;
         let kubeconfig = path.to_str().context("not UTF-8")?.to_owned();
@@ -271,7 +274,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes what the controller of Deployments would write when nodes run the pods.
+    /// Writes the status that the controller of Deployments would write when pods run.
     fn simulate_available(&self, namespace: &str, name: &str) -> Outcome {
         let deployment = self.get(&["-n", namespace, &format!("deployment/{name}")])?;
         let status = json!({"status": {
@@ -288,7 +291,7 @@ impl Cluster {
         self.kubectl(&patch, "").map(drop)
     }
 
-    /// As `flux reconcile kustomization NAME --with-source`, until this revision was tried and failed with these words.
+    /// As `flux reconcile kustomization NAME --with-source`, until this revision has failed with this message.
     fn until_refused(&self, name: &str, revision: &str, words: &str) -> Outcome {
         self.ask(name)?;
         let name = format!("kustomization/{name}");
@@ -309,7 +312,7 @@ impl Cluster {
         self.kubectl(&["wait", &applied, SOON, "-n", "flux-system", &format!("kustomization/{name}")], "").map(drop)
     }
 
-    /// Has the repository looked at, and then the Kustomization.
+    /// Requests a reconciliation of the repository, and then of the Kustomization.
     fn ask(&self, name: &str) -> Outcome {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         let asked = format!("reconcile.fluxcd.io/requestedAt={now}");
@@ -324,7 +327,7 @@ impl Cluster {
     }
 }
 
-/// Argo CD's part: the health script of examples/gitops/argocd, run by the Lua that Argo CD uses.
+/// The health script in examples/gitops/argocd, run by the Lua that Argo CD uses.
 struct Judge {
     lua: PathBuf,
     script: String,
@@ -343,7 +346,7 @@ impl Judge {
         Ok(Self { lua: tools::tool(Tool::Lua, line).await?, script })
     }
 
-    /// State and message, with a bar between them.
+    /// State and message, separated by a bar.
     fn health(&self, object: &Value) -> anyhow::Result<String> {
         let program = format!(
             "obj = {}\nlocal health = (function()\n{}\nend)()\nio.write(health.status, '|', health.message)\n",
@@ -370,12 +373,12 @@ fn lua(value: &Value) -> String {
             }
             text + "}"
         }
-        // Lua reads JSON's escapes, but for those by number.
+        // Lua reads JSON's escapes, except numeric ones.
         Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
 }
 
-/// A Git server on 127.0.0.1 with the repositories `o2ims` (this product) and `fleet` (somebody's requests).
+/// A Git server on 127.0.0.1 with the repositories `o2ims` (this product) and `fleet` (a user's requests).
 struct Git {
     folder: PathBuf,
 }
@@ -402,7 +405,7 @@ impl Git {
         self.git(repository, &["remote", "add", "origin", served]).map(drop)
     }
 
-    /// Commits everything and pushes it; returns the revision as Flux writes it.
+    /// Commits and pushes everything; returns the revision in Flux's format.
     fn publish(&self, repository: &str, message: &str) -> anyhow::Result<String> {
         self.git(repository, &["add", "--all"])?;
         self.git(repository, &["commit", "--quiet", "--message", message])?;
@@ -449,7 +452,7 @@ impl Git {
         self.publish("fleet", &format!("without {file}"))
     }
 
-    /// Serves the repositories with Git's own program for that, and returns the address.
+    /// Serves the repositories by `git http-backend`, and returns the address.
     async fn serve(&self) -> anyhow::Result<String> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}", listener.local_addr()?);
@@ -459,7 +462,7 @@ impl Git {
     }
 }
 
-/// One request to `git http-backend`, by the rules of CGI.
+/// Passes one request to `git http-backend`, by CGI.
 async fn backend(State(root): State<PathBuf>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let answer = async {

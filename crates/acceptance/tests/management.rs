@@ -1,6 +1,6 @@
-//! `./mgmt.sh up` and its like as an administrator uses them, on a cluster that the product has made of real servers: an
-//! installation that is cut off, the guide for servers word by word, and what a removal leaves. And on simulated hosts: what a new pod
-//! network means for the clusters that are there.
+//! `./mgmt.sh up` and the other commands of an administrator, on a cluster that the product has made of real servers:
+//! an installation that is interrupted, the guide for servers word by word, and a removal. On simulated hosts: a new
+//! pod network for existing clusters.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -27,7 +27,7 @@ use serde_json::json;
 
 const GUIDE: &str = "docs/servers.md";
 const UP: &str = "./mgmt.sh up --bundle bundle --import 'ssh root@{}'";
-/// Where an installation is cut off: when it says that it begins with this.
+/// The line at which an installation is interrupted.
 const CUTS: [&str; 5] = ["importing", "cert-manager", "cluster-api", "byoh", "focom-operator"];
 /// How long a cluster, or an installation, may take.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
                 .and_then(|runtime| runtime.block_on(management()))
                 .map_err(|error| Failed::from(format!("{error:#}")))
         })
-        // It takes release programs, and some ten minutes.
+        // Slow: needs release programs, and takes some ten minutes.
         .with_ignored_flag(true),
     ];
     let left_out = match testenv::servers::left_out() {
@@ -77,14 +77,14 @@ async fn on(stack: &mut Stack) -> Result<()> {
     let guide = blocks(GUIDE)?;
     let (bundle, rest) = guide.split_first().context("the guide has no commands")?;
     site.run(bundle)?;
-    // Servers of the test bed share a kernel, which takes settings of kube-proxy.
+    // Test servers share a kernel, which kube-proxy must not configure.
     let template = top().join("crates/sandbox/manifests/server-hosts.yaml");
     fs::copy(template, site.folder.join("bundle/manifests/cluster-template.yaml"))?;
 
     let client = management_cluster(stack, &site).await?;
     let before = inventory::objects(&client).await?;
     refusals(&site)?;
-    let targets = [stack.debian("target-1", 13)?, stack.debian("target-2", 14)?];
+    let targets = [stack.debian_server("target-1", 13)?, stack.debian_server("target-2", 14)?];
     for target in &targets {
         target.power_on().await?;
     }
@@ -114,12 +114,12 @@ async fn on(stack: &mut Stack) -> Result<()> {
     Ok(())
 }
 
-/// A cluster on the first two servers, as any request makes it; its kubeconfig is where the guide has it.
+/// Makes a cluster on the first two servers, by a request; its kubeconfig is where the guide expects it.
 async fn management_cluster(stack: &mut Stack, site: &Site) -> Result<Client> {
     stack.make_namespace("outer").await?;
     stack.apply_cni("outer").await?;
     for server in stack.rack_up("outer", "manager", 1..=2, false).await? {
-        stack.let_in(&server)?;
+        stack.authorize(&server)?;
         server.power_on().await?;
     }
     let request = json!({
@@ -145,7 +145,7 @@ async fn management_cluster(stack: &mut Stack, site: &Site) -> Result<Client> {
     Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)?)
 }
 
-/// What is wrong is told before anything is written, with what to do.
+/// Errors are reported before anything is written, with a remedy.
 fn refusals(site: &Site) -> Result<()> {
     let cases = [
         ("./mgmt.sh up --kubeconfig management.kubeconfig", "up needs --bundle FOLDER"),
@@ -188,9 +188,9 @@ fn refusals(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// A second installation leaves every object and every pod as they were.
+/// A second installation changes no object and no pod.
 fn again_changes_nothing(site: &Site) -> Result<()> {
-    // Status comes and goes; a generation changes with what was asked for.
+    // The generation changes with the spec only, and not with the status.
     let state = r#"
         kinds=$(kubectl api-resources --verbs=list,delete --output=name | grep -vE '^(events|pods)(\.|$)' | paste -sd , -)
         kubectl get "$kinds" -A -l o2ims.provisioning.oran.org/component --ignore-not-found -o \
@@ -209,7 +209,7 @@ fn again_changes_nothing(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// A team's namespace gets a pod network, and the rest of the installation stays as it is.
+/// A team's namespace gets a pod network; the rest of the installation does not change.
 fn another_namespace(site: &Site) -> Result<()> {
     let up = format!("{UP} --namespace team-a");
     let refused = site.refused(&up)?;
@@ -220,7 +220,7 @@ fn another_namespace(site: &Site) -> Result<()> {
     site.shell.run("kubectl delete namespace team-a").map(drop)
 }
 
-/// `up --cni` beside a running cluster, on what a former release has installed, and again on what this one has.
+/// `up --cni` beside a running cluster, on the installation of an earlier release, and again on that of this one.
 async fn pod_network() -> Result<()> {
     let mut stack =
         Stack::start(StackOptions::new(sandbox::program("o2ims-operator")?), |line| eprintln!("{line}")).await?;
@@ -265,7 +265,7 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
     ensure!(set.data["spec"]["strategy"] == "ApplyOnce", "{:#}", set.data);
     ensure!(set.annotations().is_empty(), "it is still paused: {:?}", set.annotations());
 
-    // Cluster API goes through all clusters of the set when it gives the new one its network.
+    // Cluster API reconciles all clusters of the set when it applies the network to the new one.
     let new = cluster(stack, TEAM, "new", 2).await?;
     ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
     ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
@@ -281,12 +281,12 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
     let said = shell.run(&up)?;
     ensure!(said.contains("pod network and ClusterTemplate stay as they are"), "{said}");
 
-    // An installation that was cut off: the pod network that was given stays, and so do the clusters.
+    // An interrupted installation: the installed pod network stays, and so do the clusters.
     shell.run(&format!("kubectl -n {TEAM} delete clusterresourceset cni --cascade=orphan --wait=false; kubectl -n {TEAM} patch clusterresourceset cni --type merge -p '{{\"metadata\":{{\"finalizers\":null}}}}' || true; {up}"))?;
     let manifest = shell.run(&format!("kubectl -n {TEAM} get configmap cni -o yaml"))?;
     ensure!(manifest.contains("green"), "the pod network that was given is gone:\n{manifest}");
 
-    // Somebody else's is neither changed nor used to reach running clusters.
+    // Another owner's pod network is not changed, and not applied to running clusters.
     shell.run(&format!("kubectl -n {TEAM} delete clusterresourceset cni"))?;
     stack.bed.apply_yaml(&former.replace("o2ims.provisioning.oran.org/component: defaults", "of: others")).await?;
     let (code, refused) = shell.attempt(&format!("{up} --cni blue.yaml"))?;
@@ -297,8 +297,8 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
     Ok(())
 }
 
-/// A management cluster whose administrator has installed everything but the pod network: a shell there, with a bundle. Its node is
-/// SIMULATED, as an object alone.
+/// A shell with a bundle, on a management cluster with everything but the pod network. The cluster's node is SIMULATED:
+/// there is only the object.
 async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
     let folder = stack.bed.dir().join("site");
     fs::create_dir_all(folder.join("bundle/manifests"))?;
@@ -359,7 +359,7 @@ async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
     Ok(shell)
 }
 
-/// A cluster of one simulated host, fulfilled; a client of its API server.
+/// Makes a cluster of one simulated host, and returns a client of its API server.
 async fn cluster(stack: &Stack, namespace: &str, name: &str, number: u32) -> Result<Client> {
     let request = json!({
         "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
@@ -384,7 +384,7 @@ fn fulfilled(request: Option<&ProvisioningRequest>) -> bool {
         .is_some_and(|request| request["status"]["provisioningStatus"]["provisioningState"] == "fulfilled")
 }
 
-/// A cluster's DaemonSets, which are its pod network: name and image.
+/// Name and image of a cluster's DaemonSets, which are its pod network.
 async fn daemon_sets(client: &Client) -> Result<Vec<String>> {
     let all: Api<DaemonSet> = Api::namespaced(client.clone(), "kube-system");
     let image = |set: &DaemonSet| set.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone();
@@ -392,7 +392,7 @@ async fn daemon_sets(client: &Client) -> Result<Vec<String>> {
     Ok(all.iter().map(|set| format!("{} {}", set.name_any(), image(set).unwrap_or_default())).collect())
 }
 
-/// A folder as the guide's reader has it.
+/// A folder as a reader of the guide has it.
 struct Site {
     folder: PathBuf,
     shell: Shell,
@@ -412,10 +412,10 @@ impl Site {
             Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
         };
         program("mgmt.sh", format!("'{}'", top().join("mgmt.sh").display()))?;
-        // What the reader has in the settings of ssh.
+        // A reader has these settings in the configuration of ssh.
         let ssh = format!("-i '{}' -o UserKnownHostsFile='{}'", login.key.display(), login.known_hosts.display());
         program("bin/ssh", format!("/usr/bin/ssh {ssh} -o BatchMode=yes"))?;
-        fs::write(folder.join("bed.json"), ansible::OF_THE_TEST_BED)?;
+        fs::write(folder.join("bed.json"), ansible::SHARED_KERNEL_VARIABLES)?;
         let venv = ansible::venv()?;
         program("bin/ansible-playbook", format!("'{}' -e @bed.json", venv.join("bin/ansible-playbook").display()))?;
         symlink(stack.bed.kubectl(), folder.join("bin/kubectl"))?;
@@ -423,7 +423,7 @@ impl Site {
         let path = std::env::var("PATH").unwrap_or_default();
         shell.set("PATH", format!("{}:{path}", folder.join("bin").display()));
         shell.set("ANSIBLE_HOME", folder.join("ansible-home").display().to_string());
-        // Servers of another test bed have the same addresses.
+        // Servers of another test have the same addresses.
         shell.set("ANSIBLE_SSH_CONTROL_PATH_DIR", folder.join("ssh").display().to_string());
         shell.set("PYTHONDONTWRITEBYTECODE", "1");
         shell.set("LC_ALL", "C.UTF-8");
@@ -437,14 +437,14 @@ impl Site {
         Ok(text)
     }
 
-    /// Runs what must fail, and returns what it says.
+    /// Runs commands that must fail, and returns their output.
     fn refused(&self, commands: &str) -> Result<String> {
         let (code, text) = self.shell.attempt(commands)?;
         ensure!(code != 0, "this succeeded: {commands}\n{text}");
         Ok(text)
     }
 
-    /// Begins an installation and kills all of it as soon as it prints this line.
+    /// Starts an installation, and kills all of its processes when it prints this line.
     fn cut_off(&self, at: &str) -> Result<()> {
         let mut command = self.shell.command(&format!("export KUBECONFIG=$PWD/management.kubeconfig; {UP}"));
         let mut child = command.stdout(Stdio::piped()).process_group(0).spawn()?;
@@ -457,7 +457,7 @@ impl Site {
             }
         }
         let group = Pid::from_child(&child);
-        // It may have ended by itself, which is noticed below.
+        // An error means that it has ended by itself, which is checked below.
         let _ = kill_process_group(group, Signal::KILL);
         child.wait()?;
         ensure!(seen.last().is_some_and(|line| line.starts_with(at)), "{at:?} was never printed:\n{}", seen.join("\n"));
@@ -465,7 +465,7 @@ impl Site {
         Ok(())
     }
 
-    /// What the guide tells its reader to write, with the addresses of these servers.
+    /// The input file of the guide, with the addresses of these servers.
     fn write_input(&self, stack: &Stack) -> Result<()> {
         let login = stack.login()?;
         let host = |number: u8| {

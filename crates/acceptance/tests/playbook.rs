@@ -1,5 +1,6 @@
-//! The playbook, from machines as they come out of the box to clusters and back, over ssh.
+//! The playbook over ssh: from freshly installed machines to clusters, and back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,21 +26,21 @@ use tokio::process::Command;
 
 type Outcome = anyhow::Result<()>;
 
-/// Prints what every run of the playbook says.
+/// The variable that, if it is set, makes the test print the output of each run of the playbook.
 const VERBOSE: &str = "O2IMS_PLAYBOOK_OUTPUT";
 const NAMES: [&str; 4] = ["target-1", "target-2", "target-3", "target-4"];
-/// How many wrong inputs are tried at a time.
+/// How many invalid inputs are tried at the same time.
 const SIDE_BY_SIDE: usize = 3;
-/// How long a request may take, either way.
+/// How long a request may take to be fulfilled, and to be deleted.
 const REQUEST: Duration = Duration::from_secs(300);
-/// A package of the site's that needs one which the playbook has installed.
+/// A package of the site that depends on one which the playbook has installed.
 const SITE_TOOL: &str = r"set -e
 mkdir -p /tmp/site-tool/DEBIAN
 printf '%s\n' 'Package: site-tool' 'Version: 1' 'Architecture: all' 'Depends: containerd' 'Maintainer: site' 'Description: x' >/tmp/site-tool/DEBIAN/control
 dpkg-deb --build /tmp/site-tool /tmp/site-tool.deb
 dpkg --install /tmp/site-tool.deb";
 
-/// Docker's packages as apt sees them: where they are, there can be no containerd of the distribution's.
+/// Docker's packages in apt's format. They conflict with the distribution's containerd.
 const DOCKER: &str = r#"set -e
 package() {
     mkdir -p /tmp/$1/DEBIAN
@@ -50,7 +51,8 @@ package() {
 }
 package containerd.io $'\nConflicts: containerd, runc\nReplaces: containerd, runc\nProvides: containerd, runc'
 package docker-ce $'\nDepends: containerd.io'"#;
-/// What tells whether anything of a server was changed but its agent: files of the system, their times, and when services began.
+/// Shows changes of a server, except those of its agent: files of the system, their times, and the start times of
+/// services.
 const STATE: &str = r"find /etc /opt /usr/bin /usr/sbin /usr/local /usr/lib/systemd /usr/lib/cni /var/lib/dpkg /var/lib/o2ims-host -xdev -type f \
         -printf '%p %T@ %s\n' 2>/dev/null | grep -v byoh | sort
     hostname
@@ -59,7 +61,7 @@ const STATE: &str = r"find /etc /opt /usr/bin /usr/sbin /usr/local /usr/lib/syst
     ctr --namespace k8s.io tasks list 2>/dev/null | sort";
 
 fn main() -> ExitCode {
-    // They share a network.
+    // One at a time, because they share a network.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let venv = match ansible::venv() {
         Ok(venv) => venv,
@@ -90,7 +92,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// What a run of ansible-playbook said.
+/// The output of a run of ansible-playbook.
 struct Run {
     success: bool,
     text: String,
@@ -109,13 +111,13 @@ impl Run {
     }
 
     fn says(&self, words: &str) -> Outcome {
-        // Long lines are folded on the way.
+        // ansible folds long lines.
         let text = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(text.contains(words), "{words:?} was not said:\n{}", self.text);
         Ok(())
     }
 
-    /// Of a host, how many tasks were counted so in the recap.
+    /// A host's number of tasks with this result, from the recap.
     fn count(&self, host: &str, what: &str) -> anyhow::Result<u32> {
         let recap = self.text.split("PLAY RECAP").nth(1).context("there is no recap")?;
         let line = recap.lines().find(|line| line.split_whitespace().next() == Some(host));
@@ -136,7 +138,7 @@ impl Run {
 struct Control {
     folder: PathBuf,
     venv: PathBuf,
-    /// Folder with kubectl.
+    /// The folder of kubectl.
     kubectl: PathBuf,
     ssh: String,
 }
@@ -148,15 +150,15 @@ impl Control {
         let begun = Instant::now();
         let output = Command::new(self.venv.join("bin/ansible-playbook"))
             .arg(top().join("ansible").join(playbook))
-            .args(["-e", ansible::OF_THE_TEST_BED])
+            .args(["-e", ansible::SHARED_KERNEL_VARIABLES])
             .args(more)
             .current_dir(&self.folder)
-            // It is what tells the playbook from where it was called.
+            // From this variable the playbook knows the folder in which it was called.
             .env("PWD", &self.folder)
             .env("PATH", path)
             .env("ANSIBLE_HOME", self.folder.join("ansible"))
             .env("ANSIBLE_SSH_ARGS", &self.ssh)
-            // Servers of another test bed have the same addresses.
+            // Servers of another test have the same addresses.
             .env("ANSIBLE_SSH_CONTROL_PATH_DIR", self.folder.join("ssh"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("LC_ALL", "C.UTF-8")
@@ -201,7 +203,7 @@ fn on_servers(venv: &Path, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outcom
     })
 }
 
-/// Four machines out of the box, and the input for them.
+/// Four freshly installed machines, and the input for them.
 async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
     let files = testenv::servers::host_files(|line| eprintln!("{line}")).await?;
     let folder = stack.bed.dir().join("control");
@@ -209,7 +211,7 @@ async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
     stack.bed.kubeconfig_as("platform-operator", &["system:masters"], &folder.join("management.kubeconfig"))?;
     let mut servers = Vec::new();
     for (number, name) in (11..).zip(NAMES) {
-        servers.push(stack.debian(name, number)?);
+        servers.push(stack.debian_server(name, number)?);
     }
     futures::future::try_join_all(servers.iter().map(|server| server.power_on())).await?;
     let login = stack.login()?;
@@ -222,7 +224,7 @@ async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
             })
         })
         .collect();
-    // ssh may also find the key by itself.
+    // The key may also be one that ssh finds by itself.
     hosts[3].as_object_mut().context("a host")?.remove("keyFile");
     let input = json!({
         "kubeconfig": "management.kubeconfig", "k8sVersion": "v1.33.13",
@@ -239,7 +241,7 @@ async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
     Ok(setting)
 }
 
-/// What a request says of itself.
+/// The provisioning state of a request.
 fn state(request: &ProvisioningRequest) -> Option<String> {
     let request = serde_json::to_value(request).ok()?;
     Some(request["status"]["provisioningStatus"]["provisioningState"].as_str()?.to_owned())
@@ -281,7 +283,7 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     };
     wait(by_smo.clone(), "edge-cluster-request", "the cluster edge", REQUEST, fulfilled).await?;
 
-    // Hosts with a cluster are left as they are.
+    // Hosts in a cluster are not changed.
     control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()?;
     certificates_are_renewed(&setting).await?;
     let request = requests.get("core-cluster-request").await?;
@@ -328,7 +330,7 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     Ok(())
 }
 
-/// Of hosts with a cluster: one has lost its certificate, as after a year, and the other one's will end soon.
+/// Hosts in a cluster: one has lost its certificate, as after a year, and that of the other one expires soon.
 async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) -> Outcome {
     const CERTIFICATE: &str = "/root/.byoh/config";
     servers[0].run(&["rm", CERTIFICATE]).await?;
@@ -345,8 +347,8 @@ async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) ->
     control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()
 }
 
-/// Hosts of a running cluster, for which the input has another version and another host id, while all certificates are renewed: nothing
-/// else of them changes, and what differs is told.
+/// Hosts of a running cluster, for which the input has another version and another host id, while all certificates are
+/// renewed: nothing else of them changes, and the differences are reported.
 async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     const BOTH: [&str; 4] = ["-e", "hosts=target-1,target-2", "-e", "preflight_certificate_percent=100"];
     setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
@@ -359,7 +361,7 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     ensure!(!run.text.contains("stay as they are"), "something differs on a host that was just made:\n{}", run.text);
 
     let hosts = inventory::hosts(stack.bed.admin(), "default");
-    // As the GPU operator adds its runtime.
+    // In the same way the GPU operator adds its runtime.
     let runtime = r#"printf '%s\n' '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]' '  runtime_type = "io.containerd.runc.v2"' \
         >>/etc/containerd/config.toml"#;
     setting.servers[0].run(&["bash", "-c", runtime]).await?;
@@ -388,7 +390,7 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     Ok(())
 }
 
-/// A full disk, an ssh server that is off, and a node of somebody else's cluster; the fourth is registered.
+/// A full disk, an ssh server that is off, and a node of another cluster; the fourth machine is registered.
 async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
     nothing_fits(&mut setting).await?;
     let Setting { control, servers, .. } = &setting;
@@ -408,7 +410,7 @@ async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
     Ok(())
 }
 
-/// A server with settings of its own, one with Docker, and one that has the name of another.
+/// A server with its own settings, one with Docker, and one with the name of another.
 async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcome {
     let hosts = inventory::hosts(stack.bed.admin(), "default");
     let [own, docker, other] = [0, 1, 2].map(|number| setting.servers[number].clone());
@@ -427,14 +429,14 @@ async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcom
         ensure!(run.count("target-2", "changed")? == 0, "target-2 was changed:\n{}", run.text);
     }
     ensure!(docker.run(&["bash", "-c", STATE]).await? == before, "something of target-2 was changed");
-    // dpkg asked nobody, and what was there is beside what is there now.
+    // dpkg asked no question, and the old file is kept beside the new one.
     own.run(&["bash", "-c", "grep -q SystemdCgroup /etc/containerd/config.toml && grep -q 'mirror of the site' /etc/containerd/config.toml.*~"])
         .await?;
     own.run(&["bash", "-c", "grep -q node-labels=site=a /etc/default/kubelet.*~"]).await?;
     let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
     ensure!(run.count("target-1", "changed")? == 0, "a second run has changed target-1:\n{}", run.text);
 
-    // Another server with the name target-1, as other sites have one.
+    // Another server with the name target-1, as on another site.
     let registered = hosts.get("target-1").await?;
     let before = other.run(&["bash", "-c", STATE]).await?;
     let good = setting.input.clone();
@@ -451,7 +453,7 @@ async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcom
     let now = hosts.get("target-1").await?;
     ensure!(now.resource_version() == registered.resource_version(), "the ByoHost was changed: {now:#?}");
 
-    // The same server without anything of its agent's, as after it was installed anew, is registered again.
+    // The same server without the files of its agent, as after a new installation, is registered again.
     setting.input = good;
     setting.write_input()?;
     own.run(&["bash", "-c", "systemctl stop byoh-hostagent && rm -rf /root/.byoh /etc/byoh"]).await?;
@@ -459,7 +461,8 @@ async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcom
     run.says("target-1 (10.77.0.11, hostId 1) is registered")
 }
 
-/// Programs for another processor, packages for another distribution, and a management API that the machine does not reach: both are told, and it is left as it is.
+/// Programs for another processor, packages for another distribution, and a management API that the machine cannot
+/// reach are reported, and the machine is not changed.
 async fn nothing_fits(setting: &mut Setting) -> Outcome {
     let good = setting.input.clone();
     let folder = setting.control.folder.join("arm");
@@ -485,7 +488,7 @@ async fn nothing_fits(setting: &mut Setting) -> Outcome {
     setting.write_input()
 }
 
-/// A change of a good input file, and what is said of it.
+/// A change of a valid input file, and the message about it.
 fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("/hosts/1/hostId", json!(1), "hosts[1] (b): hostId: 1 is also a's; each host needs its own"),
@@ -539,7 +542,7 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
     ]
 }
 
-/// The same with text that is no right JSON.
+/// The same with text that is not valid JSON.
 const UNREADABLE: [(&str, &str); 3] = [
     ("{\n  \"kubeconfig\": \"x\",\n  \"hosts\": [,]\n}", "line 3, column 13: no valid JSON"),
     ("[]", "must be an object, not a list"),
@@ -591,7 +594,7 @@ fn wrong_inputs(venv: &Path) -> Outcome {
             run.says("nothing was touched")
         });
         stream::iter(refused).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
-        // All of them at once.
+        // All at the same time.
         let mut input = good;
         input["hosts"][0]["address"] = json!("nowhere.");
         input["hosts"][0]["port"] = json!(0);
@@ -619,7 +622,7 @@ fn lint(venv: &Path) -> Outcome {
     quiet(&mut lint)
 }
 
-/// Runs a program in the folder of the playbook; what it says is the error.
+/// Runs a program in the folder of the playbook. An error has its output.
 fn quiet(command: &mut std::process::Command) -> Outcome {
     let output = command.current_dir(top().join("ansible")).stdin(Stdio::null()).output()?;
     let said = [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();

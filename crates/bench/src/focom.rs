@@ -1,5 +1,6 @@
-//! What the way over an SMO costs: how late a state on the O-Cloud is seen at the SMO, what an O-Cloud that never answers costs
-//! the requests for another one, and what of the API servers, processor and memory the operator needs.
+//! The costs of an SMO: how long a state of the O-Cloud takes to show at the SMO, how much an O-Cloud that never
+//! answers delays the requests for another one, and how many requests, how much processor time and memory the operator
+//! needs.
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
@@ -20,24 +21,24 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::LIMIT;
 use crate::table::{Table, quantile};
+use crate::times::LIMIT;
 
-/// Who the operator is to the SMO's and to an O-Cloud's API server.
+/// The operator's users, at the SMO's and at an O-Cloud's API server.
 const USERS: [&str; 2] =
     ["system:serviceaccount:focom-system:focom-operator", "system:serviceaccount:o2ims-system:smo"];
 const NAMESPACE: &str = "bench";
-/// Requests of one round, to one O-Cloud.
+/// Requests to one O-Cloud in one round.
 const REQUESTS: u32 = 20;
 /// Time between two of them.
-const PACE: Duration = Duration::from_millis(150);
+const INTERVAL: Duration = Duration::from_millis(150);
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many changes of a state are followed.
+    /// Number of changes of a state that are measured.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     changes: u32,
-    /// How often twenty requests are sent in each way.
+    /// Number of rounds of twenty requests, with and without the O-Cloud that never answers.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=20))]
     rounds: u8,
 }
@@ -45,7 +46,7 @@ pub struct Arguments {
 /// Starts an SMO and two O-Clouds, measures, and stops them.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut site_a = StackOptions::new(sandbox::program("o2ims-operator")?);
-    // One of them is held for a while, and must not lose its lease by that.
+    // One of the operators is suspended for a while, and must not lose its lease.
     site_a.operator.arguments = vec!["--lease-duration-seconds".to_owned(), "600".to_owned()];
     let focom = OperatorOptions::new(sandbox::program("focom-operator")?);
     let all = Box::pin(Federation::start(site_a, focom, |line| eprintln!("{line}"))).await?;
@@ -58,6 +59,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     stopped
 }
 
+/// Measures everything, and returns the tables.
 async fn measure(all: &Federation, arguments: &Arguments) -> anyhow::Result<String> {
     all.make_namespace(NAMESPACE).await?;
     all.introduce(NAMESPACE).await?;
@@ -77,7 +79,9 @@ fn request(name: &str, o_cloud: &str, host: u32) -> Value {
         "spec": {
             "oCloudId": o_cloud, "oCloudNamespace": NAMESPACE,
             "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0",
-            "templateParameters": {"clusterName": name, "hosts": {"masters": [{"hostId": host, "hostName": format!("host-{host}")}]}},
+            "templateParameters": {
+                "clusterName": name, "hosts": {"masters": [{"hostId": host, "hostName": format!("host-{host}")}]},
+            },
         },
     })
 }
@@ -88,7 +92,8 @@ async fn apply(all: &Federation, name: &str, o_cloud: &str, host: u32) -> anyhow
     Ok(())
 }
 
-/// Waits until this many requests show a state of their O-Clouds, by one watch of all; when each did.
+/// Waits until `wanted` requests show a state of their O-Clouds, by one watch of all. Counts requests whose name has
+/// the prefix `of`. Returns when each showed it.
 async fn until_shown(all: &Federation, wanted: usize, of: &str) -> anyhow::Result<HashMap<String, Instant>> {
     let mut shown = HashMap::new();
     let mut changes = watcher(requests(all), watcher::Config::default()).default_backoff().applied_objects().boxed();
@@ -106,6 +111,7 @@ async fn until_shown(all: &Federation, wanted: usize, of: &str) -> anyhow::Resul
     tokio::time::timeout(LIMIT, follow).await.context("not all requests show a state in time")?
 }
 
+/// Deletes the requests whose name has the prefix `of`, and waits until they are gone.
 async fn delete_all(all: &Federation, of: &str) -> anyhow::Result<()> {
     let api = requests(all);
     for request in api.list(&ListParams::default()).await? {
@@ -113,20 +119,20 @@ async fn delete_all(all: &Federation, of: &str) -> anyhow::Result<()> {
             api.delete(&request.name_any(), &DeleteParams::default()).await?;
         }
     }
-    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    let mut poll = tokio::time::interval(Duration::from_millis(100));
     let deadline = Instant::now() + LIMIT;
     while api.list_metadata(&ListParams::default()).await?.iter().any(|left| left.name_any().starts_with(of)) {
         ensure!(Instant::now() < deadline, "requests {of}* are not gone in time");
-        pace.tick().await;
+        poll.tick().await;
     }
     Ok(())
 }
 
-/// Twenty requests for one O-Cloud, alone, and beside twenty for one that takes connections and never answers.
+/// Twenty requests for one O-Cloud: alone, and beside twenty for an O-Cloud that accepts connections and never answers.
 async fn beside_a_black_hole(all: &Federation, rounds: u8) -> anyhow::Result<String> {
     let hole = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = hole.local_addr()?;
-    let keeps = tokio::spawn(async move {
+    let accept = tokio::spawn(async move {
         let mut kept = Vec::new();
         while let Ok((connection, _)) = hole.accept().await {
             kept.push(connection);
@@ -140,8 +146,8 @@ async fn beside_a_black_hole(all: &Federation, rounds: u8) -> anyhow::Result<Str
         for with_hole in [round % 2 == 0, round % 2 != 0] {
             let send = async {
                 let mut sent = Vec::new();
-                // The same pace in both ways: otherwise they would press on the API servers differently.
-                let mut ticks = tokio::time::interval(PACE);
+                // The same interval in both ways, so that the API servers have the same load.
+                let mut ticks = tokio::time::interval(INTERVAL);
                 for number in 0..REQUESTS {
                     ticks.tick().await;
                     if with_hole {
@@ -163,17 +169,17 @@ async fn beside_a_black_hole(all: &Federation, rounds: u8) -> anyhow::Result<Str
             delete_all(all, "lost").await?;
         }
     }
-    keeps.abort();
+    accept.abort();
     let o_clouds = Api::<o2ims_types::OCloud>::namespaced(all.smo.admin(), NAMESPACE);
     o_clouds.delete("hole", &DeleteParams::default()).await?;
     Ok(table.print("rounds of 20 requests: seconds from the apply of one until it shows its O-Cloud's word", "alone"))
 }
 
-/// A hundred requests at once, to two O-Clouds.
+/// A hundred requests, to two O-Clouds.
 async fn cost_of_a_hundred(all: &Federation) -> anyhow::Result<String> {
     const HUNDRED: u32 = 100;
-    let beds = [(&all.smo, USERS[0]), (&all.site_a.bed, USERS[1]), (&all.site_b.bed, USERS[1])];
-    let marks = beds.iter().map(|(bed, _)| bed.audit_log().mark()).collect::<anyhow::Result<Vec<_>>>()?;
+    let clusters = [(&all.smo, USERS[0]), (&all.site_a.bed, USERS[1]), (&all.site_b.bed, USERS[1])];
+    let marks = clusters.iter().map(|(bed, _)| bed.audit_log().mark()).collect::<anyhow::Result<Vec<_>>>()?;
     let (before, begun) = (usage(all).await?, Instant::now());
     for number in 0..HUNDRED {
         apply(all, &format!("many-{number}"), if number % 2 == 0 { "site-a" } else { "site-b" }, number).await?;
@@ -181,13 +187,14 @@ async fn cost_of_a_hundred(all: &Federation) -> anyhow::Result<String> {
     until_shown(all, HUNDRED as usize, "many").await?;
     let (took, after) = (begun.elapsed(), usage(all).await?);
     let mut text = format!(
-        "\n100 requests to two O-Clouds, applied one after the other: all show their O-Clouds' word {:.1} s after the first\n\
-         operator: {:.2} s of processor time, {:.0} MiB of memory (debug build)\n\n| requests of the operator | reads | writes | watches |\n|---|---|---|---|\n",
+        "\n100 requests to two O-Clouds, applied one after the other: all show their O-Clouds' word {:.1} s after the \
+         first\noperator: {:.2} s of processor time, {:.0} MiB of memory (debug build)\n\n\
+         | requests of the operator | reads | writes | watches |\n|---|---|---|---|\n",
         took.as_secs_f32(),
         after.0 - before.0,
         after.1
     );
-    for ((bed, user), mark) in beds.iter().zip(&marks) {
+    for ((bed, user), mark) in clusters.iter().zip(&marks) {
         let entries = bed.audit_log().since(mark)?;
         let own = || entries.iter().filter(|entry| entry.user == *user && entry.resource != "leases");
         let writes = own().filter(|entry| entry.is_write()).count();
@@ -199,7 +206,7 @@ async fn cost_of_a_hundred(all: &Federation) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Seconds of processor time so far, and MiB of memory, of the FOCOM operator.
+/// Processor time so far (seconds) and memory (MiB) of the FOCOM operator.
 async fn usage(all: &Federation) -> anyhow::Result<(f64, f64)> {
     let id = all.focom.lock().await.as_ref().and_then(sandbox::Operator::id).context("the operator does not run")?;
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
@@ -208,12 +215,12 @@ async fn usage(all: &Federation) -> anyhow::Result<(f64, f64)> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let memory =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    // 100 ticks a second on every Linux of today.
+    // Linux counts 100 ticks a second on all common architectures.
     Ok((ticks / 100.0, memory.context("VmRSS")? / 1024.0))
 }
 
-/// From the moment at which a watch of the O-Cloud shows a state until a watch of the SMO shows it, in one process. The O2IMS
-/// operator of the O-Cloud is stopped: what it would say is SIMULATED.
+/// The time from when a watch of the O-Cloud shows a state until a watch of the SMO shows it; this process has both
+/// watches. The O2IMS operator of the O-Cloud is suspended, and the states that it would write are SIMULATED.
 async fn hop(all: &Federation, changes: u32) -> anyhow::Result<String> {
     apply(all, "hop", "site-b", 1).await?;
     until_shown(all, 1, "hop").await?;
@@ -227,7 +234,8 @@ async fn hop(all: &Federation, changes: u32) -> anyhow::Result<String> {
     delete_all(all, "hop").await?;
     let milliseconds = |part| quantile(&hops, part).as_secs_f64() * 1000.0;
     Ok(format!(
-        "\n{changes} changes of a state on an O-Cloud, until the SMO shows it: p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, most {:.1} ms\n",
+        "\n{changes} changes of a state on an O-Cloud, until the SMO shows it: p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, \
+         most {:.1} ms\n",
         milliseconds(0.5),
         milliseconds(0.9),
         milliseconds(0.99),
@@ -235,42 +243,45 @@ async fn hop(all: &Federation, changes: u32) -> anyhow::Result<String> {
     ))
 }
 
-/// When a message was first seen.
+/// When each message was first seen.
 type Seen = Arc<Mutex<HashMap<String, Instant>>>;
 
-/// Notes when the watch shows each message of one object.
-fn note<K>(api: Api<K>, name: &'static str, message: fn(K) -> Option<String>) -> (Seen, JoinHandle<()>)
+/// Records when a watch shows each message of one object, in a task.
+fn record<K>(api: Api<K>, name: &'static str, message: fn(K) -> Option<String>) -> (Seen, JoinHandle<()>)
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let seen = Seen::default();
-    let notes = Arc::clone(&seen);
+    let recorded = Arc::clone(&seen);
     let task = tokio::spawn(async move {
         let mut changes = watcher::watch_object(api, name).default_backoff().boxed();
         while let Ok(Some(object)) = changes.try_next().await {
             if let Some(message) = object.and_then(message) {
-                notes.lock().unwrap_or_else(PoisonError::into_inner).entry(message).or_insert_with(Instant::now);
+                recorded.lock().unwrap_or_else(PoisonError::into_inner).entry(message).or_insert_with(Instant::now);
             }
         }
     });
     (seen, task)
 }
 
+/// Changes the state on the O-Cloud again and again, and measures how long each change takes to show at the SMO.
 async fn follow(all: &Federation, changes: u32) -> anyhow::Result<Vec<Duration>> {
     let there = Api::<ProvisioningRequest>::namespaced(all.site_b.bed.admin(), NAMESPACE);
     let (on_o_cloud, first) =
-        note(there.clone(), "hop-o2ims", |found| Some(found.status?.provisioning_status.provisioning_message));
-    let (at_smo, second) = note(requests(all), "hop", |found: FocomProvisioningRequest| Some(found.status?.message));
+        record(there.clone(), "hop-o2ims", |found| Some(found.status?.provisioning_status.provisioning_message));
+    let (at_smo, second) = record(requests(all), "hop", |found: FocomProvisioningRequest| Some(found.status?.message));
     for number in 0..changes {
         let message = format!("change {number}");
-        let status = json!({"status": {"provisioningStatus": {"provisioningState": "progressing", "provisioningMessage": message}}});
+        let status = json!({
+            "status": {"provisioningStatus": {"provisioningState": "progressing", "provisioningMessage": message}},
+        });
         there.patch_status("hop-o2ims", &PatchParams::default(), &Patch::Merge(&status)).await?;
         let arrived = |found: Option<&FocomProvisioningRequest>| {
             found.and_then(|found| found.status.as_ref()).is_some_and(|status| status.message == message)
         };
         wait(requests(all), "hop", &message, LIMIT, arrived).await?;
     }
-    // Each has been waited for at the SMO, by another watch than the one that takes the time.
+    // Each change was waited for by another watch than the one that records the times.
     let last = format!("change {}", changes.saturating_sub(1));
     let deadline = Instant::now() + LIMIT;
     let has = |seen: &Seen| seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&last);

@@ -1,27 +1,21 @@
-//! `./mgmt.sh bench`: how long a cluster takes on real servers by a ProvisioningRequest, beside the same cluster by plain
-//! Cluster API objects and by kubeadm typed by hand, one after the other in one run. `./mgmt.sh bench focom`: what the way over
-//! an SMO costs. Both print tables of figures and ratios.
+//! `./mgmt.sh bench`: how long a cluster takes on servers when it is made by a ProvisioningRequest, by plain Cluster
+//! API objects, and by kubeadm on the command line. All are measured in one run, one after the other.
+//! `./mgmt.sh bench focom`: what an SMO in between costs. Both print tables of figures and ratios.
 
-mod by_hand;
-mod by_request;
 mod focom;
-mod plain;
+mod kubeadm;
+mod plain_capi;
+mod provisioning_request;
 mod table;
+mod times;
 
-use std::fmt;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
 use sandbox::{Stack, StackOptions};
 
-use table::Table;
-
-/// Kubernetes of all clusters.
-const VERSION: &str = "v1.33.13";
-/// How long anything may take that is waited for.
-const LIMIT: Duration = Duration::from_secs(300);
+use crate::table::Table;
 
 #[derive(Parser)]
 #[command(version, about = "Time to cluster on real servers, beside kubeadm by hand and plain Cluster API objects")]
@@ -36,25 +30,11 @@ struct Arguments {
     three_masters: u8,
 }
 
-/// What else can be measured.
+/// Other measurements.
 #[derive(clap::Subcommand)]
 enum Other {
-    /// The way over an SMO, with two O-Clouds.
+    /// An SMO with two O-Clouds.
     Focom(focom::Arguments),
-}
-
-/// Of one cluster.
-struct Times {
-    /// From the first command until every node is Ready.
-    up: Duration,
-    /// From the deletion until every host is free.
-    down: Duration,
-}
-
-impl fmt::Display for Times {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} s, deleted in {:.1} s", self.up.as_secs_f32(), self.down.as_secs_f32())
-    }
 }
 
 #[tokio::main]
@@ -84,50 +64,66 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     stopped
 }
 
+/// Measures everything, and returns the tables.
 async fn measure(stack: &mut Stack, arguments: &Arguments) -> anyhow::Result<String> {
-    for namespace in [by_request::NAMESPACE, by_request::THREE, plain::NAMESPACE] {
+    for namespace in [provisioning_request::NAMESPACE, provisioning_request::THREE, plain_capi::NAMESPACE] {
         stack.make_namespace(namespace).await?;
         stack.apply_cni(namespace).await?;
     }
+    let mut text = one_and_one(stack, arguments.rounds).await?;
+    if arguments.three_masters > 0 {
+        text += &three_and_one(stack, arguments.three_masters).await?;
+    }
+    Ok(text)
+}
+
+/// Clusters of one master and one worker, made in each way.
+async fn one_and_one(stack: &mut Stack, rounds: u8) -> anyhow::Result<String> {
+    const FIRST: &str = "kubeadm by hand";
     let (mut up, mut down) = (Table::default(), Table::default());
-    stack.power_on(by_request::NAMESPACE, by_request::NAMESPACE, 1..=2, false).await?;
-    for round in 0..arguments.rounds {
-        // Each way comes first as often as the others: what comes first finds cold caches.
+    let namespace = provisioning_request::NAMESPACE;
+    stack.power_on(namespace, namespace, 1..=2, false).await?;
+    for round in 0..rounds {
+        // Each way is measured first equally often, because the first one finds cold caches.
         for turn in 0..3 {
             let (way, times) = match (round + turn) % 3 {
-                0 => ("kubeadm by hand", by_hand::one_and_one(stack, round).await?),
-                1 => ("plain Cluster API objects", plain::one_and_one(stack, round).await?),
-                _ => ("ProvisioningRequest", by_request::one_and_one(stack, round).await?),
+                0 => (FIRST, kubeadm::one_and_one(stack, round).await?),
+                1 => ("plain Cluster API objects", plain_capi::one_and_one(stack, round).await?),
+                _ => ("ProvisioningRequest", provisioning_request::one_and_one(stack, round).await?),
             };
             eprintln!("{}: {way}: {times}", round + 1);
             up.add(way, times.up);
             down.add(way, times.down);
         }
     }
-    let mut text = String::new();
-    let first = "kubeadm by hand";
-    if arguments.rounds > 0 {
-        text += &up.print("1 master, 1 worker: seconds from the first command until both nodes are Ready", first);
-        text += &down.print("1 master, 1 worker: seconds from the deletion until both hosts are free", first);
-        text += "\nBy hand there is only `kubeadm reset`; with plain objects the old node runs on. A request's hosts are clean.\n";
-    }
     for number in 1..=2 {
-        stack.remove_server(&format!("{}-{number}", by_request::NAMESPACE)).await?;
+        stack.remove_server(&format!("{namespace}-{number}")).await?;
     }
-    if arguments.three_masters > 0 {
-        let (mut up, mut down) = (Table::default(), Table::default());
-        stack.power_on(by_request::THREE, by_request::THREE, 1..=4, false).await?;
-        for round in 0..arguments.three_masters {
-            let (times, memory) = by_request::three_and_one(stack, round).await?;
-            eprintln!("{}: three masters: {times}", round + 1);
-            up.add("ProvisioningRequest", times.up);
-            down.add("ProvisioningRequest", times.down);
-            if round == 0 {
-                text += &memory;
-            }
+    let mut text = String::new();
+    if rounds > 0 {
+        text += &up.print("1 master, 1 worker: seconds from the first command until both nodes are Ready", FIRST);
+        text += &down.print("1 master, 1 worker: seconds from the deletion until both hosts are free", FIRST);
+        text += "\nBy hand there is only `kubeadm reset`; with plain objects the old node runs on. A request's hosts are \
+                 clean.\n";
+    }
+    Ok(text)
+}
+
+/// Clusters of three masters and one worker, made by requests.
+async fn three_and_one(stack: &mut Stack, rounds: u8) -> anyhow::Result<String> {
+    let (mut up, mut down) = (Table::default(), Table::default());
+    let mut text = String::new();
+    stack.power_on(provisioning_request::THREE, provisioning_request::THREE, 1..=4, false).await?;
+    for round in 0..rounds {
+        let (times, memory) = provisioning_request::three_and_one(stack, round).await?;
+        eprintln!("{}: three masters: {times}", round + 1);
+        up.add("ProvisioningRequest", times.up);
+        down.add("ProvisioningRequest", times.down);
+        if round == 0 {
+            text += &memory;
         }
-        text += &up.print("3 masters, 1 worker: seconds until fulfilled", "");
-        text += &down.print("3 masters, 1 worker: seconds from the deletion until every host is free", "");
     }
+    text += &up.print("3 masters, 1 worker: seconds until fulfilled", "");
+    text += &down.print("3 masters, 1 worker: seconds from the deletion until every host is free", "");
     Ok(text)
 }

@@ -1,14 +1,14 @@
-//! Medians and ratios.
+//! Tables of times.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Times of several ways, in the order in which they were first measured.
+/// The times of several ways to the same result, in the order in which they were first measured.
 #[derive(Default)]
 pub struct Table(Vec<(&'static str, Vec<Duration>)>);
 
 impl Table {
-    /// One more time of a way.
+    /// Adds a time of a way.
     pub fn add(&mut self, way: &'static str, time: Duration) {
         match self.0.iter_mut().find(|(name, _)| *name == way) {
             Some((_, times)) => times.push(time),
@@ -16,7 +16,7 @@ impl Table {
         }
     }
 
-    /// A Markdown table; ratios are those of medians, to the way `first`.
+    /// A Markdown table. Ratios are those of the medians to the median of `first`.
     pub fn print(&self, title: &str, first: &str) -> String {
         let one = self.0.iter().find(|(way, _)| *way == first).map(|(_, times)| median(times));
         let mut text =
@@ -32,7 +32,7 @@ impl Table {
     }
 }
 
-/// The value that this part of the times does not exceed; the times are sorted.
+/// The quantile of sorted times; `part` is from 0 to 1.
 pub fn quantile(sorted: &[Duration], part: f64) -> Duration {
     #[allow(
         clippy::cast_precision_loss,
@@ -44,7 +44,7 @@ pub fn quantile(sorted: &[Duration], part: f64) -> Duration {
     sorted.get(place.max(1) - 1).copied().unwrap_or_default()
 }
 
-/// Seconds.
+/// The median, in seconds.
 fn median(times: &[Duration]) -> f64 {
     let mut sorted: Vec<_> = times.iter().map(Duration::as_secs_f64).collect();
     sorted.sort_by(f64::total_cmp);

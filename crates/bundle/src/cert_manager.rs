@@ -1,16 +1,17 @@
-//! cert-manager: its own packages with `main` functions of ours, as its programs are in modules that no registry has.
+//! cert-manager. Its programs are in Go modules that cannot be downloaded from the module proxy, so they are built from
+//! its packages with `main` functions of our own (`modules/cert-manager`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use testenv::recipes::{Built, Cache, Module, Recipe};
+use testenv::build::{Built, Cache, Module, Recipe};
+use testenv::command::run;
 use testenv::tools::{Tool, tool};
 use tokio::process::Command;
 
-use crate::images::{Program, REGISTRY};
-use crate::render::run;
+use crate::program::{Program, REGISTRY};
 
 const SOURCES: &str = "github.com/cert-manager/cert-manager";
 const VERSION: &str = "v1.19.1";
@@ -32,6 +33,7 @@ const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Reci
     }
 }
 
+/// Builds the three programs; returns their names and files.
 pub(crate) async fn programs(cache: &Cache) -> Result<Vec<(&'static str, Built)>> {
     let mut programs = Vec::new();
     for recipe in &PROGRAMS {
@@ -40,12 +42,12 @@ pub(crate) async fn programs(cache: &Cache) -> Result<Vec<(&'static str, Built)>
     Ok(programs)
 }
 
-/// The folder of cert-manager's own sources.
+/// The folder of cert-manager's sources; downloaded if they are not there.
 pub(crate) async fn sources(cache: &Cache) -> Result<PathBuf> {
     cache.sources(&MODULE, SOURCES).await
 }
 
-/// The chart of the same version, rendered: CRDs, rights, three Deployments, webhooks.
+/// Renders the chart of the same version (CRDs, rights, three Deployments, webhooks) and returns it, YAML.
 pub(crate) async fn render(cache: &Cache, programs: &[Program]) -> Result<String> {
     let values = values(programs)?.to_string();
     let folder = cache
@@ -60,7 +62,7 @@ pub(crate) async fn render(cache: &Cache, programs: &[Program]) -> Result<String
             let mut helm = Command::new(tool(Tool::Helm, |line| eprintln!("{line}")).await?);
             helm.args(["template", "cert-manager", "chart", "--namespace", NAMESPACE, "--kube-version", "1.33.0"]);
             helm.args(["--values", "values.json"]).current_dir(&folder);
-            // Neither the user's settings nor a cluster.
+            // The result must not depend on the user's settings.
             helm.env("HELM_CONFIG_HOME", &folder).env("HELM_CACHE_HOME", &folder).env("HELM_DATA_HOME", &folder);
             let text = run(&mut helm).await.context("rendering the chart of cert-manager")?;
             fs::remove_dir_all(chart)?;
@@ -70,6 +72,7 @@ pub(crate) async fn render(cache: &Cache, programs: &[Program]) -> Result<String
     Ok(fs::read_to_string(folder.join("rendered.yaml"))?)
 }
 
+/// The values of the chart.
 fn values(programs: &[Program]) -> Result<Value> {
     let image = |name: &str| -> Result<Value> {
         let program = programs.iter().find(|program| program.name == name).context("cert-manager was not built")?;
@@ -81,13 +84,13 @@ fn values(programs: &[Program]) -> Result<Value> {
         "image": image(CONTROLLER)?,
         "webhook": {
             "image": image(WEBHOOK)?,
-            // It is there within a second or two.
+            // The webhook is ready within a second or two.
             "readinessProbe": {"initialDelaySeconds": 1, "periodSeconds": 2},
             "resources": resources(),
         },
         "cainjector": {"image": image(CAINJECTOR)?, "resources": resources()},
         "resources": resources(),
-        // ACME is not linked in.
+        // The programs are built without ACME.
         "acmesolver": {"image": null},
         "maxConcurrentChallenges": 0,
         "startupapicheck": {"enabled": false},
@@ -98,6 +101,7 @@ fn resources() -> Value {
     json!({"requests": {"cpu": "10m", "memory": "32Mi"}})
 }
 
+/// Copies a folder.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
@@ -106,7 +110,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &to)?;
         } else {
-            // Written anew: the module cache is read-only.
+            // A new file: a copy would be read-only like the files of the module cache.
             fs::write(to, fs::read(entry.path())?)?;
         }
     }

@@ -1,13 +1,15 @@
-//! What hosts of workload clusters need: programs, packages and images.
+//! The files that hosts of workload clusters need: programs, packages and images.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use testenv::recipes::Progress;
-use testenv::servers;
+use testenv::{Progress, servers};
 
-/// Puts the files into `hosts` of the bundle.
+/// Copies the files into `hosts` of the bundle.
+///
+/// # Errors
+/// When the files cannot be made or copied.
 pub(crate) async fn write(progress: &Progress, bundle: &Path) -> Result<()> {
     let line = progress.clone();
     let hint = "making the hosts' files (as root; with --without-hosts they are left out)";
@@ -17,7 +19,7 @@ pub(crate) async fn write(progress: &Progress, bundle: &Path) -> Result<()> {
         fs::create_dir_all(&to)?;
         for entry in fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))? {
             let entry = entry?;
-            // A copy: the cache must not change when somebody changes the bundle.
+            // A copy and not a link: a change of the bundle must not change the cache.
             fs::copy(entry.path(), to.join(entry.file_name()))
                 .with_context(|| format!("cannot copy {}", entry.path().display()))?;
         }

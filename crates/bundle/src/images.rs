@@ -1,106 +1,23 @@
-//! The container images of the management cluster: one program each, in an archive that container runtimes import.
+//! Writes the container images of the management cluster: one program each, in an archive that container runtimes
+//! import.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
-use testenv::recipes::{self, Built, Cache, Content, Image, Manager, Progress};
+use anyhow::{Context as _, Result};
+use testenv::build::Cache;
+use testenv::image::{Content, Image};
 
-use crate::{cert_manager, operators};
+use crate::program::Program;
 
-/// What images are named below. The name says that they come from the nodes themselves; a site with a registry replaces it.
-pub(crate) const REGISTRY: &str = "localhost/o2ims";
-/// As the operators' Deployments have it, and distroless images.
+/// User and group of distroless images, and of the operators' Deployments.
 const USER: &str = "65532:65532";
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 
-/// Named in programs that need shared libraries.
-const LOADER: &[u8] = b"/ld-linux";
-
-/// A program with an image of its own.
-pub(crate) struct Program {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    /// Version and content, so that a changed program is a changed image.
-    pub(crate) tag: String,
-    path: PathBuf,
-    /// Its path in the image.
-    inside: String,
-    /// Whether it may call servers with certificates of public authorities.
-    certificates: bool,
-    /// The provider whose manager it is; its manifests come from there.
-    pub(crate) provider: Option<Manager>,
-}
-
-impl Program {
-    pub(crate) fn image(&self) -> String {
-        format!("{REGISTRY}/{}:{}", self.name, self.tag)
-    }
-
-    /// Name of its archive.
-    pub(crate) fn file(&self) -> String {
-        format!("{}-{}.tar", self.name, self.tag)
-    }
-
-    /// A program whose cache entry is named `<program>-<version>-<hash>`.
-    fn built(name: &str, built: &Built, inside: &str) -> Result<Self> {
-        let entry = built.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(tag) = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')) else {
-            bail!("{} is no entry of the cache for {name}", built.folder().display())
-        };
-        let version = tag.rsplit_once('-').map_or(tag, |(version, _)| version).to_owned();
-        Ok(Self {
-            name: name.to_owned(),
-            version,
-            tag: tag.to_owned(),
-            path: built.program.clone(),
-            inside: inside.to_owned(),
-            certificates: false,
-            provider: None,
-        })
-    }
-}
-
-/// All programs, built.
-pub(crate) async fn programs(cache: &Cache, progress: &Progress, operators: Option<&Path>) -> Result<Vec<Program>> {
-    let mut programs = Vec::new();
-    for (name, built) in cert_manager::programs(cache).await? {
-        programs.push(Program::built(name, &built, name)?);
-    }
-    let mut managers = recipes::cluster_api(cache).await?;
-    managers.push(recipes::byoh(cache).await?);
-    for manager in managers {
-        let name = manager.built.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Their Deployments call it so.
-        let program = Program::built(&name, &manager.built, "manager")?;
-        programs.push(Program { provider: Some(manager), ..program });
-    }
-    for (name, path) in operators::programs(progress, operators).await? {
-        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        // The image has nothing else, so a loader would not be found there.
-        if content.windows(LOADER.len()).any(|bytes| bytes == LOADER) {
-            bail!("{} is not a static program: scripts/build-release makes one", path.display());
-        }
-        let mut hash = format!("{:x}", Sha256::digest(&content));
-        hash.truncate(12);
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let tag = format!("{version}-{hash}");
-        let inside = format!("usr/local/bin/{name}");
-        programs.push(Program {
-            name: name.to_owned(),
-            version,
-            tag,
-            path,
-            inside,
-            certificates: true,
-            provider: None,
-        });
-    }
-    Ok(programs)
-}
-
-/// Writes the archives into `images` of the bundle.
+/// Writes an archive for each program into `images` of the bundle.
+///
+/// # Errors
+/// When an archive cannot be written.
 pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) -> Result<()> {
     let to = bundle.join("images");
     fs::create_dir(&to)?;
@@ -117,7 +34,7 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
             image.content.push(Content::File(CERTIFICATES.to_owned(), file));
         }
         let archive = format!("{}.tar", image.file());
-        // The tag stands for the program.
+        // The tag changes with the program, so the program itself need not be a part of the key.
         let parts = [program.image(), program.inside.clone(), authorities, "1".to_owned()];
         let parts: Vec<_> = parts.iter().map(String::as_str).collect();
         let folder = cache
@@ -131,7 +48,8 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
     Ok(())
 }
 
-/// The authorities that this machine trusts, where distributions have them.
+/// The file with the authorities that this machine trusts: the one in `SSL_CERT_FILE`, or else that of most
+/// distributions.
 fn authorities_file() -> PathBuf {
     let given = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
     given.map_or_else(|| Path::new("/").join(CERTIFICATES), PathBuf::from)

@@ -1,4 +1,4 @@
-//! `bundle.json`: what is in a bundle, with sums.
+//! `bundle.json`: the versions and files of a bundle, with checksums.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,82 +8,83 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use testenv::recipes;
+use testenv::{KUBERNETES_VERSION, image};
 
-use crate::images::Program;
+use crate::program::Program;
 
 pub(crate) const FILE: &str = "bundle.json";
 
-/// What a bundle has.
+/// The content of `bundle.json`.
 #[derive(Serialize)]
 pub struct Index {
-    /// Of the programs, by name, and of Kubernetes on hosts.
+    /// Versions: of the programs, by name; of the bundle; and of Kubernetes on hosts.
     pub versions: BTreeMap<String, String>,
-    /// Processors that it is for, as images have it.
+    /// Architecture of the programs, such as `amd64`.
     pub architecture: String,
-    /// Archives of images.
-    pub images: Vec<Image>,
-    /// All other files.
-    pub files: Vec<Content>,
+    /// Images.
+    pub images: Vec<ImageEntry>,
+    /// All files that are not archives of images.
+    pub files: Vec<FileEntry>,
 }
 
-/// An image, and its archive.
+/// An image.
 #[derive(Serialize)]
-pub struct Image {
-    /// As manifests name it.
+pub struct ImageEntry {
+    /// Name and tag, as manifests name it.
     pub name: String,
-    /// The archive.
+    /// Its archive.
     #[serde(flatten)]
-    pub content: Content,
+    pub archive: FileEntry,
 }
 
 /// A file.
 #[derive(Serialize)]
-pub struct Content {
+pub struct FileEntry {
     /// Path in the bundle.
     pub file: String,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// In hexadecimal digits.
+    /// SHA-256, in hexadecimal digits.
     pub sha256: String,
 }
 
-/// Of a folder with everything but the index.
+/// The index of a folder that has everything but the index.
 pub(crate) fn of(bundle: &Path, programs: &[Program]) -> Result<Index> {
     let mut versions: BTreeMap<_, _> =
         programs.iter().map(|program| (program.name.clone(), program.version.clone())).collect();
     versions.insert("bundle".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     if bundle.join("hosts").is_dir() {
-        versions.insert("kubernetes".to_owned(), recipes::KUBERNETES_VERSION.to_owned());
+        versions.insert("kubernetes".to_owned(), KUBERNETES_VERSION.to_owned());
     }
     let mut images = Vec::new();
-    let mut contents = Vec::new();
+    let mut others = Vec::new();
     for file in files(bundle)? {
-        let content = Content::of(bundle, file)?;
-        match programs.iter().find(|program| content.file == format!("images/{}", program.file())) {
-            Some(program) => images.push(Image { name: program.image(), content }),
-            None => contents.push(content),
+        let entry = FileEntry::of(bundle, file)?;
+        match programs.iter().find(|program| entry.file == format!("images/{}", program.file())) {
+            Some(program) => images.push(ImageEntry { name: program.image(), archive: entry }),
+            None => others.push(entry),
         }
     }
-    Ok(Index { versions, architecture: recipes::architecture().to_owned(), images, files: contents })
+    Ok(Index { versions, architecture: image::architecture().to_owned(), images, files: others })
 }
 
 impl Index {
+    /// Writes `bundle.json` into the bundle.
     pub(crate) fn write(&self, bundle: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
         fs::write(bundle.join(FILE), text).with_context(|| format!("cannot write {FILE}"))
     }
 
-    /// What there is, and how to go on, for people.
+    /// A summary for people: the parts, their sizes, and the next command.
     pub fn summary(&self, bundle: &Path) -> String {
-        let all = || self.files.iter().chain(self.images.iter().map(|image| &image.content));
+        let all = || self.files.iter().chain(self.images.iter().map(|image| &image.archive));
         let mut lines = vec![format!("{}:", bundle.display())];
         for (folder, what) in [
             ("manifests/", "manifests, for kubectl apply"),
             ("images/", "images for the nodes of the management cluster"),
             ("hosts/", "what hosts of workload clusters need"),
         ] {
-            let size: u64 = all().filter(|content| content.file.starts_with(folder)).map(|content| content.size).sum();
+            let size: u64 = all().filter(|entry| entry.file.starts_with(folder)).map(|entry| entry.size).sum();
             lines.push(match size.div_ceil(1 << 20) {
                 0 => format!("  {folder:<11} left out"),
                 size => format!("  {folder:<11} {size:>5} MiB  {what}"),
@@ -101,7 +102,8 @@ impl Index {
     }
 }
 
-impl Content {
+impl FileEntry {
+    /// Reads a file of the bundle.
     fn of(bundle: &Path, file: String) -> Result<Self> {
         let path = bundle.join(&file);
         let read = || {
@@ -114,7 +116,7 @@ impl Content {
     }
 }
 
-/// Paths of all files, sorted.
+/// Paths of all files in the bundle, sorted.
 fn files(bundle: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut folders = vec![bundle.to_path_buf()];

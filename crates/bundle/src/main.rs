@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bundle::Options;
 use clap::Parser;
-use testenv::recipes::Progress;
+use testenv::Progress;
 
 #[derive(Parser)]
 #[command(version, about = "Everything that a management cluster and its hosts need, as files")]
@@ -14,13 +14,14 @@ struct Arguments {
     /// The bundle's folder; an older bundle there is replaced.
     #[arg(required_unless_present = "prepare")]
     folder: Option<PathBuf>,
-    /// A folder with o2ims-operator and focom-operator as static programs; without it scripts/build-release makes them.
+    /// A folder with o2ims-operator and focom-operator as static programs; without it scripts/build-release builds
+    /// them.
     #[arg(long, value_name = "FOLDER")]
     operators: Option<PathBuf>,
     /// Leave hosts/ out, for servers that come with containerd, kubelet, kubeadm and BYOH's agent.
     #[arg(long)]
     without_hosts: bool,
-    /// Make no bundle; build what needs a network for the tests of it.
+    /// Make no bundle; build what the tests of bundles need from the network.
     #[arg(long, conflicts_with_all = ["folder", "operators", "without_hosts"])]
     prepare: bool,
 }

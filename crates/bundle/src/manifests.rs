@@ -1,17 +1,21 @@
-//! The manifests: each project's own, rendered from its sources, with images of the bundle and pods that the pod security
-//! level `restricted` admits.
+//! The manifests. Each project's own are rendered from its sources, and changed: they name the images of the bundle,
+//! and the pod security level `restricted` admits their pods.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use testenv::recipes::{self, CLUSTERCTL_LABEL, Cache};
+use testenv::CLUSTERCTL_LABEL;
+use testenv::build::Cache;
+use testenv::recipes;
 
-use crate::images::Program;
+use crate::program::Program;
 use crate::render::{Document, defaults, kustomize, read, write as write_documents};
-use crate::{cert_manager, operators, repository};
+use crate::repository::repository;
+use crate::{cert_manager, operators};
 
+/// The pod security level of all namespaces.
 const LEVEL: &str = "restricted";
 /// Files of this repository that go into the bundle as they are.
 const COPIED: [(&str, &str); 2] = [
@@ -19,6 +23,10 @@ const COPIED: [(&str, &str); 2] = [
     ("examples/cluster-template.yaml", "cluster-template.yaml"),
 ];
 
+/// Writes all manifests into `manifests` of the bundle, in files that are numbered in the order of installation.
+///
+/// # Errors
+/// When something cannot be rendered or written, or a project's manifests are not as expected.
 pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) -> Result<()> {
     let to = bundle.join("manifests");
     fs::create_dir(&to)?;
@@ -38,7 +46,8 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
         let program = program(name)?;
         let mut documents = provider(cache, program).await?;
         if name == "capi-core" {
-            // The kind is part of Cluster API; an object of it cannot be in the file that makes the kind.
+            // This file defines the kind of the entries in clusterctl's inventory, so it cannot have an object of that
+            // kind.
             let entry = documents.pop().context("Cluster API has no entry in clusterctl's inventory")?;
             write_documents(&to.join("21-clusterctl-inventory.yaml"), &[entry])?;
             let mut definition = read(&recipes::inventory_definition(cache).await?)?;
@@ -67,8 +76,8 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
     Ok(())
 }
 
-/// A provider's manifests as they are released, with what clusterctl looks for, its entry in the inventory last; the text is
-/// kept, so that a second bundle needs no sources.
+/// A provider's manifests as they are released, with clusterctl's labels, and its entry in clusterctl's inventory as
+/// the last document. The rendered text is kept in the cache, so a second bundle needs no sources.
 async fn provider(cache: &Cache, program: &Program) -> Result<Vec<Document>> {
     let manager = program.provider.as_ref().with_context(|| format!("{} has no manifests", program.name))?;
     let folder = cache
@@ -86,8 +95,9 @@ async fn provider(cache: &Cache, program: &Program) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
-/// BYOH without the proxy in front of its metrics, whose image is gone from its registry: they are served on localhost only,
-/// so what belongs to the proxy goes too. And with the exemption that our operator needs to claim hosts.
+/// Changes BYOH's manifests. The proxy in front of its metrics is removed with everything that belongs to it, because
+/// the registry of its image no longer exists; metrics are then served on localhost only. The webhook exempts our
+/// operator, which claims hosts.
 fn adapt_byoh(documents: &mut Vec<Document>) -> Result<()> {
     documents.retain(|document| {
         let name = document.name();
@@ -105,11 +115,11 @@ fn adapt_byoh(documents: &mut Vec<Document>) -> Result<()> {
                 let containers = containers(deployment)?;
                 containers.retain(|container| container["name"] != "kube-rbac-proxy");
                 for container in containers {
-                    // 30 MiB, as v0.5.0 has it, is less than its caches take.
+                    // Its caches take more than the 30 MiB of v0.5.0.
                     container["resources"] =
                         json!({"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}});
-                    // Its /readyz answers before its webhook does, so that a rollout would be over too early. Afterwards
-                    // the port is left alone: each probe of it is a line in the log.
+                    // Its /readyz answers before its webhook does, so a rollout would end too early. Only the start is
+                    // probed by the webhook's port, because each such probe writes a line to the log.
                     let probes = json!({
                         "startupProbe": {"tcpSocket": {"port": 9443}, "periodSeconds": 1, "failureThreshold": 120},
                         "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8081}},
@@ -134,7 +144,8 @@ fn adapt_byoh(documents: &mut Vec<Document>) -> Result<()> {
     Ok(())
 }
 
-/// Gives webhooks the conditions of those of the same name; says whether there was one for each.
+/// Copies `matchConditions` from the webhooks of `exemption` to those of the same name. Returns whether there is one
+/// for each.
 fn exempt(configuration: &mut Value, exemption: &Value) -> bool {
     let Some(webhooks) = configuration["webhooks"].as_array_mut() else { return false };
     exemption["webhooks"].as_array().is_some_and(|wanted| {
@@ -148,7 +159,8 @@ fn exempt(configuration: &mut Value, exemption: &Value) -> bool {
     })
 }
 
-/// Names the image, secures pods and namespaces, and writes the file. Without `program`, images are named already.
+/// Completes the documents of one file, and writes it. `program` is the one whose image the Deployments get; without it
+/// they keep theirs.
 fn finish(path: &Path, mut documents: Vec<Document>, program: Option<&Program>) -> Result<()> {
     let mut deployments = 0;
     for document in &mut documents {
@@ -162,14 +174,14 @@ fn finish(path: &Path, mut documents: Vec<Document>, program: Option<&Program>) 
             })?;
         }
         if document.is("ClusterRole") && !document.field("/aggregationRule").is_null() {
-            // Kubernetes fills them in; applied empty, they would be gone until it does so again.
+            // Kubernetes fills in the rules; applying empty ones would remove them for a moment.
             document.edit(|role| {
                 role.as_object_mut().context("a ClusterRole is no object")?.remove("rules");
                 Ok(())
             })?;
         }
         if document.is("Certificate") {
-            // cert-manager's default since v1.18, of which it warns where it is not written.
+            // The default since cert-manager v1.18, which warns if the field is not set.
             document.edit(|certificate| {
                 complete(&mut certificate["spec"]["privateKey"], &json!({"rotationPolicy": "Always"}));
                 Ok(())
@@ -195,12 +207,13 @@ fn finish(path: &Path, mut documents: Vec<Document>, program: Option<&Program>) 
     write_documents(path, &documents)
 }
 
+/// The containers of a Deployment.
 fn containers(deployment: &mut Value) -> Result<&mut Vec<Value>> {
     let containers = &mut deployment["spec"]["template"]["spec"]["containers"];
     containers.as_array_mut().context("a Deployment has no containers")
 }
 
-/// What `restricted` asks for, where a project does not set it itself.
+/// Sets what the level `restricted` requires, where a project does not set it.
 fn secure(deployment: &mut Value) -> Result<()> {
     let pod = &mut deployment["spec"]["template"]["spec"]["securityContext"];
     complete(pod, &json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
@@ -211,7 +224,7 @@ fn secure(deployment: &mut Value) -> Result<()> {
     Ok(())
 }
 
-/// Adds the fields that are not there.
+/// Adds those fields of `wanted` that the object does not have.
 fn complete(object: &mut Value, wanted: &Value) {
     if object.is_null() {
         *object = json!({});

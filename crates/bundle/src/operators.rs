@@ -1,17 +1,20 @@
-//! Our own operators, as static programs.
+//! The operators of this repository, as static programs.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use testenv::recipes::Progress;
+use testenv::Progress;
+use testenv::command::run;
 use tokio::process::Command;
 
-use crate::render::run;
-use crate::repository;
+use crate::repository::repository;
 
 pub(crate) const OPERATORS: [&str; 2] = ["o2ims-operator", "focom-operator"];
 
-/// The programs in `given`, or else those that `scripts/build-release` makes of this checkout.
+/// The programs in the folder `given`, or else those that `scripts/build-release` builds from this checkout.
+///
+/// # Errors
+/// When a program is missing, or cannot be built.
 pub(crate) async fn programs(progress: &Progress, given: Option<&Path>) -> Result<Vec<(&'static str, PathBuf)>> {
     let folder = match given {
         Some(folder) => folder.to_path_buf(),

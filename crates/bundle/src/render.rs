@@ -1,23 +1,25 @@
-//! Manifests as text: documents that are looked at, and changed where they have to be. What is not changed stays as its
-//! project writes it, order and comments included.
+//! Manifests as text: YAML documents that are changed only where necessary. A document that is not changed stays as its
+//! project writes it, including order and comments.
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
-use testenv::recipes::{self, Cache};
+use testenv::build::Cache;
+use testenv::command::run;
+use testenv::recipes;
 use tokio::process::Command;
 
 /// One YAML document.
 pub(crate) struct Document {
     text: String,
-    /// `None` for a CustomResourceDefinition: these are long, and taken as they are.
+    /// The object; `None` for a CustomResourceDefinition, because these are long and are not changed.
     object: Option<Value>,
 }
 
 impl Document {
+    /// A document for this object.
     pub(crate) fn new(object: Value) -> Result<Self> {
         Ok(Self { text: serde_saphyr::to_string(&object)?, object: Some(object) })
     }
@@ -27,15 +29,17 @@ impl Document {
         self.object.as_ref().and_then(|object| object.pointer(pointer)).unwrap_or(&Value::Null)
     }
 
+    /// Whether the object is of this kind; false for a CustomResourceDefinition.
     pub(crate) fn is(&self, kind: &str) -> bool {
         self.field("/kind") == kind
     }
 
+    /// Name of the object.
     pub(crate) fn name(&self) -> &str {
         self.field("/metadata/name").as_str().unwrap_or_default()
     }
 
-    /// Gives the object these labels, where it has none of that key.
+    /// Adds labels to the object, except those whose key it has already.
     pub(crate) fn label(&mut self, labels: &[(&str, String)]) -> Result<()> {
         match &mut self.object {
             None => self.text = labelled(&self.text, labels)?,
@@ -63,7 +67,7 @@ impl Document {
     }
 }
 
-/// The text of an object with these labels, where it has none of that key. The rest stays as it is.
+/// The text of an object, with labels added as by [`Document::label`].
 fn labelled(text: &str, labels: &[(&str, String)]) -> Result<String> {
     let metadata = text.lines().skip_while(|line| *line != "metadata:").skip(1);
     let metadata: Vec<_> = metadata.take_while(|line| line.starts_with(' ')).collect();
@@ -87,7 +91,7 @@ fn labelled(text: &str, labels: &[(&str, String)]) -> Result<String> {
     Ok(format!("{before}{place}{}\n{after}", lines.join("\n")))
 }
 
-/// The documents of a file, without empty ones.
+/// The documents of a YAML text, without empty ones.
 pub(crate) fn read(text: &str) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     let mut rest = String::new();
@@ -108,20 +112,23 @@ pub(crate) fn read(text: &str) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
-/// Writes documents into one file.
+/// Writes documents to a file.
 pub(crate) fn write(path: &Path, documents: &[Document]) -> Result<()> {
     let texts: Vec<_> = documents.iter().map(|document| document.text.as_str()).collect();
     fs::write(path, texts.join("---\n")).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What `kubectl kustomize` makes of a folder.
+/// Renders a folder with `kubectl kustomize`.
 pub(crate) async fn kustomize(cache: &Cache, folder: &Path) -> Result<String> {
     let mut kubectl = Command::new(recipes::kubectl(cache).await?.program);
     kubectl.arg("kustomize").arg(folder);
     run(&mut kubectl).await.with_context(|| format!("rendering {}", folder.display()))
 }
 
-/// Replaces `${VARIABLE:=default}` by the default, as `clusterctl` does where nothing else is set.
+/// Replaces `${VARIABLE:=default}` by the default, as `clusterctl` does for variables that are not set.
+///
+/// # Errors
+/// When a variable has no default.
 pub(crate) fn defaults(text: &str) -> Result<String> {
     let mut result = String::new();
     let mut rest = text;
@@ -135,23 +142,6 @@ pub(crate) fn defaults(text: &str) -> Result<String> {
         rest = after;
     }
     Ok(result + rest)
-}
-
-/// Runs a program and returns what it printed; its last lines are the error.
-pub(crate) async fn run(command: &mut Command) -> Result<String> {
-    let name = command.as_std().get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .with_context(|| format!("cannot start {name}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8(output.stdout)?);
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = text.lines().collect();
-    bail!("{name} failed ({}):\n{}", output.status, lines[lines.len().saturating_sub(15)..].join("\n"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! The FOCOM operator: turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state back.
+//! The FOCOM operator: turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state
+//! back.
 
-pub mod grant;
-pub mod ocloud;
+pub mod authorization;
+pub mod caches;
+pub mod context;
+pub mod focom_provisioning_request;
+pub mod o_cloud;
 pub mod operator;
-pub mod request;
 pub mod template_info;
 pub mod watches;

@@ -1,8 +1,6 @@
 //! The operator as a process: settings, and what runs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -10,44 +8,30 @@ use k8s_openapi::api::core::v1;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::names::focom;
-use operator_kit::admin::{Gates, Server};
-use operator_kit::client::{self, Limits};
-use operator_kit::events::Events;
-use operator_kit::lease::{Elector, Settings as LeaseSettings};
-use operator_kit::metrics::Metrics;
-use operator_kit::run::{Controller, Process, Tasks};
-use operator_kit::telemetry;
+use operator_kit::controller::Controller;
+use operator_kit::process::{Process, ProcessParts, ProcessSettings, TaskSpawner};
 
-use crate::ocloud::connection::Setup;
-use crate::ocloud::links::{Id, Links};
-use crate::request::expect::Expectations;
-use crate::watches::{self, Triggers, Watches};
-use crate::{ocloud, request, template_info};
+use crate::context::Context;
+use crate::focom_provisioning_request::expectations::Expectations;
+use crate::o_cloud::connection::ConnectionSettings;
+use crate::o_cloud::registry::{self, ConnectionRegistry, NamespacedName};
+use crate::watches::{self, Prepared, Triggers};
+use crate::{focom_provisioning_request, o_cloud, template_info};
 
 const NAME: &str = "focom-operator";
 /// Most requests wait for an answer of an API server. Each O-Cloud that answers slowly holds a few of these (see
-/// [`ocloud::gate`]).
-const CONCURRENCY: u16 = 256;
+/// [`o_cloud::limiter`]).
+const CONCURRENCY: &str = "256";
 
 /// Turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state back.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version)]
+#[command(mut_arg("lease_namespace", |arg| arg.default_value(focom::OPERATOR_NAMESPACE)))]
+#[command(mut_arg("concurrency", |arg| arg.default_value(CONCURRENCY)))]
 pub struct Settings {
-    /// Where /livez, /readyz and /metrics answer.
-    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
-    pub admin_address: SocketAddr,
-    /// Form of the logs: json or text.
-    #[arg(long, env = "LOG_FORMAT", default_value_t = telemetry::Format::Json)]
-    pub log_format: telemetry::Format,
-    /// What is logged, as for tracing's EnvFilter, such as info or focom_operator=debug,info.
-    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
-    /// Namespace of the Lease that decides which replica works.
-    #[arg(long, env = "POD_NAMESPACE", default_value = focom::OPERATOR_NAMESPACE)]
-    pub lease_namespace: String,
-    /// Seconds after which another replica takes over from one that does not answer; this one ends after two thirds of them.
-    #[arg(long, env = "LEASE_DURATION_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
-    pub lease_duration_seconds: u64,
+    /// What every operator has.
+    #[command(flatten)]
+    pub process: ProcessSettings,
     /// The oCloudId that means this very cluster.
     #[arg(long, env = "LOCAL_O_CLOUD", default_value = focom::LOCAL_O_CLOUD)]
     pub local_o_cloud: String,
@@ -68,36 +52,13 @@ fn label_value(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// What reconciles work with.
-pub struct Context {
-    /// The SMO's own API, to write with.
-    pub client: Client,
-    /// To read from.
-    pub watches: Watches,
-    /// The O-Clouds.
-    pub links: Links,
-    /// What the caches have yet to show.
-    pub expectations: Expectations,
-    /// To tell users.
-    pub events: Events,
-    /// The oCloudId that means this very cluster.
-    pub local_id: String,
-}
-
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 ///
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    telemetry::init(settings.log_format, &settings.log_level)?;
-    let metrics = Metrics::new(NAME, env!("CARGO_PKG_VERSION"));
-    let config = client::infer().await?;
-    let client = client::build(config.clone(), NAME, Limits::default(), &metrics)?;
-    let lease = LeaseSettings::new(settings.lease_namespace.clone(), NAME)
-        .lasting(Duration::from_secs(settings.lease_duration_seconds));
-    let lease_client = client::build(config, NAME, Limits::lease(lease.renew_deadline), &metrics)?;
-    let events = Events::new(client.clone(), NAME, &lease.identity);
-    let elector = Elector::new(lease_client, lease, &metrics);
+    let ProcessParts { metrics, client, events, elector, readiness, admin } =
+        settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let smo = match settings.smo_id {
         Some(id) => id,
         None => cluster_id(&client).await?,
@@ -105,77 +66,76 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(smo, "marks its ProvisioningRequests");
 
     let triggers = Triggers::default();
-    let mut prepared = watches::set_up(&client, &metrics, &triggers);
-    let (tasks, runner) = Tasks::new();
-    let setup = Setup {
+    let prepared = watches::set_up(&client, &metrics, &triggers);
+    let (tasks, runner) = TaskSpawner::new();
+    let connection_settings = ConnectionSettings {
         smo,
         metrics: metrics.clone(),
         trigger: triggers.requests.clone(),
-        requests: prepared.watches.requests.clone(),
+        requests: prepared.caches.requests.clone(),
     };
-    let links = Links::new(client.clone(), setup, tasks, triggers.o_clouds.clone(), settings.local_o_cloud.clone());
+    let (local_id, o_clouds) = (settings.local_o_cloud, triggers.o_clouds.clone());
+    let connections = ConnectionRegistry::new(client.clone(), connection_settings, tasks, o_clouds, local_id.clone());
     let context = Arc::new(Context {
         client,
-        watches: prepared.watches,
-        links,
+        caches: prepared.caches.clone(),
+        connections,
         expectations: Expectations::default(),
         events: events.clone(),
-        local_id: settings.local_o_cloud,
+        local_id,
     });
-    let forgetting = Arc::clone(&context);
-    prepared.o_clouds = prepared.o_clouds.on_delete(move |o_cloud| {
-        let id = ocloud::id(o_cloud);
-        if !forgetting.watches.is_ending(&id.0) {
-            forgetting.links.forget(&id);
-        }
-    });
-    let forgetting = Arc::clone(&context);
-    prepared.namespaces = prepared.namespaces.on_delete(move |namespace| {
-        let o_clouds = &forgetting.watches.o_clouds;
-        let exists = |id: &Id| o_clouds.get(&ObjectRef::new(&id.1).within(&id.0)).is_some();
-        forgetting.links.forget_namespace(&namespace.name_any(), exists);
-    });
-    let forgetting = Arc::clone(&context);
-    prepared.requests =
-        prepared.requests.on_delete(move |request| forgetting.expectations.forget(&request.uid().unwrap_or_default()));
-
-    let states = [
-        ("focomprovisioningrequests", prepared.requests.state()),
-        ("oclouds", prepared.o_clouds.state()),
-        ("templateinfoes", prepared.templates.state()),
-        ("namespaces", prepared.namespaces.state()),
-    ];
-    let gates = Gates::new();
+    let prepared = forget_what_is_deleted(prepared, &context);
+    let leadership = || elector.leadership();
     let mut requests = Controller::new("focomprovisioningrequest", &prepared.requests, &triggers.requests, &metrics)
-        .concurrency(CONCURRENCY)
+        .concurrency(settings.process.concurrency)
         .events(events.clone())
-        .when_leading(elector.leadership());
+        .when_leading(leadership());
     let mut o_clouds = Controller::new("ocloud", &prepared.o_clouds, &triggers.o_clouds, &metrics)
         .events(events.clone())
-        .when_leading(elector.leadership());
+        .when_leading(leadership());
     let templates = Controller::new("templateinfo", &prepared.templates, &triggers.templates, &metrics)
         .events(events)
-        .when_leading(elector.leadership());
-    for (name, state) in states {
+        .when_leading(leadership());
+    for (name, state) in prepared.states() {
         requests = requests.after(state.clone());
         o_clouds = o_clouds.after(state.clone());
-        gates.add_watch(name, state);
+        readiness.add_watch(name, state);
     }
-    let server = Server::bind(settings.admin_address, gates, metrics).await?;
-    tracing::info!(address = %server.address(), "admin endpoints listen");
 
     let mut process = Process::new();
-    process.service("admin", server.run(process.service_stop()));
+    process.service("admin", admin.run(process.service_stop()));
     process.service("lease", elector.run(process.service_stop()));
     process.service("O-Clouds", runner.run(process.service_stop()));
-    process.service("watch focomprovisioningrequests", prepared.requests.run(process.service_stop()));
-    process.service("watch oclouds", prepared.o_clouds.run(process.service_stop()));
-    process.service("watch templateinfoes", prepared.templates.run(process.service_stop()));
-    process.service("watch namespaces", prepared.namespaces.run(process.service_stop()));
-    process.work("templateinfo", templates.run(process.work_stop(), Arc::clone(&context), template_info::reconcile));
-    process.work("ocloud", o_clouds.run(process.work_stop(), Arc::clone(&context), ocloud::reconcile));
-    process.work("focomprovisioningrequest", requests.run(process.work_stop(), context, request::reconcile));
+    prepared.run(&mut process);
+    let stop = || process.work_stop();
+    let templates = templates.run(stop(), Arc::clone(&context), template_info::reconcile::reconcile);
+    let o_clouds = o_clouds.run(stop(), Arc::clone(&context), o_cloud::reconcile::reconcile);
+    let requests = requests.run(stop(), context, focom_provisioning_request::reconcile::reconcile);
+    process.work("templateinfo", templates);
+    process.work("ocloud", o_clouds);
+    process.work("focomprovisioningrequest", requests);
     process.run().await
+}
+
+/// What this process remembers of an object is forgotten when the object is deleted.
+fn forget_what_is_deleted(prepared: Prepared, context: &Arc<Context>) -> Prepared {
+    let of_o_cloud = Arc::clone(context);
+    let o_clouds = prepared.o_clouds.on_delete(move |o_cloud| {
+        let id = registry::id(o_cloud);
+        if !of_o_cloud.caches.is_terminating(&id.0) {
+            of_o_cloud.connections.forget(&id);
+        }
+    });
+    let of_namespace = Arc::clone(context);
+    let namespaces = prepared.namespaces.on_delete(move |namespace| {
+        let o_clouds = &of_namespace.caches.o_clouds;
+        let exists = |id: &NamespacedName| o_clouds.get(&ObjectRef::new(&id.1).within(&id.0)).is_some();
+        of_namespace.connections.forget_namespace(&namespace.name_any(), exists);
+    });
+    let of_request = Arc::clone(context);
+    let requests =
+        prepared.requests.on_delete(move |request| of_request.expectations.forget(&request.uid().unwrap_or_default()));
+    Prepared { requests, o_clouds, namespaces, ..prepared }
 }
 
 /// The usual stand-in for an id of a cluster.
@@ -184,4 +144,22 @@ async fn cluster_id(client: &Client) -> anyhow::Result<String> {
     let found =
         found.context("reading the Namespace kube-system, whose UID tells this SMO from others (or set --smo-id)")?;
     found.uid().context("the Namespace kube-system has no UID")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn settings_have_the_defaults_of_this_operator() {
+        let command = Settings::command();
+        command.clone().debug_assert();
+        let default = |id: &str| {
+            let argument = command.get_arguments().find(|argument| argument.get_id() == id).expect("exists");
+            argument.get_default_values().to_vec()
+        };
+        assert_eq!(default("lease_namespace"), [focom::OPERATOR_NAMESPACE]);
+        assert_eq!(default("concurrency"), [CONCURRENCY]);
+    }
 }

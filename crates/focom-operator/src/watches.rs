@@ -1,37 +1,20 @@
-//! What of the SMO is watched. Reconciles read from here and nowhere else.
+//! Sets up the watches of the SMO's objects, and which changes trigger which reconciles.
 
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
+use operator_kit::cache::{CachedWatch, DeserializeGuard, SyncState};
+use operator_kit::controller::Trigger;
 use operator_kit::metrics::Metrics;
-use operator_kit::reflect::{DeserializeGuard, Reflection, Trigger};
+use operator_kit::process::Process;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch::Receiver;
 
-use crate::grant::Namespace;
+use crate::authorization::Namespace;
+use crate::caches::Caches;
 
-/// The caches.
-#[derive(Clone)]
-pub struct Watches {
-    /// Requests.
-    pub requests: Store<FocomProvisioningRequest>,
-    /// OClouds.
-    pub o_clouds: Store<OCloud>,
-    /// TemplateInfos.
-    pub templates: Store<TemplateInfo>,
-    /// Namespaces, for what they grant.
-    pub namespaces: Store<Namespace>,
-}
-
-impl Watches {
-    /// Whether the namespace is being deleted.
-    pub fn is_ending(&self, namespace: &str) -> bool {
-        let namespace = self.namespaces.get(&ObjectRef::new(namespace));
-        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
-    }
-}
-
-/// The triggers that changes cause.
+/// The triggers of the controllers.
 #[derive(Clone, Default)]
 pub struct Triggers {
     /// Of requests.
@@ -42,24 +25,44 @@ pub struct Triggers {
     pub templates: Trigger<TemplateInfo>,
 }
 
-/// What [`set_up`] prepares; each watch has to be run.
+/// The watches that [`set_up`] prepares; each of them has to be run.
 pub struct Prepared {
-    /// The caches.
-    pub watches: Watches,
+    /// The caches that the watches fill.
+    pub caches: Caches,
     /// The watch of requests.
-    pub requests: Reflection<FocomProvisioningRequest>,
+    pub requests: CachedWatch<FocomProvisioningRequest>,
     /// The watch of OClouds.
-    pub o_clouds: Reflection<OCloud>,
+    pub o_clouds: CachedWatch<OCloud>,
     /// The watch of TemplateInfos.
-    pub templates: Reflection<TemplateInfo>,
+    pub templates: CachedWatch<TemplateInfo>,
     /// The watch of Namespaces.
-    pub namespaces: Reflection<Namespace>,
+    pub namespaces: CachedWatch<Namespace>,
 }
 
-/// Sets up every watch. Each one triggers the requests that its objects concern.
+impl Prepared {
+    /// State of each watch, by its name.
+    pub fn states(&self) -> [(&'static str, Receiver<SyncState>); 4] {
+        [
+            ("focomprovisioningrequests", self.requests.state()),
+            ("oclouds", self.o_clouds.state()),
+            ("templateinfoes", self.templates.state()),
+            ("namespaces", self.namespaces.state()),
+        ]
+    }
+
+    /// Adds every watch to the process.
+    pub fn run(self, process: &mut Process) {
+        process.service("watch focomprovisioningrequests", self.requests.run(process.service_stop()));
+        process.service("watch oclouds", self.o_clouds.run(process.service_stop()));
+        process.service("watch templateinfoes", self.templates.run(process.service_stop()));
+        process.service("watch namespaces", self.namespaces.run(process.service_stop()));
+    }
+}
+
+/// Sets up every watch. A change of an object triggers the requests that refer to it, and its own reconcile.
 pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepared {
     let requests = watch::<FocomProvisioningRequest>("focomprovisioningrequests", client, metrics)
-        .undecodable_advice(
+        .on_undecodable(
             "make its spec what the CustomResourceDefinition says; to get rid of it, remove its finalizer \
              focom.nephio.org/finalizer and delete its ProvisioningRequest on the O-Cloud",
         )
@@ -85,7 +88,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
         });
     let (for_namespace, with_secret) = (all.clone(), o_clouds.store());
     let namespaces = watch::<Namespace>("namespaces", client, metrics)
-        .only_real_changes()
+        .ignore_unchanged()
         .triggers(&triggers.requests, move |namespace| {
             let name = namespace.name_any();
             select(&for_namespace, |request| request.o_cloud().0 == name)
@@ -95,7 +98,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
             select(&with_secret, |o_cloud| o_cloud.secret().0 == name || o_cloud.namespace().as_ref() == Some(&name))
         });
     Prepared {
-        watches: Watches {
+        caches: Caches {
             requests: all,
             o_clouds: o_clouds.store(),
             templates: templates.store(),
@@ -108,12 +111,12 @@ pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepar
     }
 }
 
-fn watch<K>(name: &'static str, client: &Client, metrics: &Metrics) -> Reflection<K>
+fn watch<K>(name: &'static str, client: &Client, metrics: &Metrics) -> CachedWatch<K>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let api = Api::<DeserializeGuard<K>>::all(client.clone());
-    Reflection::new(name, api, watcher::Config::default(), metrics)
+    CachedWatch::new(name, api, watcher::Config::default(), metrics)
 }
 
 fn select<K>(store: &Store<K>, concerned: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>

@@ -1,9 +1,10 @@
 //! What a kubeconfig may say, and all that it may not.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test they are the message")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use focom_operator::ocloud::kubeconfig::{Access, read};
+use focom_operator::o_cloud::kubeconfig::{ClusterCredentials, read};
 use serde_json::{Value, json};
 
 /// Never to be seen in a message.
@@ -50,7 +51,7 @@ fn refusal(text: &str) -> String {
     }
 }
 
-fn accepted(text: &str) -> Access {
+fn accepted(text: &str) -> ClusterCredentials {
     read(text.as_bytes()).unwrap_or_else(|refused| panic!("{refused}: {text}"))
 }
 

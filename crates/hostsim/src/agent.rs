@@ -1,8 +1,8 @@
-//! The agent of one simulated host: registers it, follows its own `ByoHost` and acts on it.
+//! The agent of one simulated host. It registers the host, watches its `ByoHost` and reconciles it.
 //!
-//! Reads, decisions and writes are those of the real agent, in its order; only the work between them is simulated.
-//! As there, an attempt that fails leaves what it has marked so far and is repeated with growing delay, and the
-//! annotation for a pause keeps events back, not attempts that are already due.
+//! Reads, decisions and writes are those of the real agent, in its order; only the work between them is simulated. As
+//! with the real agent, a failed attempt keeps the conditions that it has set and is repeated with exponential backoff,
+//! and the pause annotation holds back events but not attempts that are due.
 
 use std::{
     collections::BTreeMap,
@@ -28,99 +28,104 @@ use tokio::{sync::watch, time::Instant};
 use testenv::ByohDialect;
 
 use crate::{
-    backoff::{self, Growing},
+    backoff::{self, ExponentialBackoff},
     bootstrap::{self, Plan},
     byohost::{self, BOOTSTRAPPED, ByoHost, INSTALLED, Severity, now},
     failure::Failure,
-    node::{self, Kubelet, Machine, Role},
+    node::{self, HostInfo, Kubelet, NodeSetup},
     workload::Clusters,
 };
 
-/// Name of the only interface of a simulated host besides the loopback.
+/// The network interface of a simulated host, besides the loopback interface.
 const INTERFACE: &str = "eth0";
 const LINUX: &str = "linux";
 const ARCHITECTURE: &str = "amd64";
 const AGENT_VERSION: &str = "v0.5.0-simulated";
 
-/// How long the simulated work takes.
+/// Durations of the simulated work, and the interval of heartbeats.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
+pub(crate) struct Durations {
     pub(crate) install: Duration,
     pub(crate) bootstrap: Duration,
     pub(crate) cleanup: Duration,
     pub(crate) heartbeat: Duration,
 }
 
-/// Everything an agent knows.
+/// The agent of a host.
 pub(crate) struct Agent {
     pub(crate) namespace: String,
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) machine: Machine,
+    pub(crate) info: HostInfo,
     pub(crate) number: u32,
     pub(crate) skip_installation: bool,
     pub(crate) dialect: ByohDialect,
     pub(crate) client: Client,
     pub(crate) hosts: Api<DynamicObject>,
+    /// The current failure.
     pub(crate) failure: watch::Receiver<Option<Failure>>,
-    pub(crate) times: Times,
+    pub(crate) durations: Durations,
     pub(crate) clusters: Clusters,
-    /// Outlives the agent process, as the real kubelet does.
+    /// Goes on when the agent process stops, as a real kubelet does.
     pub(crate) kubelet: Mutex<Option<Kubelet>>,
 }
 
-/// When to look again without an event.
+/// When to reconcile again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Again {
-    WhenSeen,
-    AtOnce,
+pub(crate) enum Requeue {
+    OnEvent,
+    Now,
 }
 
-/// How simulated work goes under a failure; judged anew whenever the failure changes.
+/// How simulated work proceeds under a failure.
 pub(crate) struct Work {
-    /// `None` never ends.
-    pub(crate) takes: Option<Duration>,
+    /// How long the work takes; `None` if it never ends.
+    pub(crate) duration: Option<Duration>,
+    /// Whether the work ends with an error.
     pub(crate) fails: bool,
 }
 
 impl Agent {
+    /// Name of the host.
     pub(crate) fn name(&self) -> &str {
-        &self.machine.host_name
+        &self.info.host_name
     }
 
-    /// Runs the agent process for ever, and starts it again after a failure that had stopped it.
+    /// Runs the agent process until the host is removed. A failure may stop the process; it is started again
+    /// afterwards.
     pub(crate) async fn run(&self, registered: bool) {
         let mut registered = registered;
         loop {
             tokio::select! {
                 biased;
-                closed = self.failing(true) => if closed { return },
-                () = self.process(registered) => {}
+                closed = self.wait_for_stop(true) => if closed { return },
+                () = self.run_process(registered) => {}
             }
             tracing::info!(host = self.name(), "simulated agent stopped");
             registered = false;
             tokio::select! {
                 biased;
-                closed = self.failing(false) => if closed { return },
-                () = self.take_away_if_asked() => {}
+                closed = self.wait_for_stop(false) => if closed { return },
+                () = self.delete_if_unregistered() => {}
             }
             tracing::info!(host = self.name(), "simulated agent started");
         }
     }
 
-    /// Waits until the failure of the moment stops the agent, or does not; says whether the host is no more.
-    async fn failing(&self, stopped: bool) -> bool {
+    /// Waits until the current failure stops the agent (`stopped`), or no longer does. Returns true if the host was
+    /// removed.
+    async fn wait_for_stop(&self, stopped: bool) -> bool {
         let mut failure = self.failure.clone();
         failure.wait_for(|f| f.as_ref().is_some_and(Failure::stops_agent) == stopped).await.is_err()
     }
 
-    /// Deletes the `ByoHost` whenever the failure asks for it. Never returns.
-    async fn take_away_if_asked(&self) {
+    /// Deletes the `ByoHost` whenever the failure is [`Failure::Unregistered`]. Never returns.
+    async fn delete_if_unregistered(&self) {
         let mut failure = self.failure.clone();
         loop {
-            let asked = *failure.borrow_and_update() == Some(Failure::Unregistered);
-            let mut delay = Growing::new();
+            let unregistered = *failure.borrow_and_update() == Some(Failure::Unregistered);
+            let mut delay = ExponentialBackoff::new();
             let deleted = async {
-                while asked && let Err(error) = self.delete().await {
+                while unregistered && let Err(error) = self.delete().await {
                     tracing::debug!(host = self.name(), %error, "ByoHost not deleted");
                     delay.wait().await;
                 }
@@ -133,7 +138,7 @@ impl Agent {
         }
     }
 
-    /// Deletes the `ByoHost`; it may be gone already.
+    /// Deletes the `ByoHost` if it exists.
     pub(crate) async fn delete(&self) -> anyhow::Result<()> {
         match self.hosts.delete(self.name(), &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -141,9 +146,9 @@ impl Agent {
         }
     }
 
-    /// One life of the agent process.
-    async fn process(&self, registered: bool) {
-        let mut delay = Growing::new();
+    /// The agent process, from its start. Never returns.
+    async fn run_process(&self, registered: bool) {
+        let mut delay = ExponentialBackoff::new();
         let mut registered = registered;
         while !registered {
             match self.register().await {
@@ -161,7 +166,7 @@ impl Agent {
         }
     }
 
-    /// Creates the `ByoHost` unless it is there, and says what the host is.
+    /// Creates the `ByoHost` if it does not exist, and writes network and host information to its status.
     pub(crate) async fn register(&self) -> anyhow::Result<()> {
         let before = if let Some(host) = self.hosts.get_opt(self.name()).await? {
             host
@@ -175,11 +180,11 @@ impl Agent {
         let mac = format!("02:00:00:00:{:02x}:{:02x}", self.number / 256 % 256, self.number % 256);
         let network = json!([
             {"connected": true, "ipAddrs": ["127.0.0.1/8", "::1/128"], "macAddr": "", "networkInterfaceName": "lo"},
-            {"connected": true, "ipAddrs": [format!("{}/16", self.machine.address)], "isDefault": true, "macAddr": mac,
+            {"connected": true, "ipAddrs": [format!("{}/16", self.info.address)], "isDefault": true, "macAddr": mac,
              "networkInterfaceName": INTERFACE},
         ]);
         host.set("status", "network", Some(network));
-        let hostinfo = json!({"architecture": ARCHITECTURE, "osimage": self.machine.os_image, "osname": LINUX});
+        let hostinfo = json!({"architecture": ARCHITECTURE, "osimage": self.info.os_image, "osname": LINUX});
         host.set("status", "hostinfo", Some(hostinfo));
         if self.dialect == ByohDialect::Platform9 {
             let labels = host.labels_mut();
@@ -189,7 +194,7 @@ impl Agent {
         byohost::write(&self.hosts, self.name(), &before, &host).await
     }
 
-    /// Follows the own object.
+    /// Watches the own `ByoHost`.
     async fn follow(&self, seen: watch::Sender<Option<DynamicObject>>) {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name()));
         let mut events = std::pin::pin!(backoff::watch(self.hosts.clone(), config));
@@ -202,10 +207,10 @@ impl Agent {
         }
     }
 
-    /// Acts on what is seen, and again after an attempt that failed.
+    /// Reconciles whenever the `ByoHost` changes, and again after a failed attempt.
     async fn act(&self, mut seen: watch::Receiver<Option<DynamicObject>>) {
         let mut failure = self.failure.clone();
-        let mut delay = Growing::new();
+        let mut delay = ExponentialBackoff::new();
         let mut due: Option<Instant> = None;
         let mut failed = false;
         loop {
@@ -218,21 +223,21 @@ impl Agent {
             tokio::select! {
                 changed = seen.changed() => {
                     if changed.is_err() { return }
-                    let act = seen.borrow_and_update().as_ref().is_some_and(|h| h.annotation(byohost::PAUSED).is_none());
-                    if !act { continue }
+                    let is_active = |host: &DynamicObject| host.annotation(byohost::PAUSED).is_none();
+                    if !seen.borrow_and_update().as_ref().is_some_and(is_active) { continue }
                 }
                 () = timer => {}
-                // A healed host does not sit out its delay.
+                // A change of the failure ends the delay.
                 changed = failure.changed(), if failed => if changed.is_err() { return },
             }
             failure.borrow_and_update();
             let outcome = self.attempt().await;
             failed = outcome.is_err();
             due = match outcome {
-                Ok(Again::AtOnce) => Some(Instant::now()),
-                Ok(Again::WhenSeen) => {
-                    delay = Growing::new();
-                    (self.dialect == ByohDialect::Platform9).then(|| Instant::now() + self.times.heartbeat)
+                Ok(Requeue::Now) => Some(Instant::now()),
+                Ok(Requeue::OnEvent) => {
+                    delay = ExponentialBackoff::new();
+                    (self.dialect == ByohDialect::Platform9).then(|| Instant::now() + self.durations.heartbeat)
                 }
                 Err(error) => {
                     tracing::info!(host = self.name(), error = format!("{error:#}"), "simulated host failed");
@@ -242,25 +247,25 @@ impl Agent {
         }
     }
 
-    /// Reads the host, acts, and writes what changed, even if acting failed half way.
-    async fn attempt(&self) -> anyhow::Result<Again> {
-        // An agent whose object was deleted creates it again only when it is started anew.
-        let Some(before) = self.hosts.get_opt(self.name()).await? else { return Ok(Again::WhenSeen) };
+    /// Reads the host, reconciles it, and writes the changes, even if reconciling has failed half way.
+    async fn attempt(&self) -> anyhow::Result<Requeue> {
+        // An agent creates a deleted `ByoHost` again only at its start.
+        let Some(before) = self.hosts.get_opt(self.name()).await? else { return Ok(Requeue::OnEvent) };
         let mut host = before.clone();
         let outcome = if host.annotation(byohost::UNREGISTERING).is_some() {
-            self.release(&mut host).await.map(|()| Again::WhenSeen)
+            self.release(&mut host).await.map(|()| Requeue::OnEvent)
         } else if host.metadata.deletion_timestamp.is_some() {
-            Ok(Again::WhenSeen)
+            Ok(Requeue::OnEvent)
         } else {
-            self.provide(&mut host).await
+            self.reconcile_normal(&mut host).await
         };
         let written = byohost::write(&self.hosts, self.name(), &before, &host).await;
         let again = outcome?;
         written.map(|()| again)
     }
 
-    /// Everything but release.
-    async fn provide(&self, host: &mut DynamicObject) -> anyhow::Result<Again> {
+    /// Reconciles a host that is not being released: installs and bootstraps it.
+    async fn reconcile_normal(&self, host: &mut DynamicObject) -> anyhow::Result<Requeue> {
         if self.dialect == ByohDialect::Platform9
             && let Err(error) = self.heartbeat().await
         {
@@ -268,17 +273,17 @@ impl Agent {
         }
         if host.status("machineRef").is_none() {
             host.mark_false(BOOTSTRAPPED, "WaitingForMachineRefToBeAssigned", Severity::Info);
-            return Ok(Again::WhenSeen);
+            return Ok(Requeue::OnEvent);
         }
         let Some((secret, namespace)) = host.secret("bootstrapSecret") else {
             host.mark_false(BOOTSTRAPPED, "BootstrapDataSecretUnavailable", Severity::Info);
-            return Ok(Again::WhenSeen);
+            return Ok(Requeue::OnEvent);
         };
         if host.is_true(BOOTSTRAPPED) {
-            return Ok(Again::WhenSeen);
+            return Ok(Requeue::OnEvent);
         }
-        // Upstream reads the script before it installs and goes straight on; the fork installs, writes that down,
-        // and reads the script in a second attempt, when the join token in it is fresh.
+        // Upstream reads the script, installs, and bootstraps in one attempt. The fork installs and writes the status;
+        // it reads the script in a second attempt, so that the join token in it is fresh.
         let mut script = None;
         if self.dialect == ByohDialect::Upstream {
             script = Some(self.bootstrap_script(host, &secret, &namespace).await?);
@@ -286,20 +291,20 @@ impl Agent {
         if !self.skip_installation && !host.is_true(INSTALLED) {
             if host.spec("installationSecret").is_none() {
                 host.mark_false(INSTALLED, "K8sInstallationSecretUnavailable", Severity::Info);
-                return Ok(Again::WhenSeen);
+                return Ok(Requeue::OnEvent);
             }
             self.install(host).await?;
             self.event(host, "Normal", "InstallScriptExecutionSucceeded", "install script executed").await;
             host.mark_true(INSTALLED);
             if self.dialect == ByohDialect::Platform9 {
-                return Ok(Again::AtOnce);
+                return Ok(Requeue::Now);
             }
         }
         let script = match script {
             Some(script) => script,
             None => self.bootstrap_script(host, &secret, &namespace).await?,
         };
-        if let Err(error) = self.while_alive(Box::pin(self.bootstrap(host, &script))).await {
+        if let Err(error) = self.with_heartbeat(Box::pin(self.bootstrap(host, &script))).await {
             self.event(host, "Warning", "BootstrapK8sNodeFailed", "k8s Node Bootstrap failed").await;
             self.reset(host).await;
             host.mark_false(BOOTSTRAPPED, "CloudInitExecutionFailed", Severity::Error);
@@ -307,9 +312,10 @@ impl Agent {
         }
         self.event(host, "Normal", "BootstrapK8sNodeSucceeded", "k8s Node Bootstraped").await;
         host.mark_true(BOOTSTRAPPED);
-        Ok(Again::WhenSeen)
+        Ok(Requeue::OnEvent)
     }
 
+    /// Reads the bootstrap script from its Secret.
     async fn bootstrap_script(&self, host: &DynamicObject, name: &str, namespace: &str) -> anyhow::Result<String> {
         match self.read_secret(name, namespace, "value").await {
             Ok(script) => Ok(script.unwrap_or_default()),
@@ -329,6 +335,7 @@ impl Agent {
         Ok(value.map(|value| String::from_utf8_lossy(&value.0).into_owned()))
     }
 
+    /// Runs the installation script.
     async fn install(&self, host: &mut DynamicObject) -> anyhow::Result<()> {
         let Some((name, namespace)) = host.secret("installationSecret") else { bail!("no installation Secret") };
         let install = match self.read_secret(&name, &namespace, "install").await {
@@ -350,9 +357,9 @@ impl Agent {
             ByohDialect::Platform9 if install.is_none() => bail!("install script not found in secret {name}"),
             ByohDialect::Platform9 => {}
         }
-        let time = self.times.install;
-        let installing = self.work(|failure| Work { takes: Some(time), fails: failure == Some(&Failure::Install) });
-        if let Err(error) = self.while_alive(installing).await {
+        let time = self.durations.install;
+        let installing = self.work(|failure| Work { duration: Some(time), fails: failure == Some(&Failure::Install) });
+        if let Err(error) = self.with_heartbeat(installing).await {
             self.event(host, "Warning", "InstallScriptExecutionFailed", "install script execution failed").await;
             host.mark_false(INSTALLED, "K8sComponentsInstallationFailed", Severity::Info);
             return Err(error.context("simulated installation script"));
@@ -363,11 +370,11 @@ impl Agent {
     /// Runs a bootstrap script.
     async fn bootstrap(&self, host: &DynamicObject, script: &str) -> anyhow::Result<()> {
         let plan = bootstrap::read(script, INTERFACE)?;
-        let time = self.times.bootstrap;
-        self.work(|failure| Work { takes: Some(time), fails: failure == Some(&Failure::Bootstrap) })
+        let time = self.durations.bootstrap;
+        self.work(|failure| Work { duration: Some(time), fails: failure == Some(&Failure::Bootstrap) })
             .await
             .context("simulated bootstrap script")?;
-        let asked_for = host.annotation(byohost::KUBERNETES_VERSION).filter(|version| !version.is_empty());
+        let annotated = host.annotation(byohost::KUBERNETES_VERSION).filter(|version| !version.is_empty());
         let kubelet = match plan {
             Plan::Nothing => {
                 tracing::warn!(host = self.name(), "bootstrap script without kubeadm: no Node will appear");
@@ -375,30 +382,30 @@ impl Agent {
             }
             Plan::Init(init) => {
                 self.leave_cluster().await;
-                let place = self.clusters.init(self.name(), self.machine.address, &init).await?;
-                let version = init.version.as_deref().or(asked_for).context("no Kubernetes version")?.to_owned();
-                let role = Role {
+                let membership = self.clusters.init(self.name(), self.info.address, &init).await?;
+                let version = init.version.as_deref().or(annotated).context("no Kubernetes version")?.to_owned();
+                let setup = NodeSetup {
                     control_plane: true,
                     version,
                     registration: &init.node,
                     cluster_configuration: Some(&init.cluster_configuration),
                 };
-                node::start(place, &self.machine, &role, self.failure.clone()).await?
+                node::start(membership, &self.info, &setup, self.failure.clone()).await?
             }
             Plan::Join(join) => {
                 self.leave_cluster().await;
-                let place = self.clusters.join(self.name(), &join).await?;
-                let version = match asked_for {
+                let membership = self.clusters.join(self.name(), &join).await?;
+                let version = match annotated {
                     Some(version) => version.to_owned(),
-                    None => node::cluster_version(&place.client).await?,
+                    None => node::cluster_version(&membership.client).await?,
                 };
-                let role = Role {
+                let setup = NodeSetup {
                     control_plane: join.control_plane,
                     version,
                     registration: &join.node,
                     cluster_configuration: None,
                 };
-                node::start(place, &self.machine, &role, self.failure.clone()).await?
+                node::start(membership, &self.info, &setup, self.failure.clone()).await?
             }
         };
         *self.kubelet() = Some(kubelet);
@@ -409,29 +416,30 @@ impl Agent {
         self.kubelet.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// `kubeadm reset`: ends the kubelet and takes the host out of its cluster.
+    /// `kubeadm reset`: stops the kubelet and removes the host from its cluster.
     pub(crate) async fn reset(&self, host: &DynamicObject) {
         self.leave_cluster().await;
         self.event(host, "Normal", "ResetK8sNodeSucceeded", "k8s Node Reset completed").await;
     }
 
-    /// Ends the kubelet, and with the last control-plane host its cluster.
+    /// Stops the kubelet. The cluster ends with its last control-plane host.
     pub(crate) async fn leave_cluster(&self) {
         let kubelet = self.kubelet().take();
         if let Some(kubelet) = kubelet {
-            let goes_on = self.clusters.leave(self.name(), self.machine.address, kubelet.place.endpoint).await;
+            let goes_on = self.clusters.leave(self.name(), self.info.address, kubelet.membership.endpoint).await;
             kubelet.end(goes_on).await;
         }
     }
 
-    /// Simulated work: passes the time it takes, under the failure of the moment.
+    /// Simulates work. `judge` says how it proceeds under the current failure, and is called again when the failure
+    /// changes.
     pub(crate) async fn work(&self, judge: impl Fn(Option<&Failure>) -> Work) -> anyhow::Result<()> {
         let mut failure = self.failure.clone();
         let start = Instant::now();
         loop {
-            let Work { takes, fails } = judge(failure.borrow_and_update().as_ref());
+            let Work { duration, fails } = judge(failure.borrow_and_update().as_ref());
             let end = async {
-                match takes {
+                match duration {
                     Some(time) => tokio::time::sleep_until(start + time).await,
                     None => std::future::pending().await,
                 }
@@ -446,14 +454,14 @@ impl Agent {
         }
     }
 
-    /// Keeps the fork's heartbeat going while something blocks the agent.
-    async fn while_alive<T>(&self, work: impl Future<Output = T>) -> T {
-        let pulse = async {
+    /// Does `work`, which blocks the agent, and writes the fork's heartbeats meanwhile.
+    async fn with_heartbeat<T>(&self, work: impl Future<Output = T>) -> T {
+        let heartbeats = async {
             if self.dialect == ByohDialect::Upstream {
                 std::future::pending::<()>().await;
             }
             loop {
-                tokio::time::sleep(self.times.heartbeat).await;
+                tokio::time::sleep(self.durations.heartbeat).await;
                 if let Err(error) = self.heartbeat().await {
                     tracing::debug!(host = self.name(), %error, "heartbeat not written");
                 }
@@ -461,7 +469,7 @@ impl Agent {
         };
         tokio::select! {
             done = work => done,
-            () = pulse => std::future::pending().await,
+            () = heartbeats => std::future::pending().await,
         }
     }
 
@@ -471,20 +479,20 @@ impl Agent {
         if let Some(last) = host.status("lastHeartbeatTime") {
             let Time(last) = serde_json::from_value(last.clone())?;
             let age = Timestamp::now().duration_since(last);
-            if age.as_millis() < i128::try_from(self.times.heartbeat.as_millis())? {
+            if age.as_millis() < i128::try_from(self.durations.heartbeat.as_millis())? {
                 return Ok(());
             }
         }
         let patch = json!({"status": {
             "agentVersion": AGENT_VERSION,
             "lastHeartbeatTime": now(),
-            "machineID": self.machine.id,
+            "machineID": self.info.id,
         }});
         self.hosts.patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
     }
 
-    /// An event about the host; a lost one changes nothing.
+    /// Writes an Event about the host. A failed write is only logged.
     pub(crate) async fn event(&self, host: &DynamicObject, kind: &str, reason: &str, message: &str) {
         let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let event = json!({

@@ -1,4 +1,4 @@
-//! Growing delays between attempts, and watches that use them.
+//! Delays between attempts, and watches that use them.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -9,15 +9,15 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-/// A delay that doubles from attempt to attempt up to a few seconds.
+/// A delay that doubles with each attempt, up to a few seconds.
 #[derive(Clone, Debug)]
-pub(crate) struct Growing {
+pub(crate) struct ExponentialBackoff {
     next: Duration,
 }
 
-impl Growing {
+impl ExponentialBackoff {
     const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(4);
+    const MAX: Duration = Duration::from_secs(4);
 
     pub(crate) fn new() -> Self {
         Self { next: Self::FIRST }
@@ -26,7 +26,7 @@ impl Growing {
     /// The delay before the next attempt.
     pub(crate) fn step(&mut self) -> Duration {
         let delay = self.next;
-        self.next = (delay * 2).min(Self::LONGEST);
+        self.next = (delay * 2).min(Self::MAX);
         delay
     }
 
@@ -36,7 +36,7 @@ impl Growing {
     }
 }
 
-impl Iterator for Growing {
+impl Iterator for ExponentialBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -44,18 +44,18 @@ impl Iterator for Growing {
     }
 }
 
-impl Backoff for Growing {
+impl Backoff for ExponentialBackoff {
     fn reset(&mut self) {
         *self = Self::new();
     }
 }
 
-/// Watches objects without end; errors are logged and the watch is opened again.
+/// Watches objects. The stream does not end: after an error, which is logged, the watch is opened again.
 pub(crate) fn watch<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Event<K>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watcher(api, config).backoff(Growing::new()).filter_map(|event| async move {
+    watcher(api, config).backoff(ExponentialBackoff::new()).filter_map(|event| async move {
         event.inspect_err(|error| tracing::debug!(%error, "watch interrupted, opening it again")).ok()
     })
 }
@@ -66,12 +66,12 @@ mod tests {
 
     #[test]
     fn grows_to_a_limit_and_starts_over() {
-        let mut delay = Growing::new();
+        let mut delay = ExponentialBackoff::new();
         let steps: Vec<_> = std::iter::repeat_with(|| delay.step()).take(10).collect();
-        assert_eq!(steps[0], Growing::FIRST);
-        assert_eq!(steps[1], Growing::FIRST * 2);
-        assert_eq!(steps[9], Growing::LONGEST);
+        assert_eq!(steps[0], ExponentialBackoff::FIRST);
+        assert_eq!(steps[1], ExponentialBackoff::FIRST * 2);
+        assert_eq!(steps[9], ExponentialBackoff::MAX);
         Backoff::reset(&mut delay);
-        assert_eq!(delay.step(), Growing::FIRST);
+        assert_eq!(delay.step(), ExponentialBackoff::FIRST);
     }
 }

@@ -1,12 +1,12 @@
-//! Reads a bootstrap script the way the agent and kubeadm would.
+//! Reads a bootstrap script as the agent and kubeadm do.
 //!
-//! The agent knows two keys of cloud-config, `write_files` and `runcmd`. It writes the files, each rendered as a Go
-//! template with one variable, then runs the commands. Whatever else a script says is ignored. Of the commands only
+//! The agent handles two keys of cloud-config, `write_files` and `runcmd`: it writes the files, each rendered as a Go
+//! template with one variable, and then runs the commands. It ignores everything else. Of the commands only
 //! `kubeadm init` and `kubeadm join` are simulated; all others count as done.
 //!
-//! A script that runs without a kubeadm command, an empty one above all, is a success to the agent: it reports the
-//! host as bootstrapped although no Node will ever appear. That is [`Plan::Nothing`], and it is kept as it is, because
-//! a test has to see the same dead end that a real cluster would run into.
+//! A script without a kubeadm command, such as an empty one, succeeds: the agent reports the host as bootstrapped,
+//! although no Node will ever appear. That is [`Plan::Nothing`]. It is not made an error, because a real cluster would
+//! hang in the same way.
 
 use std::{collections::BTreeMap, io::Read};
 
@@ -15,10 +15,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a script asks the host to do.
+/// What a script makes the host do.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// Nothing that leads to a Node.
+    /// Nothing that makes a Node.
     Nothing,
     /// Start a cluster.
     Init(Box<Init>),
@@ -37,7 +37,7 @@ pub(crate) struct Init {
     pub(crate) ca_cert: String,
     pub(crate) ca_key: String,
     pub(crate) sa_key: Option<String>,
-    /// The document as written, kept by kubeadm in a ConfigMap.
+    /// The document as written; kubeadm stores it in a ConfigMap.
     pub(crate) cluster_configuration: String,
     pub(crate) node: NodeRegistration,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Join {
     pub(crate) node: NodeRegistration,
 }
 
-/// How the Node is to be registered.
+/// How kubeadm registers the Node.
 #[derive(Debug, Default)]
 pub(crate) struct NodeRegistration {
     pub(crate) name: Option<String>,
@@ -80,7 +80,10 @@ struct WriteFile {
     append: bool,
 }
 
-/// Reads a script. An error is what makes the script fail on a host.
+/// Reads a script. `interface` is the name of the default network interface.
+///
+/// # Errors
+/// When the script would fail on a host.
 pub(crate) fn read(script: &str, interface: &str) -> anyhow::Result<Plan> {
     let config = serde_saphyr::from_str::<Option<CloudConfig>>(script)
         .context("the script is not a cloud-config")?
@@ -96,27 +99,29 @@ pub(crate) fn read(script: &str, interface: &str) -> anyhow::Result<Plan> {
         place.push_str(&content);
     }
     let commands = config.runcmd.unwrap_or_default();
-    // A command may be a script out of the files, as with Cluster API's own retries around kubeadm join.
+    // A command may be a script that was written as a file: Cluster API wraps kubeadm join in one that retries.
     let called = files.iter().filter(|(path, _)| commands.iter().any(|c| c.split_whitespace().next() == Some(path)));
     let lines = commands.iter().flat_map(|c| c.lines()).chain(called.flat_map(|(_, content)| content.lines()));
     for line in lines {
-        if let Some(arguments) = after(line, "kubeadm init") {
+        if let Some(arguments) = arguments_of(line, "kubeadm init") {
             return init(&files, arguments).context("kubeadm init").map(|init| Plan::Init(Box::new(init)));
         }
-        if let Some(arguments) = after(line, "kubeadm join") {
+        if let Some(arguments) = arguments_of(line, "kubeadm join") {
             return join(&files, arguments).context("kubeadm join").map(Plan::Join);
         }
     }
     Ok(Plan::Nothing)
 }
 
-fn after<'a>(line: &'a str, command: &str) -> Option<&'a str> {
+/// The rest of a line after a command; `None` if the command is not in it.
+fn arguments_of<'a>(line: &'a str, command: &str) -> Option<&'a str> {
     if line.trim_start().starts_with('#') {
         return None;
     }
     line.find(command).map(|at| &line[at + command.len()..])
 }
 
+/// Decodes the content of a file in `write_files`.
 fn decode(content: &str, encoding: &str) -> anyhow::Result<String> {
     let (base64, gzip) = match encoding.trim().to_lowercase().as_str() {
         "gz+base64" | "gzip+base64" | "gz+b64" | "gzip+b64" => (true, true),
@@ -137,8 +142,8 @@ fn decode(content: &str, encoding: &str) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("not text")
 }
 
-/// Renders a Go template that knows nothing but the name of the default network interface.
-/// Constants and comments are allowed, since people use them to protect braces.
+/// Renders a Go template whose only variable is the name of the default network interface. Constants and comments are
+/// allowed, because they are used to write braces.
 fn render(content: &str, interface: &str) -> anyhow::Result<String> {
     let mut rendered = String::with_capacity(content.len());
     let mut rest = content;
@@ -170,7 +175,7 @@ fn render(content: &str, interface: &str) -> anyhow::Result<String> {
     Ok(rendered)
 }
 
-/// Where the closing braces are; those inside a quoted constant do not count.
+/// Position of the closing braces of a template's action; braces in a quoted constant do not count.
 fn end_of_action(action: &str) -> Option<usize> {
     let mut quote = None;
     for (at, c) in action.char_indices() {
@@ -184,6 +189,7 @@ fn end_of_action(action: &str) -> Option<usize> {
     None
 }
 
+/// The content of a quoted constant.
 fn constant(inner: &str) -> Option<&str> {
     ['"', '`'].iter().find_map(|quote| inner.strip_prefix(*quote)?.strip_suffix(*quote))
 }
@@ -211,7 +217,7 @@ fn documents<'a>(files: &'a BTreeMap<String, String>, arguments: &str) -> anyhow
     Ok(documents)
 }
 
-/// Cuts a file at the lines that separate YAML documents.
+/// Splits a file into its YAML documents.
 fn split(text: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let (mut start, mut at) = (0, 0);
@@ -246,7 +252,7 @@ fn init(files: &BTreeMap<String, String>, arguments: &str) -> anyhow::Result<Ini
         endpoint: text(cluster, "/controlPlaneEndpoint"),
         version: text(cluster, "/kubernetesVersion"),
         service_subnet: text(cluster, "/networking/serviceSubnet"),
-        // Real kubeadm would make a CA of its own here, and Cluster API could then never connect.
+        // Without these files kubeadm makes a CA of its own, and Cluster API can never connect.
         ca_cert: file("ca.crt").context("no CA certificate among the files")?,
         ca_key: file("ca.key").context("no CA key among the files")?,
         sa_key: file("sa.key"),
@@ -274,7 +280,7 @@ fn join(files: &BTreeMap<String, String>, arguments: &str) -> anyhow::Result<Joi
 fn node_registration(document: &Value) -> NodeRegistration {
     let registration = &document["nodeRegistration"];
     let extra = &registration["kubeletExtraArgs"];
-    // A map up to kubeadm's v1beta3, a list of names and values since.
+    // A map in kubeadm's v1beta3, a list of names and values in v1beta4.
     let labels = text(extra, "/node-labels").or_else(|| {
         extra.as_array()?.iter().find(|arg| arg["name"] == "node-labels").and_then(|arg| text(arg, "/value"))
     });

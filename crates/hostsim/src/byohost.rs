@@ -1,6 +1,5 @@
-//! The `ByoHost` object as the agent reads and writes it.
-//!
-//! A dynamic object, because both dialects are played and neither one's schema covers the other.
+//! The `ByoHost` object as the agent reads and writes it. It is a dynamic object, because neither variant's schema
+//! covers the other's.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
@@ -18,14 +17,14 @@ pub(crate) const INSTALLED: &str = "K8sComponentsInstallationSucceeded";
 pub(crate) const UNREGISTERING: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
 pub(crate) const PAUSED: &str = "cluster.x-k8s.io/paused";
 pub(crate) const KUBERNETES_VERSION: &str = "byoh.infrastructure.cluster.x-k8s.io/k8sversion";
-/// Annotations that attachment puts on a host, gone after release.
+/// Annotations that attachment sets on a host, and release removes.
 pub(crate) const ATTACHMENT_ANNOTATIONS: [&str; 4] = [
     "byoh.infrastructure.cluster.x-k8s.io/endpointip",
     UNREGISTERING,
     KUBERNETES_VERSION,
     "byoh.infrastructure.cluster.x-k8s.io/bundle-registry",
 ];
-/// Labels that attachment puts on a host, gone after release.
+/// Labels that attachment sets on a host, and release removes.
 pub(crate) const ATTACHMENT_LABELS: [&str; 2] =
     ["cluster.x-k8s.io/cluster-name", "byoh.infrastructure.cluster.x-k8s.io/byomachine-name"];
 
@@ -34,12 +33,12 @@ pub(crate) fn resource() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("infrastructure.cluster.x-k8s.io", "v1beta1", "ByoHost"))
 }
 
-/// The hosts of a namespace.
+/// The API of a namespace's hosts.
 pub(crate) fn api(client: Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, &resource())
 }
 
-/// How serious a condition that is not true is.
+/// Severity of a condition that is not true.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Severity {
     Info,
@@ -55,20 +54,20 @@ impl Severity {
     }
 }
 
-/// Reading and changing the fields an agent cares about.
+/// The fields that an agent reads and changes.
 pub(crate) trait ByoHost {
-    /// The value below `spec`, `None` if absent or null.
+    /// A field of `spec`; `None` if it is absent or null.
     fn spec(&self, field: &str) -> Option<&Value>;
-    /// The value below `status`, `None` if absent or null.
+    /// A field of `status`; `None` if it is absent or null.
     fn status(&self, field: &str) -> Option<&Value>;
-    /// Sets a field below `spec` or `status`; `None` removes it.
+    /// Sets a field of `spec` or `status` (`part`); `None` removes it.
     fn set(&mut self, part: &str, field: &str, value: Option<Value>);
     /// Whether a condition is `True`.
     fn is_true(&self, condition: &str) -> bool;
     fn mark_true(&mut self, condition: &str);
     fn mark_false(&mut self, condition: &str, reason: &str, severity: Severity);
     fn annotation(&self, key: &str) -> Option<&str>;
-    /// Name and namespace of the Secret that a reference below `spec` points to.
+    /// Name and namespace of the Secret that a field of `spec` refers to.
     fn secret(&self, field: &str) -> Option<(String, String)>;
 }
 
@@ -121,12 +120,12 @@ fn conditions(data: &Value) -> Vec<Value> {
     data.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// Now, as Kubernetes writes it.
+/// The current time in the format of Kubernetes.
 pub(crate) fn now() -> Value {
     serde_json::to_value(Time(Timestamp::now())).unwrap_or_default()
 }
 
-/// Puts a condition into the list. Its time moves only when something else of it changes.
+/// Sets a condition. Its transition time changes only if another field changes.
 fn mark(host: &mut DynamicObject, mut condition: Value) {
     let mut list = conditions(&host.data);
     let old = list.iter().position(|c| c["type"] == condition["type"]);
@@ -150,7 +149,7 @@ fn mark(host: &mut DynamicObject, mut condition: Value) {
     host.set("status", "conditions", Some(Value::Array(list)));
 }
 
-/// The order in which Cluster API keeps conditions: `Ready` first, the others by name.
+/// Sorts conditions as Cluster API does: `Ready` first, the others by name.
 fn sort(list: &mut [Value]) {
     list.sort_by_key(|c| {
         let name = c["type"].as_str().unwrap_or_default().to_owned();
@@ -158,7 +157,7 @@ fn sort(list: &mut [Value]) {
     });
 }
 
-/// The JSON merge patch that leads from `before` to `after`, `None` if they are equal.
+/// The JSON merge patch from `before` to `after`; `None` if they are equal.
 fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
     let (Value::Object(old), Value::Object(new)) = (before, after) else {
         return (before != after).then(|| after.clone());
@@ -182,7 +181,8 @@ fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
-/// The main resource and the status without its conditions, which are three writes of their own.
+/// The object without its status, and the status without its conditions. They and the conditions are written
+/// separately.
 fn parts(host: &DynamicObject) -> serde_json::Result<(Value, Value)> {
     let mut main = serde_json::to_value(host)?;
     let mut status = Value::Object(Map::new());
@@ -197,12 +197,13 @@ fn parts(host: &DynamicObject) -> serde_json::Result<(Value, Value)> {
     Ok((main, status))
 }
 
-/// How often a write of conditions is tried again after a conflict.
-const CONFLICTS: u32 = 5;
+/// How often a write of conditions is retried after a conflict.
+const MAX_RETRIES: u32 = 5;
 
-/// Writes the difference between two states of a host in the order and the kinds of patches of Cluster API's patch
-/// library, which the agent uses: conditions (a list under merge patch, hence read again and guarded by the resource
-/// version), then the main resource, then the rest of the status. A failing write does not keep back the later ones.
+/// Writes the difference between two states of a host, in the order and with the patches of Cluster API's patch
+/// library, which the agent uses: conditions, then the object without its status, then the rest of the status.
+/// Conditions are a list, which a merge patch replaces, so they are read again and written with the resource version as
+/// a precondition. A failed write does not prevent the later ones.
 pub(crate) async fn write(
     api: &Api<DynamicObject>,
     name: &str,
@@ -248,7 +249,7 @@ async fn write_conditions(
         });
         match api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => return Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 && attempt < CONFLICTS => attempt += 1,
+            Err(kube::Error::Api(status)) if status.code == 409 && attempt < MAX_RETRIES => attempt += 1,
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,7 +1,7 @@
-//! Plays the administrator of an external etcd.
+//! Makes the Secrets of an external etcd for each cluster.
 //!
-//! Simulated hosts have no etcd of their own, so their control planes are declared with an external one, and Cluster
-//! API then asks for its certificates in two Secrets per cluster. Nothing ever connects with them.
+//! Simulated hosts have no etcd, so their control planes declare an external one. Cluster API then requires two Secrets
+//! with its certificates for each cluster. Nothing ever uses these certificates.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::backoff;
 
 const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
-/// Marks Secrets made here, so that those of somebody else are left alone.
+/// Annotation of the Secrets that are made here. Other Secrets are not changed.
 const SIMULATED: &str = "hostsim/simulated";
 
 /// The certificates of the external etcd, the same for all clusters.
@@ -30,7 +30,8 @@ pub(crate) struct ExternalEtcd {
     client_key: String,
 }
 
-fn named(name: &str) -> anyhow::Result<CertificateParams> {
+/// Parameters of a certificate with this common name.
+fn certificate_params(name: &str) -> anyhow::Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, name);
     Ok(params)
@@ -41,18 +42,19 @@ fn cluster_resource() -> ApiResource {
 }
 
 impl ExternalEtcd {
+    /// Makes the certificates.
     pub(crate) fn new(client: Client) -> anyhow::Result<Self> {
-        let mut ca = named("simulated-external-etcd-ca")?;
+        let mut ca = certificate_params("simulated-external-etcd-ca")?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_key = KeyPair::generate()?;
         let ca_cert = ca.self_signed(&ca_key)?.pem();
         let client_key = KeyPair::generate()?;
         let issuer = Issuer::new(ca, ca_key);
-        let client_cert = named("simulated-apiserver-etcd-client")?.signed_by(&client_key, &issuer)?.pem();
+        let client_cert = certificate_params("simulated-apiserver-etcd-client")?.signed_by(&client_key, &issuer)?.pem();
         Ok(Self { client, ca_cert, client_cert, client_key: client_key.serialize_pem() })
     }
 
-    /// Gives every Cluster its Secrets, for ever. Cluster API may be installed later.
+    /// Makes the Secrets for each Cluster that appears. Never returns. Cluster API may be installed later.
     pub(crate) async fn run(&self) {
         let clusters: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &cluster_resource());
         let mut events = std::pin::pin!(backoff::watch(clusters, watcher::Config::default()));
@@ -70,8 +72,8 @@ impl ExternalEtcd {
                 continue;
             }
             let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
-            let mut delay = backoff::Growing::new();
-            // A few attempts only: a namespace that is going away must not hold up the clusters of others.
+            let mut delay = backoff::ExponentialBackoff::new();
+            // Only a few attempts: a namespace that is being deleted must not delay the clusters of other namespaces.
             for _ in 0..4 {
                 match self.ensure(&namespace, &name, owner(&cluster)).await {
                     Ok(()) => {
@@ -87,7 +89,8 @@ impl ExternalEtcd {
         }
     }
 
-    /// Makes the Secrets of a cluster unless they are there, and lets its own belong to the Cluster.
+    /// Makes the Secrets of a cluster if they do not exist, with `owner` as owner. Sets the owner of Secrets that were
+    /// made here before.
     pub(crate) async fn ensure(
         &self,
         namespace: &str,
@@ -119,10 +122,10 @@ impl ExternalEtcd {
                 return Ok(());
             };
             let mut owners = secret.owner_references().to_vec();
-            // Of the same name, but gone: the Secret was left behind by a cluster before.
+            // An earlier Cluster of the same name, which left the Secret behind.
             owners.retain(|o| o.kind != owner.kind);
             owners.push(owner.clone());
-            // The version guards the list against Cluster API, which adopts the Secret at the same time.
+            // The resource version is a precondition, because Cluster API may adopt the Secret at the same time.
             let patch = json!({"metadata": {
                 "ownerReferences": owners, "resourceVersion": secret.metadata.resource_version,
             }});
@@ -143,7 +146,8 @@ impl ExternalEtcd {
     }
 }
 
-/// Not a controller reference: that place belongs to the control plane, which adopts the Secrets later.
+/// An owner reference to a Cluster. It is not a controller reference, because the control plane becomes the controller
+/// when it adopts the Secrets.
 fn owner(cluster: &PartialObjectMeta<DynamicObject>) -> Option<OwnerReference> {
     let mut owner = cluster.owner_ref(&cluster_resource())?;
     owner.controller = None;

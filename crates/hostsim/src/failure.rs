@@ -1,35 +1,35 @@
-//! What can go wrong with a simulated host, and the ConfigMap by which a user of the sandbox breaks hosts.
+//! Failures of simulated hosts, and the ConfigMap by which a user of the sandbox causes them.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 
-/// Name of the ConfigMap that [`crate::Site::watch_failures`] is usually given.
+/// The usual name of the ConfigMap for [`crate::Site::watch_failures`].
 pub const FAILURES_CONFIG_MAP: &str = "hostsim-failures";
 
 /// A way in which a simulated host fails until it is healed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The agent process is dead: it reads and writes nothing. The kubelet goes on.
-    /// Healing starts the agent again, which registers and goes on from what it then reads.
+    /// The agent process does not run; the kubelet does. When the host is healed, the agent starts again, registers the
+    /// host, and goes on from the current state.
     Silent,
-    /// The installation script ends with an error. Without effect on a host that skips the installation.
+    /// The installation script fails. Has no effect on a host that skips the installation.
     Install,
-    /// The bootstrap script ends with an error; tried again with growing delay.
+    /// The bootstrap script fails, and is retried with exponential backoff.
     Bootstrap,
     /// The kubelet reports the Node as not ready.
     NodeNotReady,
-    /// Release takes longer than usual by this time.
+    /// Release takes this much longer than usual.
     SlowCleanup(Duration),
     /// Release never ends.
     HangingCleanup,
-    /// The agent is stopped and its `ByoHost` deleted, as by an administrator who takes the host away.
-    /// Healing starts the agent, which registers the host again.
+    /// The agent is stopped and its `ByoHost` deleted, as when an administrator removes the host. When the host is
+    /// healed, the agent starts and registers the host again.
     Unregistered,
 }
 
 impl Failure {
-    /// Whether the agent process does not run at all.
+    /// Whether the agent process does not run.
     pub(crate) fn stops_agent(&self) -> bool {
         matches!(self, Self::Silent | Self::Unregistered)
     }
@@ -72,7 +72,7 @@ impl FromStr for Failure {
     }
 }
 
-/// Reads a time of one number and one unit: `500ms`, `180s`, `5m`, `1h`.
+/// Reads a duration of one number and one unit: `500ms`, `180s`, `5m`, `1h`.
 fn duration(text: &str) -> anyhow::Result<Duration> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -88,8 +88,8 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(milliseconds.with_context(|| format!("{text:?} is too long"))?))
 }
 
-/// Reads the data of the failures ConfigMap. Entries that cannot be read are named in the log and left out,
-/// so that one typing error does not heal all other hosts.
+/// Reads the data of the ConfigMap: failures by the name of the host. Invalid entries are logged and left out, so that
+/// a typing error does not heal the other hosts.
 pub(crate) fn read_config_map(data: &BTreeMap<String, String>) -> BTreeMap<String, Failure> {
     let mut failures = BTreeMap::new();
     for (host, text) in data {

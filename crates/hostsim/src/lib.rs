@@ -1,8 +1,8 @@
 //! Simulated hosts for tests and the sandbox.
 //!
-//! A [`Site`] holds the hosts of one bed. Each [`Host`] is a task that writes what the BYOH agent writes, reads the
-//! bootstrap script it is given, and plays kubeadm and the kubelet against a real kube-apiserver at the endpoint of
-//! the cluster. See the README for what is real and what is not.
+//! A [`Site`] holds the hosts of one management cluster. Each [`Host`] is a task that writes what the BYOH agent
+//! writes, reads its bootstrap script, and does what kubeadm and the kubelet do in the API of the cluster, which is a
+//! real kube-apiserver at the cluster's endpoint. The README says what is real and what is simulated.
 
 mod agent;
 mod backoff;

@@ -1,4 +1,4 @@
-//! What kubeadm and the kubelet leave in the workload API, as far as Cluster API looks at it.
+//! The objects that kubeadm and the kubelet write to the API of a cluster, as far as Cluster API reads them.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -14,35 +14,38 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{backoff::Growing, bootstrap::NodeRegistration, byohost::now, failure::Failure, workload::Place};
+use crate::{
+    backoff::ExponentialBackoff, bootstrap::NodeRegistration, byohost::now, failure::Failure, workload::Membership,
+};
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
-/// How long a fresh API server may take to make its own namespaces.
-const NAMESPACE_DEADLINE: Duration = Duration::from_secs(30);
-/// A Node that is left behind is not worth a long wait.
-const LAST_WORD_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a new API server may take to make its own namespaces.
+const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the last write of a released host's Node may take. It is not important, so the limit is short.
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A host as its Node shows it.
+/// The properties of a host that its Node shows.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine {
+pub(crate) struct HostInfo {
     pub(crate) host_name: String,
     pub(crate) address: IpAddr,
     pub(crate) os_image: String,
+    /// Machine id, boot id and system UUID.
     pub(crate) id: String,
 }
 
-/// What a Node is to become.
-pub(crate) struct Role<'a> {
+/// How a Node is set up.
+pub(crate) struct NodeSetup<'a> {
     pub(crate) control_plane: bool,
     pub(crate) version: String,
     pub(crate) registration: &'a NodeRegistration,
-    /// The configuration that the first control-plane host keeps in the cluster.
+    /// The kubeadm configuration that the first control-plane host stores in the cluster.
     pub(crate) cluster_configuration: Option<&'a str>,
 }
 
-/// The running kubelet of a host: keeps the condition `Ready` of its Node.
+/// The running kubelet of a host, which maintains the condition `Ready` of its Node.
 pub(crate) struct Kubelet {
-    pub(crate) place: Place,
+    pub(crate) membership: Membership,
     node: String,
     stop: DropGuard,
     task: JoinHandle<Option<()>>,
@@ -50,55 +53,55 @@ pub(crate) struct Kubelet {
 
 /// Registers the Node and, on a control plane, its static pods; then starts the kubelet.
 pub(crate) async fn start(
-    place: Place,
-    machine: &Machine,
-    role: &Role<'_>,
+    membership: Membership,
+    host: &HostInfo,
+    setup: &NodeSetup<'_>,
     failure: watch::Receiver<Option<Failure>>,
 ) -> anyhow::Result<Kubelet> {
-    let client = place.client.clone();
+    let client = membership.client.clone();
     wait_for_kube_system(&client).await?;
-    let name = role.registration.name.clone().unwrap_or_else(|| machine.host_name.clone());
-    let ready = ready_condition(*place.cni.borrow(), failure.borrow().as_ref());
-    let node = register(&client, &name, machine, role, &ready).await.context("registering the Node")?;
-    if role.control_plane {
+    let name = setup.registration.name.clone().unwrap_or_else(|| host.host_name.clone());
+    let ready = ready_condition(*membership.cni.borrow(), failure.borrow().as_ref());
+    let node = register(&client, &name, host, setup, &ready).await.context("registering the Node")?;
+    if setup.control_plane {
         for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
-            static_pod(&client, &node, component, machine.address, &role.version)
+            static_pod(&client, &node, component, host.address, &setup.version)
                 .await
                 .with_context(|| format!("static pod {component}"))?;
         }
     }
-    // Last, because Cluster API takes it as the sign that the control plane is initialized.
-    if let Some(configuration) = role.cluster_configuration {
-        keep_configuration(&client, configuration).await.context("keeping the kubeadm configuration")?;
+    // Last, because Cluster API regards the control plane as initialized when it exists.
+    if let Some(configuration) = setup.cluster_configuration {
+        store_configuration(&client, configuration).await.context("keeping the kubeadm configuration")?;
     }
     let stop = CancellationToken::new();
-    let run = kubelet(client, name.clone(), place.cni.clone(), failure, ready);
+    let run = kubelet(client, name.clone(), membership.cni.clone(), failure, ready);
     let task = tokio::spawn(stop.clone().run_until_cancelled_owned(run));
-    Ok(Kubelet { place, node: name, stop: stop.drop_guard(), task })
+    Ok(Kubelet { membership, node: name, stop: stop.drop_guard(), task })
 }
 
 impl Kubelet {
-    /// Ends the kubelet. If the cluster goes on, the Node is marked as a node lifecycle controller would mark it some
-    /// forty seconds later: there is none in a simulated cluster.
+    /// Stops the kubelet. If the cluster goes on, the Node's `Ready` becomes `Unknown`. In a real cluster the node
+    /// lifecycle controller does that some forty seconds later; a simulated cluster has none.
     pub(crate) async fn end(self, cluster_goes_on: bool) {
         drop(self.stop);
         let _ = self.task.await;
         if !cluster_goes_on {
             return;
         }
-        let nodes = Api::<Node>::all(self.place.client);
+        let nodes = Api::<Node>::all(self.membership.client);
         let unknown = json!({
             "type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",
             "message": "Kubelet stopped posting node status.",
         });
         let written = write_ready(&nodes, &self.node, &unknown);
-        if let Ok(Err(error)) = tokio::time::timeout(LAST_WORD_DEADLINE, written).await {
+        if let Ok(Err(error)) = tokio::time::timeout(FINAL_WRITE_TIMEOUT, written).await {
             tracing::debug!(node = %self.node, %error, "Node of a released host not marked");
         }
     }
 }
 
-/// The version a joining host runs if nobody told it otherwise: that of the cluster.
+/// The cluster's version of Kubernetes, which a joining host runs by default.
 pub(crate) async fn cluster_version(client: &Client) -> anyhow::Result<String> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), "kube-system");
     let map = maps.get("kubeadm-config").await?;
@@ -118,14 +121,15 @@ async fn wait_for_kube_system(client: &Client) -> anyhow::Result<()> {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%error, "waiting for kube-system");
-                    Growing::new().wait().await;
+                    ExponentialBackoff::new().wait().await;
                 }
             }
         }
     };
-    tokio::time::timeout(NAMESPACE_DEADLINE, there).await.context("the workload API has no namespace kube-system")
+    tokio::time::timeout(NAMESPACE_TIMEOUT, there).await.context("the workload API has no namespace kube-system")
 }
 
+/// The condition `Ready` of a Node.
 fn ready_condition(cni: bool, failure: Option<&Failure>) -> Value {
     let not_ready =
         |message: &str| json!({"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": message});
@@ -138,28 +142,18 @@ fn ready_condition(cni: bool, failure: Option<&Failure>) -> Value {
     }
 }
 
+/// Creates the Node, or takes over one that is not ready, and writes its status.
 async fn register(
     client: &Client,
     name: &str,
-    machine: &Machine,
-    role: &Role<'_>,
+    host: &HostInfo,
+    setup: &NodeSetup<'_>,
     ready: &Value,
 ) -> anyhow::Result<Node> {
     let nodes = Api::<Node>::all(client.clone());
-    let mut labels = BTreeMap::from([
-        ("beta.kubernetes.io/arch".to_owned(), "amd64".to_owned()),
-        ("beta.kubernetes.io/os".to_owned(), "linux".to_owned()),
-        ("kubernetes.io/arch".to_owned(), "amd64".to_owned()),
-        ("kubernetes.io/os".to_owned(), "linux".to_owned()),
-        ("kubernetes.io/hostname".to_owned(), name.to_owned()),
-    ]);
-    labels.extend(role.registration.labels.clone());
-    if role.control_plane {
-        labels.insert(CONTROL_PLANE.to_owned(), String::new());
-        labels.insert("node.kubernetes.io/exclude-from-external-load-balancers".to_owned(), String::new());
-    }
-    let taints = role.registration.taints.clone().unwrap_or_else(|| {
-        if role.control_plane { vec![json!({"key": CONTROL_PLANE, "effect": "NoSchedule"})] } else { Vec::new() }
+    let labels = labels(name, setup);
+    let taints = setup.registration.taints.clone().unwrap_or_else(|| {
+        if setup.control_plane { vec![json!({"key": CONTROL_PLANE, "effect": "NoSchedule"})] } else { Vec::new() }
     });
     let node: Node = serde_json::from_value(json!({
         "metadata": {"name": name, "labels": labels},
@@ -177,6 +171,30 @@ async fn register(
         }
         created => created?,
     };
+    let status = json!({"status": status(name, host, &setup.version, ready)});
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(node)
+}
+
+/// The labels that the kubelet and kubeadm set on a Node.
+fn labels(name: &str, setup: &NodeSetup<'_>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("beta.kubernetes.io/arch".to_owned(), "amd64".to_owned()),
+        ("beta.kubernetes.io/os".to_owned(), "linux".to_owned()),
+        ("kubernetes.io/arch".to_owned(), "amd64".to_owned()),
+        ("kubernetes.io/os".to_owned(), "linux".to_owned()),
+        ("kubernetes.io/hostname".to_owned(), name.to_owned()),
+    ]);
+    labels.extend(setup.registration.labels.clone());
+    if setup.control_plane {
+        labels.insert(CONTROL_PLANE.to_owned(), String::new());
+        labels.insert("node.kubernetes.io/exclude-from-external-load-balancers".to_owned(), String::new());
+    }
+    labels
+}
+
+/// The status that the kubelet writes when it registers its Node.
+fn status(name: &str, host: &HostInfo, version: &str, ready: &Value) -> Value {
     let mut conditions = vec![
         json!({"type": "MemoryPressure", "status": "False", "reason": "KubeletHasSufficientMemory",
                "message": "kubelet has sufficient memory available"}),
@@ -191,9 +209,9 @@ async fn register(
         condition["lastHeartbeatTime"] = now();
     }
     let resources = json!({"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"});
-    let status = json!({"status": {
+    json!({
         "addresses": [
-            {"type": "InternalIP", "address": machine.address.to_string()},
+            {"type": "InternalIP", "address": host.address.to_string()},
             {"type": "Hostname", "address": name},
         ],
         "allocatable": resources,
@@ -201,22 +219,20 @@ async fn register(
         "conditions": conditions,
         "nodeInfo": {
             "architecture": "amd64",
-            "bootID": machine.id,
+            "bootID": host.id,
             "containerRuntimeVersion": "containerd://simulated",
             "kernelVersion": "simulated",
             "kubeProxyVersion": "",
-            "kubeletVersion": role.version,
-            "machineID": machine.id,
+            "kubeletVersion": version,
+            "machineID": host.id,
             "operatingSystem": "linux",
-            "osImage": machine.os_image,
-            "systemUUID": machine.id,
+            "osImage": host.os_image,
+            "systemUUID": host.id,
         },
-    }});
-    nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
-    Ok(node)
+    })
 }
 
-/// The mirror pod of a static pod, running and ready.
+/// Writes the mirror pod of a static pod, running and ready.
 async fn static_pod(
     client: &Client,
     node: &Node,
@@ -271,7 +287,8 @@ async fn static_pod(
     Ok(())
 }
 
-async fn keep_configuration(client: &Client, configuration: &str) -> anyhow::Result<()> {
+/// Stores the kubeadm configuration in the cluster, as kubeadm does.
+async fn store_configuration(client: &Client, configuration: &str) -> anyhow::Result<()> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), "kube-system");
     let map = json!({
         "apiVersion": "v1",
@@ -283,7 +300,8 @@ async fn keep_configuration(client: &Client, configuration: &str) -> anyhow::Res
     Ok(())
 }
 
-/// Writes the condition `Ready` whenever the pod network or a failure changes it. Ends with the cluster or the Node.
+/// Writes the condition `Ready` whenever the pod network or a failure changes it. Returns when the cluster or the Node
+/// is gone.
 async fn kubelet(
     client: Client,
     name: String,
@@ -292,13 +310,13 @@ async fn kubelet(
     mut written: Value,
 ) {
     let nodes = Api::<Node>::all(client);
-    let mut delay = Growing::new();
+    let mut delay = ExponentialBackoff::new();
     loop {
         let ready = ready_condition(*cni.borrow_and_update(), failure.borrow_and_update().as_ref());
         if ready != written {
             match write_ready(&nodes, &name, &ready).await {
                 Ok(()) => written = ready,
-                // A real kubelet does not bring back a Node that somebody deleted either.
+                // A real kubelet does not create a deleted Node again either.
                 Err(kube::Error::Api(status)) if status.code == 404 => return,
                 Err(error) => {
                     tracing::debug!(node = %name, %error, "condition of a Node not written");
@@ -308,7 +326,7 @@ async fn kubelet(
                     }
                 }
             }
-            delay = Growing::new();
+            delay = ExponentialBackoff::new();
         }
         tokio::select! {
             changed = cni.changed() => if changed.is_err() { return },
@@ -317,11 +335,12 @@ async fn kubelet(
     }
 }
 
+/// Writes the condition `Ready` of a Node.
 async fn write_ready(nodes: &Api<Node>, name: &str, ready: &Value) -> kube::Result<()> {
     let mut ready = ready.clone();
     ready["lastTransitionTime"] = now();
     ready["lastHeartbeatTime"] = now();
-    // Strategic, because that merges conditions by type and leaves those of others alone.
+    // A strategic merge patch merges conditions by type, and leaves the others unchanged.
     let patch = json!({"status": {"conditions": [ready]}});
     nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
 }

@@ -1,9 +1,9 @@
-//! Release: what the agent does when the annotation `unregistering` is on its host.
+//! Release: what the agent does when its host has the annotation `unregistering`.
 //!
-//! As with the real agent the kubeadm reset and the uninstall script are run only if the host had been installed by
-//! the agent, so a host that skips the installation is released without a reset. On a real one the old kubelet and
-//! static pods then go on running. A simulated host ends its part of the cluster in any case: the next cluster at the
-//! same address would otherwise find the port taken.
+//! As with the real agent, kubeadm reset and the uninstall script run only if the agent has installed the host. A host
+//! that skips the installation is released without a reset; on a real one the old kubelet and static pods then go on
+//! running. A simulated host leaves its cluster in any case, because the next cluster at the same address would find
+//! the port taken.
 
 use anyhow::{Context, bail};
 use kube::api::DynamicObject;
@@ -19,11 +19,11 @@ use crate::{
 const ABSENT: &str = "K8sNodeAbsent";
 
 impl Agent {
-    /// Cleans the host and clears its object.
+    /// Cleans the host, and removes everything from its `ByoHost` that attachment and bootstrap have set.
     pub(crate) async fn release(&self, host: &mut DynamicObject) -> anyhow::Result<()> {
-        let time = self.times.cleanup;
+        let time = self.durations.cleanup;
         self.work(|failure| Work {
-            takes: match failure {
+            duration: match failure {
                 Some(Failure::SlowCleanup(extra)) => Some(time + *extra),
                 Some(Failure::HangingCleanup) => None,
                 _ => Some(time),
@@ -68,7 +68,8 @@ impl Agent {
         Ok(())
     }
 
-    /// The fork's uninstall script comes from a Secret, whose reference and removal are its manager's business.
+    /// Runs the fork's uninstall script, which is in a Secret. The manager sets the reference to the Secret, and
+    /// removes it.
     async fn uninstall(&self, host: &DynamicObject) -> anyhow::Result<()> {
         if self.skip_installation {
             return Ok(());

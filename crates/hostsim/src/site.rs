@@ -1,4 +1,4 @@
-//! A site: the simulated hosts of one bed, and the simulated clusters they form.
+//! A site: the simulated hosts of one management cluster, and the simulated clusters that they form.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,37 +22,38 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use testenv::{Access, Bed, ByohDialect};
+use testenv::{Access, ByohDialect, ManagementCluster};
 
 use crate::{
-    agent::{Agent, Times},
+    agent::{Agent, Durations},
     backoff, byohost,
     external_etcd::ExternalEtcd,
     failure::{self, Failure},
-    node::Machine,
+    node::HostInfo,
     workload::Clusters,
 };
 
-/// Addresses are given out once per process, since sites of one process share its network.
-static HOSTS: AtomicU32 = AtomicU32::new(1);
+/// Number of the next host, which its address is made of. One counter for all sites of the process, because they share
+/// its network.
+static NEXT_HOST: AtomicU32 = AtomicU32::new(1);
 
 /// How the hosts of a site behave.
 #[derive(Clone, Debug)]
 pub struct SiteOptions {
-    /// Namespace of hosts that name none.
+    /// Default namespace of hosts.
     pub namespace: String,
     /// How long an installation script takes.
     pub install_time: Duration,
-    /// How long a bootstrap script takes, besides the start of a workload API server.
+    /// How long a bootstrap script takes, without the start of a workload API server.
     pub bootstrap_time: Duration,
     /// How long release takes.
     pub cleanup_time: Duration,
     /// How often an agent of the Platform9 fork writes its heartbeat. Upstream has none.
     pub heartbeat_interval: Duration,
-    /// Name of the DaemonSet in `kube-system` of a workload API whose presence makes its Nodes ready.
+    /// Name of the pod network's DaemonSet. Nodes are ready when it is in the namespace `kube-system` of their cluster.
     pub cni_daemon_set: String,
-    /// Whether every Cluster is given the Secrets of an external etcd. To be turned off where some hosts are real,
-    /// since these Secrets take the place of those that Cluster API makes for a stacked etcd.
+    /// Whether the Secrets of an external etcd are made for each Cluster. Must be false if some hosts are real, because
+    /// these Secrets replace those that Cluster API makes for a stacked etcd.
     pub external_etcd: bool,
 }
 
@@ -79,21 +80,21 @@ pub struct HostSpec {
     pub namespace: Option<String>,
     /// Value of the label `host-id`, by which templates select hosts.
     pub host_id: Option<String>,
-    /// Further labels. As with the real agent, labels are set only when the `ByoHost` is created.
+    /// Further labels. As with the real agent, they are set only when the `ByoHost` is created.
     pub labels: BTreeMap<String, String>,
     /// Whether the agent runs with `--skip-installation`.
     pub skip_installation: bool,
-    /// The operating system; one that BYOH supports if `None`.
+    /// The operating system as the host reports it; one that BYOH supports if `None`.
     pub os_image: Option<String>,
 }
 
 impl HostSpec {
-    /// A host with the label `host-id`, prepared for Kubernetes so that the agent skips the installation.
+    /// A host with the label `host-id`, whose agent skips the installation.
     pub fn new(name: impl Into<String>, host_id: impl Into<String>) -> Self {
         Self { host_id: Some(host_id.into()), ..Self::named(name) }
     }
 
-    /// A host without labels.
+    /// A host without labels, whose agent skips the installation.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -106,7 +107,8 @@ impl HostSpec {
     }
 }
 
-/// The simulated hosts of one bed and the clusters they form. Dropping a site ends its tasks without waiting.
+/// The simulated hosts of one management cluster, and the clusters that they form. Dropping a site cancels its tasks
+/// and does not wait for them.
 pub struct Site {
     inner: Arc<Inner>,
 }
@@ -119,8 +121,8 @@ struct Inner {
     clusters: Clusters,
     external_etcd: Arc<ExternalEtcd>,
     hosts: Mutex<HashMap<String, Host>>,
-    /// Failures that a ConfigMap asks for, also of hosts that are registered later.
-    asked_for: Mutex<BTreeMap<String, Failure>>,
+    /// The failures in the ConfigMap, by host name; also of hosts that are registered later.
+    requested_failures: Mutex<BTreeMap<String, Failure>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -136,8 +138,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Site {
-    /// A site without hosts. To be called within a Tokio runtime.
-    pub fn new(bed: &Bed, options: SiteOptions) -> anyhow::Result<Self> {
+    /// A site without hosts. Must be called within a Tokio runtime.
+    pub fn new(bed: &ManagementCluster, options: SiteOptions) -> anyhow::Result<Self> {
         let external_etcd = Arc::new(ExternalEtcd::new(bed.admin())?);
         let inner = Inner {
             access: bed.access(),
@@ -146,7 +148,7 @@ impl Site {
             clusters: Clusters::new(bed.workload_servers(), &options.cni_daemon_set),
             external_etcd: external_etcd.clone(),
             hosts: Mutex::default(),
-            asked_for: Mutex::default(),
+            requested_failures: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             options,
@@ -158,68 +160,31 @@ impl Site {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Starts the agent of a new host, and returns when it has registered. BYOH has to be installed by then.
+    /// Starts the agent of a new host, and waits until it has registered the host. BYOH must be installed.
     pub async fn register(&self, spec: HostSpec) -> anyhow::Result<Host> {
         let inner = &self.inner;
-        if lock(&inner.hosts).contains_key(&spec.name) {
-            bail!("there is a host {} at this site", spec.name);
+        let name = spec.name.clone();
+        if lock(&inner.hosts).contains_key(&name) {
+            bail!("there is a host {name} at this site");
         }
         let dialect = inner.dialect().await?;
-        let number = HOSTS.fetch_add(1, Ordering::Relaxed);
-        let [_, _, high, low] = number.to_be_bytes();
-        if number > u32::from(u16::MAX) {
-            bail!("no address is left for host {}", spec.name);
-        }
-        let address = IpAddr::from(Ipv4Addr::new(127, 77, high, low));
-        let client = inner.access.client_as(&format!("byoh:host:{}", spec.name), &["byoh:hosts"])?;
-        let namespace = spec.namespace.unwrap_or_else(|| inner.options.namespace.clone());
-        let mut labels = spec.labels;
-        if let Some(host_id) = spec.host_id {
-            labels.insert("host-id".to_owned(), host_id);
-        }
-        let os_image = spec.os_image.unwrap_or_else(|| supported_os(dialect).to_owned());
-        let asked_for = lock(&inner.asked_for).get(&spec.name).cloned();
-        let starts_stopped = asked_for.as_ref().is_some_and(Failure::stops_agent);
-        let (failing, failure) = watch::channel(asked_for);
-        let options = &inner.options;
-        let agent = Arc::new(Agent {
-            hosts: byohost::api(client.clone(), &namespace),
-            namespace: namespace.clone(),
-            labels,
-            machine: Machine {
-                host_name: spec.name.clone(),
-                address,
-                os_image,
-                id: format!("51a00000000000000000{number:012x}"),
-            },
-            number,
-            skip_installation: spec.skip_installation,
-            dialect,
-            client,
-            failure,
-            times: Times {
-                install: options.install_time,
-                bootstrap: options.bootstrap_time,
-                cleanup: options.cleanup_time,
-                heartbeat: options.heartbeat_interval,
-            },
-            clusters: inner.clusters.clone(),
-            kubelet: Mutex::default(),
-        });
+        let requested = lock(&inner.requested_failures).get(&name).cloned();
+        let starts_stopped = requested.as_ref().is_some_and(Failure::stops_agent);
+        let (failure, current) = watch::channel(requested);
+        let agent = Arc::new(inner.agent(spec, dialect, current)?);
         if !starts_stopped {
-            agent.register().await.with_context(|| format!("registering host {}", spec.name))?;
+            agent.register().await.with_context(|| format!("registering host {name}"))?;
         }
         let stop = inner.stop.child_token();
         let host = Host {
             inner: Arc::new(HostInner {
-                namespace,
-                failing,
+                failure,
                 agent: agent.clone(),
                 stop: stop.clone(),
                 site: Arc::downgrade(inner),
             }),
         };
-        lock(&inner.hosts).insert(spec.name, host.clone());
+        lock(&inner.hosts).insert(name, host.clone());
         inner.tasks.spawn(stop.run_until_cancelled_owned(async move { Box::pin(agent.run(!starts_stopped)).await }));
         Ok(host)
     }
@@ -241,18 +206,19 @@ impl Site {
         self.inner.clusters.client(cluster).await
     }
 
-    /// An administrator's client of the workload API at an endpoint, for clusters of the same name.
+    /// An administrator's client of the workload API at an endpoint. Unlike a name, an endpoint is unique.
     pub async fn workload_client_at(&self, endpoint: SocketAddr) -> Option<Client> {
         self.inner.clusters.client_at(endpoint).await
     }
 
-    /// Makes the Secrets of the external etcd of a cluster now; otherwise they are made when its Cluster appears.
+    /// Makes the Secrets of a cluster's external etcd now, before its Cluster exists.
     pub async fn ensure_external_etcd(&self, namespace: &str, cluster: &str) -> anyhow::Result<()> {
         self.inner.external_etcd.ensure(namespace, cluster, None).await
     }
 
-    /// Lets a ConfigMap decide which hosts fail: keys are host names, values one of `silent`, `install`, `bootstrap`,
-    /// `node-not-ready`, `slow-cleanup=180s`, `hanging-cleanup`, `unregistered`. A host whose key goes away is healed.
+    /// Makes hosts fail as a ConfigMap says: keys are host names, values one of `silent`, `install`, `bootstrap`,
+    /// `node-not-ready`, `slow-cleanup=180s`, `hanging-cleanup` and `unregistered`. A host whose key is removed is
+    /// healed.
     pub fn watch_failures(&self, namespace: &str, config_map: &str) {
         let api = Api::<ConfigMap>::namespaced(self.inner.admin.clone(), namespace);
         let config = Config::default().fields(&format!("metadata.name={config_map}"));
@@ -276,14 +242,14 @@ impl Site {
                     Event::Delete(_) => BTreeMap::new(),
                 };
                 let Some(site) = site.upgrade() else { return };
-                site.obey(&failure::read_config_map(&data));
+                site.apply_failures(&failure::read_config_map(&data));
             }
         };
         let stop = self.inner.stop.clone();
         self.inner.tasks.spawn(stop.run_until_cancelled_owned(follow));
     }
 
-    /// Ends all agents and kubelets and stops all workload API servers. Objects in the management API stay.
+    /// Stops all agents, kubelets and workload API servers. Objects in the management cluster stay.
     pub async fn shut_down(self) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
@@ -297,7 +263,51 @@ impl Site {
 }
 
 impl Inner {
-    /// What the bed says, or what the installed resource definition shows if BYOH was installed after the site was made.
+    /// The agent of a new host.
+    fn agent(
+        &self,
+        spec: HostSpec,
+        dialect: ByohDialect,
+        failure: watch::Receiver<Option<Failure>>,
+    ) -> anyhow::Result<Agent> {
+        let number = NEXT_HOST.fetch_add(1, Ordering::Relaxed);
+        let [_, _, high, low] = number.to_be_bytes();
+        if number > u32::from(u16::MAX) {
+            bail!("no address is left for host {}", spec.name);
+        }
+        let client = self.access.client_as(&format!("byoh:host:{}", spec.name), &["byoh:hosts"])?;
+        let namespace = spec.namespace.unwrap_or_else(|| self.options.namespace.clone());
+        let mut labels = spec.labels;
+        if let Some(host_id) = spec.host_id {
+            labels.insert("host-id".to_owned(), host_id);
+        }
+        Ok(Agent {
+            hosts: byohost::api(client.clone(), &namespace),
+            namespace,
+            labels,
+            info: HostInfo {
+                host_name: spec.name,
+                address: IpAddr::from(Ipv4Addr::new(127, 77, high, low)),
+                os_image: spec.os_image.unwrap_or_else(|| supported_os(dialect).to_owned()),
+                id: format!("51a00000000000000000{number:012x}"),
+            },
+            number,
+            skip_installation: spec.skip_installation,
+            dialect,
+            client,
+            failure,
+            durations: Durations {
+                install: self.options.install_time,
+                bootstrap: self.options.bootstrap_time,
+                cleanup: self.options.cleanup_time,
+                heartbeat: self.options.heartbeat_interval,
+            },
+            clusters: self.clusters.clone(),
+            kubelet: Mutex::default(),
+        })
+    }
+
+    /// The variant of BYOH. If BYOH was installed after the site was made, it is read from the installed CRD.
     async fn dialect(&self) -> anyhow::Result<ByohDialect> {
         if let Some(dialect) = self.dialect {
             return Ok(dialect);
@@ -305,18 +315,15 @@ impl Inner {
         let definitions = Api::<CustomResourceDefinition>::all(self.admin.clone());
         let definition = definitions.get_opt("byohosts.infrastructure.cluster.x-k8s.io").await?;
         let definition = serde_json::to_value(definition.context("BYOH is not installed")?)?;
-        let fork = definition
-            .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/uninstallationSecret")
-            .is_some();
-        Ok(if fork { ByohDialect::Platform9 } else { ByohDialect::Upstream })
+        Ok(ByohDialect::of_definition(&definition))
     }
 
-    /// Brings hosts into the state that the ConfigMap asks for. A failure set by other means stays unless named here.
-    fn obey(&self, asked_for: &BTreeMap<String, Failure>) {
-        let before = std::mem::replace(&mut *lock(&self.asked_for), asked_for.clone());
-        let names: HashSet<_> = before.keys().chain(asked_for.keys()).collect();
+    /// Makes hosts fail, or heals them, as the ConfigMap says. Failures of hosts that it has not named stay.
+    fn apply_failures(&self, requested: &BTreeMap<String, Failure>) {
+        let before = std::mem::replace(&mut *lock(&self.requested_failures), requested.clone());
+        let names: HashSet<_> = before.keys().chain(requested.keys()).collect();
         for name in names {
-            let (old, new) = (before.get(name), asked_for.get(name));
+            let (old, new) = (before.get(name), requested.get(name));
             let Some(host) = lock(&self.hosts).get(name).cloned() else { continue };
             match new {
                 _ if old == new => {}
@@ -327,6 +334,7 @@ impl Inner {
     }
 }
 
+/// An operating system that BYOH supports.
 fn supported_os(dialect: ByohDialect) -> &'static str {
     match dialect {
         ByohDialect::Upstream => "Ubuntu 20.04.6 LTS",
@@ -341,8 +349,7 @@ pub struct Host {
 }
 
 struct HostInner {
-    namespace: String,
-    failing: watch::Sender<Option<Failure>>,
+    failure: watch::Sender<Option<Failure>>,
     agent: Arc<Agent>,
     stop: CancellationToken,
     site: Weak<Inner>,
@@ -356,32 +363,32 @@ impl Host {
 
     /// Namespace of the host's `ByoHost`.
     pub fn namespace(&self) -> &str {
-        &self.inner.namespace
+        &self.inner.agent.namespace
     }
 
     /// The host's own address.
     pub fn address(&self) -> IpAddr {
-        self.inner.agent.machine.address
+        self.inner.agent.info.address
     }
 
-    /// Lets the host fail, also in what it is doing now. Replaces the failure before.
+    /// Makes the host fail, also in its current work. Replaces an earlier failure.
     pub fn fail(&self, failure: Failure) {
         tracing::info!(host = self.name(), %failure, "simulated failure");
-        self.inner.failing.send_replace(Some(failure));
+        self.inner.failure.send_replace(Some(failure));
     }
 
     /// Ends the failure.
     pub fn heal(&self) {
         tracing::info!(host = self.name(), "simulated failure healed");
-        self.inner.failing.send_replace(None);
+        self.inner.failure.send_replace(None);
     }
 
-    /// The failure of the moment.
+    /// The current failure.
     pub fn failure(&self) -> Option<Failure> {
-        self.inner.failing.borrow().clone()
+        self.inner.failure.borrow().clone()
     }
 
-    /// Takes the host away for good: deletes its `ByoHost` and ends its agent. BYOH refuses this for a host in use.
+    /// Removes the host: deletes its `ByoHost` and stops its agent. BYOH refuses this for a host in use.
     pub async fn unregister(&self) -> anyhow::Result<()> {
         self.inner.agent.delete().await.with_context(|| format!("deleting host {}", self.name()))?;
         self.inner.stop.cancel();

@@ -1,4 +1,4 @@
-//! The simulated clusters: for each a real kube-apiserver at the cluster's endpoint, and who takes part.
+//! The simulated clusters: a real kube-apiserver at the endpoint of each, and its control-plane hosts.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,8 +29,9 @@ use crate::{
     bootstrap::{Init, Join},
 };
 
-/// Data of a workload API server lies in etcd under its name, so that every start gets a new one.
-static STARTS: AtomicU32 = AtomicU32::new(1);
+/// Number of the next workload API server. It is part of the server's name, under which its data are in etcd, so that
+/// each server starts without data.
+static NEXT_SERVER: AtomicU32 = AtomicU32::new(1);
 
 const DEFAULT_PORT: u16 = 6443;
 
@@ -38,8 +39,9 @@ const DEFAULT_PORT: u16 = 6443;
 #[derive(Clone)]
 pub(crate) struct Clusters {
     servers: WorkloadServers,
+    /// Name of the DaemonSet of the pod network.
     cni: Arc<str>,
-    /// A slot is locked while its server starts or stops; the map only for a look-up.
+    /// The clusters by endpoint. A slot is locked while its server starts or stops; the map only during a look-up.
     slots: Arc<Mutex<HashMap<SocketAddr, Slot>>>,
 }
 
@@ -50,16 +52,17 @@ struct Cluster {
     server: WorkloadServer,
     client: Client,
     cni: watch::Receiver<bool>,
+    /// Names of the control-plane hosts.
     control_plane: BTreeSet<String>,
     _watch: DropGuard,
 }
 
-/// A host's place in a cluster.
+/// The membership of a host in a cluster.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct Membership {
     pub(crate) endpoint: SocketAddr,
     pub(crate) client: Client,
-    /// Whether the network of the pods is there. Closed when the cluster is gone.
+    /// Whether the pod network exists. The channel is closed when the cluster is gone.
     pub(crate) cni: watch::Receiver<bool>,
 }
 
@@ -77,8 +80,8 @@ impl Clusters {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Starts a cluster at its endpoint, in place of whatever was there.
-    pub(crate) async fn init(&self, host: &str, address: IpAddr, init: &Init) -> anyhow::Result<Place> {
+    /// Starts a cluster at its endpoint. A cluster that is there is stopped.
+    pub(crate) async fn init(&self, host: &str, address: IpAddr, init: &Init) -> anyhow::Result<Membership> {
         let endpoint = match &init.endpoint {
             Some(endpoint) => resolve(endpoint).await?,
             None => SocketAddr::new(address, DEFAULT_PORT),
@@ -89,7 +92,7 @@ impl Clusters {
             old.stop().await;
         }
         let name =
-            format!("{}-{}", init.cluster_name.as_deref().unwrap_or(host), STARTS.fetch_add(1, Ordering::Relaxed));
+            format!("{}-{}", init.cluster_name.as_deref().unwrap_or(host), NEXT_SERVER.fetch_add(1, Ordering::Relaxed));
         let api = WorkloadApi {
             name,
             address: endpoint.ip(),
@@ -103,7 +106,7 @@ impl Clusters {
         let server = server.with_context(|| format!("the API server at {endpoint} did not start"))?;
         let client = server.client();
         let (cni, watch) = watch_cni(client.clone(), &self.cni);
-        let place = Place { endpoint, client: client.clone(), cni: cni.clone() };
+        let membership = Membership { endpoint, client: client.clone(), cni: cni.clone() };
         let name = init.cluster_name.clone().unwrap_or_else(|| host.to_owned());
         tracing::info!(cluster = %name, %endpoint, "simulated cluster started");
         *slot = Some(Cluster {
@@ -114,11 +117,11 @@ impl Clusters {
             control_plane: BTreeSet::from([host.to_owned()]),
             _watch: watch,
         });
-        Ok(place)
+        Ok(membership)
     }
 
-    /// Joins the cluster at an endpoint. As with real kubeadm the token has to be known there.
-    pub(crate) async fn join(&self, host: &str, join: &Join) -> anyhow::Result<Place> {
+    /// Joins the cluster at an endpoint. As with real kubeadm, the cluster must have the token.
+    pub(crate) async fn join(&self, host: &str, join: &Join) -> anyhow::Result<Membership> {
         let endpoint = resolve(&join.endpoint).await?;
         let slot = self.slot(endpoint);
         let mut slot = slot.lock().await;
@@ -130,11 +133,11 @@ impl Clusters {
         if join.control_plane {
             cluster.control_plane.insert(host.to_owned());
         }
-        Ok(Place { endpoint, client: cluster.client.clone(), cni: cluster.cni.clone() })
+        Ok(Membership { endpoint, client: cluster.client.clone(), cni: cluster.cni.clone() })
     }
 
-    /// Takes a host out of its cluster; says whether the cluster goes on. It ends with its last control-plane host,
-    /// and with the host whose own address is the endpoint.
+    /// Removes a host from its cluster. Returns whether the cluster goes on: it ends with its last control-plane host,
+    /// and with the control-plane host whose own address is the endpoint.
     pub(crate) async fn leave(&self, host: &str, address: IpAddr, endpoint: SocketAddr) -> bool {
         let slot = self.slot(endpoint);
         let mut slot = slot.lock().await;
@@ -149,8 +152,8 @@ impl Clusters {
         slot.is_some()
     }
 
-    /// A client of the workload API of a cluster, by the cluster's name; any of them, should the name occur in
-    /// several namespaces.
+    /// A client of the API of the cluster with this name; of any of them, if there are several (in different
+    /// namespaces).
     pub(crate) async fn client(&self, cluster: &str) -> Option<Client> {
         for slot in self.all() {
             if let Some(running) = slot.lock().await.as_ref()
@@ -162,7 +165,7 @@ impl Clusters {
         None
     }
 
-    /// A client of the workload API at an endpoint.
+    /// A client of the API at an endpoint.
     pub(crate) async fn client_at(&self, endpoint: SocketAddr) -> Option<Client> {
         let slot = self.slot(endpoint);
         let slot = slot.lock().await;
@@ -176,7 +179,7 @@ impl Clusters {
                 cluster.stop().await;
             }
         });
-        // Side by side: a server with open watches takes its time to leave.
+        // At the same time, because a server with open watches takes long to stop.
         futures::future::join_all(stops).await;
     }
 }
@@ -192,13 +195,14 @@ impl Cluster {
     }
 }
 
-/// Starts a server on a thread of its own: the future of the start is not known to be `Send`. A start that is no longer
-/// wanted is finished there, and the server then dropped, which kills it.
+/// Starts a server on a thread of its own, because the future of the start is not `Send`. If the caller is cancelled,
+/// the start is finished there, and the server is dropped, which kills it.
 async fn start_server(servers: WorkloadServers, api: WorkloadApi) -> anyhow::Result<WorkloadServer> {
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || runtime.block_on(servers.start(api))).await?
 }
 
+/// The address of an endpoint. The default port is that of Kubernetes' API.
 async fn resolve(endpoint: &str) -> anyhow::Result<SocketAddr> {
     let endpoint = endpoint.strip_prefix("https://").unwrap_or(endpoint);
     let with_port = if endpoint.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) {
@@ -212,6 +216,7 @@ async fn resolve(endpoint: &str) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("no address of {endpoint}"))
 }
 
+/// Checks that the cluster has the join token, and that the token has not expired.
 async fn check_token(client: &Client, join: &Join) -> anyhow::Result<()> {
     let secrets = Api::<Secret>::namespaced(client.clone(), "kube-system");
     let name = format!("bootstrap-token-{}", join.token_id);
@@ -232,7 +237,7 @@ async fn check_token(client: &Client, join: &Join) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Follows whether the DaemonSet of the pod network exists.
+/// Watches whether the DaemonSet of the pod network exists.
 fn watch_cni(client: Client, name: &str) -> (watch::Receiver<bool>, DropGuard) {
     let (there, seen) = watch::channel(false);
     let stop = CancellationToken::new();

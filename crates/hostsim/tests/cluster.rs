@@ -1,7 +1,8 @@
-//! Simulated hosts against the real control plane: clusters come and go, hosts fail and heal.
+//! Simulated hosts on a real management cluster: clusters are made and deleted, hosts fail and are healed.
 
-// Functions that only tests call fail as tests do.
+// Helper functions of tests may panic as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 use std::{
     collections::BTreeMap,
@@ -27,12 +28,12 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 
 const TENANT: &str = "tenant-a";
 const BOOTSTRAPPED: &str = "K8sNodeBootstrapSucceeded";
 
-/// Follows objects until they are as wished. The waits of Cluster API itself are up to 30 s long.
+/// Watches objects until `wish` returns true for them. Cluster API itself waits up to 30 s in some places.
 async fn until<K>(what: &str, api: &Api<K>, wish: impl Fn(&BTreeMap<String, K>) -> bool) -> BTreeMap<String, K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -81,7 +82,7 @@ fn is_true(object: &DynamicObject, kind: &str) -> bool {
     condition(object, kind).is_some_and(|c| c["status"] == "True")
 }
 
-/// What a host shows that can take the next cluster.
+/// Whether a host can join the next cluster.
 fn free(host: &DynamicObject) -> bool {
     let gone = |part: &str, field: &str| host.data[part].get(field).is_none_or(Value::is_null);
     let marks = ["cluster.x-k8s.io/cluster-name", "byoh.infrastructure.cluster.x-k8s.io/byomachine-name"];
@@ -105,8 +106,8 @@ fn all_ready(nodes: &BTreeMap<String, Node>, count: usize) -> bool {
     nodes.len() == count && nodes.values().all(|node| ready(node).0 == "True")
 }
 
-/// One control-plane host and one worker, as a user would write it for Cluster API. External etcd and the expiry date
-/// are what simulated hosts ask for.
+/// The manifests of a cluster of one control-plane host and one worker. External etcd and the expiry date are required
+/// by simulated hosts.
 fn manifests(cluster: &str, endpoint: &Host) -> String {
     let expiry = Timestamp::now() + SignedDuration::from_hours(24 * 364);
     let address = endpoint.address();
@@ -203,7 +204,7 @@ spec:
     )
 }
 
-/// A pod network as far as a simulated host looks at it: a DaemonSet of the right name.
+/// Installs a pod network as far as simulated hosts read it: a DaemonSet of the right name.
 async fn install_cni(workload: &Client) {
     let daemon_set = json!({
         "apiVersion": "apps/v1",
@@ -254,7 +255,7 @@ impl Management {
 #[ignore = "slow: a minute and a half, most of it waits of Cluster API; the operator's end-to-end tests cover the same"]
 async fn clusters_come_and_go_on_simulated_hosts() {
     let start = Instant::now();
-    let bed = Arc::new(Bed::start(Options::default(), |step| println!("{step}")).await.unwrap());
+    let bed = Arc::new(ManagementCluster::start(Options::default(), |step| println!("{step}")).await.unwrap());
     println!("bed: {:.1} s", start.elapsed().as_secs_f32());
     let admin = bed.admin();
     bed.apply_yaml(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {TENANT}}}\n")).await.unwrap();
@@ -281,7 +282,7 @@ async fn clusters_come_and_go_on_simulated_hosts() {
     println!("all: {:.1} s", start.elapsed().as_secs_f32());
 }
 
-async fn first_cluster(bed: &Bed, site: &Site, target: &Host, management: &Management) {
+async fn first_cluster(bed: &ManagementCluster, site: &Site, target: &Host, management: &Management) {
     let start = Instant::now();
     bed.apply_yaml(&manifests("c1", target)).await.unwrap();
     until("control-plane host bootstrapped", &management.hosts, |hosts| is_true(&hosts["target-1"], BOOTSTRAPPED))
@@ -312,8 +313,8 @@ async fn first_cluster(bed: &Bed, site: &Site, target: &Host, management: &Manag
     println!("c1 gone: {:.1} s", start.elapsed().as_secs_f32());
 }
 
-/// The same hosts and endpoint again, broken in every phase.
-async fn cluster_with_failures(bed: &Bed, site: &Site, target: &Host, management: &Management) {
+/// A second cluster on the same hosts and endpoint, with a failure in each phase.
+async fn cluster_with_failures(bed: &ManagementCluster, site: &Site, target: &Host, management: &Management) {
     let worker = site.host("target-2").unwrap();
     let failures = Api::<ConfigMap>::namespaced(bed.admin(), TENANT);
     let map = json!({"metadata": {"name": FAILURES_CONFIG_MAP}, "data": {"target-2": "bootstrap"}});
@@ -344,7 +345,7 @@ async fn cluster_with_failures(bed: &Bed, site: &Site, target: &Host, management
     until("Node ready again", &nodes, |nodes| all_ready(nodes, 2)).await;
     management.until_running("Machines running").await;
 
-    // A dead agent does not see the release; started again it goes on from what it reads.
+    // A stopped agent does not see the release; when it is started again, it goes on from the current state.
     worker.fail(Failure::Silent);
     management.delete("c2").await;
     until("release asked for", &management.hosts, |hosts| {

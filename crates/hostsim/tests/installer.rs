@@ -1,9 +1,9 @@
-//! Simulated hosts that are not prepared: BYOH's installer is part of the cluster.
+//! Simulated hosts that BYOH's installer prepares.
 //!
-//! The released BYOH loses the bootstrap script on the way, as its installation Secret takes the place of the bootstrap
-//! Secret of the same name. A simulated host has to show that as a real one does. The Platform9 fork keeps them apart.
+//! The released BYOH loses the bootstrap script, because its installation Secret replaces the bootstrap Secret, which
+//! has the same name. Simulated hosts must show that as real ones do. The Platform9 fork uses different names.
 
-// Functions that only tests call fail as tests do.
+// Helper functions of tests may panic as tests do.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use kube::{
     runtime::wait::{Condition, await_condition},
 };
 use serde_json::Value;
-use testenv::{Bed, ByohDialect, Options};
+use testenv::{ByohDialect, ManagementCluster, Options};
 
 const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
 const BOOTSTRAPPED: &str = "K8sNodeBootstrapSucceeded";
@@ -114,7 +114,7 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn installation_is_part_of_the_cluster() {
-    let bed = Bed::start(Options::default(), |step| println!("{step}")).await.unwrap();
+    let bed = ManagementCluster::start(Options::default(), |step| println!("{step}")).await.unwrap();
     let site = Site::new(&bed, SiteOptions::default()).unwrap();
     let spec = HostSpec { skip_installation: false, ..HostSpec::new("bare-1", "cp-1") };
     let host = site.register(spec).await.unwrap();
@@ -139,7 +139,7 @@ async fn installation_is_part_of_the_cluster() {
         ByohDialect::Upstream => {
             assert!(!has_script);
             assert!(bare.data["spec"]["uninstallationScript"].is_string());
-            // The dead end: bootstrapped, says the host, but there is no cluster.
+            // The host reports that it is bootstrapped, but there is no cluster.
             assert!(site.workload_client("c1").await.is_none());
         }
         ByohDialect::Platform9 => {

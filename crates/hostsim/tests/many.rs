@@ -1,6 +1,6 @@
-//! Many simulated hosts at once, and the writes of one of them as the API server saw them.
+//! Many simulated hosts at the same time, and the writes of one of them in the audit log.
 
-// Functions that only tests call fail as tests do.
+// Helper functions of tests may panic as tests do.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
     runtime::wait::await_condition,
 };
-use testenv::{Bed, ByohDialect, Options};
+use testenv::{ByohDialect, ManagementCluster, Options};
 
 const HOSTS: u32 = 200;
 
@@ -24,7 +24,7 @@ fn waits(host: Option<&DynamicObject>) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_hosts_register() {
-    let bed = Bed::start(Options::default(), |step| println!("{step}")).await.unwrap();
+    let bed = ManagementCluster::start(Options::default(), |step| println!("{step}")).await.unwrap();
     let mark = bed.audit_log().mark().unwrap();
     let site = Site::new(&bed, SiteOptions::default()).unwrap();
     let start = Instant::now();
@@ -46,7 +46,7 @@ async fn hundreds_of_hosts_register() {
     println!("{HOSTS} hosts idle: {:.1} s", start.elapsed().as_secs_f32());
     assert_eq!(site.hosts().len(), usize::try_from(HOSTS).unwrap());
 
-    // The agent's writes at its start, in their order, each under its own name.
+    // The agent's writes at its start, in their order, each as the agent's user.
     let writes = |user: &str| {
         let mut entries = bed.audit_log().since(&mark).unwrap();
         entries.retain(|entry| entry.is_write() && entry.user == user && entry.resource == "byohosts");
@@ -56,12 +56,12 @@ async fn hundreds_of_hosts_register() {
     };
     let expected: &[&str] = match bed.byoh_dialect().unwrap() {
         ByohDialect::Upstream => &["create", "patch status", "patch status"],
-        // Labels besides the status, and the heartbeat before the condition.
+        // The fork also writes labels, and the heartbeat before the condition.
         ByohDialect::Platform9 => &["create", "patch", "patch status", "patch status", "patch status"],
     };
     assert_eq!(writes("byoh:host:host-7"), expected);
 
-    // A host that is taken away and comes back.
+    // A host that is unregistered, and registered again.
     let host = site.host("host-7").unwrap();
     host.fail(Failure::Unregistered);
     let gone = await_condition(hosts.clone(), "host-7", |host: Option<&DynamicObject>| host.is_none());

@@ -1,23 +1,21 @@
 //! The operator as a process: settings, and what runs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Parser;
-use kube::{Client, ResourceExt as _};
-use operator_kit::admin::{Gates, Server};
-use operator_kit::client::{self, Limits};
-use operator_kit::events::Events;
-use operator_kit::lease::{Elector, Settings as LeaseSettings};
-use operator_kit::metrics::Metrics;
-use operator_kit::reflect::{SyncState, Trigger};
-use operator_kit::run::{Controller, Process};
-use operator_kit::telemetry;
+use kube::ResourceExt as _;
+use o2ims_types::names::OPERATOR_NAMESPACE;
+use operator_kit::cache::SyncState;
+use operator_kit::controller::{Controller, Trigger};
+use operator_kit::process::{Process, ProcessParts, ProcessSettings};
 
-use crate::provisioning_request::expect::Expectations;
-use crate::provisioning_request::rivals::Locks;
-use crate::provisioning_request::{Context, leftovers, reconcile};
+use crate::context::Context;
+use crate::expectations::Expectations;
+use crate::provisioner::byoh::contention::Locks;
+use crate::provisioner::byoh::orphans;
+use crate::provisioner::byoh::provisioner::Byoh;
+use crate::provisioner::registry::Provisioners;
+use crate::provisioning_request::reconcile::reconcile;
 use crate::watches;
 
 const NAME: &str = "o2ims-operator";
@@ -25,25 +23,11 @@ const NAME: &str = "o2ims-operator";
 /// Turns ProvisioningRequests into Cluster API clusters on exactly the hosts that were asked for.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version)]
+#[command(mut_arg("lease_namespace", |arg| arg.default_value(OPERATOR_NAMESPACE)))]
 pub struct Settings {
-    /// Where /livez, /readyz and /metrics answer.
-    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
-    pub admin_address: SocketAddr,
-    /// Form of the logs: json or text.
-    #[arg(long, env = "LOG_FORMAT", default_value_t = telemetry::Format::Json)]
-    pub log_format: telemetry::Format,
-    /// What is logged, as for tracing's EnvFilter, such as info or o2ims_operator=debug,info.
-    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
-    /// Namespace of the Lease that decides which replica works.
-    #[arg(long, env = "POD_NAMESPACE", default_value = o2ims_types::names::OPERATOR_NAMESPACE)]
-    pub lease_namespace: String,
-    /// Seconds after which another replica takes over from one that does not answer; this one ends after two thirds of them.
-    #[arg(long, env = "LEASE_DURATION_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
-    pub lease_duration_seconds: u64,
-    /// How many requests are worked on at once.
-    #[arg(long, env = "CONCURRENCY", default_value_t = 16)]
-    pub concurrency: u16,
+    /// What every operator has.
+    #[command(flatten)]
+    pub process: ProcessSettings,
     /// Test hook: the reconcile of this request (namespace/name) panics.
     #[arg(long, hide = true)]
     pub test_panic_on: Option<String>,
@@ -54,22 +38,14 @@ pub struct Settings {
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    telemetry::init(settings.log_format, &settings.log_level)?;
-    let metrics = Metrics::new(NAME, env!("CARGO_PKG_VERSION"));
-    let config = client::infer().await?;
-    let client = client::build(config.clone(), NAME, Limits::default(), &metrics)?;
-    let lease = LeaseSettings::new(settings.lease_namespace.clone(), NAME)
-        .lasting(Duration::from_secs(settings.lease_duration_seconds));
-    let lease_client: Client = client::build(config, NAME, Limits::lease(lease.renew_deadline), &metrics)?;
-    let events = Events::new(client.clone(), NAME, &lease.identity);
-    let elector = Elector::new(lease_client, lease, &metrics);
+    let ProcessParts { metrics, client, events, elector, readiness, admin } =
+        settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let trigger = Trigger::new();
     let prepared = watches::set_up(&client, &metrics, &trigger);
 
-    let gates = Gates::new();
-    gates.add_watch("provisioningrequests", prepared.root.state());
+    readiness.add_watch("provisioningrequests", prepared.root.state());
     let mut controller = Controller::new("provisioningrequest", &prepared.root, &trigger, &metrics)
-        .concurrency(settings.concurrency)
+        .concurrency(settings.process.concurrency)
         .events(events.clone())
         .when_leading(elector.leadership());
     let mut hosts =
@@ -81,34 +57,52 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .when_leading(elector.leadership());
     for (name, state) in &prepared.states {
         // A provider that is not installed is told on the requests; it does not make the operator unready.
-        let gate = state.clone();
-        gates.add(*name, move || *gate.borrow() != SyncState::Syncing);
+        let known = state.clone();
+        readiness.add(*name, move || *known.borrow() != SyncState::Syncing);
         controller = controller.after(state.clone());
         hosts = hosts.after(state.clone());
         clusters = clusters.after(state.clone());
     }
-    let server = Server::bind(settings.admin_address, gates, metrics).await?;
-    tracing::info!(address = %server.address(), "admin endpoints listen");
-
     let context = Arc::new(Context {
         client,
-        watches: prepared.watches,
+        provisioners: Provisioners::new(vec![Box::new(Byoh {
+            caches: prepared.caches.clone(),
+            locks: Locks::new(move |request| trigger.enqueue(request)),
+        })]),
+        caches: prepared.caches,
         expectations: Expectations::default(),
-        locks: Locks::new(move |request| trigger.touch(request)),
         events,
         panic_on: settings.test_panic_on,
     });
     let forgetting = Arc::clone(&context);
     let root = prepared.root.on_delete(move |request| forgetting.forget(&request.uid().unwrap_or_default()));
     let mut process = Process::new();
-    process.service("admin", server.run(process.service_stop()));
+    process.service("admin", admin.run(process.service_stop()));
     process.service("lease", elector.run(process.service_stop()));
     process.service("watch provisioningrequests", root.run(process.service_stop()));
     for (name, task) in prepared.tasks {
         process.service(format!("watch {name}"), task(process.service_stop()));
     }
-    process.work("byohost", hosts.run(process.work_stop(), Arc::clone(&context), leftovers::reconcile_host));
-    process.work("cluster", clusters.run(process.work_stop(), Arc::clone(&context), leftovers::reconcile_cluster));
+    process.work("byohost", hosts.run(process.work_stop(), Arc::clone(&context), orphans::reconcile_host));
+    process.work("cluster", clusters.run(process.work_stop(), Arc::clone(&context), orphans::reconcile_cluster));
     process.work("provisioningrequest", controller.run(process.work_stop(), context, reconcile));
     process.run().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn settings_have_the_defaults_of_this_operator() {
+        let command = Settings::command();
+        command.clone().debug_assert();
+        let default = |id: &str| {
+            let argument = command.get_arguments().find(|argument| argument.get_id() == id).expect("exists");
+            argument.get_default_values().to_vec()
+        };
+        assert_eq!(default("lease_namespace"), [OPERATOR_NAMESPACE]);
+        assert_eq!(default("concurrency"), ["16"]);
+    }
 }

@@ -1,60 +1,25 @@
-//! Everything that is watched. Reconciles read from here and nowhere else.
+//! The watches: which kinds are watched, and which requests a change of each concerns.
 
+use cluster_api::byoh::{BYOHOST_CRD, ByoHost, crd_resource};
+use cluster_api::cluster::{Cluster, ClusterResourceSet};
 use futures::future::BoxFuture;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _, runtime::reflector::ObjectRef};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
+use operator_kit::cache::{CachedWatch, DeserializeGuard, SyncState};
+use operator_kit::controller::{Controller, Trigger};
 use operator_kit::metrics::Metrics;
-use operator_kit::reflect::{DeserializeGuard, Reflection, SyncState, Trigger};
-use operator_kit::run::Controller;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::byoh::host::ByoHost;
-use crate::byoh::installation::{BYOHOST_CRD, crd_resource};
-use crate::capi::contract::CLUSTER_NAME_LABEL;
-use crate::capi::read::{
-    ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, K8sInstallerConfigTemplate, KubeadmConfigTemplate,
-    KubeadmControlPlane, Machine, MachineDeployment,
+use crate::caches::Caches;
+use crate::mappers::{
+    cluster_of_request, hosts_of_cluster, hosts_of_request, owner, requests_for_cluster, requests_for_host,
+    requests_for_request, requests_for_template, select,
 };
-use crate::provisioning_request::plan::key;
-use crate::provisioning_request::rivals::{contends, wants_endpoint_of};
-
-/// The caches.
-#[derive(Clone)]
-pub struct Watches {
-    /// Requests, whole.
-    pub requests: Store<ProvisioningRequest>,
-    /// Templates, whole.
-    pub templates: Store<ClusterTemplate>,
-    /// Hosts.
-    pub hosts: Store<ByoHost>,
-    /// Clusters, also those of others.
-    pub clusters: Store<Cluster>,
-    /// Control planes, also those of others: one that lost its mark is still found.
-    pub control_planes: Store<KubeadmControlPlane>,
-    /// MachineDeployments that the operator made.
-    pub machine_deployments: Store<MachineDeployment>,
-    /// Machines of clusters that the operator made.
-    pub machines: Store<Machine>,
-    /// ByoClusters that the operator made.
-    pub byo_clusters: Store<ByoCluster>,
-    /// ByoMachineTemplates that the operator made.
-    pub machine_templates: Store<ByoMachineTemplate>,
-    /// KubeadmConfigTemplates that the operator made.
-    pub config_templates: Store<KubeadmConfigTemplate>,
-    /// K8sInstallerConfigTemplates that the operator made.
-    pub installer_templates: Store<K8sInstallerConfigTemplate>,
-    /// CNIs that templates can name.
-    pub resource_sets: Store<ClusterResourceSet>,
-    /// BYOH's ByoHost definition, to tell the dialects apart.
-    pub byohost_crd: Store<DynamicObject>,
-    /// Whether each provider's kinds exist, by what a user has to install.
-    pub providers: Vec<(&'static str, watch::Receiver<SyncState>)>,
-}
 
 /// A watch that has to be run, by the name of its kind.
 pub type Task = (&'static str, Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> + Send>);
@@ -66,112 +31,45 @@ const BYOH: &str = "Bring-Your-Own-Host provider (BYOH)";
 /// Sets up every watch. Each one triggers the requests that its objects concern, some also hosts.
 pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<ProvisioningRequest>) -> Prepared {
     let (host_trigger, cluster_trigger) = (Trigger::<ByoHost>::new(), Trigger::<Cluster>::new());
-    let root = Reflection::<ProvisioningRequest>::new(
-        "provisioningrequests",
-        Api::all(client.clone()),
-        watcher::Config::default(),
-        metrics,
-    )
-    .undecodable_advice(
-        "make its spec what the CustomResourceDefinition says, or remove its finalizer \
-         o2ims.provisioning.oran.org/hosts and delete its Cluster; its hosts then come free",
-    )
-    .triggers(trigger, |request| vec![ObjectRef::from_obj(request)]);
+    let root = watch_requests(client, metrics, trigger).triggers(&cluster_trigger, cluster_of_request);
     let requests = root.store();
-    // A request that goes away, or changes its mind, may let another one go on.
-    let all = requests.clone();
-    let root = root.triggers(trigger, move |changed| requests_for_request(&all, changed));
-
     let mut setup =
         Setup { client, metrics, trigger, requests: requests.clone(), tasks: Vec::new(), states: Vec::new() };
-    let every = watcher::Config::default();
-    let made = watcher::Config::default().labels(names::REQUEST_UID_LABEL);
-
-    let all = requests.clone();
-    let templates = setup.watch("clustertemplates", every.clone(), move |template: &ClusterTemplate| {
-        requests_for_template(&all, template)
-    });
-    let all = requests.clone();
-    // Agents report at short intervals, mostly the same.
-    let hosts = setup
-        .reflection("byohosts", every.clone(), move |host: &ByoHost| requests_for_host(&all, host))
-        .only_real_changes()
-        .triggers(&host_trigger, |host| vec![ObjectRef::from_obj(host)]);
-    let host_controller = Controller::new("byohost", &hosts, &host_trigger, metrics);
-    let hosts = setup.add("byohosts", hosts);
-    let (touched, all) = (host_trigger.clone(), hosts.clone());
+    let (hosts, host_controller) = setup.watch_hosts(&host_trigger);
+    let (clusters, cluster_controller) = setup.watch_clusters(&cluster_trigger, &host_trigger, &hosts);
+    let (to_enqueue, all) = (host_trigger, hosts.clone());
     let root = root.on_delete(move |request| {
         for host in hosts_of_request(&all, request) {
-            touched.touch(host);
+            to_enqueue.enqueue(host);
         }
     });
-    let all = requests.clone();
-    let addresses = hosts.clone();
-    let clusters = setup
-        .reflection("clusters", every.clone(), move |cluster: &Cluster| requests_for_cluster(&all, &addresses, cluster))
-        .triggers(&cluster_trigger, |cluster| vec![ObjectRef::from_obj(cluster)])
-        .triggers(&host_trigger, hosts_of_cluster(hosts.clone()))
-        .on_relist(touch_all(&host_trigger, &hosts));
-    let cluster_controller = Controller::new("cluster", &clusters, &cluster_trigger, metrics);
-    let root = root.triggers(&cluster_trigger, cluster_of_request);
-    let clusters = setup.add("clusters", clusters);
-    let all = requests.clone();
-    let resource_sets = setup.watch("clusterresourcesets", every.clone(), move |set: &ClusterResourceSet| {
-        let namespace = set.namespace();
-        select(&all, |request| request.namespace() == namespace)
-    });
-    let control_planes = setup.watch("kubeadmcontrolplanes", every, owner(&requests));
-    let machine_deployments = setup.watch("machinedeployments", made.clone(), owner(&requests));
-    let machines = setup.watch_changes("machines", made.clone(), owner(&requests));
-    let byo_clusters = setup.watch("byoclusters", made.clone(), owner(&requests));
-    let machine_templates = setup.watch("byomachinetemplates", made.clone(), owner(&requests));
-    let config_templates = setup.watch("kubeadmconfigtemplates", made.clone(), owner(&requests));
-    let installer_templates = setup.watch("k8sinstallerconfigtemplates", made, owner(&requests));
-    let byohost_crd = setup.watch_crd(BYOHOST_CRD);
+    let caches = setup.caches(hosts, clusters);
+    Prepared { caches, root, host_controller, cluster_controller, tasks: setup.tasks, states: setup.states }
+}
 
-    let state_of = |name: &str| setup.states.iter().find(|(watch, _)| *watch == name).map(|(_, state)| state.clone());
-    let providers = [
-        (CLUSTER_API, "clusters"),
-        (CLUSTER_API, "machinedeployments"),
-        (KUBEADM_PROVIDERS, "kubeadmcontrolplanes"),
-        (KUBEADM_PROVIDERS, "kubeadmconfigtemplates"),
-        (BYOH, "byohosts"),
-        (BYOH, "byomachinetemplates"),
-    ]
-    .into_iter()
-    .filter_map(|(provider, watch)| Some((provider, state_of(watch)?)))
-    .collect();
-    Prepared {
-        watches: Watches {
-            requests,
-            templates,
-            hosts,
-            clusters,
-            control_planes,
-            machine_deployments,
-            machines,
-            byo_clusters,
-            machine_templates,
-            config_templates,
-            installer_templates,
-            resource_sets,
-            byohost_crd,
-            providers,
-        },
-        root,
-        host_controller,
-        cluster_controller,
-        tasks: setup.tasks,
-        states: setup.states,
-    }
+fn watch_requests(
+    client: &Client,
+    metrics: &Metrics,
+    trigger: &Trigger<ProvisioningRequest>,
+) -> CachedWatch<ProvisioningRequest> {
+    let api = Api::all(client.clone());
+    let root = CachedWatch::new("provisioningrequests", api, watcher::Config::default(), metrics)
+        .on_undecodable(
+            "make its spec what the CustomResourceDefinition says, or remove its finalizer \
+             o2ims.provisioning.oran.org/hosts and delete its Cluster; its hosts then come free",
+        )
+        .triggers(trigger, |request| vec![ObjectRef::from_obj(request)]);
+    // A request that is deleted or edited may let another one go on.
+    let all = root.store();
+    root.triggers(trigger, move |changed| requests_for_request(&all, changed))
 }
 
 /// What [`set_up`] prepares.
 pub struct Prepared {
     /// The caches.
-    pub watches: Watches,
+    pub caches: Caches,
     /// The watch of the requests; it has to be run too.
-    pub root: Reflection<ProvisioningRequest>,
+    pub root: CachedWatch<ProvisioningRequest>,
     /// For hosts; it has to be run too.
     pub host_controller: Controller<ByoHost>,
     /// For Clusters; it has to be run too.
@@ -192,6 +90,80 @@ struct Setup<'a> {
 }
 
 impl Setup<'_> {
+    fn watch_hosts(&mut self, trigger: &Trigger<ByoHost>) -> (Store<ByoHost>, Controller<ByoHost>) {
+        let all = self.requests.clone();
+        let hosts = self
+            .cached("byohosts", watcher::Config::default(), move |host: &ByoHost| requests_for_host(&all, host))
+            // Agents report at short intervals, mostly the same.
+            .ignore_unchanged()
+            .triggers(trigger, |host| vec![ObjectRef::from_obj(host)]);
+        let controller = Controller::new("byohost", &hosts, trigger, self.metrics);
+        (self.add("byohosts", hosts), controller)
+    }
+
+    fn watch_clusters(
+        &mut self,
+        trigger: &Trigger<Cluster>,
+        host_trigger: &Trigger<ByoHost>,
+        hosts: &Store<ByoHost>,
+    ) -> (Store<Cluster>, Controller<Cluster>) {
+        let (all, addresses) = (self.requests.clone(), hosts.clone());
+        let requests = move |cluster: &Cluster| requests_for_cluster(&all, &addresses, cluster);
+        let clusters = self
+            .cached("clusters", watcher::Config::default(), requests)
+            .triggers(trigger, |cluster| vec![ObjectRef::from_obj(cluster)])
+            .triggers(host_trigger, hosts_of_cluster(hosts.clone()))
+            .on_relist(enqueue_all(host_trigger, hosts));
+        let controller = Controller::new("cluster", &clusters, trigger, self.metrics);
+        (self.add("clusters", clusters), controller)
+    }
+
+    /// Watches everything else.
+    fn caches(&mut self, hosts: Store<ByoHost>, clusters: Store<Cluster>) -> Caches {
+        let requests = self.requests.clone();
+        let every = watcher::Config::default();
+        let owned = watcher::Config::default().labels(names::REQUEST_UID_LABEL);
+        let (for_templates, for_sets) = (requests.clone(), requests.clone());
+        Caches {
+            hosts,
+            clusters,
+            templates: self.watch("clustertemplates", every.clone(), move |template: &ClusterTemplate| {
+                requests_for_template(&for_templates, template)
+            }),
+            resource_sets: self.watch("clusterresourcesets", every.clone(), move |set: &ClusterResourceSet| {
+                let namespace = set.namespace();
+                select(&for_sets, |request| request.namespace() == namespace)
+            }),
+            control_planes: self.watch("kubeadmcontrolplanes", every, owner(&requests)),
+            machine_deployments: self.watch("machinedeployments", owned.clone(), owner(&requests)),
+            machines: self.watch_changes("machines", owned.clone(), owner(&requests)),
+            byo_clusters: self.watch("byoclusters", owned.clone(), owner(&requests)),
+            machine_templates: self.watch("byomachinetemplates", owned.clone(), owner(&requests)),
+            config_templates: self.watch("kubeadmconfigtemplates", owned.clone(), owner(&requests)),
+            installer_templates: self.watch("k8sinstallerconfigtemplates", owned, owner(&requests)),
+            byohost_crd: self.watch_crd(BYOHOST_CRD),
+            providers: self.providers(),
+            requests,
+        }
+    }
+
+    /// For each provider the state of watches of its kinds; the watches have been added before.
+    fn providers(&self) -> Vec<(&'static str, watch::Receiver<SyncState>)> {
+        let state_of =
+            |name: &str| self.states.iter().find(|(watch, _)| *watch == name).map(|(_, state)| state.clone());
+        [
+            (CLUSTER_API, "clusters"),
+            (CLUSTER_API, "machinedeployments"),
+            (KUBEADM_PROVIDERS, "kubeadmcontrolplanes"),
+            (KUBEADM_PROVIDERS, "kubeadmconfigtemplates"),
+            (BYOH, "byohosts"),
+            (BYOH, "byomachinetemplates"),
+        ]
+        .into_iter()
+        .filter_map(|(provider, watch)| Some((provider, state_of(watch)?)))
+        .collect()
+    }
+
     fn watch<K>(
         &mut self,
         name: &'static str,
@@ -201,8 +173,8 @@ impl Setup<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let reflection = self.reflection(name, config, concerns);
-        self.add(name, reflection)
+        let cached = self.cached(name, config, concerns);
+        self.add(name, cached)
     }
 
     /// As [`Setup::watch`], for what is written often without a change. Only for kinds of which every write of the
@@ -216,21 +188,21 @@ impl Setup<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + PartialEq + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let reflection = self.reflection(name, config, concerns).only_real_changes();
-        self.add(name, reflection)
+        let cached = self.cached(name, config, concerns).ignore_unchanged();
+        self.add(name, cached)
     }
 
-    fn reflection<K>(
+    fn cached<K>(
         &self,
         name: &'static str,
         config: watcher::Config,
         concerns: impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static,
-    ) -> Reflection<K>
+    ) -> CachedWatch<K>
     where
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let api = Api::<DeserializeGuard<K>>::all(self.client.clone());
-        Reflection::new(name, api, config, self.metrics).triggers(self.trigger, concerns)
+        CachedWatch::new(name, api, config, self.metrics).triggers(self.trigger, concerns)
     }
 
     /// One CustomResourceDefinition, by name. It tells the dialects apart, so it concerns every request.
@@ -241,142 +213,29 @@ impl Setup<'_> {
         let all = self.requests.clone();
         self.add(
             "customresourcedefinitions",
-            Reflection::new_with("customresourcedefinitions", api, config, self.metrics, resource)
+            CachedWatch::new_with("customresourcedefinitions", api, config, self.metrics, resource)
                 .triggers(self.trigger, move |_| select(&all, |_| true)),
         )
     }
 
-    fn add<K>(&mut self, name: &'static str, reflection: Reflection<K>) -> Store<K>
+    fn add<K>(&mut self, name: &'static str, cached: CachedWatch<K>) -> Store<K>
     where
         K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
         K::DynamicType: Eq + std::hash::Hash + Clone + Send + Sync,
     {
-        let reflection = reflection.on_relist(touch_all(self.trigger, &self.requests));
-        let store = reflection.store();
-        self.states.push((name, reflection.state()));
-        self.tasks.push((name, Box::new(move |stop| Box::pin(reflection.run(stop)))));
+        let cached = cached.on_relist(enqueue_all(self.trigger, &self.requests));
+        let store = cached.store();
+        self.states.push((name, cached.state()));
+        self.tasks.push((name, Box::new(move |stop| Box::pin(cached.run(stop)))));
         store
     }
 }
 
 /// After a list everything may have changed, also by what is not there any more.
-fn touch_all<K>(trigger: &Trigger<K>, store: &Store<K>) -> impl Fn() + Send + Sync + 'static
+fn enqueue_all<K>(trigger: &Trigger<K>, store: &Store<K>) -> impl Fn() + Send + Sync + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let (trigger, store) = (trigger.clone(), store.clone());
-    move || trigger.touch_all(&store)
-}
-
-fn select(
-    requests: &Store<ProvisioningRequest>,
-    concerned: impl Fn(&ProvisioningRequest) -> bool,
-) -> Vec<ObjectRef<ProvisioningRequest>> {
-    requests
-        .state()
-        .iter()
-        .filter(|request| concerned(request))
-        .map(|request| ObjectRef::from_obj(request.as_ref()))
-        .collect()
-}
-
-/// The request that an object was made for.
-fn owner<K: Resource>(
-    requests: &Store<ProvisioningRequest>,
-) -> impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static {
-    let requests = requests.clone();
-    move |object| owner_of(&requests, object)
-}
-
-/// The request whose UID is on the object. The label is what everything carries, also what Cluster API makes from the
-/// operator's templates. Where somebody took it off, or the request was restored from a backup with another UID, the request is the
-/// one that asks for the cluster by its name.
-pub fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) -> Vec<ObjectRef<ProvisioningRequest>> {
-    let uid = object.labels().get(names::REQUEST_UID_LABEL);
-    let known = uid.and_then(|uid| requests.find(|request| request.metadata.uid.as_ref() == Some(uid)));
-    if let Some(request) = known {
-        return vec![ObjectRef::from_obj(request.as_ref())];
-    }
-    let Some(cluster) = object.labels().get(CLUSTER_NAME_LABEL) else { return Vec::new() };
-    let namespace = object.namespace();
-    select(requests, |request| {
-        request.namespace() == namespace && request.spec.template_parameters.cluster_name.as_ref() == Some(cluster)
-    })
-}
-
-/// Requests that name the template.
-pub fn requests_for_template(
-    requests: &Store<ProvisioningRequest>,
-    template: &ClusterTemplate,
-) -> Vec<ObjectRef<ProvisioningRequest>> {
-    let (name, version) = (&template.spec.name, &template.spec.version);
-    select(requests, |request| request.spec.template_name == *name && request.spec.template_version == *version)
-}
-
-/// Requests that want the cluster name or the endpoint that the Cluster has.
-pub fn requests_for_cluster(
-    requests: &Store<ProvisioningRequest>,
-    hosts: &Store<ByoHost>,
-    cluster: &Cluster,
-) -> Vec<ObjectRef<ProvisioningRequest>> {
-    let (namespace, name) = (cluster.namespace(), cluster.name_any());
-    select(requests, |request| {
-        wants_endpoint_of(request, cluster, hosts)
-            || request.namespace() == namespace
-                && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
-    })
-}
-
-/// The request that holds the host, and those that ask for it or for its id.
-pub fn requests_for_host(requests: &Store<ProvisioningRequest>, host: &ByoHost) -> Vec<ObjectRef<ProvisioningRequest>> {
-    let (namespace, name, id) = (host.namespace(), host.name_any(), host.host_id());
-    let mut concerned = select(requests, |request| {
-        request.namespace() == namespace
-            && request
-                .spec
-                .template_parameters
-                .hosts
-                .iter()
-                .any(|hosts| hosts.all().any(|asked| asked.name() == name || Some(asked.id().as_str()) == id))
-    });
-    concerned.extend(owner_of(requests, host));
-    concerned
-}
-
-/// The hosts that a request which goes away holds: one that was restored from a backup by its name, as its mark is another UID.
-fn hosts_of_request(hosts: &Store<ByoHost>, request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
-    let (uid, key) = (request.metadata.uid.as_deref(), key(request));
-    let held = hosts.state().into_iter().filter(|host| {
-        uid.is_some() && host.holder() == uid || host.annotations().get(names::REQUEST_ANNOTATION) == Some(&key)
-    });
-    held.map(|host| ObjectRef::from_obj(host.as_ref())).collect()
-}
-
-/// The Cluster that a request asks for, for when it goes away.
-fn cluster_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<Cluster>> {
-    let name = request.spec.template_parameters.cluster_name.as_deref();
-    name.map(|name| ObjectRef::new(name).within(&request.namespace().unwrap_or_default())).into_iter().collect()
-}
-
-/// The hosts that were held for a Cluster that goes away or was never let go.
-fn hosts_of_cluster(hosts: Store<ByoHost>) -> impl Fn(&Cluster) -> Vec<ObjectRef<ByoHost>> + Send + Sync + 'static {
-    move |cluster| {
-        let ends = cluster.metadata.deletion_timestamp.is_some() || cluster.is_being_made();
-        let holder = cluster.labels().get(names::REQUEST_UID_LABEL).filter(|_| ends);
-        let Some(holder) = holder else { return Vec::new() };
-        hosts
-            .state()
-            .iter()
-            .filter(|host| host.holder() == Some(holder))
-            .map(|host| ObjectRef::from_obj(host.as_ref()))
-            .collect()
-    }
-}
-
-/// Requests that want the same cluster name or endpoint.
-pub fn requests_for_request(
-    requests: &Store<ProvisioningRequest>,
-    changed: &ProvisioningRequest,
-) -> Vec<ObjectRef<ProvisioningRequest>> {
-    select(requests, |other| contends(other, changed, true))
+    move || trigger.enqueue_all(&store)
 }

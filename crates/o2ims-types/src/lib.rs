@@ -1,8 +1,8 @@
 //! Kubernetes resources of the O-Cloud side: [`ProvisioningRequest`] and [`ClusterTemplate`], the rules that their
 //! values obey, and the names and condition types that all parts agree on.
 //!
-//! Every rule stands once, in [`rules`]: the CRD carries it as a CEL rule, the operator checks the same rule after it
-//! has merged the template's defaults, and both use the same words. What may not change is refused by the policies of
+//! A folder stands for an API group, and a folder in it for a version. A rule on a value exists twice, with the same words: in [`rules`] as
+//! the CRD's CEL, and in [`validation`] for values after a template's defaults. What may not change is refused by the policies of
 //! [`policy`].
 
 // The derive macros copy the struct without its lint attributes; the field names are the API's.
@@ -10,26 +10,23 @@
 // Columns have a type and a path each, which the lint takes for one attribute given twice.
 #![allow(clippy::duplicated_attributes)]
 
-pub mod cluster_template;
 pub mod conditions;
 pub mod crd;
-pub mod focom_provisioning_request;
+pub mod focom;
 pub mod names;
-pub mod o_cloud;
+pub mod o2ims;
 pub mod policy;
-pub mod provisioning_request;
+pub mod provisioning;
 pub mod rules;
-pub mod schema;
-pub mod template_info;
 pub mod validation;
 
-pub use cluster_template::{ClusterTemplate, ClusterTemplateSpec};
-pub use focom_provisioning_request::{
+pub use focom::v1alpha1::focom_provisioning_request::{
     FocomProvisioningRequest, FocomProvisioningRequestSpec, FocomProvisioningRequestStatus, Phase,
 };
-pub use o_cloud::{OCloud, OCloudSpec, OCloudStatus};
-pub use provisioning_request::{
+pub use focom::v1alpha1::o_cloud::{OCloud, OCloudSpec, OCloudStatus};
+pub use o2ims::v1alpha1::cluster_template::{ClusterTemplate, ClusterTemplateSpec};
+pub use o2ims::v1alpha1::provisioning_request::{
     HostRef, ProvisioningRequest, ProvisioningRequestSpec, ProvisioningRequestStatus, ProvisioningState,
     TemplateParameters,
 };
-pub use template_info::{TemplateInfo, TemplateInfoSpec, TemplateInfoStatus};
+pub use provisioning::v1alpha1::template_info::{TemplateInfo, TemplateInfoSpec, TemplateInfoStatus};

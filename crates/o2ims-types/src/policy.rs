@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::names::{self, focom};
-use crate::provisioning_request::API_PORT;
+use crate::o2ims::v1alpha1::provisioning_request::API_PORT;
 use crate::rules::{self, FieldRule, Form, Frozen, Transition};
 
 /// A kind of requests, and what its policies are about.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::provisioning_request::{HostRef, Hosts, TemplateParameters};
+use crate::o2ims::v1alpha1::provisioning_request::{HostRef, Hosts, TemplateParameters};
 use crate::rules::{self, FieldRule};
 
 /// Every rule that does not hold, in the words of the CRD. Empty when all is well.

@@ -1,7 +1,9 @@
 //! The HTTP endpoint of the process: `/livez`, `/readyz`, `/metrics`.
 
 use std::{
-    net::SocketAddr,
+    future::Future,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -16,66 +18,64 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, reflect::SyncState};
+use crate::{cache::watch::SyncState, metrics::Metrics};
 
 type Check = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// Named conditions of readiness; clones share them. With no gate the process is ready.
+/// Named checks of readiness; clones share them. The process is ready if none fails.
 #[derive(Clone, Default)]
-pub struct Gates(Arc<RwLock<Vec<(String, Check)>>>);
+pub struct ReadinessChecks(Arc<RwLock<Vec<(String, Check)>>>);
 
-impl Gates {
-    /// No gates.
+impl ReadinessChecks {
+    /// No checks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a gate that is open while `check` says so. It is asked at every request and must not block.
+    /// Adds a check, which passes while `check` returns true. It runs at every request and must not block.
     pub fn add(&self, name: impl Into<String>, check: impl Fn() -> bool + Send + Sync + 'static) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).push((name.into(), Box::new(check)));
     }
 
-    /// Adds a gate that is open once the watch is synced.
+    /// Adds a check that passes while the watch is synced.
     pub fn add_watch(&self, name: impl Into<String>, state: watch::Receiver<SyncState>) {
         self.add(name, move || *state.borrow() == SyncState::Synced);
     }
 
-    /// Names of the gates that are not open.
-    pub fn closed(&self) -> Vec<String> {
-        let gates = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        gates.iter().filter(|(_, open)| !open()).map(|(name, _)| name.clone()).collect()
+    /// Names of the checks that do not pass.
+    fn failed(&self) -> Vec<String> {
+        let checks = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        checks.iter().filter(|(_, passes)| !passes()).map(|(name, _)| name.clone()).collect()
     }
 }
 
 /// The bound endpoint.
 pub struct Server {
     listener: TcpListener,
-    address: SocketAddr,
     routes: Router,
 }
 
 impl Server {
     /// Binds the address; port 0 takes a free one. The address that was bound is logged.
-    pub async fn bind(address: SocketAddr, gates: Gates, metrics: Metrics) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let address = listener.local_addr()?;
-        tracing::info!(%address, "admin endpoint listens");
+    ///
+    /// `[::]` takes IPv6 and IPv4, as the kubelet probes a pod by either. If it cannot be bound because the system has
+    /// no IPv6, `0.0.0.0` is bound instead.
+    pub async fn bind(address: SocketAddr, checks: ReadinessChecks, metrics: Metrics) -> anyhow::Result<Self> {
+        let listener = with_ipv4_fallback(address, TcpListener::bind).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        // Programs that start an operator on port 0 read the address from this line.
+        tracing::info!(address = %listener.local_addr()?, "admin endpoints listen");
         let routes = Router::new()
-            // Answering is the proof of life. It must not depend on others: a restart does not mend them.
+            // An answer is enough. Liveness must not depend on other systems: a restart does not repair them.
             .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(readyz).with_state(gates))
+            .route("/readyz", get(readyz).with_state(checks))
             .route("/metrics", get(serve_metrics).with_state(metrics));
-        Ok(Self { listener, address, routes })
-    }
-
-    /// The address that was bound.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Ok(Self { listener, routes })
     }
 
     /// Serves until told to stop.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        // No waiting for open connections: a scraper's idle one must not hold up the end of the process.
+        // Open connections are dropped: an idle one of a scraper must not delay the end of the process.
         match stop.run_until_cancelled(async { axum::serve(self.listener, self.routes).await }).await {
             Some(result) => result.context("admin endpoint"),
             None => Ok(()),
@@ -83,12 +83,30 @@ impl Server {
     }
 }
 
-async fn readyz(State(gates): State<Gates>) -> (StatusCode, String) {
-    let closed = gates.closed();
-    if closed.is_empty() {
+/// Binds `address`, or the IPv4 address `0.0.0.0` with the same port where `[::]` cannot be bound.
+///
+/// The error is that of the first try. A port that is in use is no reason for a second one: it would hide that another
+/// process listens.
+async fn with_ipv4_fallback<T, F>(address: SocketAddr, bind: impl Fn(SocketAddr) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let error = match bind(address).await {
+        Ok(bound) => return Ok(bound),
+        Err(error) => error,
+    };
+    if address.ip() != Ipv6Addr::UNSPECIFIED || error.kind() == io::ErrorKind::AddrInUse {
+        return Err(error);
+    }
+    bind((Ipv4Addr::UNSPECIFIED, address.port()).into()).await.map_err(|_| error)
+}
+
+async fn readyz(State(checks): State<ReadinessChecks>) -> (StatusCode, String) {
+    let failed = checks.failed();
+    if failed.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", closed.join(", ")))
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", failed.join(", ")))
     }
 }
 
@@ -116,15 +134,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readiness_names_the_closed_gates_and_liveness_ignores_them() {
-        let gates = Gates::new();
+    async fn readiness_names_the_failed_checks_and_liveness_ignores_them() {
+        let checks = ReadinessChecks::new();
         let open = Arc::new(AtomicBool::new(false));
         let (seen, state) = (Arc::clone(&open), watch::Sender::new(SyncState::NotInstalled));
-        gates.add("lease", move || seen.load(Ordering::Relaxed));
-        gates.add_watch("hosts", state.subscribe());
+        checks.add("lease", move || seen.load(Ordering::Relaxed));
+        checks.add_watch("hosts", state.subscribe());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(any, gates, Metrics::new("test", "0")).await.expect("binds");
-        let (address, stop) = (server.address(), CancellationToken::new());
+        let server = Server::bind(any, checks, Metrics::new("test", "0")).await.expect("binds");
+        let (address, stop) = (server.listener.local_addr().expect("bound"), CancellationToken::new());
         let serving = tokio::spawn(server.run(stop.clone()));
 
         let answer = fetch(address, "/readyz").await;
@@ -135,6 +153,34 @@ mod tests {
         state.send_replace(SyncState::Synced);
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
 
+        stop.cancel();
+        serving.await.expect("no panic").expect("stops cleanly");
+    }
+
+    #[tokio::test]
+    async fn without_ipv6_all_ipv4_addresses_are_bound() {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080));
+        let without_ipv6 = |address: SocketAddr| async move {
+            if address.is_ipv4() { Ok(address) } else { Err(io::Error::from(io::ErrorKind::Unsupported)) }
+        };
+        let bound = with_ipv4_fallback(any, without_ipv6).await.expect("falls back");
+        assert_eq!(bound, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)));
+        let local = SocketAddr::from((Ipv6Addr::LOCALHOST, 8080));
+        assert!(with_ipv4_fallback(local, without_ipv6).await.is_err(), "one address has no substitute");
+        let in_use = |address: SocketAddr| async move {
+            if address.is_ipv4() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::AddrInUse)) }
+        };
+        assert!(with_ipv4_fallback(any, in_use).await.is_err(), "a port in use is not hidden");
+    }
+
+    #[tokio::test]
+    async fn the_default_address_answers_on_ipv4_too() {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let server = Server::bind(any, ReadinessChecks::new(), Metrics::new("test", "0")).await.expect("binds");
+        let port = server.listener.local_addr().expect("bound").port();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server.run(stop.clone()));
+        assert!(fetch((Ipv4Addr::LOCALHOST, port).into(), "/livez").await.starts_with("HTTP/1.1 200"));
         stop.cancel();
         serving.await.expect("no panic").expect("stops cleanly");
     }

@@ -1,9 +1,9 @@
 //! API clients whose requests always end.
 //!
-//! Two defaults of kube are not kept. It sets no time limit on an ordinary request, so that an unanswered one would
-//! hold a reconcile for ever; and it repeats requests that were answered with 429, 503 or 504 up to 15 times, so that
-//! a write could leave the process minutes after it was decided. Here a request has one try and a limit; what follows
-//! from a failure is decided by [`outcome`](crate::outcome::verdict).
+//! Two defaults of kube are changed. kube has no time limit for an ordinary request, so a request without an answer
+//! would block a reconcile for ever; and it repeats requests that were answered with 429, 503 or 504 up to 15 times, so
+//! a write could be sent minutes after it was decided. Here a request has one try and a time limit; what follows from a
+//! failure is decided by [the controller](crate::controller::disposition).
 
 use std::{
     task::{Context, Poll},
@@ -27,9 +27,9 @@ use crate::metrics::Metrics;
 pub struct Limits {
     /// To open a connection, TLS included.
     pub connect: Duration,
-    /// From a request to the end of its answer; watches excepted.
+    /// From a request to the end of its answer, except for watches.
     pub request: Duration,
-    /// From the request of a watch to the start of its answer. The watch itself ends by kube's idle limit.
+    /// From the request of a watch to the start of its answer. kube's idle timeout ends the watch itself.
     pub watch_start: Duration,
     /// Largest answer, and largest line of a watch, in bytes.
     pub answer_max: usize,
@@ -48,7 +48,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For the client of the lease: several tries fit into the renew deadline.
+    /// Limits of the lease's client: several tries fit into the renew deadline.
     pub fn lease(renew_deadline: Duration) -> Self {
         let request = renew_deadline * 3 / 10;
         Self { connect: renew_deadline / 5, request, watch_start: request, ..Self::default() }
@@ -60,11 +60,11 @@ impl Limits {
 #[error("no answer from the API server within {} s", .0.as_secs_f32())]
 pub struct TimedOut(Duration);
 
-/// The configuration of the environment: `KUBECONFIG` (or `~/.kube/config`) if there is one, else the pod's service
-/// account.
+/// The configuration from the environment: `KUBECONFIG` (or `~/.kube/config`) if there is one, otherwise the pod's
+/// service account.
 ///
-/// A kubeconfig may name commands to run and files to read, so it must come from whoever starts the operator, never
-/// from an API object.
+/// A kubeconfig may name commands to run and files to read, so it must come from the administrator who starts the
+/// operator, never from an API object.
 pub async fn infer() -> anyhow::Result<Config> {
     Config::infer().await.context("no usable cluster configuration: set KUBECONFIG, or run in a pod")
 }
@@ -117,7 +117,7 @@ where
             let whole = async {
                 let (head, body) = answer.await.map_err(Into::into)?.into_parts();
                 let body = AnyBody::new(body);
-                // The limit includes the body: an answer that stalls half-way is no answer.
+                // The limit includes the body, so that an answer that stalls half-way ends too.
                 let body = if watch && head.status.is_success() {
                     in_lines(body, answer_max)
                 } else {
@@ -132,7 +132,7 @@ where
     }
 }
 
-/// The body, which fails when one of its lines is longer than `max`: a watch is read line by line.
+/// The body, which fails at a line that is longer than `max` bytes: kube reads a watch line by line.
 fn in_lines(body: AnyBody, max: usize) -> AnyBody {
     let mut line = 0_usize;
     AnyBody::from_stream(body.into_data_stream().map(move |chunk| {
@@ -190,7 +190,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Class, Error};
+    use crate::controller::error::{Class, Error};
     use futures::{StreamExt, stream};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::Api;

@@ -1,4 +1,4 @@
-//! Kubernetes events. They inform people; a failure to publish one never fails a reconcile.
+//! Kubernetes events. They inform people, so a failure to publish one does not fail a reconcile.
 //!
 //! Needs the right `create` on `events` of `events.k8s.io`.
 
@@ -10,15 +10,17 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
-use crate::status::truncated;
+use crate::write::status::truncated;
 
 /// Longest note that the API takes, in bytes (`events.k8s.io/v1`, `note`).
 const NOTE_MAX: usize = 1024;
-/// The recorder has no limit of its own, and a reconcile must not wait for an event.
+/// The recorder has no time limit of its own, and a reconcile must not wait for an event.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
 
-/// Publishes events of one controller, and logs them, each as an object of its own: a series keeps the words of its first event, which hides
-/// what came after. Publish on change only: the caller decides.
+/// Publishes and logs the events of one operator. The caller publishes on a change only.
+///
+/// Each event is an object of its own. kube would combine events that differ in their note only into a series, which
+/// shows the note of the first.
 #[derive(Clone)]
 pub struct Events {
     client: Client,
@@ -31,12 +33,12 @@ impl Events {
         Self { client, reporter: Reporter { controller: controller.into(), instance: Some(instance.into()) } }
     }
 
-    /// Something expected happened. `reason` and `action` are CamelCase constants of at most 128 characters.
+    /// An event of type Normal. `reason` and `action` are CamelCase constants of at most 128 characters.
     pub async fn normal(&self, regarding: &ObjectReference, reason: &str, action: &str, note: &str) {
         self.publish(EventType::Normal, regarding, reason, action, note).await;
     }
 
-    /// Something that people should look at.
+    /// An event of type Warning: people should look at it.
     pub async fn warning(&self, regarding: &ObjectReference, reason: &str, action: &str, note: &str) {
         self.publish(EventType::Warning, regarding, reason, action, note).await;
     }
@@ -51,12 +53,12 @@ impl Events {
             note: Some(truncated(note.to_owned(), NOTE_MAX)),
             secondary: None,
         };
-        // A recorder makes series of what it has published itself.
+        // A recorder makes a series only of events that it has published itself.
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         match tokio::time::timeout(PUBLISH_LIMIT, recorder.publish(&event, regarding)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(reason, error = %crate::outcome::Error::from(error), "event not published");
+                tracing::warn!(reason, error = %crate::controller::error::Error::from(error), "event not published");
             }
             Err(_) => tracing::warn!(reason, "event not published: no answer"),
         }

@@ -1,22 +1,15 @@
-//! Shared runtime of the operators: what a reconcile returns, how objects are watched, written and reported,
-//! and how the process starts, elects a leader and stops. It knows no domain word.
+//! Shared runtime of the operators, without a word of their domain: controllers, cached watches, writes to the API
+//! server, and the process with its leader election, events, logs and metrics.
 
 pub mod admin;
-pub mod apply;
+pub mod cache;
 pub mod client;
+pub mod controller;
 pub mod events;
-pub mod lease;
 pub mod metrics;
-pub mod outcome;
-pub mod reflect;
-pub mod run;
-pub mod status;
+pub mod process;
+mod random;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
-
-pub use lease::Leadership;
-pub use metrics::Metrics;
-pub use outcome::{Error, Outcome};
-pub use reflect::{Reflection, SyncState, Trigger};
-pub use run::{Controller, Process, Tasks};
+pub mod write;

@@ -1,4 +1,4 @@
-//! Metrics in the OpenMetrics text format. No label ever names an object, so their number is bounded.
+//! Metrics in the OpenMetrics text format. No label names an object, so the number of series is bounded.
 
 use std::{
     fmt,
@@ -40,7 +40,7 @@ struct RequestLabels {
     code: &'static str,
 }
 
-/// The registry and the series that the runtime itself keeps. Clones share them.
+/// The metrics of the process. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
@@ -55,13 +55,13 @@ pub struct Metrics {
     leader: Gauge,
 }
 
-/// 5 ms to 82 s: from a reconcile that finds nothing to do to one that runs into its time limit.
+/// 5 ms to 82 s: from a reconcile that has nothing to do to one that exceeds its time limit.
 fn duration_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.005, 2.0, 15))
 }
 
 impl Metrics {
-    /// A registry with the runtime's own series and `build_info` for the named operator and version.
+    /// All series, at zero, with `build_info` for the named operator and version.
     pub fn new(operator: &'static str, version: &'static str) -> Self {
         let metrics = Self {
             registry: Arc::default(),
@@ -95,8 +95,7 @@ impl Metrics {
         metrics
     }
 
-    /// Lets the operator register series of its own. Labels must not name objects.
-    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+    fn register(&self, add: impl FnOnce(&mut Registry)) {
         add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -107,7 +106,7 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Counts a reconcile as running until the guard is dropped, aborted ones included.
+    /// Counts a reconcile as running until the guard is dropped, as it is when the reconcile is aborted.
     pub(crate) fn reconcile_started(&self, controller: &'static str) -> InFlight {
         let gauge = self.in_flight.get_or_create_owned(&ControllerLabel { controller });
         gauge.inc();

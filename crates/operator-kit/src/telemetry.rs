@@ -1,11 +1,11 @@
-//! Logs: one line per event on stderr, as text or JSON.
+//! Logs on stderr, one line per event, as text or JSON.
 
 use std::{any::Any, fmt, str::FromStr};
 
 use anyhow::Context as _;
 use tracing_subscriber::{EnvFilter, filter::Directive, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Form of the log lines.
+/// Format of the log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object per line, for log collectors.
@@ -36,13 +36,13 @@ impl fmt::Display for Format {
     }
 }
 
-/// kube logs the whole answer when it cannot decode one, at level warn, and an answer may be a Secret; what it logs as an error comes
-/// back to us, who can say which cluster and object it is about. The libraries below it log at level trace where they connect to,
-/// which may come out of a Secret too. These directives come last, so that no filter turns such lines on.
+/// Targets that may log secrets. kube logs an answer that it cannot decode as a whole, at level warn, and an answer may
+/// be a Secret; nothing is lost, as what it logs as an error it returns too. hyper and rustls log addresses at level
+/// trace, which may be from a Secret. These directives come last, so that no filter overrides them.
 const NEVER_LOGGED: [&str; 4] = ["kube_client::client=off", "hyper_util=info", "hyper=info", "rustls=info"];
 
 /// Starts logging for the process; call once, first of all. `filter` has the syntax of `RUST_LOG`
-/// (`info`, `info,o2ims_operator=debug`). Panics are logged too, in the same form.
+/// (`info`, `debug,kube=info`). Panics are logged too, in the same format.
 ///
 /// Errors if the filter cannot be parsed or logging was started before.
 pub fn init(format: Format, filter: &str) -> anyhow::Result<()> {
@@ -60,7 +60,7 @@ pub fn init(format: Format, filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The text of a panic, if it has one.
+/// The message of a panic.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()

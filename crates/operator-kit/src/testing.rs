@@ -1,15 +1,21 @@
-//! An in-memory server of ConfigMaps with list and watch, to test what the runtime does with their answers.
+//! An in-memory API server of one kind, to test what the runtime does with its answers: list, watch, and reads and
+//! writes of single objects with optimistic locking.
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::body::Body as AnyBody;
 use futures::{StreamExt, channel::mpsc, stream};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     client::{Limits, from_service},
@@ -24,11 +30,24 @@ struct Content {
     revision: u64,
     objects: Vec<Value>,
     watches: Vec<mpsc::UnboundedSender<String>>,
+    /// Time of the newest create or update by a client.
+    written: Option<Instant>,
 }
 
 /// See the [module](self).
 #[derive(Clone, Default)]
 pub(crate) struct Server(Arc<Mutex<Content>>);
+
+/// The network between one client and the server.
+#[derive(Clone, Default)]
+pub(crate) struct Link {
+    /// Requests do not arrive.
+    pub(crate) cut: Arc<AtomicBool>,
+    /// Updates are carried out, and their answers do not arrive.
+    pub(crate) answers_lost: Arc<AtomicBool>,
+    /// Time that a request needs to arrive.
+    pub(crate) latency: Duration,
+}
 
 impl Server {
     pub(crate) fn with(names: &[&str]) -> Self {
@@ -55,18 +74,27 @@ impl Server {
     }
 
     pub(crate) fn set_data(&self, name: &str, data: &Value) {
-        let mut content = self.content();
-        content.revision += 1;
-        let object = json!({
+        self.put(&json!({
             "metadata": {
-                "name": name, "namespace": "default", "uid": name, "resourceVersion": content.revision.to_string(),
-                "managedFields": [{ "manager": "test" }]
+                "name": name, "namespace": "default", "uid": name, "managedFields": [{ "manager": "test" }]
             },
             "data": data,
-        });
-        content.objects.retain(|object| object["metadata"]["name"] != name);
-        content.objects.push(object.clone());
-        content.send("MODIFIED", &object);
+        }));
+    }
+
+    /// Stores the object as it is, without a check of its resourceVersion.
+    pub(crate) fn put(&self, object: &Value) {
+        self.content().store(object.clone());
+    }
+
+    /// The object of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<Value> {
+        self.content().find(name).cloned()
+    }
+
+    /// Time of the newest create or update by a client.
+    pub(crate) fn written(&self) -> Option<Instant> {
+        self.content().written
     }
 
     pub(crate) fn delete(&self, name: &str) {
@@ -90,12 +118,31 @@ impl Server {
     }
 
     pub(crate) fn client(&self, metrics: &Metrics) -> Client {
-        let server = self.clone();
+        self.client_over(&Link::default(), Limits::default(), metrics)
+    }
+
+    pub(crate) fn client_over(&self, link: &Link, limits: Limits, metrics: &Metrics) -> Client {
+        let (server, link) = (self.clone(), link.clone());
         let service = tower::service_fn(move |request: Request<Body>| {
-            let response = server.content().answer(request.uri().query().unwrap_or_default());
-            async move { Ok::<_, Infallible>(response) }
+            let (server, link) = (server.clone(), link.clone());
+            async move {
+                if link.cut.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+                if !link.latency.is_zero() {
+                    sleep(link.latency).await;
+                }
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await.expect("body");
+                let query = head.uri.query().unwrap_or_default();
+                let response = server.content().answer(&head.method, head.uri.path(), query, &body);
+                if link.answers_lost.load(Ordering::Relaxed) && head.method == Method::PUT {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
-        from_service(service, Limits::default(), metrics)
+        from_service(service, limits, metrics)
     }
 }
 
@@ -105,20 +152,43 @@ impl Content {
         self.watches.retain(|watch| watch.unbounded_send(line.clone()).is_ok());
     }
 
-    fn answer(&mut self, query: &str) -> Response<AnyBody> {
+    fn find(&self, name: &str) -> Option<&Value> {
+        self.objects.iter().find(|object| object["metadata"]["name"] == name)
+    }
+
+    fn store(&mut self, mut object: Value) -> Value {
+        self.revision += 1;
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        self.objects.retain(|stored| stored["metadata"]["name"] != object["metadata"]["name"]);
+        self.objects.push(object.clone());
+        self.send("MODIFIED", &object);
+        object
+    }
+
+    fn answer(&mut self, method: &Method, path: &str, query: &str, body: &[u8]) -> Response<AnyBody> {
         if self.missing {
             // What a real API server says about a group that it does not serve: no Status object.
             let mut response = Response::new(AnyBody::from("404 page not found\n"));
             *response.status_mut() = StatusCode::NOT_FOUND;
             return response;
         }
-        if !query.contains("watch=true") {
-            let list = json!({
-                "kind": "ConfigMapList", "apiVersion": "v1",
-                "metadata": { "resourceVersion": self.revision.to_string() }, "items": self.objects,
-            });
-            return Response::new(AnyBody::from(list.to_string()));
+        let name = path.rsplit('/').next().filter(|last| !matches!(*last, "configmaps" | "leases"));
+        match (method, name) {
+            (&Method::GET, None) if query.contains("watch=true") => self.watch(),
+            (&Method::GET, None) => self.list(),
+            (&Method::GET, Some(name)) => self.find(name).map_or_else(|| failure(404, "NotFound"), found),
+            _ => self.write(serde_json::from_slice(body).expect("json"), name),
         }
+    }
+
+    fn list(&self) -> Response<AnyBody> {
+        found(&json!({
+            "kind": "ConfigMapList", "apiVersion": "v1",
+            "metadata": { "resourceVersion": self.revision.to_string() }, "items": self.objects,
+        }))
+    }
+
+    fn watch(&mut self) -> Response<AnyBody> {
         let (sender, receiver) = mpsc::unbounded();
         if std::mem::take(&mut self.expired) {
             let line = json!({ "type": "ERROR", "object": status(410, "Expired") });
@@ -127,6 +197,34 @@ impl Content {
         self.watches.push(sender);
         Response::new(lines(receiver))
     }
+
+    /// An update of the object of this name, or a create without one.
+    fn write(&mut self, object: Value, name: Option<&str>) -> Response<AnyBody> {
+        let stored = self.find(object["metadata"]["name"].as_str().expect("name"));
+        match (name, stored) {
+            (None, Some(_)) => failure(409, "AlreadyExists"),
+            (Some(_), None) => failure(404, "NotFound"),
+            (Some(_), Some(stored))
+                if stored["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] =>
+            {
+                failure(409, "Conflict")
+            }
+            _ => {
+                self.written = Some(Instant::now());
+                found(&self.store(object))
+            }
+        }
+    }
+}
+
+fn found(object: &Value) -> Response<AnyBody> {
+    Response::new(AnyBody::from(object.to_string()))
+}
+
+fn failure(code: u16, reason: &str) -> Response<AnyBody> {
+    let mut response = found(&status(code, reason));
+    *response.status_mut() = StatusCode::from_u16(code).expect("status");
+    response
 }
 
 fn lines(lines: impl futures::Stream<Item = String> + Send + 'static) -> AnyBody {

@@ -1,5 +1,5 @@
-//! Switches servers of a running sandbox on and off, for `mgmt.sh host`: a line over a socket in the state folder, such as
-//! `off target-1`, and a line back.
+//! Switches servers of a running sandbox on and off, for `mgmt.sh host`. A request is a line such as `off target-1`
+//! over a socket in the state folder; the answer is a line too.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -14,54 +14,56 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-/// What can be done with a server.
+/// A command for a server.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Action {
-    /// Switch it on.
+    /// Switch the server on.
     On,
-    /// Cut its power.
+    /// Cut the server's power.
     Off,
-    /// Print the number of its first process, for nsenter.
+    /// Print the id of the server's process 1, for nsenter.
     First,
 }
 
-const REFUSED: &str = "error: ";
+/// Prefix of an answer that is an error.
+const ERROR_PREFIX: &str = "error: ";
 
 fn socket(folder: &Path) -> PathBuf {
     folder.join("control")
 }
 
-/// How long somebody who has come may take to say something.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take to send its request.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens the socket.
 ///
 /// # Errors
-/// When it cannot be made; a path of more than some 100 characters is too long for one.
+/// When the socket cannot be made; its path must not be longer than about 100 characters.
 pub fn open(folder: &Path) -> anyhow::Result<UnixListener> {
     let path = socket(folder);
-    // One that was killed leaves it.
+    // A killed sandbox leaves its socket.
     let _ = std::fs::remove_file(&path);
     UnixListener::bind(&path).with_context(|| format!("cannot listen at {}", path.display()))
 }
 
-/// Answers until it is dropped.
+/// Answers requests, one after the other. Never returns.
 pub async fn serve(listener: &UnixListener, servers: &[Arc<Server>]) -> Infallible {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { continue };
         let mut line = String::new();
-        // Whoever goes away without a word has nothing to be told.
-        if let Ok(Ok(_)) = timeout(PATIENCE, BufReader::new(&mut stream).read_line(&mut line)).await {
-            let answer = match act(line.trim(), servers).await {
+        // A client that sends no request gets no answer.
+        if let Ok(Ok(_)) = timeout(READ_TIMEOUT, BufReader::new(&mut stream).read_line(&mut line)).await {
+            let answer = match execute(line.trim(), servers).await {
                 Ok(answer) => answer,
-                Err(error) => format!("{REFUSED}{error:#}"),
+                Err(error) => format!("{ERROR_PREFIX}{error:#}"),
             };
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     }
 }
 
-async fn act(line: &str, servers: &[Arc<Server>]) -> anyhow::Result<String> {
+/// Executes a request, and returns the answer.
+async fn execute(line: &str, servers: &[Arc<Server>]) -> anyhow::Result<String> {
     let (action, name) = line.split_once(' ').unwrap_or((line, ""));
     let names = || servers.iter().map(|server| server.name()).collect::<Vec<_>>().join(", ");
     let server = servers.iter().find(|server| server.name() == name);
@@ -70,19 +72,20 @@ async fn act(line: &str, servers: &[Arc<Server>]) -> anyhow::Result<String> {
     match action {
         Action::On => server.power_on().await.map(|()| format!("{name} is on")),
         Action::Off => server.power_off().await.map(|()| format!("{name} is off")),
-        Action::First => Ok(server.first().await?.to_string()),
+        Action::First => Ok(server.first_process().await?.to_string()),
     }
 }
 
-/// Asks a running sandbox.
+/// Sends a request to a running sandbox, and returns the answer.
 ///
 /// # Errors
-/// When no sandbox with servers is up, or it refuses.
-pub async fn ask(folder: &Path, action: Action, name: &str) -> anyhow::Result<String> {
+/// When no sandbox with servers is up, or the request fails.
+pub async fn request(folder: &Path, action: Action, name: &str) -> anyhow::Result<String> {
     let mut stream = match UnixStream::connect(socket(folder)).await {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             bail!(
-                "no sandbox with servers is up, or it is still starting; simulated hosts are broken by a ConfigMap, see crates/hostsim/README.md"
+                "no sandbox with servers is up, or it is still starting; simulated hosts are broken by a ConfigMap, see \
+                 crates/hostsim/README.md"
             )
         }
         result => result?,
@@ -90,7 +93,7 @@ pub async fn ask(folder: &Path, action: Action, name: &str) -> anyhow::Result<St
     stream.write_all(format!("{action:?} {name}\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    match answer.strip_prefix(REFUSED) {
+    match answer.strip_prefix(ERROR_PREFIX) {
         Some(why) => bail!(why.to_owned()),
         None => Ok(answer),
     }

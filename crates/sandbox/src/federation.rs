@@ -1,10 +1,10 @@
 //! An SMO with two O-Clouds: three management clusters, each with an API server of its own.
 //!
-//! `site-a` has everything: the O2IMS operator, Cluster API, BYOH and hosts. `site-b` has the O2IMS operator, but no providers
-//! for it (a network has room for one BYOH manager): what it is asked for stays pending.
+//! `site-a` has everything: the O2IMS operator, Cluster API, BYOH and hosts. `site-b` has the O2IMS operator only,
+//! because a network has room for one BYOH manager; its requests stay pending.
 
 use anyhow::Context as _;
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 use tokio::sync::Mutex;
 
 use crate::focom;
@@ -14,39 +14,39 @@ use crate::stack::{Stack, StackOptions};
 /// The SMO and its O-Clouds, all running.
 pub struct Federation {
     /// The SMO's management cluster.
-    pub smo: Bed,
+    pub smo: ManagementCluster,
     /// The FOCOM operator, if it runs.
     pub focom: Mutex<Option<Operator>>,
-    /// The O-Cloud that has everything.
+    /// The O-Cloud with providers and hosts.
     pub site_a: Stack,
     /// The O-Cloud without providers.
     pub site_b: Stack,
-    /// A kubeconfig for `site-a`, of the SMO's account there.
+    /// A kubeconfig of the SMO's account on `site-a`.
     pub kubeconfig_a: String,
-    /// A kubeconfig for `site-b`, of the SMO's account there.
+    /// A kubeconfig of the SMO's account on `site-b`.
     pub kubeconfig_b: String,
     focom_options: OperatorOptions,
 }
 
 impl Federation {
-    /// Starts everything. `site_a` says what that O-Cloud consists of; `site-b` gets the same O2IMS operator.
+    /// Starts everything. `site-b` gets the same O2IMS operator as `site-a`.
     ///
     /// # Errors
-    /// When a part does not start; the message says which, and quotes its log.
+    /// When something does not start; the error says what, and quotes its log.
     pub async fn start(
         site_a: StackOptions,
         focom_options: OperatorOptions,
         progress: impl Fn(&str) + Clone + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
         let bare = Options { cluster_api: false, byoh: false, ..Options::default() };
-        let of = |name: &'static str| {
+        let progress_of = |name: &'static str| {
             let progress = progress.clone();
             move |line: &str| progress(&format!("{name}: {line}"))
         };
         let site_b = StackOptions { bed: bare, operator: site_a.operator.clone(), ..StackOptions::new("") };
-        let smo = Bed::start(bare, of("smo")).await.context("starting the SMO")?;
-        let site_a = Stack::start(site_a, of("site-a")).await.context("starting site-a")?;
-        let site_b = Stack::start(site_b, of("site-b")).await.context("starting site-b")?;
+        let smo = ManagementCluster::start(bare, progress_of("smo")).await.context("starting the SMO")?;
+        let site_a = Stack::start(site_a, progress_of("site-a")).await.context("starting site-a")?;
+        let site_b = Stack::start(site_b, progress_of("site-b")).await.context("starting site-b")?;
         focom::install(&smo).await?;
         let kubeconfig_a = focom::kubeconfig_for(&site_a.bed).await?;
         let kubeconfig_b = focom::kubeconfig_for(&site_b.bed).await?;
@@ -60,16 +60,16 @@ impl Federation {
         &self.focom_options
     }
 
-    /// Starts the FOCOM operator, once the former one has stopped.
+    /// Starts the FOCOM operator. One that ran before must have been stopped.
     ///
     /// # Errors
-    /// When no token is given or the program cannot be started.
+    /// When the API server issues no token, or the program cannot be started.
     pub async fn start_focom(&self) -> anyhow::Result<()> {
         *self.focom.lock().await = Some(focom::start_operator(&self.smo, &self.focom_options).await?);
         Ok(())
     }
 
-    /// Makes the O-Clouds known in a namespace of the SMO, as `site-a` and `site-b`.
+    /// Registers the O-Clouds in a namespace of the SMO, as `site-a` and `site-b`.
     ///
     /// # Errors
     /// When the SMO's API server refuses an object.
@@ -78,7 +78,7 @@ impl Federation {
         focom::introduce(&self.smo, namespace, "site-b", &self.kubeconfig_b).await
     }
 
-    /// Makes a namespace on all three.
+    /// Makes a namespace on all three clusters.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -92,7 +92,7 @@ impl Federation {
     /// Stops everything.
     ///
     /// # Errors
-    /// When a part does not stop as it should; the others are stopped all the same.
+    /// When something does not stop in order; everything else is stopped nevertheless.
     pub async fn stop(self) -> anyhow::Result<()> {
         let focom = match self.focom.into_inner() {
             Some(focom) => focom.stop().await,

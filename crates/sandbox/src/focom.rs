@@ -1,4 +1,4 @@
-//! The SMO's side: the FOCOM operator, installed as a user would, and O-Clouds that it knows.
+//! The SMO: the FOCOM operator, installed from the files that users get, and its O-Clouds.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use o2ims_types::OCloud;
 use serde_json::{Value, json};
-use testenv::Bed;
+use testenv::ManagementCluster;
 
 use crate::operator::{Operator, OperatorOptions};
 
@@ -30,11 +30,11 @@ pub const O_CLOUD_ACCOUNT: &str = include_str!("../../../deploy/focom-operator/o
 /// The example request.
 pub const EXAMPLE: &str = include_str!("../../../examples/focom-provisioning-request.yaml");
 
-/// Installs CRDs and rights.
+/// Installs the CRDs, and the operator's account, rights and policies.
 ///
 /// # Errors
 /// When the API server refuses a file.
-pub async fn install(bed: &Bed) -> anyhow::Result<()> {
+pub async fn install(bed: &ManagementCluster) -> anyhow::Result<()> {
     for (what, files) in [("crds/", &CRDS[..]), ("deploy/focom-operator/", &RIGHTS[..])] {
         for file in files {
             bed.apply_yaml(file).await.with_context(|| format!("applying {what}"))?;
@@ -46,52 +46,56 @@ pub async fn install(bed: &Bed) -> anyhow::Result<()> {
 /// Starts the operator, with the ServiceAccount and the rights from `deploy/`.
 ///
 /// # Errors
-/// When no token is given or the program cannot be started.
-pub async fn start_operator(bed: &Bed, options: &OperatorOptions) -> anyhow::Result<Operator> {
+/// When the API server issues no token, or the program cannot be started.
+pub async fn start_operator(bed: &ManagementCluster, options: &OperatorOptions) -> anyhow::Result<Operator> {
     Operator::start(options, &operator_kubeconfig(bed).await?, &operator_log(bed))
 }
 
-/// A kubeconfig with a new token of the operator's ServiceAccount, always in the same file.
+/// Writes a kubeconfig with a new token of the operator's ServiceAccount, and returns its path, which is always the
+/// same.
 ///
 /// # Errors
-/// When no token is given.
-pub async fn operator_kubeconfig(bed: &Bed) -> anyhow::Result<PathBuf> {
+/// When the API server issues no token.
+pub async fn operator_kubeconfig(bed: &ManagementCluster) -> anyhow::Result<PathBuf> {
     let kubeconfig = bed.dir().join("focom-operator.kubeconfig");
     bed.service_account_kubeconfig("focom-system", "focom-operator", &kubeconfig).await?;
     Ok(kubeconfig)
 }
 
-/// Where the operator logs to.
-pub fn operator_log(bed: &Bed) -> PathBuf {
+/// Path of the operator's log.
+pub fn operator_log(bed: &ManagementCluster) -> PathBuf {
     bed.dir().join("focom-operator.log")
 }
 
-/// A kubeconfig of the SMO's account on an O-Cloud, which gets the account.
+/// Makes the SMO's account on an O-Cloud, and returns a kubeconfig for it.
 ///
 /// # Errors
-/// When the O-Cloud refuses it.
-pub async fn kubeconfig_for(o_cloud: &Bed) -> anyhow::Result<String> {
+/// When the O-Cloud's API server refuses the account.
+pub async fn kubeconfig_for(o_cloud: &ManagementCluster) -> anyhow::Result<String> {
     o_cloud.apply_yaml(O_CLOUD_ACCOUNT).await.context("applying deploy/focom-operator/o-cloud-account.yaml")?;
     let path = o_cloud.dir().join("smo.kubeconfig");
     o_cloud.service_account_kubeconfig("o2ims-system", "smo", &path).await?;
     std::fs::read_to_string(&path).context("reading the SMO's kubeconfig")
 }
 
-/// Makes an O-Cloud known to the SMO: Secret and OCloud of this name in this namespace, and the operator's right to read it.
+/// Registers an O-Cloud at the SMO: a Secret with its kubeconfig and an OCloud, both of this name, and the operator's
+/// right to read the Secret.
 ///
 /// # Errors
 /// When the SMO's API server refuses an object.
-pub async fn introduce(smo: &Bed, namespace: &str, name: &str, kubeconfig: &str) -> anyhow::Result<()> {
+pub async fn introduce(smo: &ManagementCluster, namespace: &str, name: &str, kubeconfig: &str) -> anyhow::Result<()> {
     allow_secrets(smo, namespace).await?;
     let (client, params) = (smo.admin(), PatchParams::apply("user").force());
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"kubeconfig": kubeconfig}});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"kubeconfig": kubeconfig},
+    });
     Api::<Secret>::namespaced(client.clone(), namespace).patch(name, &params, &Patch::Apply(&secret)).await?;
     let o_cloud = o_cloud(namespace, name);
     Api::<OCloud>::namespaced(client, namespace).patch(name, &params, &Patch::Apply(&o_cloud)).await?;
     Ok(())
 }
 
-/// An OCloud whose Secret has its name and namespace.
+/// An OCloud that refers to a Secret of the same name and namespace.
 pub fn o_cloud(namespace: &str, name: &str) -> Value {
     json!({
         "apiVersion": "focom.nephio.org/v1alpha1",
@@ -101,11 +105,11 @@ pub fn o_cloud(namespace: &str, name: &str) -> Value {
     })
 }
 
-/// Lets the operator read the Secrets of a namespace, by the command that its message names.
+/// Lets the operator read the Secrets of a namespace, by the binding that the operator's own message asks for.
 ///
 /// # Errors
 /// When the API server refuses the binding.
-pub async fn allow_secrets(smo: &Bed, namespace: &str) -> anyhow::Result<()> {
+pub async fn allow_secrets(smo: &ManagementCluster, namespace: &str) -> anyhow::Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",

@@ -1,4 +1,4 @@
-//! Follows a request by a watch, and prints what changes.
+//! Follows a request by a watch, and prints its changes.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use kube::{Api, Resource, ResourceExt as _};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
 use serde::de::DeserializeOwned;
 
-use crate::say_at;
+use crate::output::say_at;
 
-/// A request of either side.
+/// A request of the SMO or of an O-Cloud.
 pub trait Request: Resource + Clone + Debug + DeserializeOwned + Send + 'static {
-    /// How far it is, in the word of its own kind.
+    /// The state of a ProvisioningRequest, or the phase of a FocomProvisioningRequest; `None` without a status.
     fn stage(&self) -> Option<String>;
-    /// What stands beside it in a line for people.
+    /// Further information for people, to be printed after the stage.
     fn detail(&self) -> String;
-    /// Its message.
+    /// The message of the status.
     fn message(&self) -> String;
-    /// Whether its cluster is there.
+    /// Whether the cluster is provisioned.
     fn is_fulfilled(&self) -> bool;
-    /// Whether it has failed.
+    /// Whether the request has failed.
     fn has_failed(&self) -> bool;
 }
 
@@ -64,37 +64,38 @@ impl Request for FocomProvisioningRequest {
     }
 }
 
-/// A request as it changes.
+/// Follows one request.
 pub struct Follower<R> {
     changes: BoxStream<'static, Result<Option<R>, watcher::Error>>,
     begun: Instant,
-    told: String,
+    /// The last line that was printed.
+    last_line: String,
     stages: Vec<String>,
 }
 
 impl<R: Request> Follower<R> {
-    /// Follows the request of this name, which need not exist yet. Seconds are counted from `begun`.
+    /// Follows the request of this name, which need not exist yet. Printed seconds are counted from `begun`.
     pub fn new(api: Api<R>, name: &str, begun: Instant) -> Self {
         let changes = watcher::watch_object(api, name).default_backoff().boxed();
-        Self { changes, begun, told: String::new(), stages: Vec::new() }
+        Self { changes, begun, last_line: String::new(), stages: Vec::new() }
     }
 
     /// Waits until the request is fulfilled.
     ///
     /// # Errors
-    /// When it fails, or `limit` passes.
+    /// When the request fails, or `limit` passes.
     pub async fn until_fulfilled(&mut self, limit: Duration) -> anyhow::Result<R> {
         self.until(limit, R::is_fulfilled).await
     }
 
-    /// Waits until `done` holds for the request.
+    /// Waits until `done` returns true for the request.
     ///
     /// # Errors
-    /// When it fails, or `limit` passes.
+    /// When the request fails, or `limit` passes.
     pub async fn until(&mut self, limit: Duration, done: impl Fn(&R) -> bool) -> anyhow::Result<R> {
         let follow = async {
             loop {
-                // It may not be there yet.
+                // The request may not exist yet.
                 let Some(request) = self.next().await? else { continue };
                 if done(&request) {
                     return Ok(request);
@@ -106,7 +107,7 @@ impl<R: Request> Follower<R> {
         };
         tokio::time::timeout(limit, follow)
             .await
-            .unwrap_or_else(|_| Err(self.too_late("as far as it should be", limit)))
+            .unwrap_or_else(|_| Err(self.timeout_error("as far as it should be", limit)))
     }
 
     /// Waits until the request does not exist any more.
@@ -118,36 +119,38 @@ impl<R: Request> Follower<R> {
             while self.next().await?.is_some() {}
             Ok(())
         };
-        tokio::time::timeout(limit, follow).await.unwrap_or_else(|_| Err(self.too_late("gone", limit)))
+        tokio::time::timeout(limit, follow).await.unwrap_or_else(|_| Err(self.timeout_error("gone", limit)))
     }
 
-    /// The stages that were seen, each change once.
+    /// The stages that the request went through.
     pub fn stages(&self) -> &[String] {
         &self.stages
     }
 
-    fn too_late(&self, what: &str, limit: Duration) -> anyhow::Error {
-        let told = if self.told.is_empty() { "nothing" } else { &self.told };
-        anyhow!("the request was not {what} after {} s; last seen: {told}", limit.as_secs())
+    fn timeout_error(&self, what: &str, limit: Duration) -> anyhow::Error {
+        let last = if self.last_line.is_empty() { "nothing" } else { &self.last_line };
+        anyhow!("the request was not {what} after {} s; last seen: {last}", limit.as_secs())
     }
 
+    /// The next state of the request; `None` if it does not exist.
     async fn next(&mut self) -> anyhow::Result<Option<R>> {
         let request = self.changes.try_next().await.context("watching the request")?.context("the watch ended")?;
         if let Some(request) = &request {
-            self.note(request);
+            self.print_change(request);
         }
         Ok(request)
     }
 
-    fn note(&mut self, request: &R) {
+    /// Prints a line about the request if it differs from the line before.
+    fn print_change(&mut self, request: &R) {
         let Some(stage) = request.stage() else { return };
-        let told = format!("{} {stage}{}: {}", request.name_any(), request.detail(), request.message());
+        let line = format!("{} {stage}{}: {}", request.name_any(), request.detail(), request.message());
         if self.stages.last() != Some(&stage) {
             self.stages.push(stage);
         }
-        if told != self.told {
-            say_at(self.begun, &told);
-            self.told = told;
+        if line != self.last_line {
+            say_at(self.begun, &line);
+            self.last_line = line;
         }
     }
 }

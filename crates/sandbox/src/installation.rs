@@ -1,7 +1,7 @@
-//! Installs the product as a user would, from the files that a user gets.
+//! Installs the product from the files that users get.
 
 use anyhow::Context as _;
-use testenv::Bed;
+use testenv::ManagementCluster;
 
 /// The CustomResourceDefinitions.
 pub const CRDS: [&str; 2] = [
@@ -40,19 +40,20 @@ pub enum Hosts {
 }
 
 impl Hosts {
-    /// What has to be said beside every result.
+    /// Says what is real and what is simulated; to be printed with every result.
     pub const fn explain(self) -> &'static str {
         match self {
             Self::Simulated => {
                 "Hosts are SIMULATED: no kubelet runs. The control plane, Cluster API, BYOH and the operator are real."
             }
             Self::Servers => {
-                "Everything is real but the machines: servers are namespaces with systemd, containerd and kubelet of their own."
+                "Everything is real but the machines: servers are namespaces with systemd, containerd and kubelet of their \
+                 own."
             }
         }
     }
 
-    /// For lists.
+    /// Name for lists.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Simulated => "SIMULATED",
@@ -60,7 +61,7 @@ impl Hosts {
         }
     }
 
-    /// Its ClusterTemplate.
+    /// The ClusterTemplate for these hosts, YAML.
     pub const fn template(self) -> &'static str {
         match self {
             Self::Simulated => TEMPLATE,
@@ -68,7 +69,7 @@ impl Hosts {
         }
     }
 
-    /// Its CNI, in the namespace `default`.
+    /// The CNI for these hosts, in the namespace `default`, YAML.
     pub const fn cni(self) -> &'static str {
         match self {
             Self::Simulated => CNI,
@@ -77,11 +78,11 @@ impl Hosts {
     }
 }
 
-/// Installs CRDs, rights and the template. Needs nothing but the management cluster.
+/// Installs CRDs, rights and the template. Needs no providers.
 ///
 /// # Errors
 /// When the API server refuses a file.
-pub async fn install_product(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
+pub async fn install_product(bed: &ManagementCluster, hosts: Hosts) -> anyhow::Result<()> {
     for (what, files) in [("crds/", &CRDS[..]), ("deploy/o2ims-operator/", &RIGHTS[..])] {
         for file in files {
             bed.apply_yaml(file).await.with_context(|| format!("applying {what}"))?;
@@ -90,11 +91,11 @@ pub async fn install_product(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
     bed.apply_yaml(hosts.template()).await.context("applying the ClusterTemplate")
 }
 
-/// Installs what needs Cluster API and BYOH: the CNI and the exemption from BYOH's webhook.
+/// Installs the parts that need Cluster API and BYOH: the CNI and the exemption from BYOH's webhook.
 ///
 /// # Errors
 /// When the API server refuses a file.
-pub async fn install_provider_parts(bed: &Bed, hosts: Hosts) -> anyhow::Result<()> {
+pub async fn install_provider_parts(bed: &ManagementCluster, hosts: Hosts) -> anyhow::Result<()> {
     bed.apply_yaml(WEBHOOK_EXEMPTION).await.context("applying deploy/byoh/webhook-exemption.yaml")?;
     bed.apply_yaml(hosts.cni()).await.context("applying the CNI")
 }

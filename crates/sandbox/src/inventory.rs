@@ -1,4 +1,4 @@
-//! Every object of every kind in a cluster, to compare before and after.
+//! The objects of a cluster.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,21 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::discovery::{Discovery, verbs};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-/// Kinds that come and go by themselves.
-const FLEETING: [&str; 4] = ["Event", "Lease", "ConfigMapLock", "ComponentStatus"];
+/// Kinds whose objects come and go by themselves.
+const IGNORED_KINDS: [&str; 4] = ["Event", "Lease", "ConfigMapLock", "ComponentStatus"];
 
-/// ByoHosts of a namespace.
+/// The API of a namespace's ByoHosts.
 pub fn hosts(client: Client, namespace: &str) -> Api<DynamicObject> {
     api(client, namespace, "infrastructure.cluster.x-k8s.io", "ByoHost")
 }
 
-/// Objects of a provider's kind.
+/// The API of a namespace's objects of a kind of Cluster API or of a provider.
 pub fn api(client: Client, namespace: &str, group: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1beta1", kind));
     Api::namespaced_with(client, namespace, &resource)
 }
 
-/// Every object, as `Kind namespace/name`.
+/// All objects of all kinds, as `Kind namespace/name`, to compare before and after.
 ///
 /// # Errors
 /// When the API server cannot be asked.
@@ -30,7 +30,7 @@ pub async fn objects(client: &Client) -> anyhow::Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for group in discovery.groups() {
         for (resource, capabilities) in group.recommended_resources() {
-            if !capabilities.supports_operation(verbs::LIST) || FLEETING.contains(&resource.kind.as_str()) {
+            if !capabilities.supports_operation(verbs::LIST) || IGNORED_KINDS.contains(&resource.kind.as_str()) {
                 continue;
             }
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);

@@ -1,5 +1,5 @@
-//! The whole product on a test bed: real control plane, Cluster API and BYOH, the operator under its own ServiceAccount
-//! and with the rights that it ships, and simulated hosts.
+//! The whole product on one machine: a real management cluster, the operators as their ServiceAccounts with the rights
+//! from `deploy/`, and hosts.
 
 pub mod federation;
 pub mod focom;

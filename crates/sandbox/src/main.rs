@@ -1,26 +1,32 @@
-//! `sandbox run`: the product on this machine, from the example request to a cluster with Ready nodes and, with `--once`,
-//! back to free hosts.
+//! `sandbox run`: the product on this machine. Applies the example requests, follows them until their clusters have
+//! Ready nodes and, with `--once`, deletes them again.
 
-mod apart;
 mod control;
+mod demo;
 mod follow;
-mod parts;
+mod output;
+mod remote_smo;
 mod report;
 mod state_dir;
-mod tour;
+mod supervisor;
 
-use std::io::Write as _;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use apart::Apart;
 use clap::{Parser, Subcommand};
-use parts::Parts;
 use sandbox::{OperatorOptions, Stack, StackOptions};
+use testenv::servers::Server;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::output::{say, say_at};
+use crate::remote_smo::RemoteSmo;
+use crate::supervisor::Supervisor;
 
 #[derive(Parser)]
 #[command(version, about = "The product on this machine: a real control plane, Cluster API and BYOH, and hosts")]
@@ -33,7 +39,7 @@ struct Arguments {
 enum Command {
     /// Start everything and apply the example request.
     Run(RunArguments),
-    /// Do something with a server of a running sandbox.
+    /// Switch a server of a running sandbox on or off.
     Host {
         /// The state folder of the sandbox.
         #[arg(long, value_name = "FOLDER")]
@@ -50,10 +56,10 @@ struct RunArguments {
     /// Delete the request again, check that nothing is left of it, and end.
     #[arg(long)]
     once: bool,
-    /// Take servers for hosts instead of simulated ones.
+    /// Use servers as hosts instead of simulated hosts.
     #[arg(long)]
     servers: bool,
-    /// Start an SMO of its own and this many O-Clouds, instead of one cluster that is both.
+    /// Start an SMO with a cluster of its own and this many O-Clouds, instead of one cluster that is both.
     #[arg(long, value_name = "2", value_parser = clap::value_parser!(u8).range(2..=2))]
     o_clouds: Option<u8>,
     /// Folder for the administrator's kubeconfig and for links to kubectl and the operator's log.
@@ -61,9 +67,9 @@ struct RunArguments {
     state_dir: Option<PathBuf>,
 }
 
-/// The line that tells `mgmt.sh` that the sandbox is up and that nothing more is coming.
+/// The last line of output of a sandbox that has started. `mgmt.sh` waits for it.
 const UP: &str = "The sandbox is up.";
-/// Exit code of a program that was interrupted, as shells have it.
+/// Exit code of an interrupted program, as in shells.
 const INTERRUPTED: u8 = 130;
 
 #[tokio::main]
@@ -72,7 +78,7 @@ async fn main() -> ExitCode {
         Command::Run(arguments) => arguments,
         Command::Host { state_dir, name, action } => return host(&state_dir, action, &name).await,
     };
-    // What the hosts do, and what is wrong in the ConfigMap that breaks them; the clients' own lines are noise here.
+    // Logs of the simulated hosts only: what they do, and mistakes in the ConfigMap of their failures.
     let default = if arguments.once { "off,hostsim=warn" } else { "off,hostsim=info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
@@ -94,8 +100,9 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Sends a command for a server to a running sandbox.
 async fn host(folder: &Path, action: control::Action, name: &str) -> ExitCode {
-    match control::ask(folder, action, name).await {
+    match control::request(folder, action, name).await {
         Ok(answer) => {
             say(&answer);
             ExitCode::SUCCESS
@@ -107,67 +114,34 @@ async fn host(folder: &Path, action: control::Action, name: &str) -> ExitCode {
     }
 }
 
+/// How a run has ended without an error.
 enum Ending {
     Finished,
     Interrupted,
 }
 
 async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
-    let mut stop = Stop::new()?;
+    let mut signals = StopSignals::new()?;
     let begun = Instant::now();
-    let options = StackOptions::new(sandbox::program("o2ims-operator")?);
-    let focom = OperatorOptions::new(sandbox::program("focom-operator")?);
-    let options = if arguments.servers { options.with_servers() } else { options };
-    let progress = move |line: &str| say_at(begun, line);
-    let started = async {
-        if arguments.o_clouds.is_some() {
-            let started = Box::pin(Apart::start(options, focom, progress)).await;
-            return started.map(|(stack, apart)| (stack, Some(apart)));
-        }
-        let mut stack = Stack::start(options, progress).await?;
-        stack.start_focom(&focom).await?;
-        Ok((stack, None))
+    let (stack, remote_smo) = tokio::select! {
+        started = Box::pin(start(arguments, begun)) => started?,
+        () = signals.received() => return Ok(Ending::Interrupted),
     };
-    let (stack, apart) = tokio::select! {
-        started = started => started?,
-        () = stop.asked() => return Ok(Ending::Interrupted),
-    };
-    let mut parts = Parts { stack, apart, folder: arguments.state_dir.clone(), strict: arguments.once };
+    let mut supervisor = Supervisor { stack, remote_smo, folder: arguments.state_dir.clone(), strict: arguments.once };
     let result = tokio::select! {
-        result = stay(&mut parts, arguments, begun) => result.map(|()| Ending::Finished),
-        ending = async { stop.asked().await; Ending::Interrupted } => Ok(ending),
+        result = show(&mut supervisor, arguments, begun) => result.map(|()| Ending::Finished),
+        () = signals.received() => Ok(Ending::Interrupted),
     };
     let result = match result {
-        Ok(Ending::Finished) if !arguments.once => {
-            let control = match &arguments.state_dir {
-                Some(folder) if arguments.servers => control::open(folder)
-                    .inspect_err(|error| say(&format!("./mgmt.sh host will not work: {error:#}")))
-                    .ok(),
-                _ => None,
-            };
-            say(UP);
-            let servers = parts.stack.servers.clone();
-            let control = async {
-                match &control {
-                    Some(listener) => control::serve(listener, &servers).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let failure = tokio::select! {
-                failure = parts.failure() => Some(failure),
-                never = control => match never {},
-                () = stop.asked() => None,
-            };
-            failure.map_or(Ok(Ending::Finished), |failure| Err(anyhow::anyhow!(failure)))
-        }
+        Ok(Ending::Finished) if !arguments.once => stay_up(&mut supervisor, arguments, &mut signals).await,
         Err(error) => {
-            say(&format!("\n{}", parts.log_tails()));
+            say(&format!("\n{}", supervisor.log_tails()));
             Err(error)
         }
         result => result,
     };
-    parts.keep_logs(result.is_err());
-    let stopped = parts.stop().await;
+    supervisor.keep_logs(result.is_err());
+    let stopped = supervisor.stop().await;
     if let Some(folder) = &arguments.state_dir {
         state_dir::clear(folder);
     }
@@ -179,28 +153,73 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
     Ok(ending)
 }
 
-/// Everything between the start and the stop.
-async fn stay(parts: &mut Parts, arguments: &RunArguments, begun: Instant) -> anyhow::Result<()> {
-    if let Some(folder) = &arguments.state_dir {
-        state_dir::write(folder, &parts.stack, parts.apart.as_ref())?;
+/// Starts all clusters and operators.
+async fn start(arguments: &RunArguments, begun: Instant) -> anyhow::Result<(Stack, Option<RemoteSmo>)> {
+    let options = StackOptions::new(sandbox::program("o2ims-operator")?);
+    let options = if arguments.servers { options.with_servers() } else { options };
+    let focom = OperatorOptions::new(sandbox::program("focom-operator")?);
+    let progress = move |line: &str| say_at(begun, line);
+    if arguments.o_clouds.is_some() {
+        let (stack, remote_smo) = Box::pin(RemoteSmo::start(options, focom, progress)).await?;
+        return Ok((stack, Some(remote_smo)));
     }
-    tour::tour(parts, arguments.once, begun).await?;
+    let mut stack = Stack::start(options, progress).await?;
+    stack.start_focom(&focom).await?;
+    Ok((stack, None))
+}
+
+/// Writes the state folder, and runs the demo.
+async fn show(supervisor: &mut Supervisor, arguments: &RunArguments, begun: Instant) -> anyhow::Result<()> {
+    if let Some(folder) = &arguments.state_dir {
+        state_dir::write(folder, &supervisor.stack, supervisor.remote_smo.as_ref())?;
+    }
+    demo::run(supervisor, arguments.once, begun).await?;
     if !arguments.once {
-        parts.stack.site.watch_failures("default", hostsim::FAILURES_CONFIG_MAP);
+        supervisor.stack.site.watch_failures("default", hostsim::FAILURES_CONFIG_MAP);
     }
     Ok(())
 }
 
-/// The signals that end the sandbox.
-struct Stop([Signal; 3]);
+/// Keeps the sandbox up until a signal comes or it cannot go on.
+async fn stay_up(
+    supervisor: &mut Supervisor,
+    arguments: &RunArguments,
+    signals: &mut StopSignals,
+) -> anyhow::Result<Ending> {
+    let control = match &arguments.state_dir {
+        Some(folder) if arguments.servers => {
+            control::open(folder).inspect_err(|error| say(&format!("./mgmt.sh host will not work: {error:#}"))).ok()
+        }
+        _ => None,
+    };
+    say(UP);
+    let servers = supervisor.stack.servers.clone();
+    tokio::select! {
+        failure = supervisor.failure() => Err(anyhow::anyhow!(failure)),
+        never = serve(control.as_ref(), &servers) => match never {},
+        () = signals.received() => Ok(Ending::Finished),
+    }
+}
 
-impl Stop {
+/// Answers requests for servers, if there is a socket. Never returns.
+async fn serve(control: Option<&UnixListener>, servers: &[Arc<Server>]) -> Infallible {
+    match control {
+        Some(listener) => control::serve(listener, servers).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that stop the sandbox.
+struct StopSignals([Signal; 3]);
+
+impl StopSignals {
     fn new() -> anyhow::Result<Self> {
         let [interrupt, terminate, hangup] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         Ok(Self([signal(interrupt)?, signal(terminate)?, signal(hangup)?]))
     }
 
-    async fn asked(&mut self) {
+    /// Waits for one of the signals.
+    async fn received(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -208,14 +227,4 @@ impl Stop {
             _ = hangup.recv() => {}
         }
     }
-}
-
-/// Prints a line. A reader that is gone must not keep the sandbox from stopping in order.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// Prints a line with the seconds since the start.
-fn say_at(begun: Instant, line: &str) {
-    say(&format!("[{:6.1} s] {line}", begun.elapsed().as_secs_f32()));
 }

@@ -1,18 +1,20 @@
-//! The operator as a process of its own, as its ServiceAccount.
+//! An operator as a process that runs as its ServiceAccount.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use testenv::{Part, Restarts, describe_exit};
+use testenv::command::last_lines;
+use testenv::{ProcessStatus, Restarts, describe_exit};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-/// A program of the product, which is built beside the one that runs, or above a test's.
+/// Path of a program of the product. It must have been built into the same folder as the running program, or the one
+/// above a test's.
 ///
 /// # Errors
-/// When it is not there; the message says how to build it.
+/// When it is not there; the error says how to build it.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program's folder")?;
     let folder = own.parent().filter(|folder| folder.ends_with("deps")).unwrap_or(&own);
@@ -21,14 +23,14 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// How the operator is started.
+/// How an operator is started.
 #[derive(Clone, Debug)]
 pub struct OperatorOptions {
     /// The program.
     pub program: PathBuf,
-    /// Arguments beside those that the stack gives.
+    /// Further arguments.
     pub arguments: Vec<String>,
-    /// What is logged.
+    /// The log level.
     pub log_level: String,
 }
 
@@ -39,82 +41,67 @@ impl OperatorOptions {
     }
 }
 
-/// A running operator. Dropping it kills it.
+/// A running operator. Dropping this kills the process.
 pub struct Operator {
-    // It is large, and part of many futures.
+    // In a box, because it is large and part of many futures.
     child: Box<Child>,
     options: OperatorOptions,
     kubeconfig: PathBuf,
     log: PathBuf,
-    /// Where in the log it begins, in bytes.
-    begins: usize,
+    /// Length of the log, in bytes, when the process was started.
+    log_offset: usize,
     restarts: Restarts,
 }
 
 impl Operator {
-    /// Starts the operator with a kubeconfig; logs go to `log`, which is appended to.
+    /// Starts the operator with a kubeconfig. Its log is appended to the file `log`.
     ///
     /// # Errors
     /// When the program cannot be started.
     pub fn start(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Result<Self> {
-        let (child, begins) = spawn(options, kubeconfig, log)?;
+        let (child, log_offset) = spawn(options, kubeconfig, log)?;
         let restarts = Restarts::new(std::time::Instant::now());
         Ok(Self {
             child,
             options: options.clone(),
             kubeconfig: kubeconfig.to_owned(),
             log: log.to_owned(),
-            begins,
+            log_offset,
             restarts,
         })
     }
 
-    /// Starts the operator again if it has ended and its pause is over, as a Deployment would. Says what has happened, if
-    /// something has.
-    pub fn keep(&mut self) -> Option<String> {
+    /// Starts the operator again if it has ended and its pause is over, as a kubelet would. Returns a message when the
+    /// end is noticed.
+    pub fn restart_if_ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().unwrap_or_default()?;
-        let (now, reason) = (std::time::Instant::now(), describe_exit(status));
-        let mut news = None;
-        if self.restarts.ended(&reason, now) {
-            news = Some(format!(
-                "{} has ended ({reason}); the last lines of {}:\n{}",
-                self.name(),
-                self.log.display(),
-                self.log_tail(10)
-            ));
-        }
-        if self.restarts.is_due(now) {
-            match spawn(&self.options, &self.kubeconfig, &self.log) {
-                Ok((child, begins)) => {
-                    (self.child, self.begins) = (child, begins);
-                    self.restarts.started(now);
-                }
-                Err(error) => self.restarts.not_started(format!("{error:#}"), now),
-            }
-        }
-        news
+        let Self { child, options, kubeconfig, log, log_offset, restarts } = self;
+        let describe = |reason: &str| {
+            let tail = log_tail(log, 10);
+            format!("{} has ended ({reason}); the last lines of {}:\n{tail}", name_of(options), log.display())
+        };
+        restarts.handle_exit(status, std::time::Instant::now(), describe, || {
+            (*child, *log_offset) = spawn(options, kubeconfig, log)?;
+            Ok(())
+        })
     }
 
-    /// Whether the operator has ended, and is not started again yet.
+    /// Whether the operator has ended, and has not been started again yet.
     pub fn is_down(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
-    /// How the operator is, for people.
-    pub fn part(&self) -> Part {
-        Part {
-            name: self.name(),
+    /// The state of the operator, for people.
+    pub fn status(&self) -> ProcessStatus {
+        ProcessStatus {
+            name: name_of(&self.options),
             state: self.restarts.describe(std::time::Instant::now()),
             has_ended: self.restarts.any(),
             log: self.log.clone(),
         }
     }
 
-    fn name(&self) -> String {
-        self.options.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// Kills the operator as a crash would.
+    /// Kills the operator, as a crash would end it.
     ///
     /// # Errors
     /// When the process cannot be killed.
@@ -128,7 +115,7 @@ impl Operator {
     /// When it does not stop in 20 s, or stops with an error.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         if let Some(id) = self.child.id() {
-            // The workspace forbids unsafe code; kill(1) is what a user would use, too.
+            // kill(1), because kill(2) would need unsafe code.
             Command::new("kill").args(["-TERM", &id.to_string()]).status().await.context("signalling the operator")?;
         }
         let status = timeout(Duration::from_secs(20), self.child.wait())
@@ -141,7 +128,7 @@ impl Operator {
         }
     }
 
-    /// The exit status, if the operator has ended by itself.
+    /// How the operator has ended, with the last lines of its log; `None` while it runs.
     ///
     /// # Errors
     /// When the process cannot be asked.
@@ -149,15 +136,15 @@ impl Operator {
         Ok(self.child.try_wait()?.map(|status| format!("{}: {}", describe_exit(status), self.log_tail(10))))
     }
 
-    /// Address of the admin endpoints, from the log: the port is chosen by the system.
+    /// Address of the admin endpoints. The kernel chooses the port, so the address is read from the log.
     ///
     /// # Errors
-    /// When it does not appear in 20 s.
+    /// When the log does not show it within 20 s.
     pub async fn admin_address(&self) -> anyhow::Result<String> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let own = text.get(self.begins..).unwrap_or_default();
+            let own = text.get(self.log_offset..).unwrap_or_default();
             let found = own
                 .lines()
                 .find(|line| line.contains("admin endpoints listen"))
@@ -172,23 +159,31 @@ impl Operator {
         }
     }
 
-    /// Process id.
+    /// The process id; `None` if the operator has ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// The last lines of the log.
+    /// The last lines of the log, at most `lines`.
     pub fn log_tail(&self, lines: usize) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let all: Vec<_> = text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
+        log_tail(&self.log, lines)
     }
 }
 
-/// The process, and the length of its log before it.
+/// Name of the program.
+fn name_of(options: &OperatorOptions) -> String {
+    options.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The last lines of a log, at most `lines`.
+fn log_tail(log: &Path, lines: usize) -> String {
+    last_lines(&std::fs::read_to_string(log).unwrap_or_default(), lines)
+}
+
+/// Starts the process. Also returns the length of the log before that.
 fn spawn(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Result<(Box<Child>, usize)> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log).context("opening the operator's log")?;
-    let begins = usize::try_from(file.metadata().context("looking at the operator's log")?.len())?;
+    let log_offset = usize::try_from(file.metadata().context("looking at the operator's log")?.len())?;
     let child = Command::new(&options.program)
         .args(["--log-format", "text", "--log-level", &options.log_level, "--admin-address", "127.0.0.1:0"])
         .args(&options.arguments)
@@ -200,5 +195,5 @@ fn spawn(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> anyhow::Re
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("starting {}", options.program.display()))?;
-    Ok((Box::new(child), begins))
+    Ok((Box::new(child), log_offset))
 }

@@ -1,4 +1,4 @@
-//! Tables of what exists.
+//! Tables of requests, clusters and hosts.
 
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::api::ListParams;
@@ -6,18 +6,18 @@ use kube::core::DynamicObject;
 use kube::{Api, Client, Config, ResourceExt as _};
 
 use anyhow::{Context as _, bail};
-use o2ims_types::provisioning_request::HostStatus;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::HostStatus;
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest, names};
 use serde_json::Value;
 
 use sandbox::{Stack, inventory};
 
-use crate::say;
+use crate::output::say;
 
-/// The Nodes of a cluster, seen as a user sees them: with the kubeconfig that Cluster API left in a Secret.
+/// The Nodes of a cluster, read with the kubeconfig that users have: the one in Cluster API's Secret.
 ///
 /// # Errors
-/// When the Secret is not there or the cluster's API does not answer.
+/// When the Secret does not exist, or the cluster's API does not answer.
 pub async fn nodes(client: Client, namespace: &str, cluster: &str) -> anyhow::Result<Vec<Node>> {
     let name = format!("{cluster}-kubeconfig");
     let secret = Api::<Secret>::namespaced(client, namespace).get(&name).await;
@@ -30,10 +30,10 @@ pub async fn nodes(client: Client, namespace: &str, cluster: &str) -> anyhow::Re
     Ok(nodes.with_context(|| format!("asking the API of cluster {cluster}"))?.items)
 }
 
-/// Fails unless the Nodes are exactly those of `wanted`, and every one is Ready.
+/// Checks that the Nodes are exactly those of `wanted` (names, sorted), and that all are Ready.
 ///
 /// # Errors
-/// Names what is wrong.
+/// When they are not; the error names the difference.
 pub fn check_nodes(nodes: &[Node], wanted: &[String]) -> anyhow::Result<()> {
     let mut found: Vec<_> = nodes.iter().map(Node::name_any).collect();
     found.sort();
@@ -51,7 +51,7 @@ fn is_ready(node: &Node) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Prints the requests, their clusters, and every host of the namespace with what runs on it.
+/// Prints the requests, their clusters, and all hosts of the namespace with their Machines and Nodes.
 ///
 /// # Errors
 /// When the API server cannot be asked.
@@ -107,6 +107,7 @@ pub async fn print(
     Ok(())
 }
 
+/// The row of a host.
 fn row(host: &DynamicObject, machines: &[DynamicObject], states: &[HostStatus], nodes: &[Node]) -> Vec<String> {
     let name = host.name_any();
     let label = |key: &str| host.labels().get(key).cloned().unwrap_or_else(|| "-".to_owned());
@@ -133,6 +134,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or("-").to_owned()
 }
 
+/// Prints a table.
 fn table(head: &[&str], rows: &[Vec<String>]) {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let width = |column: usize| {
@@ -145,8 +147,8 @@ fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// Why a host is not free, by all the signs that BYOH and its agent leave; `None` when it is. Looked up without the
-/// operator's own reading of it, which is what is being checked.
+/// Why a host is not free; `None` if it is. Looks for every sign of use that BYOH and its agent leave, and not at the
+/// operator's own result, because that is what is checked.
 pub fn in_use(host: &DynamicObject) -> Option<String> {
     const BYOH: &str = "byoh.infrastructure.cluster.x-k8s.io";
     let labels = ["cluster.x-k8s.io/cluster-name".to_owned(), format!("{BYOH}/byomachine-name")];
@@ -183,7 +185,7 @@ mod tests {
     fn host(part: Value) -> DynamicObject {
         let mut object =
             json!({"metadata": {"name": "target-1", "labels": {"host-id": "1"}}, "spec": {}, "status": {}});
-        o2ims_types::schema::overlay(&mut object, part);
+        template_schema::overlay(&mut object, part);
         serde_json::from_value(object).unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! ProvisioningRequests, and what befalls them in tests.
+//! What tests do to ProvisioningRequests.
 
 use anyhow::{Context as _, bail};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -6,11 +6,12 @@ use kube::{Api, ResourceExt as _};
 use o2ims_types::ProvisioningRequest;
 use serde_json::json;
 
-/// Takes a request away as a restore of its cluster does, and returns what a backup has of it. Its operator, which puts its finalizer
-/// back as soon as it sees it missing, does not see it.
+/// Removes a request without its teardown, as when its cluster is restored from a backup, and returns the request as it
+/// was. The operator puts the finalizer back as soon as it sees it missing, so the removal is retried until it comes
+/// first.
 ///
 /// # Errors
-/// When there is no such request, the API server refuses, or the operator is always faster.
+/// When there is no such request, the API server refuses, or the operator always comes first.
 pub async fn force_away(requests: &Api<ProvisioningRequest>, name: &str) -> anyhow::Result<ProvisioningRequest> {
     let backup = requests.get(name).await?;
     let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));

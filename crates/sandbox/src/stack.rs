@@ -1,4 +1,4 @@
-//! Bed, hosts and operator together.
+//! A management cluster with the operator and hosts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use tokio::time::timeout;
 
 use hostsim::{HostSpec, Site, SiteOptions};
 use testenv::servers::{AgentSetup, GATEWAY, Login, Rack, Server};
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 
 use crate::focom;
 use crate::installation::{self, Hosts};
 use crate::operator::{Operator, OperatorOptions};
 
-/// How long an agent may take from the start of its server to the registration.
-const REGISTRATION: Duration = Duration::from_secs(60);
+/// How long an agent may take to register its host after the start of its server.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a stack consists of.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct StackOptions {
 }
 
 impl StackOptions {
-    /// Everything, with the operator's program.
+    /// All parts, with simulated hosts. `operator` is the operator's program.
     pub fn new(operator: impl Into<PathBuf>) -> Self {
         Self {
             bed: Options::default(),
@@ -48,7 +48,7 @@ impl StackOptions {
         }
     }
 
-    /// The same with servers, which reach the API server over their LAN.
+    /// The same with servers, which reach the API server over the rack's LAN.
     #[must_use]
     pub fn with_servers(mut self) -> Self {
         self.hosts = Hosts::Servers;
@@ -58,17 +58,17 @@ impl StackOptions {
     }
 }
 
-/// Bed, hosts and operator.
+/// A running management cluster with the operator and hosts.
 pub struct Stack {
     /// The management cluster.
-    pub bed: Bed,
+    pub bed: ManagementCluster,
     /// The simulated hosts.
     pub site: Site,
     /// The running O2IMS operator, if one runs.
     pub operator: Option<Operator>,
     /// The running FOCOM operator, if one runs: the cluster is SMO and O-Cloud then.
     pub focom: Option<Operator>,
-    /// Servers, where the hosts are not simulated.
+    /// The servers, if the hosts are not simulated.
     pub servers: Vec<Arc<Server>>,
     rack: Option<Rack>,
     hosts: Hosts,
@@ -79,7 +79,7 @@ impl Stack {
     /// Starts the management cluster, installs the product, and starts the operator. There are no hosts yet.
     ///
     /// # Errors
-    /// When a part does not start; the message says which, and quotes its log.
+    /// When something does not start; the error says what, and quotes its log.
     pub async fn start(options: StackOptions, progress: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<Self> {
         let progress = Arc::new(progress);
         let rack = match options.hosts {
@@ -89,7 +89,7 @@ impl Stack {
                 Some(Rack::start(move |line| progress(line)).await?)
             }
         };
-        let bed = Bed::start(options.bed, move |line| progress(line)).await?;
+        let bed = ManagementCluster::start(options.bed, move |line| progress(line)).await?;
         installation::install_product(&bed, options.hosts).await?;
         if options.bed.cluster_api && options.bed.byoh {
             installation::install_provider_parts(&bed, options.hosts).await?;
@@ -112,13 +112,13 @@ impl Stack {
     /// Starts the operator, with the ServiceAccount and the rights from `deploy/`.
     ///
     /// # Errors
-    /// When no token is given or the program cannot be started.
+    /// When the API server issues no token, or the program cannot be started.
     pub async fn start_operator(&mut self) -> anyhow::Result<()> {
         self.operator = Some(self.another_operator(&self.options).await?);
         Ok(())
     }
 
-    /// Makes the cluster an SMO too: installs the FOCOM operator and starts it.
+    /// Makes the cluster an SMO too: installs and starts the FOCOM operator.
     ///
     /// # Errors
     /// When the API server refuses a file or the program cannot be started.
@@ -128,18 +128,19 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts one more operator, which the stack does not keep.
+    /// Starts one more operator, which belongs to the caller.
     ///
     /// # Errors
-    /// When no token is given or the program cannot be started.
+    /// When the API server issues no token, or the program cannot be started.
     pub async fn another_operator(&self, options: &OperatorOptions) -> anyhow::Result<Operator> {
         Operator::start(options, &self.operator_kubeconfig().await?, &self.operator_log())
     }
 
-    /// A kubeconfig with a new token of the operator's ServiceAccount, always in the same file.
+    /// Writes a kubeconfig with a new token of the operator's ServiceAccount, and returns its path, which is always the
+    /// same.
     ///
     /// # Errors
-    /// When no token is given.
+    /// When the API server issues no token.
     pub async fn operator_kubeconfig(&self) -> anyhow::Result<PathBuf> {
         let kubeconfig = self.bed.dir().join("o2ims-operator.kubeconfig");
         self.bed.service_account_kubeconfig("o2ims-system", "o2ims-operator", &kubeconfig).await?;
@@ -156,7 +157,7 @@ impl Stack {
         &self.options
     }
 
-    /// Where the operator logs to.
+    /// Path of the operator's log.
     pub fn operator_log(&self) -> PathBuf {
         self.bed.dir().join("o2ims-operator.log")
     }
@@ -183,7 +184,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Puts the hosts' CNI into a namespace, which needs Cluster API.
+    /// Applies the hosts' CNI in a namespace. Needs Cluster API.
     ///
     /// # Errors
     /// When the API server refuses it.
@@ -215,8 +216,7 @@ impl Stack {
     /// # Errors
     /// When the hosts are simulated, or the server cannot be made.
     pub fn bare_server(&mut self, name: &str, address: u8) -> anyhow::Result<Arc<Server>> {
-        let rack = self.rack.as_ref().context("the hosts of this stack are simulated")?;
-        let server = Arc::new(rack.server(name, address)?);
+        let server = Arc::new(self.rack()?.server(name, address)?);
         self.servers.push(server.clone());
         Ok(server)
     }
@@ -232,7 +232,7 @@ impl Stack {
         numbers: std::ops::RangeInclusive<u8>,
         skip_installation: bool,
     ) -> anyhow::Result<Vec<Arc<Server>>> {
-        // Its token lasts half an hour, so each call has one of its own.
+        // A new one for each call, because its token is valid for half an hour.
         let name = format!("{prefix}-{}", numbers.start());
         let bootstrap_kubeconfig = self.bed.bootstrap_kubeconfig(namespace, &name).await?;
         let mut servers = Vec::new();
@@ -250,34 +250,37 @@ impl Stack {
         Ok(servers)
     }
 
-    /// A new server with nothing but Debian, sshd and python3, switched off. `address` is the last part of its address.
+    /// A new server with Debian, sshd and python3 only, switched off. `address` is the last part of its address.
     ///
     /// # Errors
     /// As [`Stack::bare_server`].
-    pub fn debian(&mut self, name: &str, address: u8) -> anyhow::Result<Arc<Server>> {
-        let rack = self.rack.as_ref().context("the hosts of this stack are simulated")?;
-        let server = Arc::new(rack.debian(name, address)?);
+    pub fn debian_server(&mut self, name: &str, address: u8) -> anyhow::Result<Arc<Server>> {
+        let server = Arc::new(self.rack()?.debian_server(name, address)?);
         self.servers.push(server.clone());
         Ok(server)
     }
 
-    /// Has a server that is off take the key of [`Stack::login`].
+    /// Makes a server that is off accept the key of [`Stack::login`].
     ///
     /// # Errors
     /// As [`Stack::login`].
-    pub fn let_in(&self, server: &Server) -> anyhow::Result<()> {
-        self.rack.as_ref().context("the hosts of this stack are simulated")?.let_in(server)
+    pub fn authorize(&self, server: &Server) -> anyhow::Result<()> {
+        self.rack()?.authorize(server)
     }
 
-    /// How to get into servers of [`Stack::debian`] and [`Stack::let_in`].
+    /// How to log in to servers of [`Stack::debian_server`], and to those that [`Stack::authorize`] was called for.
     ///
     /// # Errors
     /// When the hosts are simulated, or the key cannot be made.
     pub fn login(&self) -> anyhow::Result<Login> {
-        self.rack.as_ref().context("the hosts of this stack are simulated")?.login()
+        self.rack()?.login()
     }
 
-    /// As [`Stack::rack_up`], switches them on, and waits until they are registered.
+    fn rack(&self) -> anyhow::Result<&Rack> {
+        self.rack.as_ref().context("the hosts of this stack are simulated")
+    }
+
+    /// As [`Stack::rack_up`]; then switches the servers on, and waits until their hosts are registered.
     ///
     /// # Errors
     /// When a server does not start, or its agent does not register it.
@@ -294,17 +297,17 @@ impl Stack {
         for server in &servers {
             let is_there =
                 |host: Option<&DynamicObject>| host.is_some_and(|host| host.data["status"]["hostinfo"].is_object());
-            timeout(REGISTRATION, await_condition(hosts.clone(), server.name(), is_there))
+            timeout(REGISTRATION_TIMEOUT, await_condition(hosts.clone(), server.name(), is_there))
                 .await
                 .with_context(|| format!("the agent of {} does not register it", server.name()))??;
         }
         Ok(())
     }
 
-    /// Takes a server out of the rack, with its disk.
+    /// Removes a server and its disk.
     ///
     /// # Errors
-    /// When there is none of this name, or something of it stays.
+    /// When there is none of this name, or something cannot be removed.
     pub async fn remove_server(&mut self, name: &str) -> anyhow::Result<()> {
         let found = self.servers.iter().position(|server| server.name() == name);
         self.servers.swap_remove(found.with_context(|| format!("there is no server {name}"))?).remove().await
@@ -322,7 +325,7 @@ impl Stack {
     /// Stops operator, hosts and management cluster, in this order.
     ///
     /// # Errors
-    /// When a part does not stop as it should; the others are stopped all the same.
+    /// When something does not stop in order; everything else is stopped nevertheless.
     pub async fn stop(self) -> anyhow::Result<()> {
         let mut operator = Ok(());
         for running in [self.focom, self.operator].into_iter().flatten() {

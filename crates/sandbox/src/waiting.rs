@@ -1,4 +1,4 @@
-//! Waiting on watches.
+//! Waits for a state of an object, by a watch.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-/// Watches one object until `done` holds for it (`None`: it does not exist).
+/// Watches one object until `done` returns true for it (`None`: it does not exist), and returns it.
 ///
 /// # Errors
-/// When that does not happen within `limit`; the error shows what was seen last.
+/// When that does not happen within `limit`; the error shows the last state.
 pub async fn wait<K>(
     api: Api<K>,
     name: &str,

@@ -1,4 +1,4 @@
-//! `scripts/failed-tests`, which ends `./mgmt.sh test`, names what failed in a real run of cargo.
+//! `scripts/failed-tests`, the last step of `./mgmt.sh test`, names the tests that have failed in a real run of cargo.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 
 use std::fs;
@@ -37,7 +37,7 @@ fn nothing_is_said_where_nothing_failed() {
     assert_eq!(failed_tests(&[("works", "#[test] fn works() {}")]), "");
 }
 
-/// What the script says of a package with these test binaries.
+/// The output of the script for a package with these test binaries.
 fn failed_tests(binaries: &[(&str, &str)]) -> String {
     let names: Vec<_> = binaries.iter().map(|(name, _)| *name).collect();
     let folder = Folder::new(&names.join("-"));
@@ -48,7 +48,7 @@ fn failed_tests(binaries: &[(&str, &str)]) -> String {
     for (name, source) in binaries {
         fs::write(folder.0.join(format!("tests/{name}.rs")), source).unwrap();
     }
-    // Both streams in one, as `./mgmt.sh test` reads them.
+    // Both streams in one, as in `./mgmt.sh test`.
     let run = Command::new("sh")
         .args(["-c", r#""$0" "$@" 2>&1"#, env!("CARGO")])
         .args(["test", "--offline", "--no-fail-fast", "--color=always", "--tests"])

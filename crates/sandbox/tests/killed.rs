@@ -1,5 +1,5 @@
-//! Everything of a sandbox with servers is killed at once, at a random moment, ten times: the next one starts all the same,
-//! and in the end the machine is as it was. Nobody else may start a sandbox meanwhile.
+//! All processes of a sandbox with servers are killed at a random moment, ten times. The next sandbox starts
+//! nevertheless, and in the end nothing is left on the machine. No other sandbox may be started meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 
 use std::collections::BTreeSet;
@@ -14,10 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use testenv::servers::left_out;
 
 const ROUNDS: u32 = 10;
-/// Marks every process that a run has started.
+/// The environment variable by which all processes of a run are found.
 const MARK: &str = "O2IMS_TEST_KILLED";
 const ISOLATED: &str = "O2IMS_OWN_NAMESPACE";
-/// How long a run may take to a line, or to its end.
+/// How long a run may take until it prints a line, or ends.
 const DEADLINE: Duration = Duration::from_secs(240);
 const HOSTS_ARE_THERE: &str = "hosts are registered";
 
@@ -40,7 +40,8 @@ fn killed() {
     let before = state();
     for round in 1..=ROUNDS {
         let mut run = Run::start();
-        // Every other one is killed while it starts; the others show that what was killed is in nobody's way.
+        // Every other run is killed while it starts; the runs in between show that the remains of the killed ones do no
+        // harm.
         let from = if round % 2 == 0 {
             run.until(HOSTS_ARE_THERE);
             HOSTS_ARE_THERE
@@ -100,7 +101,7 @@ impl Run {
         }
     }
 
-    /// Returns after this time, or at its end, which must be a good one.
+    /// Waits for this time, or until the run ends, which must be with success.
     fn goes_on_for(&mut self, moment: Duration) {
         let end = Instant::now() + moment;
         loop {
@@ -115,7 +116,7 @@ impl Run {
         }
     }
 
-    /// Kills whatever carries the mark, the sweeper too. What else runs on the servers ends with their namespaces.
+    /// Kills all processes of the run, including the sweeper. Other processes on the servers end with their namespaces.
     fn kill_all(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -125,7 +126,7 @@ impl Run {
             }
             assert!(Instant::now() < deadline, "these processes do not end: {all:?}");
             for id in all {
-                // One that has just ended is fine.
+                // An error means that it has just ended.
                 let _ = kill_process(id, Signal::KILL);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -145,7 +146,7 @@ impl Drop for Run {
     }
 }
 
-/// Processes with the mark in their environment, but for this one.
+/// The processes of the run, without this one.
 fn marked() -> Vec<Pid> {
     let mark = format!("{MARK}={}", std::process::id());
     let ids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -157,7 +158,7 @@ fn marked() -> Vec<Pid> {
     .collect()
 }
 
-/// What a sandbox could leave on the machine, one line each.
+/// Everything that a sandbox could leave on the machine, one line each.
 fn state() -> BTreeSet<String> {
     let mut all: BTreeSet<String> = marked().into_iter().map(|id| format!("process {id:?}")).collect();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -174,7 +175,7 @@ fn state() -> BTreeSet<String> {
     all
 }
 
-/// Not the same in two runs; it is said.
+/// A random number. It is printed, so that a run can be understood.
 fn random() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::from(now.subsec_micros())

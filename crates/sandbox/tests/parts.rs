@@ -1,4 +1,4 @@
-//! A sandbox lives through the end of any of its processes, says so, and keeps their logs. Hosts are simulated.
+//! A sandbox survives the end of any of its processes, reports it, and keeps their logs. Hosts are simulated.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 
 use std::fs;
@@ -14,14 +14,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use sandbox::waiting::wait;
 use tokio::sync::Mutex;
 
-/// One test at a time: a network has room for one sandbox.
+/// One test at a time, because a network has room for one sandbox.
 static TURN: Mutex<()> = Mutex::const_new(());
 /// How long the sandbox may take until it is up.
 const START: Duration = Duration::from_secs(300);
-/// How long it may take until it has noticed the end of a part and started it again.
+/// How long the sandbox may take to notice the end of a process and to start it again.
 const RESTART: Duration = Duration::from_secs(60);
 const OPERATORS: [&str; 2] = ["o2ims-operator", "focom-operator"];
-/// What the operator and each other depend on.
+/// The processes that the operator and each other depend on.
 const CONTROL_PLANE: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "capi-core"];
 
 #[tokio::test]
@@ -33,27 +33,27 @@ async fn a_part_that_ends_is_started_again() {
         sandbox.kill(name);
         sandbox.until(name, |state| state.starts_with("running, restarted once, last: signal 9, "));
     }
-    // The second time there is a pause, in which the truth is told.
+    // The second restart comes after a pause, in which the process is reported as down.
     sandbox.kill("o2ims-operator");
     sandbox.until("o2ims-operator", |state| state.starts_with("down, restarted once: signal 9, "));
     sandbox.until("o2ims-operator", |state| state.starts_with("running, restarted 2 times, last: signal 9, "));
     let part = sandbox.state_of("o2ims-operator");
     let (_, log) = part.split_once("; log ").expect("it names its log");
-    // A process that runs may have said nothing yet.
+    // A running process may not have logged anything yet.
     let deadline = Instant::now() + RESTART;
     while fs::read_to_string(log).unwrap().matches("admin endpoints listen").count() != 3 {
         assert!(Instant::now() < deadline, "the log is not appended to:\n{}", fs::read_to_string(log).unwrap());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    // What an operator depends on may end too, all at once.
+    // The processes that an operator depends on may end too, all at the same time.
     for name in CONTROL_PLANE {
         sandbox.kill(name);
     }
     for name in ["etcd", "kube-apiserver"] {
         sandbox.until(name, |state| state.starts_with("running, restarted"));
     }
-    // It works: both clusters are taken down by whoever was killed before.
+    // The restarted processes work: they delete both clusters.
     let client = sandbox.client().await;
     let requests: Api<ProvisioningRequest> = Api::namespaced(client, "default");
     let deadline = Instant::now() + START;
@@ -123,7 +123,7 @@ impl Sandbox {
         fs::read_to_string(self.folder.join("parts")).unwrap_or_default()
     }
 
-    /// What is told of a part.
+    /// The state of a process in the state folder.
     fn state_of(&self, name: &str) -> String {
         let parts = self.parts();
         let part = parts.lines().find_map(|line| line.split_once("  ").filter(|(part, _)| *part == name));
@@ -138,7 +138,7 @@ impl Sandbox {
         }
     }
 
-    /// Ends a part as the kernel does when memory is short.
+    /// Kills a process, as the kernel does when memory is short.
     fn kill(&self, name: &str) {
         let own = i32::try_from(self.process.id()).unwrap();
         let ids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -161,7 +161,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // It stops what it has started; one that has ended already is fine.
+        // The sandbox stops its processes in order. An error means that it has ended already.
         let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
         let _ = self.process.wait();
         let _ = fs::remove_dir_all(&self.folder);
@@ -173,7 +173,7 @@ fn program(id: i32) -> Option<String> {
     Some(Path::new(&path).file_name()?.to_string_lossy().into_owned())
 }
 
-/// The number after the state, which follows the name in parentheses.
+/// The parent of a process: in `stat`, the number after the state, which follows the name in parentheses.
 fn parent(id: i32) -> Option<i32> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()

@@ -1,4 +1,4 @@
-//! Who may talk to the management API server, and as whom.
+//! Credentials for an API server, for any user.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use kube::{Api, Client, Config};
 use crate::certificates::{Authority, Pair};
 use crate::folder::write_private;
 
-/// How long a service account's token is good for: longer than any test.
+/// Lifetime of a service account's token: longer than any test.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
-/// An API server and the authority that it believes: whoever holds this can be any user. Cheap to clone.
+/// The address of an API server and the authority that signs its clients' certificates. Makes credentials for any user.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Access {
     server: Arc<str>,
@@ -34,14 +35,13 @@ impl Access {
         &self.server
     }
 
-    /// The certificate of the authority that signed the server's, PEM.
+    /// The certificate of the authority that signed the server's certificate, PEM.
     pub fn ca_pem(&self) -> &str {
         &self.authority.pair().certificate
     }
 
-    /// A client configuration for this user, with a client certificate of its own.
-    ///
-    /// A service account's user name (`system:serviceaccount:NAMESPACE:NAME`) works too: no token is needed.
+    /// A client configuration for this user, with a new client certificate; at most two groups. The user may be a
+    /// service account (`system:serviceaccount:NAMESPACE:NAME`): no token is needed.
     pub fn config_as(&self, user: &str, groups: &[&str]) -> Result<Config> {
         let pair = self.authority.client(user, groups)?;
         let address = self.server.parse().with_context(|| format!("{} is no address", self.server))?;
@@ -57,7 +57,7 @@ impl Access {
         Ok(Client::try_from(self.config_as(user, groups)?)?)
     }
 
-    /// Writes a kubeconfig with everything inline, for a program that acts as this user.
+    /// Writes a kubeconfig for this user, with all credentials inline.
     pub fn kubeconfig_as(&self, user: &str, groups: &[&str], path: &Path) -> Result<()> {
         let Pair { certificate, key } = self.authority.client(user, groups)?;
         let credentials = format!(
@@ -68,6 +68,7 @@ impl Access {
         self.write_kubeconfig(&credentials, path)
     }
 
+    /// Writes a kubeconfig with a new token of an existing service account.
     pub(crate) async fn service_account_kubeconfig(&self, namespace: &str, name: &str, path: &Path) -> Result<()> {
         let admin = self.client_as("admin", &["system:masters"])?;
         let request = TokenRequest {
@@ -88,19 +89,19 @@ impl Access {
         let text = format!(
             "apiVersion: v1
 kind: Config
-current-context: bed
+current-context: testenv
 contexts:
-- name: bed
+- name: testenv
   context:
-    cluster: bed
-    user: bed
+    cluster: testenv
+    user: testenv
 clusters:
-- name: bed
+- name: testenv
   cluster:
     server: {server}
     certificate-authority-data: {authority}
 users:
-- name: bed
+- name: testenv
   user:
     {credentials}
 "
@@ -109,7 +110,7 @@ users:
     }
 }
 
-/// The bytes inside of a PEM certificate.
+/// The bytes of a PEM certificate.
 fn certificate_bytes(pem: &str) -> Result<Vec<u8>> {
     let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     BASE64_STANDARD.decode(text).context("a certificate is not PEM")

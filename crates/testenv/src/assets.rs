@@ -1,4 +1,4 @@
-//! CRDs and webhook configurations of a provider, as its own sources have them.
+//! A provider's CRDs and webhook configurations, from its own sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 
 use crate::objects::read_yaml;
 
-/// JSON, as it is read at every start and YAML takes many times as long.
+/// JSON, because every start reads it, and reading YAML takes many times as long.
 const DEFINITIONS: &str = "crds.json";
 const WEBHOOKS: &str = "webhooks.json";
 
-/// Reads the manifests of a controller's `config` folder and stores them in a cache entry.
+/// Reads the manifests in a controller's `config` folder and stores them in a cache entry.
+///
+/// # Errors
+/// When there are no CRDs, or a file cannot be read or written.
 pub(crate) fn store(config: &Path, entry: &Path) -> Result<()> {
     let bases = config.join("crd/bases");
     let mut definitions = Vec::new();
@@ -39,8 +42,8 @@ pub(crate) fn webhooks(entry: &Path) -> Result<Vec<Value>> {
     load(&entry.join(WEBHOOKS))
 }
 
-/// What a release's kustomization adds to a generated CRD: the label that maps the contract to the API version. Cluster
-/// API does not find a provider's kinds without it.
+/// Adds to a generated CRD what a release's kustomization adds: the label that maps the contract to the API version.
+/// Without it Cluster API does not find a provider's kinds.
 fn as_released(mut definition: Value) -> Value {
     if let Some(object) = definition.as_object_mut() {
         object.remove("status");

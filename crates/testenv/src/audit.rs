@@ -1,4 +1,4 @@
-//! What the API server was asked, from its own audit log.
+//! The requests that the API server has answered, from its audit log.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// The audit policy of a bed: who asked what, without bodies. The stage of an arriving request says nothing that its
-/// completion does not say too.
+/// The audit policy: metadata of all requests, without bodies. The stage `RequestReceived` is left out because a later
+/// stage of the same request has all of its information.
 pub(crate) const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
 "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}"#;
 
-/// The audit log of the management API server. Each request is listed once: a watch when it has begun, everything else
-/// when it was answered. The server writes the entry just after the answer has gone out, so who looks for a request of his
-/// own may have to look twice.
+/// The audit log of the management cluster's API server. Each request is listed once: a watch when it has begun, all
+/// others when they were answered. The server writes an entry after it has sent the answer, so a client that looks for
+/// its own request may have to read the log again.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
     path: PathBuf,
@@ -34,34 +34,34 @@ pub struct AuditEntry {
     pub stage: String,
     /// The user name.
     pub user: String,
-    /// The client program, as it calls itself.
+    /// The `User-Agent` of the client.
     pub user_agent: String,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, or a lower-case HTTP method.
     pub verb: String,
-    /// Path and query of the request.
+    /// Path and query.
     pub uri: String,
     /// The resource's API group; empty for the core group.
     pub api_group: String,
-    /// The resource in plural, such as `byohosts`; empty for requests that are not about a resource.
+    /// The plural name of the resource, such as `byohosts`; empty for requests that are not about a resource.
     pub resource: String,
-    /// Such as `status`; empty for the object itself.
+    /// The subresource, such as `status`; empty for the object itself.
     pub subresource: String,
-    /// The namespace; empty for cluster-wide requests.
+    /// The namespace; empty for requests without one.
     pub namespace: String,
-    /// The object's name; empty for lists, and for creations that leave the name to the body.
+    /// The object's name; empty for lists, and for creations whose path has no name.
     pub name: String,
-    /// The HTTP status that was answered; 0 if the log has none.
+    /// The HTTP status of the answer; 0 if the log has none.
     pub code: u16,
-    /// The user has no right to it, as RBAC says. A 403 may also be a policy's, or that of a namespace that is being deleted.
+    /// Whether RBAC refused the request. A 403 can also come from a policy, or from a namespace that is being deleted.
     pub lacks_right: bool,
-    /// When the request came, RFC 3339 with microseconds.
+    /// When the request was received, RFC 3339 with microseconds.
     pub received: String,
     /// When this stage was reached, RFC 3339 with microseconds.
     pub completed: String,
 }
 
 impl AuditEntry {
-    /// Whether the request meant to change something.
+    /// Whether the request is one that changes objects.
     pub fn is_write(&self) -> bool {
         matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
@@ -77,13 +77,13 @@ impl AuditLog {
         Self { path }
     }
 
-    /// The end of the log as it is now.
+    /// The current end of the log.
     pub fn mark(&self) -> Result<AuditMark> {
         let metadata = std::fs::metadata(&self.path).with_context(|| self.unreadable())?;
         Ok(AuditMark(metadata.len()))
     }
 
-    /// All requests of the bed's life.
+    /// All requests since the start of the API server.
     pub fn entries(&self) -> Result<Vec<AuditEntry>> {
         self.since(&AuditMark(0))
     }
@@ -97,11 +97,11 @@ impl AuditLog {
             file.read_to_end(&mut bytes)
         };
         read().with_context(|| self.unreadable())?;
-        // The last line may still be in the middle of being written.
+        // The last line may not be written to its end yet.
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut entries = Vec::new();
         for line in bytes.get(..complete).unwrap_or_default().split(|byte| *byte == b'\n') {
-            // The start of the very first line is missing if the mark was taken in the middle of it.
+            // The first line is incomplete if the position was in the middle of it.
             let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
             let entry = AuditEntry::from(event);
             let ended_watch = entry.is_watch() && entry.stage == "ResponseComplete" && entry.code == 200;
@@ -118,7 +118,7 @@ impl AuditLog {
     }
 }
 
-/// A line of the log (`audit.k8s.io/v1`, kind `Event`), as far as it is used here.
+/// The fields of a line of the log (`audit.k8s.io/v1`, kind `Event`) that are used here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {

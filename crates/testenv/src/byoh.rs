@@ -1,8 +1,8 @@
-//! The Bring-Your-Own-Host provider: the released module, or a checkout of a fork.
+//! The Bring-Your-Own-Host provider (BYOH): the released module, or a checkout of a fork.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use kube::api::PostParams;
@@ -15,46 +15,37 @@ use tokio::time::timeout;
 
 use crate::access::Access;
 use crate::assets;
-use crate::binaries::{Built, Cache, Module, Recipe, module};
-use crate::checkout::Checkout;
+use crate::build::{Built, Cache, Checkout, Module, Recipe, module};
 use crate::inventory::Inventory;
 use crate::objects;
-use crate::provider::{Launch, Provider, Setting, wait_in_force};
+use crate::provider::{Launch, LaunchContext, Provider, wait_in_force};
 
-/// Names a checkout of another BYOH tree than the released one.
+/// The variable that names a checkout of BYOH, which is used instead of the released module.
 const CHECKOUT: &str = "O2IMS_BYOH_CHECKOUT";
 /// How long BYOH may take to issue a kubeconfig; it takes milliseconds.
-const ISSUED: Duration = Duration::from_secs(30);
-/// The manager has no flag for it.
+const ISSUE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The port of the manager's webhooks; the manager has no flag for it.
 const WEBHOOK_PORT: u16 = 9443;
-/// The only account that BYOH's own webhook lets change hosts besides their agents.
+/// The manager's account: the only one besides the agents that BYOH's webhook lets change hosts.
 const USER: &str = "system:serviceaccount:byoh-system:byoh-controller-manager";
 
 static MODULE: Module = module!("byoh");
 
-pub(crate) const RECIPE: &Recipe = &Recipe {
-    name: "byoh-manager",
-    version: "v0.5.0",
-    module: &MODULE,
-    package: "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost",
-    stamps: "",
-    manifests: Some(("github.com/vmware-tanzu/cluster-api-provider-bringyourownhost", "config")),
-    seconds: 55,
-    in_assets_folder: false,
-};
+const VERSION: &str = "v0.5.0";
+const SOURCES: &str = "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost";
 
-const AGENT: &Recipe = &Recipe {
-    name: "byoh-hostagent",
-    version: "v0.5.0",
-    module: &MODULE,
-    package: "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost/agent",
-    stamps: "",
-    manifests: None,
-    seconds: 15,
-    in_assets_folder: false,
-};
+pub(crate) const MANAGER: &Recipe =
+    &Recipe { manifests: Some((SOURCES, "config")), ..Recipe::new("byoh-manager", VERSION, &MODULE, SOURCES, 55) };
 
-/// Which of the two BYOH in use is installed; they differ in what they write and expect.
+const AGENT: &Recipe = &Recipe::new(
+    "byoh-hostagent",
+    VERSION,
+    &MODULE,
+    "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost/agent",
+    15,
+);
+
+/// A variant of BYOH. The two variants differ in what they write and expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByohDialect {
     /// The released v0.5.0.
@@ -63,20 +54,30 @@ pub enum ByohDialect {
     Platform9,
 }
 
-/// The checkout that the environment names, if it names one.
+impl ByohDialect {
+    /// The variant that the CRD of ByoHost (as JSON) belongs to.
+    pub fn of_definition(byo_host: &Value) -> Self {
+        let path = "/schema/openAPIV3Schema/properties/spec/properties/uninstallationSecret";
+        let versions = byo_host["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let by_secret = versions.iter().any(|version| version.pointer(path).is_some());
+        if by_secret { Self::Platform9 } else { Self::Upstream }
+    }
+}
+
+/// The checkout of BYOH that is used instead of the released module, if there is one.
 pub(crate) fn checkout() -> Result<Option<Checkout>> {
     Checkout::from_environment(CHECKOUT)
 }
 
-/// The manager of the checkout that the environment names, or else the released one.
-pub(crate) async fn program(cache: &Cache) -> Result<Built> {
+/// Builds the manager, from the checkout if there is one.
+pub(crate) async fn manager(cache: &Cache) -> Result<Built> {
     match checkout()? {
-        Some(checkout) => cache.checkout(RECIPE.name, ".", &checkout).await,
-        None => cache.program(RECIPE).await,
+        Some(checkout) => cache.checkout(MANAGER.name, ".", &checkout).await,
+        None => cache.program(MANAGER).await,
     }
 }
 
-/// The host agent that belongs to the manager.
+/// Builds the host agent of the same version as the manager.
 pub(crate) async fn agent(cache: &Cache) -> Result<Built> {
     match checkout()? {
         Some(checkout) => cache.checkout(AGENT.name, "./agent", &checkout).await,
@@ -84,50 +85,49 @@ pub(crate) async fn agent(cache: &Cache) -> Result<Built> {
     }
 }
 
-/// As clusterctl knows it. A checkout says nothing of its version; all forks have that of their origin.
+/// BYOH in clusterctl's inventory. A checkout does not name its version, so it has the version that all forks come
+/// from.
 pub(crate) fn inventory() -> Result<Inventory> {
-    let version = if checkout()?.is_some() { "v0.5.0+checkout" } else { RECIPE.version };
+    let version = if checkout()?.is_some() { "v0.5.0+checkout" } else { MANAGER.version };
     Ok(Inventory { kind: "InfrastructureProvider", name: "byoh", namespace: "byoh-system", version })
 }
 
+/// BYOH with its manager, built.
 pub(crate) async fn provider(cache: &Cache) -> Result<Provider> {
     Ok(Provider {
         name: "byoh",
-        built: program(cache).await?,
+        built: manager(cache).await?,
         inventory: inventory()?,
         user: USER,
         prefix: "byoh",
         fixed_webhook_port: Some(WEBHOOK_PORT),
-        // A fixed place below the folder for temporary files, which `launch` moves.
+        // A fixed place below the folder for temporary files; `launch` sets that folder.
         certificates: "tmp/k8s-webhook-server/serving-certs",
         launch,
     })
 }
 
-/// Which dialect the program of this provider speaks, told by its CRDs.
+/// The variant of a provider, read from its CRDs.
 pub(crate) fn dialect(provider: &Provider) -> Result<ByohDialect> {
     let definitions = assets::definitions(provider.built.folder())?;
     let host = definitions
         .iter()
         .find(|definition| definition["spec"]["names"]["kind"] == "ByoHost")
-        .ok_or_else(|| anyhow!("BYOH has no CRD for ByoHost"))?;
-    let path = "/schema/openAPIV3Schema/properties/spec/properties/uninstallationSecret";
-    let versions = host["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let by_secret = versions.iter().any(|version| version.pointer(path).is_some());
-    Ok(if by_secret { ByohDialect::Platform9 } else { ByohDialect::Upstream })
+        .context("BYOH has no CRD for ByoHost")?;
+    Ok(ByohDialect::of_definition(host))
 }
 
-fn launch(setting: &Setting) -> Launch {
-    let temporary = setting.folder.join("tmp");
+fn launch(context: &LaunchContext) -> Launch {
+    let temporary = context.folder.join("tmp");
     let arguments = vec![
-        format!("--kubeconfig={}", setting.kubeconfig.display()),
-        format!("--metrics-addr=127.0.0.1:{}", setting.diagnostics_port),
-        format!("--health-probe-bind-address=127.0.0.1:{}", setting.health_port),
+        format!("--kubeconfig={}", context.kubeconfig.display()),
+        format!("--metrics-addr=127.0.0.1:{}", context.diagnostics_port),
+        format!("--health-probe-bind-address=127.0.0.1:{}", context.health_port),
     ];
     Launch { arguments, environment: vec![("TMPDIR", temporary)] }
 }
 
-/// What BYOH's installation grants to host agents.
+/// Creates the roles that BYOH's installation grants to host agents.
 pub(crate) async fn grant_agents(client: &Client) -> Result<()> {
     let allow = |group: &str, resources: &[&str], verbs: &[&str]| -> Value {
         json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
@@ -162,7 +162,7 @@ pub(crate) async fn grant_agents(client: &Client) -> Result<()> {
     objects::apply(client, vec![role, binding, bootstrap, bootstrap_binding]).await
 }
 
-/// Has BYOH issue a kubeconfig for agents that have no certificate yet.
+/// Asks BYOH for a kubeconfig with which agents that have no certificate yet can request one.
 pub(crate) async fn bootstrap_kubeconfig(
     client: &Client,
     access: &Access,
@@ -184,11 +184,11 @@ pub(crate) async fn bootstrap_kubeconfig(
         object.data["status"]["bootstrapKubeconfigData"].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned)
     };
     let issued = await_condition(api, name, |object: Option<&DynamicObject>| object.and_then(text).is_some());
-    let issued = timeout(ISSUED, issued).await.context("BYOH issues no kubeconfig for agents")??;
+    let issued = timeout(ISSUE_TIMEOUT, issued).await.context("BYOH issues no kubeconfig for agents")??;
     issued.as_ref().and_then(text).context("the BootstrapKubeconfig is gone")
 }
 
-/// Waits until BYOH's webhook takes part in requests: it refuses hosts from anyone who is not an agent.
+/// Waits until the API server calls BYOH's webhook, which then refuses a host from a user that is not an agent.
 pub(crate) async fn wait_for_webhooks(client: &Client) -> Result<()> {
     let kind = GroupVersionKind::gvk("infrastructure.cluster.x-k8s.io", "v1beta1", "ByoHost");
     let resource = ApiResource::from_gvk_with_plural(&kind, "byohosts");

@@ -1,4 +1,4 @@
-//! Keys and certificates of a bed: EC P-256, as RSA would cost seconds of a small machine.
+//! Keys and certificates: EC P-256, because RSA keys would take seconds on a small machine.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use rcgen::{
     SanType, date_time_ymd,
 };
 
-/// The names under which an API server is reached from inside of its cluster.
+/// The host names of an API server within its cluster.
 const SERVER_NAMES: [&str; 4] = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
 
 /// A certificate and its private key (PKCS#8), both PEM.
@@ -22,14 +22,14 @@ pub struct Pair {
     pub key: String,
 }
 
-/// A certificate authority that can sign.
+/// A certificate authority, with its key.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pair: Pair,
 }
 
 impl Authority {
-    /// A new authority that signed itself.
+    /// A new authority with a self-signed certificate.
     pub fn generate(common_name: &str) -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut parameters = parameters(common_name);
@@ -40,10 +40,10 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(parameters, key), pair })
     }
 
-    /// An authority that somebody else made, such as a cluster's own.
+    /// An existing authority, such as a cluster's own.
     ///
     /// # Errors
-    /// When the certificate is no certificate, or the key is neither EC (P-256, P-384) nor RSA.
+    /// When the certificate is not valid, or the key is neither EC (P-256, P-384) nor RSA.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self> {
         let pair = Pair { certificate: certificate.to_owned(), key: key.to_owned() };
         let key = KeyPair::from_pem(&to_pkcs8(key)?).context("the authority's key cannot be used")?;
@@ -70,7 +70,7 @@ impl Authority {
     /// Signs a client certificate: API servers read the user from the common name, the groups from the organizations.
     pub fn client(&self, user: &str, groups: &[&str]) -> Result<Pair> {
         let mut parameters = parameters(user);
-        // A name holds each kind of entry once here, so a second organization is spelled by its object identifier.
+        // rcgen holds each type of entry only once, so the second organization is given by its object identifier.
         let kinds = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
         if groups.len() > kinds.len() {
             bail!("a client certificate carries at most {} groups, {user} has {}", kinds.len(), groups.len());
@@ -101,13 +101,14 @@ fn parameters(common_name: &str) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, common_name);
-    // Fixed dates, as a bed lives for minutes.
+    // Fixed dates will do, because a test cluster lives for minutes.
     parameters.not_before = date_time_ymd(2020, 1, 1);
     parameters.not_after = date_time_ymd(2060, 1, 1);
     parameters
 }
 
-/// Go programs write private keys as PKCS#1 (RSA) or SEC 1 (EC); our library reads PKCS#8, which wraps either of them.
+/// Converts a private key to PKCS#8, which is what rcgen reads. Go programs write PKCS#1 (RSA) or SEC 1 (EC), which
+/// PKCS#8 wraps.
 fn to_pkcs8(pem: &str) -> Result<String> {
     const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
     const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
@@ -137,7 +138,7 @@ fn to_pkcs8(pem: &str) -> Result<String> {
     Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))
 }
 
-/// The first private key of a PEM text: what it calls itself, and its bytes. Go writes "EC PARAMETERS" before some keys.
+/// The first private key of a PEM text: its label and its bytes. Go writes "EC PARAMETERS" before some keys.
 fn pem_body(pem: &str) -> Option<(&str, Vec<u8>)> {
     let mut rest = pem;
     loop {
@@ -160,7 +161,7 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
         element.push(short);
     } else {
         let bytes: Vec<u8> = length.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
-        // The number of length bytes of a usize always fits.
+        // A usize has at most 8 bytes.
         element.push(0x80 | u8::try_from(bytes.len()).unwrap_or(8));
         element.extend(bytes);
     }

@@ -9,11 +9,11 @@ use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::binaries::{Cache, Module, Recipe, module};
+use crate::build::{Cache, Module, Recipe, module};
 use crate::inventory::Inventory;
-use crate::provider::{Launch, Provider, Setting, wait_in_force};
+use crate::provider::{Launch, LaunchContext, Provider, wait_in_force};
 
-/// Of Cluster API.
+/// Version of Cluster API.
 pub(crate) const VERSION: &str = "v1.10.10";
 const SOURCES: &str = "sigs.k8s.io/cluster-api";
 const DEFINITION: &str = "providers.yaml";
@@ -33,7 +33,7 @@ const CONTROL_PLANE: &Recipe = &recipe(
     10,
 );
 
-/// As clusterctl knows them, in the order of [`PROGRAMS`].
+/// The providers in clusterctl's inventory, in the order of [`PROGRAMS`].
 pub(crate) const INVENTORY: [Inventory; 3] = [
     Inventory { kind: "CoreProvider", name: "cluster-api", namespace: "capi-system", version: VERSION },
     Inventory {
@@ -50,23 +50,18 @@ pub(crate) const INVENTORY: [Inventory; 3] = [
     },
 ];
 
-/// All programs of this part, in the order in which they are built.
+/// The providers' managers, in the order in which they are built.
 pub(crate) const PROGRAMS: &[&Recipe] = &[CORE, BOOTSTRAP, CONTROL_PLANE];
 
 const fn recipe(name: &'static str, package: &'static str, folder: &'static str, seconds: u32) -> Recipe {
     Recipe {
-        name,
-        version: VERSION,
-        module: &MODULE,
-        package,
         stamps: STAMPS,
         manifests: Some((SOURCES, folder)),
-        seconds,
-        in_assets_folder: false,
+        ..Recipe::new(name, VERSION, &MODULE, package, seconds)
     }
 }
 
-/// The kind in which clusterctl keeps its inventory, from the sources of Cluster API.
+/// The CRD of the kind in which clusterctl keeps its inventory, YAML, from Cluster API's sources.
 pub(crate) async fn inventory_definition(cache: &Cache) -> Result<String> {
     const FILE: &str = "cmd/clusterctl/config/manifest/clusterctl-api.yaml";
     let folder = cache
@@ -79,7 +74,8 @@ pub(crate) async fn inventory_definition(cache: &Cache) -> Result<String> {
     fs::read_to_string(folder.join(DEFINITION)).context("the definition of clusterctl's inventory cannot be read")
 }
 
-/// The three providers. Core's webhooks come last: when they are in force, those of the others are.
+/// The three providers with their managers, built. Core's webhooks are installed last: when the API server calls them,
+/// it calls those of the others too.
 pub(crate) async fn providers(cache: &Cache) -> Result<Vec<Provider>> {
     let provider = |built, inventory, user, prefix| Provider {
         name: prefix,
@@ -94,7 +90,7 @@ pub(crate) async fn providers(cache: &Cache) -> Result<Vec<Provider>> {
     let core = cache.program(CORE).await?;
     let bootstrap = cache.program(BOOTSTRAP).await?;
     let control_plane = cache.program(CONTROL_PLANE).await?;
-    // Short user names: the real service accounts' are longer than the 64 characters of a common name.
+    // Short user names, because those of the real service accounts exceed the 64 characters of a common name.
     let [core_entry, bootstrap_entry, control_plane_entry] = INVENTORY;
     Ok(vec![
         provider(bootstrap, bootstrap_entry, "capi:kubeadm-bootstrap", "capi-kubeadm-bootstrap"),
@@ -103,32 +99,32 @@ pub(crate) async fn providers(cache: &Cache) -> Result<Vec<Provider>> {
     ])
 }
 
-fn launch(setting: &Setting) -> Launch {
+fn launch(context: &LaunchContext) -> Launch {
     let arguments = vec![
-        format!("--kubeconfig={}", setting.kubeconfig.display()),
-        format!("--webhook-port={}", setting.webhook_port),
-        format!("--webhook-cert-dir={}", setting.folder.join(CERTIFICATES).display()),
-        format!("--health-addr=127.0.0.1:{}", setting.health_port),
-        format!("--diagnostics-address=127.0.0.1:{}", setting.diagnostics_port),
+        format!("--kubeconfig={}", context.kubeconfig.display()),
+        format!("--webhook-port={}", context.webhook_port),
+        format!("--webhook-cert-dir={}", context.folder.join(CERTIFICATES).display()),
+        format!("--health-addr=127.0.0.1:{}", context.health_port),
+        format!("--diagnostics-address=127.0.0.1:{}", context.diagnostics_port),
         "--insecure-diagnostics=true".to_owned(),
         "-v=2".to_owned(),
     ];
     Launch { arguments, environment: Vec::new() }
 }
 
-/// Waits until core's webhooks take part in requests, tried with dry runs.
+/// Waits until the API server calls core's webhooks; dry runs show whether it does.
 pub(crate) async fn wait_for_webhooks(client: &Client) -> Result<()> {
     wait_in_force("Cluster API", || async { defaults_clusters(client).await && refuses_machines(client).await }).await
 }
 
-/// The mutating webhook fills in the namespace of a reference.
+/// Whether the mutating webhook is called: it sets the namespace of a reference.
 async fn defaults_clusters(client: &Client) -> bool {
     let spec = json!({"infrastructureRef": {"kind": "ByoCluster", "name": "probe"}});
     let cluster = try_to_create(client, "Cluster", "clusters", &spec).await;
     cluster.is_ok_and(|cluster| cluster.data["spec"]["infrastructureRef"]["namespace"] == "default")
 }
 
-/// The validating webhook refuses a Machine without bootstrap data.
+/// Whether the validating webhook is called: it refuses a Machine without bootstrap data.
 async fn refuses_machines(client: &Client) -> bool {
     let spec = json!({"clusterName": "probe", "bootstrap": {}, "infrastructureRef": {}});
     matches!(

@@ -1,4 +1,4 @@
-//! Flux's source-controller and kustomize-controller on a bed.
+//! Flux's source-controller and kustomize-controller on a management cluster.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::assets;
-use crate::bed::Bed;
-use crate::binaries::{Built, Cache, Module, Recipe, module};
+use crate::build::{Built, Cache, Module, Recipe, module};
 use crate::http_probe;
+use crate::management_cluster::ManagementCluster;
 use crate::objects;
 use crate::ports::Ports;
 use crate::process::Process;
@@ -25,13 +25,13 @@ const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Reci
     Recipe { manifests: Some((package, "config")), ..Recipe::new(name, VERSION, &MODULE, package, seconds) }
 }
 
-/// Flux on a bed. Dropping it kills its processes.
+/// Flux's running controllers. Dropping this kills their processes.
 pub struct Flux {
     controllers: Vec<Process>,
 }
 
 impl Flux {
-    /// Builds the two controllers, if they are not in the cache yet, which needs a network and some minutes.
+    /// Builds the two controllers if they are not in the cache yet. That needs a network, and takes some minutes.
     ///
     /// # Errors
     /// When they cannot be built.
@@ -39,12 +39,12 @@ impl Flux {
         programs(progress).await.map(drop)
     }
 
-    /// Installs Flux's CRDs and its namespace `flux-system` on a bed, and starts the controllers with all rights, as Flux
-    /// has them.
+    /// Installs Flux's CRDs and its namespace `flux-system` on a management cluster, and starts the controllers. They
+    /// have all rights, as in a real installation.
     ///
     /// # Errors
     /// When something cannot be built or does not start; the error quotes the program's log.
-    pub async fn start(bed: &Bed, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
+    pub async fn start(bed: &ManagementCluster, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
         let built = programs(progress).await?;
         let folder = bed.dir().join("flux");
         std::fs::create_dir_all(folder.join("storage"))?;
@@ -76,7 +76,7 @@ impl Flux {
         Ok(Self { controllers })
     }
 
-    /// What to say if a controller ended although nobody stopped it.
+    /// A message if a controller has ended although nobody stopped it.
     pub fn failed(&self) -> Option<String> {
         self.controllers.iter().find_map(Process::failed)
     }

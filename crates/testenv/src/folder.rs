@@ -1,4 +1,4 @@
-//! The bed's folder: keys, logs and etcd's data, gone with the bed.
+//! The folder of a management cluster: keys, logs and etcd's data. It is removed with the management cluster.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -10,22 +10,22 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::ports::random;
 
-/// Where the API server records requests.
+/// Name of the API server's audit log.
 pub(crate) const AUDIT_LOG: &str = "audit.log";
 const PREFIX: &str = "o2ims-bed-";
 const LOCK: &str = "lock";
-/// Names a folder for the logs of beds that end without having been stopped.
+/// The variable that names a folder for the logs of management clusters that end without having been stopped.
 const LOGS: &str = "O2IMS_TESTENV_LOGS";
 
-/// A new private folder; removed on drop. Its lock tells others that its owner is alive.
+/// A private folder, removed on drop. The lock in it shows other processes that its owner is alive.
 pub(crate) struct Folder {
     path: PathBuf,
     _lock: File,
 }
 
 impl Folder {
-    /// Makes the folder in memory where the machine has a place for that, since etcd writes a lot, and removes the
-    /// folders of owners that were killed.
+    /// Makes the folder, in memory if the machine has `/dev/shm`, because etcd writes a lot. Also removes the folders
+    /// of owners that were killed.
     pub(crate) fn create() -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
@@ -34,7 +34,7 @@ impl Folder {
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .with_context(|| format!("cannot create the bed's folder {}", path.display()))?;
+            .with_context(|| format!("cannot create the management cluster's folder {}", path.display()))?;
         let lock = File::create(path.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { path, _lock: lock })
@@ -44,7 +44,7 @@ impl Folder {
         &self.path
     }
 
-    /// Writes a file that only we can read, in a subfolder if `name` has one.
+    /// Writes a file that only this user can read. `name` may have subfolders.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.path.join(name);
         write_private(&path, content.as_ref())?;
@@ -57,7 +57,7 @@ impl Folder {
     }
 }
 
-/// Copies files called `log` or `*.log`, with their folders; the record of requests to the API server is no log.
+/// Copies files named `log` or `*.log`, with their folders, but not the audit log.
 fn copy_logs(from: &Path, to: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(from)?.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
@@ -75,10 +75,10 @@ fn copy_logs(from: &Path, to: &Path) -> std::io::Result<()> {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Some(logs) = std::env::var_os(LOGS).filter(|logs| !logs.is_empty() && self.path.exists()) {
-            // What made the bed end is told elsewhere.
+            // The error that ended the owner matters more than a failure to copy logs.
             let _ = self.keep_logs(&Path::new(&logs).join(self.path.file_name().unwrap_or_default()));
         }
-        // A process that was only just killed may still write here; what is left then is swept by the next bed.
+        // A process that was just killed may still write here; what is left then is removed by the next `create`.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -95,7 +95,7 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Removes the folders whose lock is free. A folder that is only just being made has no lock yet and is left alone.
+/// Removes the folders whose lock is free. A folder without a lock file is just being made, and stays.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
@@ -109,7 +109,7 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// A lock file of the last seconds may not be locked yet.
+/// Whether a lock file is so old that its owner must have locked it: more than 5 s.
 pub(crate) fn is_old(lock: &File) -> bool {
     let age = lock.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed().unwrap_or_default());
     age.is_ok_and(|age| age > Duration::from_secs(5))

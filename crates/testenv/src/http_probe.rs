@@ -1,4 +1,4 @@
-//! Plain HTTP to servers of the bed that speak no TLS: etcd, and the health addresses of the managers.
+//! Plain HTTP to servers on localhost that have no TLS: etcd, and the managers' health endpoints.
 
 use std::net::Ipv4Addr;
 
@@ -11,7 +11,10 @@ pub(crate) async fn answers(port: u16, path: &str) -> bool {
     request(port, &format!("GET {path} HTTP/1.0\r\n\r\n")).await.is_ok()
 }
 
-/// Sends a JSON document and expects 200.
+/// Sends a JSON document.
+///
+/// # Errors
+/// When the answer is not 200.
 pub(crate) async fn post(port: u16, path: &str, json: &str) -> Result<()> {
     let length = json.len();
     let head = format!("POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");

@@ -1,22 +1,22 @@
-//! What clusterctl leaves on a management cluster, and looks for there: labels, and an inventory of providers.
+//! The inventory of providers that clusterctl keeps on a management cluster, and the labels that it sets and looks for.
 
 use serde_json::{Value, json};
 
-/// On everything that clusterctl has installed. `clusterctl move` takes objects of kinds whose definition has it.
+/// Label of everything that clusterctl installs. `clusterctl move` moves objects of the kinds whose CRD has it.
 pub const CLUSTERCTL_LABEL: &str = "clusterctl.cluster.x-k8s.io";
-/// On everything of a provider.
+/// Label of everything that belongs to a provider.
 pub const PROVIDER_LABEL: &str = "cluster.x-k8s.io/provider";
 
-/// A provider as clusterctl knows it.
+/// A provider in clusterctl's inventory.
 #[derive(Clone, Copy, Debug)]
 pub struct Inventory {
-    /// `CoreProvider`, `BootstrapProvider` and so on.
+    /// clusterctl's type of the provider: `CoreProvider`, `BootstrapProvider` and so on.
     pub kind: &'static str,
-    /// Its name among those of this kind.
+    /// Name, unique among the providers of its type.
     pub name: &'static str,
-    /// Where its manager runs.
+    /// Namespace of its manager.
     pub namespace: &'static str,
-    /// Its version.
+    /// Version, such as `v1.10.10`.
     pub version: &'static str,
 }
 
@@ -31,12 +31,12 @@ impl Inventory {
         }
     }
 
-    /// The labels of all that belongs to the provider.
+    /// The labels of everything that belongs to the provider.
     pub fn labels(&self) -> [(&'static str, String); 2] {
         [(CLUSTERCTL_LABEL, String::new()), (PROVIDER_LABEL, self.label())]
     }
 
-    /// The provider's entry in the inventory.
+    /// The provider's entry in the inventory, a Kubernetes object.
     pub fn object(&self) -> Value {
         let mut object = json!({
             "apiVersion": "clusterctl.cluster.x-k8s.io/v1alpha3",
@@ -50,12 +50,12 @@ impl Inventory {
             "providerName": self.name,
             "version": self.version,
         });
-        self.mark(&mut object);
+        self.label_object(&mut object);
         object
     }
 
-    /// Gives an object the provider's labels.
-    pub fn mark(&self, object: &mut Value) {
+    /// Sets the provider's labels on an object.
+    pub fn label_object(&self, object: &mut Value) {
         for (key, value) in self.labels() {
             object["metadata"]["labels"][key] = value.into();
         }

@@ -1,24 +1,29 @@
-//! A real control plane for tests and the sandbox: etcd, kube-apiserver, kube-controller-manager, the three managers of
-//! Cluster API and the manager of BYOH, as plain processes on 127.0.0.1. No container, no image, no copied manifest:
-//! binaries, CRDs and webhook configurations come from pinned Go modules and are built once into a cache.
+//! A real management cluster for tests and the sandbox: etcd, kube-apiserver, kube-controller-manager, the three
+//! managers of Cluster API and the manager of BYOH, as plain processes on 127.0.0.1. There are no containers, images or
+//! copied manifests: programs, CRDs and webhook configurations come from pinned Go modules and are built once into a
+//! cache.
 //!
-//! [`Bed::start`] is the entry point. A bed expects the network to itself, as BYOH's manager listens on a fixed port:
-//! `scripts/in-own-namespace` gives it that, and is what `cargo test` and `cargo run` start everything with.
+//! [`ManagementCluster::start`] is the entry point. Each management cluster needs a network namespace of its own, because BYOH's
+//! manager listens on a fixed port; `cargo test` and `cargo run` start everything through `scripts/in-own-namespace`,
+//! which makes one.
 
 mod access;
+mod api_server;
 mod assets;
 mod audit;
-mod bed;
-mod binaries;
+pub mod build;
 mod byoh;
 mod certificates;
-mod checkout;
 mod cluster_api;
+pub mod command;
 mod control_plane;
 mod flux;
 mod folder;
 mod http_probe;
+pub mod image;
 mod inventory;
+mod kubernetes;
+mod management_cluster;
 mod objects;
 mod ports;
 mod process;
@@ -32,11 +37,13 @@ mod workload;
 
 pub use access::Access;
 pub use audit::{AuditEntry, AuditLog, AuditMark};
-pub use bed::{Bed, Options};
-pub use binaries::build_all;
 pub use byoh::ByohDialect;
 pub use certificates::{Authority, Pair};
 pub use flux::Flux;
-pub use process::Part;
+pub use inventory::{CLUSTERCTL_LABEL, Inventory, PROVIDER_LABEL};
+pub use kubernetes::KUBERNETES_VERSION;
+pub use management_cluster::{ManagementCluster, Options};
+pub use process::ProcessStatus;
+pub use progress::Progress;
 pub use restarts::{Restarts, describe_exit};
 pub use workload::{WorkloadApi, WorkloadServer, WorkloadServers};

@@ -1,13 +1,13 @@
-//! Builds the programs of a test bed, or starts one to play with.
+//! `testenv`: builds the programs of a management cluster, or starts one to try things out.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use testenv::servers::{Rack, Unfetched};
+use testenv::servers::{DistributionUnavailable, Rack};
 use testenv::tools::Tool;
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -21,26 +21,27 @@ struct Arguments {
 enum Command {
     /// Build everything that is not in the cache yet.
     Build {
-        /// Also what servers are made of.
+        /// Also what servers consist of.
         #[arg(long)]
         servers: bool,
-        /// Also programs of others that only tests need: clusterctl, etcdctl, etcdutl, helm, kubeconform, Lua.
+        /// Also programs of other projects that only tests need: clusterctl, etcdctl, etcdutl, helm, kubeconform, Lua.
         #[arg(long)]
         tools: bool,
-        /// Also what the test of the GitOps examples needs: Flux's controllers, Argo CD's CRD.
+        /// Also what the test of the GitOps examples needs: Flux's controllers and Argo CD's CRD.
         #[arg(long)]
         gitops: bool,
     },
-    /// Say why this machine cannot have servers; nothing, with exit code 0, if it can.
+    /// Check whether this machine can have servers; if not, print the reason and fail.
     CheckServers,
-    /// Print the folder with what makes hosts of servers without a network, as the bundle's `hosts`.
+    /// Print the folder with everything that turns servers into hosts without a network; `hosts` of a bundle is the
+    /// same.
     HostFiles,
     /// Start servers `server-1`, `server-2` and so on, and keep them until Ctrl-C.
     Servers {
-        /// As they come out of the box: Debian with sshd and python3.
+        /// Servers with a freshly installed system: Debian with sshd and python3.
         #[arg(long)]
         debian: bool,
-        /// How many.
+        /// Number of servers.
         #[arg(default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
         number: u8,
     },
@@ -55,8 +56,8 @@ enum Command {
     },
 }
 
-/// Exit code when the servers' distribution is not to be had from here.
-const UNFETCHED: u8 = 75;
+/// Exit code when the servers' distribution cannot be fetched.
+const DISTRIBUTION_UNAVAILABLE: u8 = 75;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -64,7 +65,11 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if error.is::<Unfetched>() { ExitCode::from(UNFETCHED) } else { ExitCode::FAILURE }
+            if error.is::<DistributionUnavailable>() {
+                ExitCode::from(DISTRIBUTION_UNAVAILABLE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -73,7 +78,7 @@ async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
         Command::Build { servers, tools, gitops } => {
-            for program in testenv::build_all(line).await? {
+            for program in testenv::recipes::build_all(line).await? {
                 println!("{}", program.display());
             }
             if servers {
@@ -90,7 +95,7 @@ async fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
-        Command::CheckServers => testenv::servers::obstacle()?.map_or(Ok(()), |obstacle| bail!(obstacle)),
+        Command::CheckServers => testenv::servers::unsupported_reason()?.map_or(Ok(()), |reason| bail!(reason)),
         Command::HostFiles => {
             println!("{}", testenv::servers::host_files(line).await?.display());
             Ok(())
@@ -109,9 +114,14 @@ async fn servers(number: u8, debian: bool) -> Result<()> {
     let mut servers = Vec::new();
     for number in 1..=number {
         let (name, address) = (format!("server-{number}"), number + 10);
-        let server = if debian { rack.debian(&name, address)? } else { rack.server(&name, address)? };
+        let server = if debian { rack.debian_server(&name, address)? } else { rack.server(&name, address)? };
         server.power_on().await?;
-        println!("{} is on, address {}, first process {}", server.name(), server.address(), server.first().await?);
+        println!(
+            "{} is on, address {}, first process {}",
+            server.name(),
+            server.address(),
+            server.first_process().await?
+        );
         servers.push(server);
     }
     if debian {
@@ -133,7 +143,8 @@ async fn up(options: Options) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let begun = Instant::now();
-    let started = Bed::start(options, move |text| eprintln!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32()));
+    let started =
+        ManagementCluster::start(options, move |text| eprintln!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32()));
     let bed = tokio::select! {
         bed = started => bed?,
         _ = interrupt.recv() => return Ok(()),
@@ -147,13 +158,13 @@ async fn up(options: Options) -> Result<()> {
         println!("BYOH:       {dialect:?}");
     }
     println!("Ctrl-C stops it.");
-    let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+    let mut poll = tokio::time::interval(std::time::Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            _ = look.tick() => if let Some(failure) = bed.failed() {
-                // Stopping may fail too then; the reason is what counts.
+            _ = poll.tick() => if let Some(failure) = bed.failed() {
+                // Stopping may fail too; the first failure is the one to report.
                 let _ = bed.stop().await;
                 bail!(failure);
             },

@@ -1,4 +1,4 @@
-//! Kubernetes objects of any kind, from YAML or JSON to the API server.
+//! Reads Kubernetes objects of any kind from YAML, and applies them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,14 +13,13 @@ use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The field manager of everything that the bed applies.
-const OWNER: &str = "testenv";
-/// Until when CRDs must be served. A cold API server takes seconds for the CRDs of Cluster API.
-const ESTABLISHED: Duration = Duration::from_secs(60);
+const FIELD_MANAGER: &str = "testenv";
+/// How long CRDs may take to be served. A cold API server takes seconds for those of Cluster API.
+const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many objects are sent at the same time.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
-/// Reads all documents of a YAML text; lists are taken apart, empty documents are left out.
+/// Reads all objects of a YAML text: the documents, and the items of a `List`. Empty documents are left out.
 pub(crate) fn read_yaml(text: &str) -> Result<Vec<Value>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("not valid YAML")?;
     let mut objects = Vec::new();
@@ -38,11 +37,11 @@ pub(crate) fn read_yaml(text: &str) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// Applies the objects in their order (server-side, taking fields over). CRDs are waited for before objects of other
-/// kinds follow, and at the end.
+/// Applies the objects in their order, by server-side apply that takes over fields of other managers. CRDs must be
+/// established before an object of another kind is applied, and before this returns.
 pub(crate) async fn apply(client: &Client, objects: Vec<Value>) -> Result<()> {
     let mut kinds = HashMap::new();
-    let mut unsettled = HashSet::new();
+    let mut new_crds = HashSet::new();
     for value in objects {
         let object: DynamicObject = serde_json::from_value(value).context("not a Kubernetes object")?;
         let types = object.types.clone().context("an object has no apiVersion and kind")?;
@@ -50,9 +49,9 @@ pub(crate) async fn apply(client: &Client, objects: Vec<Value>) -> Result<()> {
             object.metadata.name.clone().with_context(|| format!("an object of kind {} has no name", types.kind))?;
         let definition = types.kind == "CustomResourceDefinition";
         if definition {
-            unsettled.insert(name.clone());
-        } else if !unsettled.is_empty() {
-            wait_established(client, std::mem::take(&mut unsettled)).await?;
+            new_crds.insert(name.clone());
+        } else if !new_crds.is_empty() {
+            wait_established(client, std::mem::take(&mut new_crds)).await?;
         }
         let kind = GroupVersionKind::try_from(&types).context("a malformed apiVersion")?;
         if !kinds.contains_key(&kind) {
@@ -66,14 +65,14 @@ pub(crate) async fn apply(client: &Client, objects: Vec<Value>) -> Result<()> {
                 Api::namespaced_with(client.clone(), namespace, resource)
             }
         };
-        api.patch(&name, &PatchParams::apply(OWNER).force(), &Patch::Apply(&object))
+        api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object))
             .await
             .with_context(|| format!("cannot apply {} {name}", types.kind))?;
     }
-    wait_established(client, unsettled).await
+    wait_established(client, new_crds).await
 }
 
-/// The resource of a kind. A kind whose CRD was only just established may take a moment to be listed.
+/// The resource of a kind. After its CRD is established, it takes a moment until the API server lists the kind.
 async fn discover(client: &Client, kind: &GroupVersionKind) -> Result<(ApiResource, ApiCapabilities)> {
     let started = Instant::now();
     loop {
@@ -90,7 +89,7 @@ async fn discover(client: &Client, kind: &GroupVersionKind) -> Result<(ApiResour
     }
 }
 
-/// Creates CRDs that the API server does not have yet and waits until all are served.
+/// Creates those CRDs that the API server does not have yet, and waits until all of them are established.
 pub(crate) async fn create_definitions(client: &Client, definitions: &[Value]) -> Result<()> {
     create(client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", definitions)
         .await?;
@@ -98,7 +97,7 @@ pub(crate) async fn create_definitions(client: &Client, definitions: &[Value]) -
     wait_established(client, names.map(str::to_owned).collect()).await
 }
 
-/// Creates cluster-wide objects of one kind, several at a time. What is there already stays as it is.
+/// Creates cluster-wide objects of one kind, several at a time. Objects that exist stay as they are.
 pub(crate) async fn create(
     client: &Client,
     group: &str,
@@ -122,12 +121,12 @@ pub(crate) async fn create(
                 }
             }
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await
 }
 
-/// The part of a CRD that says whether it is served; the schemas are large and are skipped.
+/// The status of a CRD. The rest is not read, because the schemas are large.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Served {
     #[serde(default)]
@@ -153,7 +152,7 @@ async fn wait_established(client: &Client, mut names: HashSet<String>) -> Result
         let definitions = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
         pin_mut!(definitions);
         while let Some(definition) = definitions.next().await {
-            // The watch repairs itself after an error; the limit below ends what cannot be repaired.
+            // The watch recovers after an error; the time limit below covers errors that stay.
             let Ok(definition) = definition else { continue };
             let conditions = definition.status.iter().flat_map(|status| &status.conditions);
             let established = conditions.into_iter().any(|one| one.kind == "Established" && one.status == "True");
@@ -166,9 +165,9 @@ async fn wait_established(client: &Client, mut names: HashSet<String>) -> Result
         }
         bail!("the watch for CRDs ended")
     };
-    let ended = tokio::time::timeout(ESTABLISHED, served).await;
+    let ended = tokio::time::timeout(ESTABLISH_TIMEOUT, served).await;
     match ended {
         Ok(result) => result,
-        Err(_) => bail!("these CRDs are not served after {} s: {names:?}", ESTABLISHED.as_secs()),
+        Err(_) => bail!("these CRDs are not served after {} s: {names:?}", ESTABLISH_TIMEOUT.as_secs()),
     }
 }

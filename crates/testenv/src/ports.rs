@@ -6,17 +6,21 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Result, bail};
 
-/// Below the range that the kernel takes for outgoing connections (32768 and up by default): a port of that range may be
-/// free when it is looked for and taken by a client's connection before the server binds it.
+/// The ports to choose from. They are below the range that the kernel uses for outgoing connections (from 32768 by
+/// default): a connection could take a port of that range before the server binds it.
 const RANGE: std::ops::Range<u16> = 12_000..30_000;
 
-/// Hands out ports that are free on all interfaces, each only once.
+/// Gives out ports that are free on all interfaces, each only once.
 #[derive(Default)]
 pub(crate) struct Ports {
     given: HashSet<u16>,
 }
 
 impl Ports {
+    /// A random free port.
+    ///
+    /// # Errors
+    /// When none is found.
     pub(crate) fn next(&mut self) -> Result<u16> {
         let width = u64::from(RANGE.end - RANGE.start);
         for _ in 0..1_000 {
@@ -30,7 +34,7 @@ impl Ports {
     }
 }
 
-/// A random number without a generator of our own: std seeds each of its hash states randomly.
+/// A random number: std seeds each of its hash states randomly.
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }

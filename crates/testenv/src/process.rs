@@ -1,4 +1,4 @@
-//! A child process with a log file: started, watched, stopped.
+//! A child process with a log file.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,29 +10,31 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::restarts::{Restarts, describe_exit};
+use crate::command::last_lines;
+use crate::restarts::Restarts;
 
-/// How often a condition outside of our reach (readiness, exit) is looked at.
-const LOOK: Duration = Duration::from_millis(25);
-/// How long a process may take to leave after SIGTERM before it is killed.
-const LEAVE: Duration = Duration::from_secs(10);
-/// How long it may take until all threads of a paused process have noticed; milliseconds on an idle machine.
-const PAUSE: Duration = Duration::from_secs(10);
-/// Of 19; enough to leave nine tenths of a processor to others.
+/// How often readiness and exit are polled.
+const POLL: Duration = Duration::from_millis(25);
+/// How long a process may take to end after SIGTERM before it is killed.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// How long it may take until all threads of a paused process have stopped; milliseconds on an idle machine.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The niceness of processes that give way to others. At 10 (of 19) nine tenths of a busy processor are left to the
+/// others.
 const NICENESS: u8 = 10;
-/// How much of a log an error quotes.
+/// How many lines of a log an error quotes.
 const QUOTED_LINES: usize = 15;
 
-/// A process of a bed, as people are told of it.
+/// The state of a process, for people.
 #[derive(Clone, Debug)]
-pub struct Part {
-    /// What it is called.
+pub struct ProcessStatus {
+    /// Name of the process.
     pub name: String,
-    /// How it is, with the reason of its last end.
+    /// Whether it runs or is down, its restarts, and the reason of its last end.
     pub state: String,
     /// Whether it has ever ended by itself.
     pub has_ended: bool,
-    /// Its log.
+    /// Path of its log.
     pub log: PathBuf,
 }
 
@@ -58,17 +60,19 @@ struct Running {
 }
 
 impl Process {
-    /// Starts the program, in a process group of its own: a Ctrl-C at the terminal is for us, who then stop in order.
+    /// Starts the program, in a process group of its own: a Ctrl-C at the terminal must reach only this process, which
+    /// then stops its children in order.
     pub(crate) fn start(name: &str, program: &Path, arguments: &[String], log: &Path) -> Result<Self> {
         Self::start_with(name, program, arguments, &[], log)
     }
 
-    /// As [`Process::start`], for what belongs on another machine: it stands back where processors are short.
+    /// As [`Process::start`], at low priority: for programs that would run on another machine.
     pub(crate) fn start_nice(name: &str, program: &Path, arguments: &[String], log: &Path) -> Result<Self> {
         let own = ["-n".to_owned(), NICENESS.to_string(), program.display().to_string()];
         Self::start(name, Path::new("nice"), &[&own, arguments].concat(), log)
     }
 
+    /// As [`Process::start`], with further variables in the environment.
     pub(crate) fn start_with(
         name: &str,
         program: &Path,
@@ -86,18 +90,22 @@ impl Process {
         Ok(Self { name: name.to_owned(), command, log: log.to_path_buf(), running })
     }
 
+    /// The process id.
     pub(crate) fn id(&self) -> i32 {
         self.running().pid.as_raw_nonzero().get()
     }
 
-    /// Waits until `ready` says so; an exit or the deadline is an error that quotes the log.
+    /// Waits until `ready` returns true.
+    ///
+    /// # Errors
+    /// When the process ends, or the deadline passes; the error quotes the log.
     pub(crate) async fn wait_ready<F>(&self, deadline: Duration, ready: impl Fn() -> F) -> Result<()>
     where
         F: Future<Output = bool>,
     {
         let started = Instant::now();
         loop {
-            // An answer may also hang: the limit keeps the deadline honest.
+            // A check may hang, and must not hold up the deadline.
             if tokio::time::timeout(Duration::from_secs(5), ready()).await.unwrap_or(false) {
                 return Ok(());
             }
@@ -107,39 +115,29 @@ impl Process {
             if started.elapsed() > deadline {
                 bail!("{} was not ready after {} s; {}", self.name, deadline.as_secs(), self.last_lines());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// What to say if the process is gone although nobody stopped it.
+    /// A message if the process has ended although nobody stopped it.
     pub(crate) fn failed(&self) -> Option<String> {
         let status = self.exit_status()?;
         Some(format!("{} ended unexpectedly ({status}); {}", self.name, self.last_lines()))
     }
 
-    /// Starts the program again if it has ended and its pause is over. Says what has happened, if something has.
-    pub(crate) fn keep(&self) -> Option<String> {
+    /// Starts the program again if it has ended and its pause is over. Returns a message when the end is noticed.
+    pub(crate) fn restart_if_ended(&self) -> Option<String> {
         let mut running = self.running();
-        let status = running.child.try_wait().unwrap_or_default()?;
-        let now = Instant::now();
-        let reason = describe_exit(status);
-        let mut news = None;
-        if running.restarts.ended(&reason, now) {
-            news = Some(format!("{} has ended ({reason}); {}", self.name, self.last_lines()));
-        }
-        if running.restarts.is_due(now) {
-            match self.command.start(&self.name, &self.log) {
-                Ok((child, pid)) => {
-                    (running.child, running.pid) = (child, pid);
-                    running.restarts.started(now);
-                }
-                Err(error) => running.restarts.not_started(format!("{error:#}"), now),
-            }
-        }
-        news
+        let Running { child, pid, restarts } = &mut *running;
+        let status = child.try_wait().unwrap_or_default()?;
+        let describe = |reason: &str| format!("{} has ended ({reason}); {}", self.name, self.last_lines());
+        restarts.handle_exit(status, Instant::now(), describe, || {
+            (*child, *pid) = self.command.start(&self.name, &self.log)?;
+            Ok(())
+        })
     }
 
-    /// Starts the program again that was stopped.
+    /// Starts the stopped program again.
     pub(crate) fn start_again(&self) -> Result<()> {
         let mut running = self.running();
         (running.child, running.pid) = self.command.start(&self.name, &self.log)?;
@@ -147,10 +145,10 @@ impl Process {
         Ok(())
     }
 
-    /// How the process is, for people.
-    pub(crate) fn part(&self) -> Part {
+    /// The state of the process, for people.
+    pub(crate) fn status(&self) -> ProcessStatus {
         let running = self.running();
-        Part {
+        ProcessStatus {
             name: self.name.clone(),
             state: running.restarts.describe(Instant::now()),
             has_ended: running.restarts.any(),
@@ -165,12 +163,13 @@ impl Process {
         kill_process(self.running().pid, signal).with_context(|| format!("cannot send {signal:?} to {}", self.name))
     }
 
-    /// Stops the process's clock. The signal alone does not mean that: threads that run at the moment go on for a while.
+    /// Suspends the process, and waits until all of its threads have stopped: running threads go on for a while after
+    /// the signal.
     pub(crate) fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let asked = Instant::now();
         while !self.is_paused() {
-            if asked.elapsed() > PAUSE {
+            if asked.elapsed() > PAUSE_TIMEOUT {
                 bail!("{} does not pause", self.name);
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -178,6 +177,7 @@ impl Process {
         Ok(())
     }
 
+    /// Lets a suspended process go on.
     pub(crate) fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
@@ -191,39 +191,45 @@ impl Process {
         })
     }
 
-    /// Asks the process to leave, without waiting. A paused process could not hear it, so it goes on first.
-    pub(crate) fn ask_to_leave(&self) {
-        // Failing means that it is gone already.
+    /// Sends SIGTERM and does not wait. A suspended process is resumed, because it could not handle the signal.
+    pub(crate) fn terminate(&self) {
+        // An error means that the process has ended already.
         let _ = self.signal(Signal::TERM);
         let _ = self.signal(Signal::CONT);
     }
 
-    /// Ends the process and waits for it: politely first, then by force.
+    /// Ends the process, by SIGKILL if it does not end after SIGTERM, and waits for it.
+    ///
+    /// # Errors
+    /// When the process does not end.
     pub(crate) async fn stop(&self) -> Result<()> {
-        self.ask_to_leave();
+        self.terminate();
         let asked = Instant::now();
         let mut forced = false;
         while self.exit_status().is_none() {
-            if asked.elapsed() > LEAVE && !forced {
+            if asked.elapsed() > GRACE_PERIOD && !forced {
                 let _ = self.signal(Signal::KILL);
                 forced = true;
             }
-            if asked.elapsed() > LEAVE * 2 {
+            if asked.elapsed() > GRACE_PERIOD * 2 {
                 bail!("{} (process {}) does not end", self.name, self.id());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// Ends the process by force and waits for it: for one whose work is not wanted any more.
+    /// Ends the process by SIGKILL and waits for it.
+    ///
+    /// # Errors
+    /// When the process does not end.
     pub(crate) async fn kill(&self) -> Result<()> {
         let _ = self.signal(Signal::KILL);
         self.stop().await
     }
 
     fn exit_status(&self) -> Option<ExitStatus> {
-        // An error here means that the exit was collected elsewhere, which nothing in this crate does.
+        // An error would mean that something else has collected the exit status, which nothing in this crate does.
         self.running().child.try_wait().unwrap_or_default()
     }
 
@@ -233,9 +239,7 @@ impl Process {
 
     fn last_lines(&self) -> String {
         let text = fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(QUOTED_LINES)..).unwrap_or_default().join("\n");
-        format!("the last lines of {}:\n{last}", self.log.display())
+        format!("the last lines of {}:\n{}", self.log.display(), last_lines(&text, QUOTED_LINES))
     }
 }
 

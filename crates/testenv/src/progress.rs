@@ -1,18 +1,18 @@
-//! Where lines of progress go.
+//! Lines of progress for people.
 
 use std::sync::Arc;
 
-/// Takes one line of progress at a time; shared by everything that a bed starts.
+/// Takes lines of progress, one at a time. Cheap to clone.
 #[derive(Clone)]
 pub struct Progress(Arc<dyn Fn(&str) + Send + Sync>);
 
 impl Progress {
-    /// Lines go to `line`.
+    /// Passes each line to `line`.
     pub fn new(line: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Arc::new(line))
     }
 
-    /// Says one line.
+    /// Reports one line.
     pub fn line(&self, text: impl AsRef<str>) {
         (self.0)(text.as_ref());
     }

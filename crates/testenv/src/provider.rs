@@ -1,4 +1,4 @@
-//! What Cluster API's managers and BYOH's have in common: CRDs, an identity, a process, webhooks.
+//! A provider of Cluster API: CRDs, an account, the manager's process, webhooks.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use crate::assets;
-use crate::binaries::Built;
+use crate::build::Built;
 use crate::certificates::Pair;
 use crate::control_plane::ControlPlane;
 use crate::folder::Folder;
@@ -19,32 +19,33 @@ use crate::objects;
 use crate::ports::Ports;
 use crate::process::Process;
 
-/// A manager that is asked to serve webhooks needs its caches first; a second is normal.
+/// How long a manager may take to become ready. It fills its caches before it serves webhooks, which normally takes a
+/// second.
 const READY: Duration = Duration::from_secs(60);
-/// The API server reads webhook configurations from a watch; normally within milliseconds.
+/// How long the API server may take to call new webhooks. It watches their configurations; milliseconds are normal.
 const IN_FORCE: Duration = Duration::from_secs(20);
 
-/// A manager with everything that belongs to it.
+/// A provider, and how its manager is started.
 pub(crate) struct Provider {
-    /// The process, its log and its folder are called so.
+    /// Name of the process and of its folder.
     pub(crate) name: &'static str,
     pub(crate) built: Built,
-    /// What clusterctl knows of it, with the namespace of a real installation.
+    /// Its entry in clusterctl's inventory, with the namespace of a real installation.
     pub(crate) inventory: Inventory,
-    /// Whom its requests come from.
+    /// The user that the manager acts as.
     pub(crate) user: &'static str,
-    /// What a release's kustomization puts before the names of the webhook configurations.
+    /// What a release's kustomization prefixes the names of webhook configurations with.
     pub(crate) prefix: &'static str,
-    /// The port of its webhook server if it has no flag for it.
+    /// The port of its webhook server, if it has no flag for the port.
     pub(crate) fixed_webhook_port: Option<u16>,
-    /// Where, below its folder, it reads its webhook server's certificate.
+    /// The folder, below its own, from which it reads its webhook server's certificate.
     pub(crate) certificates: &'static str,
-    /// Flags and environment; they differ from manager to manager.
-    pub(crate) launch: fn(&Setting) -> Launch,
+    /// Makes its arguments and environment, which differ from manager to manager.
+    pub(crate) launch: fn(&LaunchContext) -> Launch,
 }
 
-/// What a manager is started with, spelled in its own way by [`Provider::launch`].
-pub(crate) struct Setting {
+/// What a manager has to be told at its start; [`Provider::launch`] makes arguments of it.
+pub(crate) struct LaunchContext {
     /// The provider's own folder.
     pub(crate) folder: PathBuf,
     pub(crate) kubeconfig: PathBuf,
@@ -59,15 +60,16 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(&'static str, PathBuf)>,
 }
 
-/// A started manager that may not be ready yet.
+/// A manager that was started and may not be ready yet.
 struct Started {
     process: Process,
     health_port: u16,
     webhook_port: u16,
 }
 
-/// Installs providers as `clusterctl` would: CRDs, namespaces and rights, managers, and webhooks when all managers are
-/// ready to answer them. Returns the managers' processes.
+/// Installs providers as `clusterctl` would: CRDs, namespaces and rights, and managers; then, when all managers are
+/// ready to answer them, webhooks. `inventory` is the CRD of clusterctl's inventory, YAML. Returns the managers'
+/// processes.
 pub(crate) async fn install(
     providers: &[Provider],
     inventory: &str,
@@ -88,7 +90,7 @@ pub(crate) async fn install(
             .process
             .wait_ready(READY, || async {
                 crate::http_probe::answers(manager.health_port, "/readyz").await
-                    // BYOH's /readyz says nothing about its webhook server.
+                    // BYOH's /readyz does not cover its webhook server.
                     && (provider.fixed_webhook_port.is_none() || speaks_tls(&webhook).await)
             })
             .await?;
@@ -99,14 +101,14 @@ pub(crate) async fn install(
     Ok(started.into_iter().map(|manager| manager.process).collect())
 }
 
-/// Installs what there is without managers: CRDs with clusterctl's labels, namespaces and rights, and clusterctl's inventory,
-/// whose definition is given.
+/// Installs everything but managers and webhooks: CRDs with clusterctl's labels, namespaces and rights, and the
+/// providers' entries in clusterctl's inventory. `inventory` is the CRD of these entries, YAML.
 pub(crate) async fn install_kinds(client: &Client, providers: &[Provider], inventory: &str) -> Result<()> {
     let mut definitions = objects::read_yaml(inventory)?;
     for provider in providers {
         let mut own = assets::definitions(provider.built.folder())?;
         for definition in &mut own {
-            provider.inventory.mark(definition);
+            provider.inventory.label_object(definition);
         }
         definitions.extend(own);
     }
@@ -120,7 +122,7 @@ impl Provider {
     fn start(&self, control_plane: &ControlPlane, folder: &Folder, ports: &mut Ports) -> Result<Started> {
         let own = folder.path().join(self.name);
         let kubeconfig = own.join("kubeconfig");
-        // As a ServiceAccount of that namespace would be: admission policies know controllers by it.
+        // The group that a ServiceAccount of that namespace would have: admission policies recognize controllers by it.
         let accounts = format!("system:serviceaccounts:{}", self.inventory.namespace);
         control_plane.access.kubeconfig_as(self.user, &[&accounts], &kubeconfig)?;
         let local = std::net::Ipv4Addr::LOCALHOST.into();
@@ -128,35 +130,37 @@ impl Provider {
         crate::folder::write_private(&own.join(self.certificates).join("tls.crt"), certificate.as_bytes())?;
         crate::folder::write_private(&own.join(self.certificates).join("tls.key"), key.as_bytes())?;
         let webhook_port = match self.fixed_webhook_port {
-            Some(port) => free(port, self.name)?,
+            Some(port) => check_free(port, self.name)?,
             None => ports.next()?,
         };
-        let setting = Setting {
+        let context = LaunchContext {
             folder: own.clone(),
             kubeconfig,
             webhook_port,
             health_port: ports.next()?,
             diagnostics_port: ports.next()?,
         };
-        let launch = (self.launch)(&setting);
+        let launch = (self.launch)(&context);
         let environment: Vec<_> = launch.environment.iter().map(|(name, path)| (*name, path.as_path())).collect();
         let log = own.join("log");
         let process = Process::start_with(self.name, &self.built.program, &launch.arguments, &environment, &log)?;
-        Ok(Started { process, health_port: setting.health_port, webhook_port })
+        Ok(Started { process, health_port: context.health_port, webhook_port })
     }
 }
 
-fn free(port: u16, name: &str) -> Result<u16> {
+/// Returns the port, or an error if another process listens on it.
+fn check_free(port: u16, name: &str) -> Result<u16> {
     if std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).is_err() {
         bail!(
-            "port {port} is taken, and {name} can use no other one: probably another test bed runs here; start each of \
+            "port {port} is taken, and {name} can use no other one: probably another management cluster runs here; start each of \
              them through scripts/in-own-namespace, or one after the other"
         );
     }
     Ok(port)
 }
 
-/// A namespace as in a real installation, and all rights for the manager: what it may not do is not what is tested here.
+/// A namespace as in a real installation, and all rights for the manager: the providers' own rights are not tested
+/// here.
 fn namespace_and_rights(provider: &Provider) -> [Value; 2] {
     [
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": provider.inventory.namespace}}),
@@ -175,7 +179,7 @@ fn webhook_client(control_plane: &ControlPlane, port: u16) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Any HTTP answer, also "not found", is one that came through TLS.
+/// Whether a TLS server answers. Any HTTP status will do, also 404.
 async fn speaks_tls(client: &Client) -> bool {
     let Ok(request) = http::Request::get("/").body(Vec::new()) else { return false };
     match client.request_text(request).await {
@@ -184,7 +188,7 @@ async fn speaks_tls(client: &Client) -> bool {
     }
 }
 
-/// Installs the provider's webhooks, all of them, with the only changes that a manager outside of the cluster needs: its
+/// Installs all webhooks of a provider. They are changed as far as a manager outside of the cluster needs it: its
 /// address instead of a Service, and the authority that signed its certificate.
 async fn install_webhooks(client: &Client, provider: &Provider, port: u16, ca_pem: &str) -> Result<()> {
     let bundle = BASE64_STANDARD.encode(ca_pem);
@@ -206,7 +210,10 @@ async fn install_webhooks(client: &Client, provider: &Provider, port: u16, ca_pe
     Ok(())
 }
 
-/// Waits until the API server asks the webhooks that were just installed.
+/// Waits until `in_force` says that the API server calls the webhooks of `name`, which were just installed.
+///
+/// # Errors
+/// When that takes too long.
 pub(crate) async fn wait_in_force<F>(name: &str, in_force: impl Fn() -> F) -> Result<()>
 where
     F: Future<Output = bool>,

@@ -1,35 +1,36 @@
-//! How programs are built from pinned Go modules and kept, for others who need what this crate builds: the offline bundle.
+//! What is built for a management cluster, also for the offline bundle.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-pub use crate::binaries::{Built, Cache, Module, Recipe};
-pub use crate::control_plane::KUBERNETES_VERSION;
-pub use crate::inventory::{CLUSTERCTL_LABEL, Inventory, PROVIDER_LABEL};
-pub use crate::progress::Progress;
-pub use crate::servers::images::{Content, Image, architecture};
-use crate::{byoh, cluster_api, control_plane};
+use crate::build::{Built, Cache, Recipe};
+use crate::inventory::Inventory;
+use crate::progress::Progress;
+use crate::{byoh, cluster_api, kubernetes};
 
-/// A provider's manager.
+/// The manager of a provider.
 pub struct Manager {
-    /// Its program.
+    /// The manager's program.
     pub built: Built,
-    /// As clusterctl knows it.
+    /// The provider's entry in clusterctl's inventory.
     pub inventory: Inventory,
     source: Source,
 }
 
+/// Where the provider's sources are.
 enum Source {
     Pinned(&'static Recipe),
+    /// The `config` folder of a checkout.
     Folder(PathBuf),
 }
 
 impl Manager {
-    /// The folder of its sources that `kustomize` makes its manifests from; downloaded if it is not there.
+    /// Returns the folder of the provider's sources from which `kustomize` renders its manifests. The sources are
+    /// downloaded if they are not there.
     ///
     /// # Errors
-    /// When it cannot be downloaded.
+    /// When the sources cannot be downloaded.
     pub async fn config(&self, cache: &Cache) -> Result<PathBuf> {
         match &self.source {
             Source::Folder(folder) => Ok(folder.clone()),
@@ -41,15 +42,31 @@ impl Manager {
     }
 }
 
-/// kubectl.
+/// Builds all programs of a management cluster that are not in the cache yet, and returns their paths.
+///
+/// # Errors
+/// When something cannot be built.
+pub async fn build_all(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Vec<PathBuf>> {
+    let cache = Cache::new(Progress::new(progress))?;
+    let mut programs = Vec::new();
+    for recipe in kubernetes::CONTROL_PLANE.iter().chain(cluster_api::PROGRAMS) {
+        programs.push(cache.program(recipe).await?.program);
+    }
+    programs.push(byoh::manager(&cache).await?.program);
+    cluster_api::inventory_definition(&cache).await?;
+    Ok(programs)
+}
+
+/// Builds kubectl.
 ///
 /// # Errors
 /// When it cannot be built.
 pub async fn kubectl(cache: &Cache) -> Result<Built> {
-    cache.program(control_plane::KUBECTL).await
+    cache.program(kubernetes::KUBECTL).await
 }
 
-/// Core, the kubeadm bootstrap provider and the kubeadm control plane provider, in this order.
+/// Builds Cluster API's managers: core, the kubeadm bootstrap provider and the kubeadm control plane provider, in this
+/// order.
 ///
 /// # Errors
 /// When one cannot be built.
@@ -61,23 +78,23 @@ pub async fn cluster_api(cache: &Cache) -> Result<Vec<Manager>> {
     Ok(managers)
 }
 
-/// BYOH: the released one, or the checkout that the environment names.
+/// Builds BYOH's manager: the released one, or that of the checkout that `O2IMS_BYOH_CHECKOUT` names.
 ///
 /// # Errors
 /// When it cannot be built.
 pub async fn byoh(cache: &Cache) -> Result<Manager> {
-    let built = byoh::program(cache).await?;
+    let built = byoh::manager(cache).await?;
     let source = match byoh::checkout()? {
         Some(checkout) => Source::Folder(checkout.path().join("config")),
-        None => Source::Pinned(byoh::RECIPE),
+        None => Source::Pinned(byoh::MANAGER),
     };
     Ok(Manager { built, inventory: byoh::inventory()?, source })
 }
 
-/// The definition of the kind in which clusterctl keeps its inventory, as Cluster API's sources have it.
+/// The CRD of the kind in which clusterctl keeps its inventory, YAML, from Cluster API's sources.
 ///
 /// # Errors
-/// When it cannot be downloaded.
+/// When the sources cannot be downloaded.
 pub async fn inventory_definition(cache: &Cache) -> Result<String> {
     cluster_api::inventory_definition(cache).await
 }

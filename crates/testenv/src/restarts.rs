@@ -1,33 +1,56 @@
-//! When a part that has ended is started again: as a kubelet does with the container of a Deployment.
+//! When a process that has ended is started again: with the delays of a kubelet that restarts a container.
 
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// The first restart follows at once. The pause before the second one is this long, and doubles from then on.
-const PAUSE: Duration = Duration::from_secs(10);
-/// The pause does not become longer.
-const LONGEST: Duration = Duration::from_secs(300);
-/// A part that ran this long is started again without a pause.
-const FORGIVEN: Duration = Duration::from_secs(600);
+/// The pause before the second restart; the first one follows at once. From then on the pause doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+/// After this time without an end, the next restart is again without a pause.
+const RESET_AFTER: Duration = Duration::from_secs(600);
 
-/// The ends and restarts of one part.
+/// The ends and restarts of one process.
 #[derive(Debug)]
 pub struct Restarts {
     started: Instant,
     count: u32,
     pause: Duration,
+    /// Reason and time of the last end.
     last: Option<(String, Instant)>,
+    /// When the process may be started again; `None` while it runs.
     due: Option<Instant>,
 }
 
 impl Restarts {
-    /// Of a part that has just been started.
+    /// The restarts of a process that was started at `now`.
     pub fn new(now: Instant) -> Self {
         Self { started: now, count: 0, pause: Duration::ZERO, last: None, due: None }
     }
 
-    /// Notes that the part has ended, and why. Says whether that is new.
-    pub fn ended(&mut self, reason: impl Into<String>, now: Instant) -> bool {
+    /// Handles a process that was found ended with `status`: starts it again by `start` if its pause is over. If this
+    /// end has not been handled before, returns what `describe` makes of its reason, before the process is started
+    /// again.
+    pub fn handle_exit(
+        &mut self,
+        status: ExitStatus,
+        now: Instant,
+        describe: impl FnOnce(&str) -> String,
+        start: impl FnOnce() -> anyhow::Result<()>,
+    ) -> Option<String> {
+        let reason = describe_exit(status);
+        let news = self.ended(&reason, now).then(|| describe(&reason));
+        if self.is_due(now) {
+            match start() {
+                Ok(()) => self.started(now),
+                Err(error) => self.not_started(format!("{error:#}"), now),
+            }
+        }
+        news
+    }
+
+    /// Records that the process has ended, and why. Returns whether that is new.
+    fn ended(&mut self, reason: impl Into<String>, now: Instant) -> bool {
         if self.due.is_some() {
             return false;
         }
@@ -36,30 +59,30 @@ impl Restarts {
         true
     }
 
-    /// Whether the part is down and may be started again.
-    pub fn is_due(&self, now: Instant) -> bool {
+    /// Whether the process is down and may be started again.
+    fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// Notes that the part was started again.
-    pub fn started(&mut self, now: Instant) {
+    /// Records that the process was started again.
+    fn started(&mut self, now: Instant) {
         self.started = now;
         self.count += 1;
         self.due = None;
     }
 
-    /// Notes that the part could not be started: a pause begins, as after an end.
-    pub fn not_started(&mut self, reason: impl Into<String>, now: Instant) {
+    /// Records that the process could not be started: a pause begins, as after an end.
+    fn not_started(&mut self, reason: impl Into<String>, now: Instant) {
         self.pause_from(now);
         self.last = Some((reason.into(), now));
     }
 
-    /// Whether the part has ever ended.
+    /// Whether the process has ever ended.
     pub fn any(&self) -> bool {
         self.last.is_some()
     }
 
-    /// How the part is, for people.
+    /// The state of the process, for people.
     pub fn describe(&self, now: Instant) -> String {
         let Some((reason, when)) = &self.last else { return "running".to_owned() };
         let ago = now.saturating_duration_since(*when).as_secs();
@@ -79,15 +102,15 @@ impl Restarts {
 
     fn pause_from(&mut self, now: Instant) {
         let down = self.due.is_some();
-        if !down && now.saturating_duration_since(self.started) >= FORGIVEN {
+        if !down && now.saturating_duration_since(self.started) >= RESET_AFTER {
             self.pause = Duration::ZERO;
         }
         self.due = Some(now + self.pause);
-        self.pause = (self.pause * 2).clamp(PAUSE, LONGEST);
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
     }
 }
 
-/// How a process has ended, in words.
+/// How a process has ended, for people: its exit code or signal.
 pub fn describe_exit(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
@@ -101,7 +124,7 @@ pub fn describe_exit(status: ExitStatus) -> String {
 mod tests {
     use super::*;
 
-    /// Pauses in seconds of a part that ends as soon as it is started.
+    /// Pauses in seconds of a process that ends as soon as it is started.
     fn pauses(restarts: &mut Restarts, mut now: Instant, number: usize) -> Vec<u64> {
         let mut pauses = Vec::new();
         for _ in 0..number {
@@ -128,7 +151,7 @@ mod tests {
         let mut restarts = Restarts::new(now);
         assert_eq!(pauses(&mut restarts, now, 3), [0, 10, 20]);
         restarts.started(now);
-        assert_eq!(pauses(&mut restarts, now + FORGIVEN, 2), [0, 10]);
+        assert_eq!(pauses(&mut restarts, now + RESET_AFTER, 2), [0, 10]);
     }
 
     #[test]
@@ -138,8 +161,8 @@ mod tests {
         assert!(restarts.ended("exit code 1", now));
         restarts.not_started("there is no such program", now);
         assert!(!restarts.is_due(now));
-        assert!(restarts.is_due(now + PAUSE));
-        assert!(!restarts.ended("exit code 1", now + PAUSE), "it is the same end");
+        assert!(restarts.is_due(now + FIRST_PAUSE));
+        assert!(!restarts.ended("exit code 1", now + FIRST_PAUSE), "it is the same end");
     }
 
     #[test]

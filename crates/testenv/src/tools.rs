@@ -1,12 +1,12 @@
-//! Programs of others that check what this repository ships, or work with it, as its users run them.
+//! Programs of other projects, with which tests check what this repository ships, or use it as its users would.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::binaries::{Cache, Module, Recipe, go, module};
+use crate::build::{Cache, Module, Recipe, go, module};
 use crate::progress::Progress;
-use crate::{cluster_api, control_plane};
+use crate::{cluster_api, kubernetes};
 
 static CLUSTERCTL_MODULE: Module = module!("clusterctl");
 static ETCD_TOOLS_MODULE: Module = module!("etcd-tools");
@@ -14,14 +14,14 @@ static HELM_MODULE: Module = module!("helm");
 static KUBECONFORM_MODULE: Module = module!("kubeconform");
 static LUA_MODULE: Module = module!("lua");
 
-/// A program of others.
+/// A program of another project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// Moves clusters from one management cluster to another.
     Clusterctl,
     /// Takes snapshots of etcd.
     Etcdctl,
-    /// Makes etcd's data of a snapshot.
+    /// Restores etcd's data from a snapshot.
     Etcdutl,
     /// Renders and packages the chart.
     Helm,
@@ -48,20 +48,12 @@ impl Tool {
                     60,
                 )
             },
-            Self::Etcdctl => Recipe::new(
-                "etcdctl",
-                control_plane::ETCD_VERSION,
-                &ETCD_TOOLS_MODULE,
-                "go.etcd.io/etcd/etcdctl/v3",
-                20,
-            ),
-            Self::Etcdutl => Recipe::new(
-                "etcdutl",
-                control_plane::ETCD_VERSION,
-                &ETCD_TOOLS_MODULE,
-                "go.etcd.io/etcd/etcdutl/v3",
-                10,
-            ),
+            Self::Etcdctl => {
+                Recipe::new("etcdctl", kubernetes::ETCD_VERSION, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdctl/v3", 20)
+            }
+            Self::Etcdutl => {
+                Recipe::new("etcdutl", kubernetes::ETCD_VERSION, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdutl/v3", 10)
+            }
             Self::Helm => Recipe {
                 stamps: "-X helm.sh/helm/v3/internal/version.version=v3.19.0 \
                          -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
@@ -82,33 +74,35 @@ impl Tool {
     }
 }
 
-/// The program; built first if it never was, which needs a network. `progress` is told what is going on.
+/// Returns the program's path. A program that is not in the cache is built first, which needs a network. `progress`
+/// gets lines of progress.
 ///
 /// # Errors
-/// When it cannot be built.
+/// When the program cannot be built.
 pub async fn tool(tool: Tool, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
     Ok(Cache::new(Progress::new(progress))?.program(&tool.recipe()).await?.program)
 }
 
-/// A `kubectl` of a bed's version, for what needs no bed.
+/// Returns the path of a `kubectl` of the management cluster's version, for use without a management cluster.
 ///
 /// # Errors
 /// When it cannot be built.
 pub async fn kubectl(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
-    Ok(Cache::new(Progress::new(progress))?.program(control_plane::KUBECTL).await?.program)
+    Ok(Cache::new(Progress::new(progress))?.program(kubernetes::KUBECTL).await?.program)
 }
 
 const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.1.9";
 
-/// The CRD of Argo CD's Applications, from its module; needs a network the first time.
+/// Returns the path of a file with the CRD of Argo CD's Applications, from Argo CD's module. The first call needs a
+/// network.
 ///
 /// # Errors
-/// When it cannot be fetched.
+/// When the CRD cannot be fetched.
 pub async fn argo_cd_crd(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
     const NAME: &str = "application-crd.yaml";
     let cache = Cache::new(Progress::new(progress))?;
     let folder = cache.folder("argo-cd-crd", &[ARGO_CD], 30, |folder| async move {
-        // Outside of any module, so that nothing but this one is fetched; Go's checksum database vouches for it.
+        // Outside of any module, so that only this module is fetched; Go's checksum database verifies it.
         let told = go(&folder, &["mod", "download", "-json", ARGO_CD]).await?;
         let told: serde_json::Value = serde_json::from_str(&told)?;
         let module = told["Dir"].as_str().context("go does not say where the module is")?;

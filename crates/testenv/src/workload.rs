@@ -1,4 +1,4 @@
-//! API servers that stand for the clusters which are provisioned.
+//! API servers of provisioned clusters.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,21 +11,23 @@ use kube::Client;
 use tokio::sync::Semaphore;
 
 use crate::access::Access;
+use crate::api_server::{ApiServer, RunningApiServer, Storage, TokenKeys};
 use crate::certificates::Authority;
-use crate::control_plane::{ApiServer, ControlPlane, RunningApiServer, Storage, TokenKeys};
+use crate::control_plane::ControlPlane;
 use crate::http_probe;
-use crate::process::{Part, Process};
+use crate::process::{Process, ProcessStatus};
 
-/// Each start costs seconds of CPU; more at once would only make all of them late.
+/// How many servers start at the same time. A start takes seconds of processor time, so more at once would delay all of
+/// them.
 const STARTING_AT_ONCE: usize = 2;
 const SERVICE_CIDR: &str = "10.128.0.0/12";
 
-/// What an API server of a provisioned cluster is started with.
+/// How an API server of a provisioned cluster is started.
 #[derive(Clone)]
 pub struct WorkloadApi {
-    /// Unique in the bed. A server that is started again under the same name has its old data.
+    /// Name, unique among running servers. A server that is started again under the same name has its old data.
     pub name: String,
-    /// Where it listens; any address of 127.0.0.0/8.
+    /// The address on which it listens; any of 127.0.0.0/8.
     pub address: IpAddr,
     /// The port on which it listens.
     pub port: u16,
@@ -33,9 +35,10 @@ pub struct WorkloadApi {
     pub ca_cert_pem: String,
     /// The authority's key: EC or RSA, in PKCS#8 or as Go programs write it, PEM.
     pub ca_key_pem: String,
-    /// The key for service account tokens (`tls.key` of the Secret `<cluster>-sa`), PEM; the bed's own if there is none.
+    /// The key for service account tokens (`tls.key` of the Secret `<cluster>-sa`), PEM; the management cluster's if
+    /// `None`.
     pub sa_key_pem: Option<String>,
-    /// The range of Services; 10.128.0.0/12 if there is none.
+    /// The CIDR of Services; 10.128.0.0/12 if `None`.
     pub service_cidr: Option<String>,
 }
 
@@ -79,14 +82,15 @@ impl WorkloadServers {
     /// Starts a server and waits until it is ready.
     ///
     /// # Errors
-    /// When a server of that name runs, the authority cannot be used, or the server does not come up (its log is quoted).
+    /// When a server of that name runs, the authority cannot be used, or the server does not become ready (the error
+    /// quotes its log).
     pub async fn start(&self, api: WorkloadApi) -> Result<WorkloadServer> {
         let shared = &self.shared;
         let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         if api.name.is_empty() || !api.name.chars().all(plain) {
             bail!("{:?} cannot be a workload API server's name: letters, digits, `-`, `_`, `.`", api.name);
         }
-        let _turn = shared.starting.acquire().await?;
+        let _permit = shared.starting.acquire().await?;
         if shared.running().iter().any(|(name, process)| *name == api.name && process.strong_count() > 0) {
             bail!("a workload API server named {} runs already", api.name);
         }
@@ -107,7 +111,7 @@ impl WorkloadServers {
             authority: Arc::new(authority),
             token_keys: &token_keys,
             service_cidr: api.service_cidr.as_deref().unwrap_or(SERVICE_CIDR),
-            // Nobody makes ServiceAccounts for its pods, and nobody would take the taint off its nodes.
+            // No controller makes ServiceAccounts for pods, or removes the taint from new nodes.
             more: vec!["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned()],
             nice: true,
         };
@@ -120,27 +124,27 @@ impl WorkloadServers {
         Ok(WorkloadServer { name: api.name, process, access, admin, shared: shared.clone() })
     }
 
-    /// What to say if one of the servers is gone although nobody stopped it.
+    /// A message if one of the servers has ended although nobody stopped it.
     pub(crate) fn failed(&self) -> Option<String> {
         self.processes().iter().find_map(|process| process.failed())
     }
 
-    /// As [`crate::Bed::keep`].
-    pub(crate) fn keep(&self) -> Vec<String> {
-        self.processes().iter().filter_map(|process| process.keep()).collect()
+    /// As [`crate::ManagementCluster::restart_ended`].
+    pub(crate) fn restart_ended(&self) -> Vec<String> {
+        self.processes().iter().filter_map(|process| process.restart_if_ended()).collect()
     }
 
-    /// How each server is.
-    pub(crate) fn parts(&self) -> Vec<Part> {
-        self.processes().iter().map(|process| process.part()).collect()
+    /// The state of each server's process.
+    pub(crate) fn process_statuses(&self) -> Vec<ProcessStatus> {
+        self.processes().iter().map(|process| process.status()).collect()
     }
 
-    /// Stops the servers that are still running, whoever holds them.
+    /// Stops all running servers, also those that are in use elsewhere.
     pub(crate) async fn stop(&self) -> Result<()> {
         let processes = self.processes();
         self.shared.running().clear();
         for process in &processes {
-            process.ask_to_leave();
+            process.terminate();
         }
         for process in processes {
             process.stop().await?;
@@ -169,7 +173,7 @@ impl WorkloadServer {
         self.admin.clone()
     }
 
-    /// Clients and kubeconfigs for any user of the cluster.
+    /// Makes clients and kubeconfigs for any user of the cluster.
     pub fn access(&self) -> &Access {
         &self.access
     }
@@ -184,7 +188,7 @@ impl WorkloadServer {
         self.access.server()
     }
 
-    /// What to say if the server is gone although nobody stopped it.
+    /// A message if the server has ended although nobody stopped it.
     pub fn failed(&self) -> Option<String> {
         self.process.failed()
     }
@@ -194,20 +198,20 @@ impl WorkloadServer {
         self.process.id()
     }
 
-    /// Stops the server and keeps its data, as a reboot of the control plane's hosts would.
+    /// Stops the server and keeps its data, as when the hosts of the control plane reboot.
     pub async fn stop(self) -> Result<()> {
-        // Forgotten first, so that its end is not taken for a failure.
+        // First, so that its end is not taken for a failure.
         self.shared.forget(&self.process);
         self.process.stop().await
     }
 
-    /// Stops the server and removes its data, as the deletion of the cluster would.
+    /// Stops the server and removes its data, as when the cluster is deleted.
     pub async fn remove(self) -> Result<()> {
         let (storage, prefix) = (self.shared.storage.clone(), prefix(&self.name));
-        // Its data go too, so it need not leave in order; that would take it 10 s.
+        // Killed, because an orderly end takes 10 s and the data are removed anyway.
         self.shared.forget(&self.process);
         self.process.kill().await?;
-        // etcd's JSON interface; the end of the range is the first key that does not start with "<prefix>/".
+        // etcd's JSON API. The end of the range is the first key after those that start with "<prefix>/".
         let (from, to) = (BASE64_STANDARD.encode(format!("{prefix}/")), BASE64_STANDARD.encode(format!("{prefix}0")));
         let range = format!(r#"{{"key": "{from}", "range_end": "{to}"}}"#);
         http_probe::post(storage.port, "/v3/kv/deleterange", &range)
@@ -216,7 +220,7 @@ impl WorkloadServer {
     }
 }
 
-/// Where the server's data are in etcd.
+/// The prefix of a server's data in etcd.
 fn prefix(name: &str) -> String {
     format!("/workload/{name}")
 }

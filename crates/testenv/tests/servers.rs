@@ -1,4 +1,4 @@
-//! Servers: power, network, and what is left of them.
+//! Servers: power, network, and that nothing is left of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 
 use std::io::{BufRead as _, BufReader};
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         eprintln!("LEFT OUT: what needs real servers ({why})");
         trials.clear();
     }
-    // They share a network.
+    // One at a time, because they share a network.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -41,7 +41,7 @@ async fn power_and_network() {
     let ping = ["ping", "-c1", "-W2", "10.77.0.12"];
     one.run(&ping).await.unwrap();
     one.run(&["ctr", "--namespace", "k8s.io", "images", "check"]).await.unwrap();
-    // Nothing beyond the LAN.
+    // No route beyond the LAN.
     assert!(one.run(&["ping", "-c1", "-W1", "192.0.2.1"]).await.is_err());
 
     two.run(&["touch", "/root/kept", "/run/lost"]).await.unwrap();
@@ -62,7 +62,7 @@ async fn power_and_network() {
     assert!(groups.iter().all(|group| !group.exists()), "control groups are left");
 }
 
-/// The starter is killed, and so is the script around it: the kernel and the sweeper leave nothing.
+/// The starter is killed, and in a second run the script around it: the kernel and the sweeper remove everything.
 fn killed_starter() {
     for victim in ["the starter", "the script around it"] {
         let mut script = start();
@@ -102,7 +102,7 @@ fn name_of_rack(script: &mut Child) -> String {
     up.expect("the servers do not start")
 }
 
-/// The process of `testenv` among the descendants.
+/// The process `testenv` among the descendants.
 fn starter_below(ancestor: &str) -> String {
     let mut parents = vec![ancestor.to_owned()];
     while let Some(parent) = parents.pop() {

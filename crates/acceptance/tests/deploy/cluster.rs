@@ -1,4 +1,4 @@
-//! What a real API server says to what is shipped.
+//! A real API server accepts what is shipped.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use testenv::tools::Tool;
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 use tokio::runtime::Runtime;
 
 use crate::rendering::{OVERLAYS, chart, objects, overlay, tool};
 use crate::run::{Outcome, Written, must, run, top};
 
-/// A test on the bed: its name, and what it does.
+/// A test on the management cluster: name and function.
 pub type Test = (&'static str, fn(&Cluster) -> Outcome);
 
 /// The tests.
@@ -28,10 +28,10 @@ pub const TESTS: &[Test] = &[
 /// How long the API server may take until it publishes the schema of a new CRD.
 const PUBLISHED: Duration = Duration::from_secs(30);
 
-/// The bed that the tests share, started by the first one.
+/// The management cluster that the tests share; the first test starts it.
 pub struct Shared {
     runtime: Runtime,
-    bed: Mutex<Option<(Bed, Cluster)>>,
+    bed: Mutex<Option<(ManagementCluster, Cluster)>>,
 }
 
 /// A cluster on which deploy/overlays/management-cluster and deploy/byoh are installed.
@@ -49,13 +49,14 @@ impl Shared {
     pub fn with_bed(&self, test: fn(&Cluster) -> Outcome) -> Outcome {
         let mut shared = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
         if shared.is_none() {
-            let bed = self.runtime.block_on(Bed::start(Options::default(), |line| eprintln!("{line}")))?;
+            let bed =
+                self.runtime.block_on(ManagementCluster::start(Options::default(), |line| eprintln!("{line}")))?;
             let kubeconfig = bed.dir().join("admin.kubeconfig");
             bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig)?;
             let cluster = Cluster { kubectl: bed.kubectl().to_owned(), kubeconfig };
             shared.insert((bed, cluster)).1.install()?;
         }
-        let cluster = shared.as_ref().map(|(_, cluster)| cluster.clone()).context("no bed")?;
+        let cluster = shared.as_ref().map(|(_, cluster)| cluster.clone()).context("no management cluster")?;
         drop(shared);
         test(&cluster)
     }
@@ -79,7 +80,7 @@ impl Cluster {
         must(&self.kubectl, self.arguments(arguments)?, input)
     }
 
-    /// As the documents say.
+    /// Installs everything as the documents say.
     fn install(&self) -> Outcome {
         for arguments in [
             &["apply", "--server-side", "-k", "deploy/overlays/management-cluster"][..],
@@ -91,7 +92,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The API server judges, and keeps nothing.
+    /// Applies objects in a dry run: the API server checks them, and stores nothing.
     fn dry_run(&self, what: &[&str], input: &str) -> anyhow::Result<Written> {
         let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict"];
         self.kubectl(&[&arguments, what].concat(), input)
@@ -115,7 +116,7 @@ fn takes_everything_without_a_warning(cluster: &Cluster) -> Outcome {
     for path in ["crds/", "examples/", "deploy/byoh/", "deploy/focom-operator/o-cloud-account.yaml"] {
         silent(&cluster.dry_run(&["-f", path], "")?)?;
     }
-    // That it is strict.
+    // The check is strict.
     let wrong = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: default}, dat: {a: b}}";
     let refused =
         cluster.try_kubectl(&["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"], wrong)?;
@@ -149,7 +150,7 @@ fn valid_by_the_schemas(cluster: &Cluster) -> Outcome {
     })()
 }
 
-/// A schema file for each kind, by the API server's OpenAPI documents. Objects take no fields but those that they name.
+/// Writes a schema file for each kind, from the API server's OpenAPI documents. The schemas allow no unknown fields.
 fn write_schemas(cluster: &Cluster, folder: &Path) -> Outcome {
     let begun = Instant::now();
     let paths = loop {
@@ -182,7 +183,7 @@ fn write_schemas(cluster: &Cluster, folder: &Path) -> Outcome {
             for kind in kinds.as_array().into_iter().flatten() {
                 let part = |part: &str| kind[part].as_str().unwrap_or_default().to_lowercase();
                 let (group, version) = (part("group"), part("version"));
-                // Documents also have kinds of other groups, which theirs describe.
+                // A document also has kinds of other groups, which have documents of their own.
                 let (home, group) = if group.is_empty() {
                     (format!("api/{version}"), version.clone())
                 } else {
@@ -204,7 +205,7 @@ fn write_schemas(cluster: &Cluster, folder: &Path) -> Outcome {
     Ok(())
 }
 
-/// Makes a schema strict, in depth.
+/// Makes a schema strict, with everything in it.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -236,7 +237,7 @@ fn pods_are_restricted(cluster: &Cluster) -> Outcome {
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "trial", "namespace": namespace}, "spec": spec})
                 .to_string()
         };
-        // Admission sees accounts, priority and the standard only when a pod is made.
+        // Admission checks accounts, priority and the pod security standard only when a pod is created.
         let create = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
         silent(&cluster.kubectl(&create, &pod(&template["spec"]))?)?;
 
@@ -255,7 +256,7 @@ fn pods_are_restricted(cluster: &Cluster) -> Outcome {
     Ok(())
 }
 
-/// In a dry run, as the other tests need what is there.
+/// In a dry run, because the other tests need the objects.
 fn crds_stay(cluster: &Cluster) -> Outcome {
     for operator in ["o2ims-operator", "focom-operator"] {
         let gone = cluster.kubectl(&["delete", "--dry-run=server", "-k", &format!("deploy/{operator}")], "")?.out;

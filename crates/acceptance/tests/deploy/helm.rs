@@ -1,9 +1,9 @@
-//! A release's life on a cluster of its own.
+//! A release of the chart: installed, upgraded, and uninstalled, on a cluster of its own.
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use testenv::tools::Tool;
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 use tokio::runtime::Runtime;
 
 use crate::Test;
@@ -18,13 +18,13 @@ const CRD: &str = "provisioningrequests.o2ims.provisioning.oran.org";
 fn upgrades_and_leaves() -> Outcome {
     let runtime = Runtime::new()?;
     let options = Options { cluster_api: false, byoh: false, ..Options::default() };
-    let bed = runtime.block_on(Bed::start(options, |line| eprintln!("{line}")))?;
+    let bed = runtime.block_on(ManagementCluster::start(options, |line| eprintln!("{line}")))?;
     let outcome = life(&bed);
     runtime.block_on(bed.stop())?;
     outcome
 }
 
-fn life(bed: &Bed) -> Outcome {
+fn life(bed: &ManagementCluster) -> Outcome {
     let (helm, folder) = (tool(Tool::Helm)?, tempfile::tempdir()?);
     let kubeconfig = bed.dir().join("admin.kubeconfig");
     bed.kubeconfig_as("admin", &["system:masters"], &kubeconfig)?;
@@ -39,7 +39,7 @@ fn life(bed: &Bed) -> Outcome {
         Ok(crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().map_or(0, Vec::len))
     };
 
-    // An older chart: a CRD without what the present one has.
+    // An older chart, whose CRD lacks a part of the current one.
     let older = folder.path().join("chart");
     let older_text = older.to_str().context("not UTF-8")?;
     must("cp".as_ref(), ["-rL", top().join("deploy/chart").to_str().context("not UTF-8")?, older_text], "")?;
@@ -69,6 +69,6 @@ fn life(bed: &Bed) -> Outcome {
     ] {
         ensure!(!left.contains(gone), "{gone} stayed: {left}");
     }
-    // What stays can be taken over again.
+    // A new release takes over the objects that stay.
     helm(&["upgrade", "--install", "o2ims", "deploy/chart"]).map(drop)
 }

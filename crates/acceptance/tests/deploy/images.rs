@@ -1,4 +1,4 @@
-//! The images, as far as that goes without a container engine: their programs, and the Dockerfiles.
+//! The images, as far as they can be checked without a container engine: their programs, and the Dockerfiles.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ pub const TESTS: &[Test] = &[
     ("release_programs_are_static_small_and_say_what_is_in_them", true, release_programs),
 ];
 
-/// Of an image's program, in bytes.
+/// Largest size of an image's program, in bytes.
 const LIMIT: u64 = 20_000_000;
 
 fn both_dockerfiles_have_one_shape() -> Outcome {
     let read = |name: &str| std::fs::read_to_string(top().join(name)).with_context(|| format!("reading {name}"));
-    // What a kind of operator is called, and what it does, is its own.
+    // Name and description differ between the operators.
     let shape = |text: &str, name: &str| {
         let lines = text.lines().filter(|line| !line.contains("image.description=")).map(str::to_lowercase);
         lines.map(|line| line.replace(name, "NAME")).collect::<Vec<_>>()
@@ -58,7 +58,7 @@ fn release_programs() -> Outcome {
     Ok(())
 }
 
-/// Whether an ELF program needs a dynamic loader: one of its program headers is of type PT_INTERP then.
+/// Whether an ELF program needs a dynamic loader: it then has a program header of type PT_INTERP.
 fn wants_interpreter(elf: &[u8]) -> anyhow::Result<bool> {
     ensure!(elf.starts_with(b"\x7fELF\x02\x01"), "not a 64-bit little-endian ELF program");
     let number = |at: usize, size: usize| -> anyhow::Result<usize> {

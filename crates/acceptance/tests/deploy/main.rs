@@ -1,7 +1,8 @@
-//! What is shipped for a management cluster: overlays, chart, examples, images' programs. Rendered by the programs that users
-//! have, and judged by a real API server with Cluster API and BYOH. Only pods do not run: the bed has no nodes.
+//! What is shipped for a management cluster: overlays, chart, examples, and the images' programs. They are rendered by
+//! the programs that users have, and checked by a real API server with Cluster API and BYOH. Pods do not run, because
+//! the cluster has no nodes.
 
-// Test code: a broken assumption may end the test.
+// Test code may panic.
 #![allow(clippy::expect_used)]
 
 mod cluster;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Failed, Trial};
 use run::Outcome;
 
-/// A test: its name, whether it is slow, and what it does.
+/// A test: name, whether it is slow, and function.
 type Test = (&'static str, bool, fn() -> Outcome);
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! Overlays and chart, rendered.
+//! The rendered overlays and chart.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub const TESTS: &[Test] = &[
     ("policies_budgets_and_accounts_are_for_the_pods", false, policies_budgets_and_accounts_are_for_the_pods),
 ];
 
-/// Overlay, and the chart's values for the same.
+/// An overlay, and the chart's values for the same result.
 pub const OVERLAYS: [(&str, &[&str]); 3] =
     [("management-cluster", &[]), ("o-cloud", &["--set=focom.install=false"]), ("smo", &["--set=o2ims.install=false"])];
 
@@ -33,19 +33,19 @@ pub fn kubectl() -> anyhow::Result<PathBuf> {
     runtime.block_on(testenv::tools::kubectl(|line| eprintln!("{line}")))
 }
 
-/// What `kubectl apply -k` of the overlay would apply.
+/// The objects that `kubectl apply -k` of the overlay would apply.
 pub fn overlay(name: &str) -> anyhow::Result<String> {
     Ok(must(&kubectl()?, ["kustomize", &format!("deploy/overlays/{name}")], "")?.out)
 }
 
-/// What `helm install` would apply.
+/// The objects that `helm install` would apply.
 pub fn chart(path: &Path, values: &[&str]) -> anyhow::Result<String> {
     let path = path.to_str().context("not UTF-8")?;
     let arguments = [&["template", "o2ims", path, "--namespace=default", "--kube-version=1.33.0"], values].concat();
     Ok(must(&tool(Tool::Helm)?, arguments, "")?.out)
 }
 
-/// Objects by kind, namespace and name; two of the same name are an error.
+/// Objects by kind, namespace and name. Duplicates are an error.
 pub fn objects(yaml: &str) -> anyhow::Result<BTreeMap<String, Value>> {
     let mut objects = BTreeMap::new();
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("not YAML")?;
@@ -69,7 +69,7 @@ fn the_chart_renders_the_objects_of_the_overlays() -> Outcome {
         let mut by_helm = objects(&chart(&top().join("deploy/chart"), values)?)?;
         let mut kept = Vec::new();
         for (key, object) in &mut by_helm {
-            // The one thing that Helm is told besides.
+            // The only annotation that the chart adds; it is for Helm.
             let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
             if let Some(annotations) = annotations
                 && annotations.remove("helm.sh/resource-policy") == Some(json!("keep"))
@@ -132,7 +132,7 @@ fn values_reach_the_objects_that_they_are_for() -> Outcome {
         "replicas": 1,
         "image": "registry.example.org:5000/o2ims/o2ims-operator:0.2.0",
         "policy": "Always",
-        // The rest stays.
+        // Everything else is unchanged.
         "resources": {"limits": {"memory": "1Gi"}, "requests": {"cpu": "20m", "memory": "64Mi"}},
         "env": {"name": "LOG_LEVEL", "value": "debug"},
         "secrets": [{"name": "registry"}],
@@ -166,7 +166,7 @@ fn wrong_values_are_refused_by_name() -> Outcome {
         ("operator.replicas=1", "operator"),
     ] {
         let written = run(&helm, ["template", "deploy/chart", "--kube-version=1.33.0", "--set", value], "")?;
-        // Helm's versions write the place with slashes or dots.
+        // Versions of Helm write the path with slashes or dots.
         let told = written.errors.replace('.', "/");
         ensure!(!written.well && told.contains(&named.replace('.', "/")), "{value}: {}", written.errors);
     }
@@ -205,7 +205,7 @@ fn policies_budgets_and_accounts_are_for_the_pods() -> Outcome {
             let selects = !wanted.is_empty() && wanted.iter().all(|(name, value)| &labels[name] == value);
             ensure!(selects, "{selector} does not select {labels}");
         }
-        // Whatever is probed is what may be reached.
+        // The probed ports are those that may be reached.
         let container = &template["spec"]["containers"][0];
         let open = &policy["spec"]["ingress"][0]["ports"][0]["port"];
         ensure!(policy["spec"]["ingress"].as_array().is_some_and(|rules| rules.len() == 1), "{policy:#}");

@@ -1,4 +1,4 @@
-//! Running programs as a user does, in the repository's folder.
+//! Runs programs as a user does, in the repository's folder.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 /// Result of a test.
 pub type Outcome = anyhow::Result<()>;
 
-/// What a program wrote.
+/// The output of a program.
 pub struct Written {
     pub well: bool,
     pub out: String,
@@ -34,7 +34,7 @@ pub fn run<S: AsRef<OsStr>>(
         .with_context(|| format!("starting {}", program.display()))?;
     let mut stdin = child.stdin.take().context("no stdin")?;
     let output = std::thread::scope(|scope| {
-        // A program that does not read its input must not block the test; it says why by itself.
+        // An error means that the program does not read its input; its own message is then the one to report.
         scope.spawn(move || drop(stdin.write_all(input.as_bytes())));
         child.wait_with_output()
     })?;
@@ -45,7 +45,7 @@ pub fn run<S: AsRef<OsStr>>(
     })
 }
 
-/// Runs a program that has to succeed, and returns what it printed.
+/// Runs a program that must succeed, and returns its output.
 pub fn must<S: AsRef<OsStr>>(
     program: &Path,
     arguments: impl IntoIterator<Item = S>,

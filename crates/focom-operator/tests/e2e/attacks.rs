@@ -11,7 +11,7 @@ use o2ims_types::names::focom as names;
 use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
 use sandbox::focom;
 use serde_json::{Value, json};
-use testenv::Bed;
+use testenv::ManagementCluster;
 
 use crate::harness::{OPERATOR_USER, Outcome, Parts, SMO_USER, SOON, Scenario, Tenant, World};
 
@@ -213,7 +213,7 @@ impl std::fmt::Debug for Attempt {
     }
 }
 
-async fn make_namespace(bed: &Bed, name: &str) -> Outcome {
+async fn make_namespace(bed: &ManagementCluster, name: &str) -> Outcome {
     let namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
     Api::<Namespace>::all(bed.admin()).create(&PostParams::default(), &namespace).await?;
     Ok(())

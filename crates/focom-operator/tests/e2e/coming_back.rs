@@ -13,7 +13,7 @@ use sandbox::inventory;
 use sandbox::requests::force_away;
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
-use testenv::Bed;
+use testenv::ManagementCluster;
 
 use crate::harness::{CLUSTER, Outcome, SMO_USER, SOON, Scenario, Tenant, World};
 use crate::protection::refuse;
@@ -38,7 +38,12 @@ pub async fn annotate(tenant: &Tenant, name: &str, key: &str, value: Option<&str
 }
 
 /// A ProvisioningRequest as Nephio's operator sends it for a request: its name and spec, and no marks.
-async fn send_as_nephio(tenant: &Tenant, bed: &Bed, request: &Value, labels: Value) -> anyhow::Result<String> {
+async fn send_as_nephio(
+    tenant: &Tenant,
+    bed: &ManagementCluster,
+    request: &Value,
+    labels: Value,
+) -> anyhow::Result<String> {
     let spec = &request["spec"];
     let name = request["metadata"]["name"].as_str().context("a name")?;
     let object = json!({

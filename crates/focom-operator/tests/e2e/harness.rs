@@ -17,7 +17,7 @@ use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
 use sandbox::waiting::wait;
 use sandbox::{Federation, OperatorOptions, StackOptions};
 use serde_json::{Value, json};
-use testenv::Bed;
+use testenv::ManagementCluster;
 use tokio::sync::{Mutex, RwLock};
 
 /// Result of a scenario.
@@ -255,7 +255,7 @@ impl Tenant {
     }
 
     /// ProvisioningRequests on an O-Cloud, or on the SMO's own cluster.
-    pub fn remote(&self, bed: &Bed) -> Api<ProvisioningRequest> {
+    pub fn remote(&self, bed: &ManagementCluster) -> Api<ProvisioningRequest> {
         Api::namespaced(bed.admin(), &self.namespace)
     }
 
@@ -337,7 +337,7 @@ impl Tenant {
     }
 
     /// Waits until a ProvisioningRequest is on an O-Cloud, or is not.
-    pub async fn until_remote(&self, bed: &Bed, name: &str, there: bool) -> Outcome {
+    pub async fn until_remote(&self, bed: &ManagementCluster, name: &str, there: bool) -> Outcome {
         let what = format!("ProvisioningRequest {name} to be {}", if there { "there" } else { "gone" });
         let reached = |remote: Option<&ProvisioningRequest>| remote.is_some() == there;
         wait(self.remote(bed), name, &what, SOON, reached).await?;
@@ -345,7 +345,7 @@ impl Tenant {
     }
 
     /// Names of the ProvisioningRequests of the namespace on a management cluster.
-    pub async fn remote_names(&self, bed: &Bed) -> anyhow::Result<Vec<String>> {
+    pub async fn remote_names(&self, bed: &ManagementCluster) -> anyhow::Result<Vec<String>> {
         Ok(self.remote(bed).list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect())
     }
 }

@@ -96,7 +96,7 @@ fn cases(traps: &Traps) -> Vec<Case> {
     let exec = |more: Value| {
         let mut exec =
             json!({"apiVersion": "client.authentication.k8s.io/v1", "command": program, "interactiveMode": "Never"});
-        o2ims_types::schema::overlay(&mut exec, more);
+        template_schema::overlay(&mut exec, more);
         exec
     };
     let (user, cluster) = ("/users/0/user", "/clusters/0/cluster");

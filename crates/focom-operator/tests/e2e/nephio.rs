@@ -11,7 +11,7 @@ use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
 use sandbox::focom;
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
-use testenv::{Bed, Options};
+use testenv::{ManagementCluster, Options};
 
 use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
 use crate::o_clouds::{put_o_cloud, put_secret};
@@ -114,13 +114,13 @@ async fn cluster_scoped_ones_are_driven(world: Arc<World>) -> Outcome {
     let tenant = Tenant::bare(&world, "nephio").await?;
     let other = Tenant::bare(&world, "nephio-other").await?;
     let bare = Options { cluster_api: false, byoh: false, ..Options::default() };
-    let o_cloud = Bed::start(bare, |line| eprintln!("nephio: {line}")).await?;
+    let o_cloud = ManagementCluster::start(bare, |line| eprintln!("nephio: {line}")).await?;
     let result = drive(&tenant, &other, &o_cloud).await;
     result.and(o_cloud.stop().await)
 }
 
 /// Here no operator answers on the O-Cloud: what one would write there is SIMULATED.
-async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &Bed) -> Outcome {
+async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &ManagementCluster) -> Outcome {
     o_cloud.apply_yaml(sandbox::installation::RIGHTS[0]).await?;
     let kubeconfig = focom::kubeconfig_for(o_cloud).await?;
     for tenant in [tenant, other] {

@@ -11,7 +11,7 @@ use o2ims_types::ProvisioningRequest;
 use o2ims_types::names::{DELETION_PROTECTION_ANNOTATION, focom as names};
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
-use testenv::Bed;
+use testenv::ManagementCluster;
 
 use crate::coming_back::annotate;
 use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
@@ -28,7 +28,7 @@ pub fn scenarios() -> Vec<Scenario> {
 
 /// Installs a policy for one namespace: what does not satisfy `rule` is refused as Forbidden. Returns when it works.
 pub async fn refuse(
-    bed: &Bed,
+    bed: &ManagementCluster,
     namespace: &str,
     (group, resource): (&str, &str),
     operation: &str,
@@ -172,7 +172,7 @@ async fn a_policy_refuses(world: Arc<World>) -> Outcome {
 }
 
 /// The CustomResourceDefinitions of the SMO.
-fn crds(smo: &Bed) -> Api<DynamicObject> {
+fn crds(smo: &ManagementCluster) -> Api<DynamicObject> {
     let kind = kube::core::GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     Api::all_with(smo.admin(), &kube::core::ApiResource::from_gvk(&kind))
 }

@@ -58,7 +58,7 @@ fn request(tenant: &Tenant, name: &str, template: &str, more: &Value) -> Value {
     let mut request = tenant.request(name, "site-a", &[1], &[]);
     request["spec"]["templateName"] = json!(template);
     request["spec"]["templateVersion"] = json!("v1");
-    o2ims_types::schema::overlay(&mut request["spec"]["templateParameters"], more.clone());
+    template_schema::overlay(&mut request["spec"]["templateParameters"], more.clone());
     request
 }
 

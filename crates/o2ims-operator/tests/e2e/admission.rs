@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
+use cluster_api::Kind;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
-use o2ims_operator::capi::contract::Kind;
 use o2ims_types::{ClusterTemplate, FocomProvisioningRequest, ProvisioningRequest, ProvisioningState as State, names};
 use sandbox::{Stack, StackOptions, inventory};
 use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail, ensure};
 use kube::ResourceExt as _;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::ProvisioningState as State;
 use o2ims_types::rules::WAY_OUT;
 use serde_json::{Value, json};
@@ -478,7 +479,7 @@ async fn bad_requests(stack: Shared) -> Outcome {
     for request in tenant.requests().list(&ListParams::default()).await? {
         ensure!(request.finalizers().is_empty(), "{} has a finalizer", request.name_any());
     }
-    for host in kube::Api::<o2ims_operator::byoh::host::ByoHost>::namespaced(stack.bed.admin(), "bad")
+    for host in kube::Api::<cluster_api::byoh::ByoHost>::namespaced(stack.bed.admin(), "bad")
         .list(&ListParams::default())
         .await?
     {
@@ -492,11 +493,11 @@ async fn bad_requests(stack: Shared) -> Outcome {
 /// A ByoHost without an agent.
 async fn unusual_host(stack: &Shared, tenant: &Tenant, name: &str, metadata: Value, reported: bool) -> Outcome {
     let client = stack.bed.client_as(&format!("byoh:host:{name}"), &["byoh:hosts"])?;
-    let kind = o2ims_operator::capi::contract::Kind::ByoHost;
+    let kind = cluster_api::Kind::ByoHost;
     let api: kube::Api<kube::core::DynamicObject> =
         kube::Api::namespaced_with(client, &tenant.namespace, &kind.api_resource());
     let mut object = json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": {"name": name, "namespace": tenant.namespace}, "spec": {}});
-    o2ims_types::schema::overlay(&mut object["metadata"], metadata);
+    template_schema::overlay(&mut object["metadata"], metadata);
     api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
     if reported {
         let status = json!({"status": {"hostinfo": {"osname": "linux", "osimage": "Ubuntu 20.04.6 LTS", "architecture": "amd64"}}});

@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, ensure};
+use cluster_api::Kind;
+use cluster_api::byoh::ByoHost;
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _};
 use hostsim::Failure;
 use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use o2ims_operator::byoh::host::ByoHost;
-use o2ims_operator::capi::contract::Kind;
+use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::ProvisioningState as State;
 use serde_json::json;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use cluster_api::Kind;
 use kube::api::ListParams;
-use o2ims_operator::capi::contract::Kind;
 use o2ims_types::ProvisioningState as State;
 use sandbox::Stack;
 use tokio::time::{Instant, sleep_until};

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use cluster_api::byoh::ByoHost;
+use cluster_api::conditions::Condition;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use k8s_openapi::api::events::v1::Event;
@@ -18,8 +20,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
-use o2ims_operator::byoh::host::ByoHost;
-use o2ims_operator::capi::read::Condition;
+use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState};
 use sandbox::installation::Hosts;
 pub use sandbox::waiting::wait;
@@ -326,14 +327,14 @@ impl Tenant {
     /// A ClusterTemplate of the tenant's own, as the shared one but for `change`; requests name it by `name`, v1.
     pub async fn template(&self, name: &str, change: Value) -> Outcome {
         let mut template: Value = serde_saphyr::from_str(self.hosts.template())?;
-        o2ims_types::schema::overlay(
+        template_schema::overlay(
             &mut template,
             json!({
                 "metadata": {"name": format!("{name}-v1"), "namespace": self.namespace},
                 "spec": {"name": name, "version": "v1"}
             }),
         );
-        o2ims_types::schema::overlay(&mut template["spec"], change);
+        template_schema::overlay(&mut template["spec"], change);
         let api: Api<ClusterTemplate> = Api::namespaced(self.client.clone(), &self.namespace);
         let name = format!("{name}-v1");
         api.patch(&name, &PatchParams::apply("user"), &Patch::Apply(&template)).await.context("making the template")?;
@@ -429,7 +430,7 @@ impl Tenant {
     }
 
     /// Objects of one of Cluster API's or BYOH's kinds in the namespace.
-    pub fn objects(&self, kind: o2ims_operator::capi::contract::Kind) -> Api<DynamicObject> {
+    pub fn objects(&self, kind: cluster_api::Kind) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &kind.api_resource())
     }
 
@@ -437,7 +438,7 @@ impl Tenant {
     pub async fn nodes_by_host(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let machines = ApiResource::from_gvk(&GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta1", "Machine"));
         let machines: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &machines);
-        let hosts = self.objects(o2ims_operator::capi::contract::Kind::ByoHost).list(&ListParams::default()).await?;
+        let hosts = self.objects(cluster_api::Kind::ByoHost).list(&ListParams::default()).await?;
         let mut found = BTreeMap::new();
         for machine in machines.list(&ListParams::default()).await? {
             let byo_machine = &machine.data["spec"]["infrastructureRef"]["name"];
@@ -452,7 +453,7 @@ impl Tenant {
     /// Fails unless every host of the namespace is free and without a mark of the operator.
     pub async fn assert_hosts_free(&self) -> Outcome {
         for host in self.byohosts().list(&ListParams::default()).await? {
-            if let Some(busy) = host.busy() {
+            if let Some(busy) = host.in_use_reason() {
                 bail!("host {} {busy}", host.name_any());
             }
             let marks = host.labels().keys().chain(host.annotations().keys()).find(|key| key.contains("o2ims"));
@@ -478,7 +479,8 @@ impl Tenant {
     pub async fn until_host_free(&self, number: u32) -> Outcome {
         let hosts = self.byohosts();
         let name = self.host(number);
-        let free = |host: Option<&ByoHost>| host.is_some_and(|host| host.busy().is_none() && host.holder().is_none());
+        let free =
+            |host: Option<&ByoHost>| host.is_some_and(|host| host.in_use_reason().is_none() && host.holder().is_none());
         wait(hosts, &name, &format!("host {name} to be free"), CLUSTER, free).await?;
         Ok(())
     }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use cluster_api::Kind;
+use cluster_api::byoh::ByoHost;
 use hostsim::Failure;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
-use o2ims_operator::byoh::host::ByoHost;
-use o2ims_operator::capi::contract::Kind;
 use o2ims_types::{ClusterTemplate, ProvisioningState as State, names};
 use sandbox::{Stack, inventory};
 use serde_json::{Value, json};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use cluster_api::byoh::ByoHost;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
-use o2ims_operator::byoh::host::ByoHost;
 use o2ims_types::{ProvisioningState as State, names};
 use sandbox::{Stack, inventory};
 use serde_json::{Value, json};

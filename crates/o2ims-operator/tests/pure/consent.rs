@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use cluster_api::Kind;
+use cluster_api::byoh::ByohVariant;
+use cluster_api::byoh::UNREGISTERING_ANNOTATION;
+use cluster_api::labels::PAUSED_ANNOTATION;
 use kube::{Resource as _, ResourceExt as _};
-use o2ims_operator::byoh::host::UNREGISTERING_ANNOTATION;
-use o2ims_operator::byoh::installation::Dialect;
-use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
-use o2ims_operator::provisioning_request::leftovers::{plan_cluster, plan_host};
+use o2ims_operator::provisioner::byoh::marks::{MarkedCluster, MarkedHost as _};
+use o2ims_operator::provisioner::byoh::orphans::{plan_cluster, plan_host};
 use o2ims_types::ProvisioningState::{self, Failed, Fulfilled};
 use o2ims_types::{ProvisioningRequest, conditions, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{World, from, host_refs, request};
 
 /// A cluster of one master and two workers that runs.
 fn running() -> World {
-    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 4);
     world.submit(request("one", "core", &[1], &[2, 3]));
     world.settle();
     assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
@@ -317,7 +319,7 @@ fn nothing_that_runs_is_touched_unasked() {
 /// A virtual address is an address of whichever master carries it; its agent reports it at each start.
 #[test]
 fn a_virtual_address_among_a_masters_own_is_no_reason_to_fail() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 4);
     let mut three = request("one", "core", &[1, 2, 3], &[4]);
     three.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
     world.submit(three);
@@ -560,7 +562,7 @@ fn a_request_that_was_restored_exists() {
 #[test]
 fn a_part_that_is_deleted_while_the_cluster_is_made_is_made_anew() {
     for kind in [Kind::KubeadmControlPlane, Kind::MachineDeployment] {
-        let mut world = World::new(Dialect::Upstream, json!({}), 3);
+        let mut world = World::new(ByohVariant::Upstream, json!({}), 3);
         world.submit(request("one", "core", &[1], &[2]));
         let is_there = |world: &World| world.applied.keys().any(|(other, _)| *other == kind);
         for _ in 0..20 {
@@ -571,12 +573,26 @@ fn a_part_that_is_deleted_while_the_cluster_is_made_is_made_anew() {
             }
             world.finish(&flight);
         }
-        assert!(world.clusters["core"].is_being_made());
+        assert!(world.clusters["core"].is_creating());
         let (_, name) = world.applied.keys().find(|(other, _)| *other == kind).cloned().unwrap();
         world.delete(kind, &name);
         world.settle();
         assert_eq!(world.state("one"), Some(Fulfilled), "{}: {}", kind.name(), world.message("one"));
     }
+}
+
+/// The Cluster is lost before anything runs, and a worker's part is being deleted: all of it is taken apart and made anew.
+#[test]
+fn a_cluster_that_is_lost_before_it_has_nodes_is_made_anew() {
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 3);
+    world.submit(request("one", "core", &[1], &[2]));
+    while world.clusters.get("core").is_none_or(MarkedCluster::is_creating) {
+        world.reconcile("one");
+    }
+    assert!(world.cluster_vanishes(0));
+    assert!(world.deployment_is_deleted_by_hand(0));
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
 }
 
 #[test]
@@ -593,7 +609,7 @@ fn hosts_that_nothing_is_left_of_are_cleaned_when_their_owner_says_so() {
             world.delete_request("one");
             world.settle();
             assert!(world.requests.is_empty());
-            assert!(world.hosts.values().all(|host| host.busy().is_none() && host.holder().is_none()));
+            assert!(world.hosts.values().all(|host| host.in_use_reason().is_none() && host.holder().is_none()));
         } else {
             say(&mut world, names::CLEAN_ANNOTATION);
             assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
@@ -687,7 +703,8 @@ fn no_other_request_gets_a_host_that_was_registered_anew() {
     let mut world = running();
     assert!(world.host_is_registered_anew_in_use(1));
     world.settle();
-    let anew = world.hosts.values().find(|host| host.busy().is_none() && host.name_any() != "target-4").unwrap();
+    let anew =
+        world.hosts.values().find(|host| host.in_use_reason().is_none() && host.name_any() != "target-4").unwrap();
     let number = anew.name_any().trim_start_matches("target-").parse().unwrap();
     let before = runs(&world);
     world.submit(request("two", "edge", &[number], &[]));
@@ -729,7 +746,7 @@ fn a_restored_request_that_names_everything_may_take_out() {
     world.edit_request("one", |one| one.spec.template_parameters.hosts.as_mut().unwrap().workers.truncate(1));
     world.settle();
     assert_eq!(world.message("one"), "cluster is ready: 1 master, 1 worker");
-    assert!(world.hosts["target-3"].busy().is_none() && world.hosts["target-3"].holder().is_none());
+    assert!(world.hosts["target-3"].in_use_reason().is_none() && world.hosts["target-3"].holder().is_none());
     world.delete_request("one");
     world.settle();
     assert!(world.requests.is_empty() && world.applied.is_empty());
@@ -752,7 +769,7 @@ fn a_host_that_was_registered_anew_is_given_back() {
     world.delete_request("one");
     world.settle();
     assert!(world.requests.is_empty());
-    assert!(world.hosts.values().all(|host| host.busy().is_none() && !host.bootstrapped()));
+    assert!(world.hosts.values().all(|host| host.in_use_reason().is_none() && !host.bootstrapped()));
 }
 
 /// A rollout or another number of masters cannot be had without spare hosts: both are put back, and the Machine that waits for a

@@ -6,29 +6,35 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cluster_api::Kind;
+use cluster_api::byoh::ByoHost;
+use cluster_api::byoh::ByohVariant;
+use cluster_api::cluster::{ByoCluster, Cluster};
+use cluster_api::control_plane::KubeadmControlPlane;
+use cluster_api::machine::{Machine, MachineDeployment};
+use cluster_api::templates::{ByoMachineTemplate, KubeadmConfigTemplate};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
-use o2ims_operator::byoh::host::ByoHost;
-use o2ims_operator::byoh::installation::Dialect;
-use o2ims_operator::capi::contract::Kind;
-use o2ims_operator::capi::read::{
-    ByoCluster, ByoMachineTemplate, Cluster, KubeadmConfigTemplate, KubeadmControlPlane, Machine, MachineDeployment,
+use o2ims_operator::caches::Caches;
+use o2ims_operator::caches::version_of;
+use o2ims_operator::expectations::{Expectations, Write};
+use o2ims_operator::mappers::{
+    owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
 };
-use o2ims_operator::provisioning_request::expect::{Expectations, Write};
-use o2ims_operator::provisioning_request::observe::{Observed, observe, version_of};
-use o2ims_operator::provisioning_request::plan::Step;
-use o2ims_operator::provisioning_request::rivals::{Decided, Locks, is_able, wants_endpoint_of};
-use o2ims_operator::provisioning_request::status::assess;
-use o2ims_operator::provisioning_request::{Decision, decide};
-use o2ims_operator::watches::{
-    Watches, owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
-};
+use o2ims_operator::provisioner::byoh::contention::{Locks, is_able, wants_endpoint_of};
+use o2ims_operator::provisioner::byoh::marks::{MarkedCluster, MarkedHost as _};
+use o2ims_operator::provisioner::byoh::observe::observe;
+use o2ims_operator::provisioner::byoh::observed::Observed;
+use o2ims_operator::provisioner::byoh::provisioner::Byoh;
+use o2ims_operator::provisioner::interface::{Decided, decide};
+use o2ims_operator::provisioner::step::Step;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
-use operator_kit::outcome::Outcome;
+use operator_kit::controller::Outcome;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::model::{Conflict, Flight, PROGRESS, World, from, host_name, host_refs, request};
 use crate::rules::check_world;
@@ -92,16 +98,22 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
     }
 }
 
+/// How a request was admitted; the guard lives as long as the reconcile.
+struct Admitted {
+    recheck: Option<Duration>,
+    _guard: Box<dyn Send>,
+}
+
 /// A reconcile on its way.
 enum Run {
     Observed(Box<ProvisioningRequest>, Box<Observed>),
-    Writing { flight: Box<Flight>, standing: Decided, written: Vec<Write> },
+    Writing { flight: Box<Flight>, admitted: Admitted, written: Vec<Write> },
 }
 
 /// The operator, and the world before it.
 struct Operator {
     world: World,
-    watches: Watches,
+    watches: Caches,
     requests: Cache<ProvisioningRequest>,
     templates: Cache<ClusterTemplate>,
     hosts: Cache<ByoHost>,
@@ -157,7 +169,7 @@ impl Operator {
 
     /// The reconciles read from the caches.
     fn connect(&mut self) {
-        self.watches = Watches {
+        self.watches = Caches {
             requests: self.requests.store.clone(),
             templates: self.templates.store.clone(),
             hosts: self.hosts.store.clone(),
@@ -298,7 +310,7 @@ impl Operator {
         match self.runs.remove(name) {
             None => {}
             Some(Run::Observed(request, observed)) => self.decide(name, *request, *observed),
-            Some(Run::Writing { flight, standing, written }) => self.write(name, flight, standing, written),
+            Some(Run::Writing { flight, admitted, written }) => self.write(name, flight, admitted, written),
         }
         if !self.runs.contains_key(name) {
             self.end(name);
@@ -316,23 +328,25 @@ impl Operator {
     }
 
     fn decide(&mut self, name: &str, request: ProvisioningRequest, observed: Observed) {
-        match decide(&request, observed, &self.watches, &self.expectations, &self.locks, self.now) {
+        let byoh = Byoh { caches: self.watches.clone(), locks: Arc::clone(&self.locks) };
+        match decide(&byoh, &request, observed, &self.expectations, self.now) {
             Err(Outcome::Progressing { .. }) => {
                 self.tell(format!("{name}: waits for the caches"));
                 self.timers.insert(name.to_owned());
             }
             Err(_) => self.tell(format!("{name}: is gone")),
-            Ok(Decision { observed, verdict, steps, standing }) => {
+            Ok(Decided { observed, verdict, steps, recheck, guard }) => {
+                let admitted = Admitted { recheck, _guard: guard };
                 let refusal = verdict.as_ref().err().map(|refusal| refusal.message.clone());
                 let told = refusal.unwrap_or_else(|| "goes on".to_owned());
                 self.tell(format!("{name}: {told}, {} steps", steps.len()));
                 let flight = Box::new(Flight { request, observed, verdict, steps, next: 0 });
-                self.runs.insert(name.to_owned(), Run::Writing { flight, standing, written: Vec::new() });
+                self.runs.insert(name.to_owned(), Run::Writing { flight, admitted, written: Vec::new() });
             }
         }
     }
 
-    fn write(&mut self, name: &str, mut flight: Box<Flight>, standing: Decided, mut written: Vec<Write>) {
+    fn write(&mut self, name: &str, mut flight: Box<Flight>, admitted: Admitted, mut written: Vec<Write>) {
         let uid = flight.observed.uid.clone();
         if let Some(step) = flight.steps.get(flight.next).cloned() {
             // As `apply` does before it takes the finalizer off.
@@ -355,7 +369,7 @@ impl Operator {
             };
             self.tell(format!("{name}: {}{}", told(&step), if result.is_ok() { "" } else { ": conflict" }));
             if result.is_err() {
-                self.expectations.add(&uid, written, self.now);
+                self.expectations.add(uid.clone(), written, self.now);
                 self.timers.insert(name.to_owned());
                 return;
             }
@@ -363,24 +377,24 @@ impl Operator {
             if step == Step::RemoveFinalizer {
                 self.expectations.forget(&uid);
             } else {
-                self.runs.insert(name.to_owned(), Run::Writing { flight, standing, written });
+                self.runs.insert(name.to_owned(), Run::Writing { flight, admitted, written });
             }
             self.send();
             return;
         }
-        self.expectations.add(&uid, written, self.now);
+        self.expectations.add(uid.clone(), written, self.now);
         let before = self.world.revision;
         if self.world.requests.contains_key(name) {
             self.world.finish(&flight);
         }
         if self.world.revision != before {
             let version = version_of(&self.world.requests[name]);
-            self.expectations.add(&uid, vec![Write::Status(version)], self.now);
+            self.expectations.add(uid.clone(), vec![Write::Status(version)], self.now);
             self.tell(format!("{name}: status {:?}, {}", self.world.state(name), self.world.message(name)));
         }
         let now = self.world.now();
-        let outcome = assess(&flight.request, &flight.verdict, &flight.observed, None, now).outcome();
-        if standing.recheck.is_some() || matches!(outcome, Outcome::Progressing { recheck: Some(_) }) {
+        let outcome = flight.assess(None, now).outcome();
+        if admitted.recheck.is_some() || matches!(outcome, Outcome::Progressing { recheck: Some(_) }) {
             self.timers.insert(name.to_owned());
         }
         self.send();
@@ -393,15 +407,15 @@ impl Operator {
         let host = |name: &str| Some(Write::Host { name: name.to_owned(), version: version(Kind::ByoHost, name)? });
         match step {
             Step::AddFinalizer => Some(Write::Finalizer),
-            Step::Protect | Step::RemoveFinalizer | Step::LetGo | Step::DropWords(_) => None,
-            Step::MarkHost(marks) => host(&marks.host),
-            Step::EquipHost(equipment) => host(&equipment.host),
+            Step::Protect | Step::RemoveFinalizer | Step::Orphan | Step::RemoveAnnotations(_) => None,
+            Step::PatchHost(marks) => host(&marks.host),
+            Step::GiveInstallScripts(equipment) => host(&equipment.host),
             Step::Reattach(reattachment) => host(&reattachment.host),
             Step::Create(manifest)
-            | Step::Change(manifest, _)
-            | Step::Mark(manifest, _)
-            | Step::Restore { manifest, .. } => object(manifest.kind, &manifest.name),
-            Step::Annotate { kind, name, .. } | Step::Set { kind, name, .. } => object(*kind, name),
+            | Step::Update(manifest, _)
+            | Step::RestoreMarks(manifest, _)
+            | Step::RecreateCluster { manifest, .. } => object(manifest.kind, &manifest.name),
+            Step::Annotate { kind, name, .. } | Step::PatchSpec { kind, name, .. } => object(*kind, name),
             Step::Delete { kind, name, uid, .. } => {
                 Some(Write::Deletion { kind: *kind, name: name.clone(), uid: uid.clone() })
             }
@@ -450,7 +464,7 @@ impl Operator {
             6 => self.world.stranger_claims_a_host(pick).then_some("a stranger claims a host"),
             7 => self.world.stranger_lets_go(pick).then_some("a stranger lets go of a host"),
             // Sooner than this it may wedge, whoever has asked for it.
-            8 if !self.world.clusters.values().any(Cluster::is_being_made) => {
+            8 if !self.world.clusters.values().any(MarkedCluster::is_creating) => {
                 self.world.cluster_is_deleted_by_hand(pick).then_some("a Cluster is deleted by hand")
             }
             8 => None,
@@ -583,9 +597,9 @@ fn locks() -> (Arc<Locks>, Arc<Mutex<Vec<String>>>) {
 
 fn told(step: &Step) -> String {
     match step {
-        Step::MarkHost(marks) => format!("MarkHost {} {:?}", marks.host, marks.labels.get(names::REQUEST_UID_LABEL)),
+        Step::PatchHost(marks) => format!("PatchHost {} {:?}", marks.host, marks.labels.get(names::REQUEST_UID_LABEL)),
         Step::Create(manifest) => format!("Create {} {}", manifest.kind.name(), manifest.name),
-        Step::Change(manifest, _) => format!("Change {} {}", manifest.kind.name(), manifest.name),
+        Step::Update(manifest, _) => format!("Update {} {}", manifest.kind.name(), manifest.name),
         Step::Delete { kind, name, .. } => format!("Delete {} {name}", kind.name()),
         other => format!("{other:?}").chars().take(40).collect(),
     }
@@ -640,7 +654,7 @@ fn requests(plot: Plot, chance: &mut Chance) -> Vec<ProvisioningRequest> {
 fn play(plot: Plot, seed: u64, story: &mut Vec<String>) -> Result<(), String> {
     let mut chance = Chance(seed);
     let mut requests = VecDeque::from(requests(plot, &mut chance));
-    let mut operator = Operator::new(World::new(Dialect::Upstream, json!({}), 6));
+    let mut operator = Operator::new(World::new(ByohVariant::Upstream, json!({}), 6));
     let troubles = matches!(plot, Plot::Any | Plot::Vanishing);
     let mut length = 40 + chance.below(300);
     while !requests.is_empty() || length > 0 {
@@ -723,7 +737,7 @@ fn with_endpoint(name: &str, host: u32) -> ProvisioningRequest {
 
 /// An operator with free hosts.
 fn operator() -> Operator {
-    Operator::new(World::new(Dialect::Upstream, json!({}), 4))
+    Operator::new(World::new(ByohVariant::Upstream, json!({}), 4))
 }
 
 impl Operator {

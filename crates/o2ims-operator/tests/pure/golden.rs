@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use o2ims_operator::byoh::installation::Dialect;
-use o2ims_operator::provisioning_request::plan::{HostMarks, Step};
+use cluster_api::byoh::ByohVariant;
+use o2ims_operator::provisioner::step::{HostPatch, Step};
 use o2ims_types::ProvisioningRequest;
 use serde_json::{Value, json};
 
@@ -21,14 +21,14 @@ fn written(world: &mut World, request: ProvisioningRequest) -> String {
         for step in world.reconcile("one") {
             let (what, object) = match step {
                 Step::AddFinalizer => ("add the finalizer".to_owned(), None),
-                Step::MarkHost(HostMarks { host, labels, annotations, .. }) => (
+                Step::PatchHost(HostPatch { host, labels, annotations, .. }) => (
                     format!("mark ByoHost {host}"),
                     Some(json!({"metadata": {"labels": labels, "annotations": annotations}})),
                 ),
                 Step::Create(manifest) => {
                     (format!("create {} {}", manifest.kind.name(), manifest.name), Some(manifest.object))
                 }
-                Step::Change(manifest, _) => {
+                Step::Update(manifest, _) => {
                     (format!("change {} {}", manifest.kind.name(), manifest.name), Some(manifest.object))
                 }
                 other => panic!("{other:?}"),
@@ -42,7 +42,7 @@ fn written(world: &mut World, request: ProvisioningRequest) -> String {
     text
 }
 
-fn compare(name: &str, dialect: Dialect, template: Value, request: ProvisioningRequest) -> String {
+fn compare(name: &str, dialect: ByohVariant, template: Value, request: ProvisioningRequest) -> String {
     let text = written(&mut World::new(dialect, template, 5), request);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/pure/golden/{name}.yaml"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -70,35 +70,35 @@ fn three_masters(version: &str) -> ProvisioningRequest {
 
 #[test]
 fn one_master_one_worker() {
-    let text = compare("one-master-one-worker", Dialect::Upstream, json!({}), request("one", "core", &[1], &[2]));
+    let text = compare("one-master-one-worker", ByohVariant::Upstream, json!({}), request("one", "core", &[1], &[2]));
     assert!(!text.contains("kube-vip"));
 }
 
 /// The agent renders file contents as a template that knows one variable: any other pair of braces breaks the node.
 #[test]
 fn three_masters_two_workers() {
-    let text = compare("three-masters-v1.33", Dialect::Upstream, json!({}), three_masters("v1.33.1"));
+    let text = compare("three-masters-v1.33", ByohVariant::Upstream, json!({}), three_masters("v1.33.1"));
     assert_eq!((text.matches("{{").count(), text.matches("}}").count()), (1, 1));
     assert!(text.contains("{{ .DefaultNetworkInterfaceName }}") && !text.contains("super-admin"));
 }
 
 #[test]
 fn three_masters_of_1_32_need_the_super_admin_at_first() {
-    let text = compare("three-masters-v1.32", Dialect::Upstream, json!({}), three_masters("v1.32.2"));
+    let text = compare("three-masters-v1.32", ByohVariant::Upstream, json!({}), three_masters("v1.32.2"));
     assert_eq!(text.matches("super-admin.conf").count(), 1);
 }
 
 /// Before 1.29 there is no super-admin.conf, and the admin's is good enough.
 #[test]
 fn three_masters_of_1_28_do_not() {
-    let text = written(&mut World::new(Dialect::Upstream, json!({}), 5), three_masters("v1.28.15"));
+    let text = written(&mut World::new(ByohVariant::Upstream, json!({}), 5), three_masters("v1.28.15"));
     assert!(text.contains("kube-vip") && !text.contains("super-admin"));
 }
 
 #[test]
 fn bundle() {
     let install = json!({"install": {"method": "bundle", "bundle": {"repo": "registry.example.org/byoh"}}});
-    let text = compare("bundle", Dialect::Platform9, install, request("one", "core", &[1], &[2]));
+    let text = compare("bundle", ByohVariant::Platform9, install, request("one", "core", &[1], &[2]));
     assert_eq!(text.matches("installerRef").count(), 2);
 }
 
@@ -115,5 +115,5 @@ fn external_etcd() {
         "workers": {"joinConfiguration": {"nodeRegistration": {"kubeletExtraArgs": {"max-pods": "250"}}}},
         "controlPlaneMachineAnnotations": {"machine.cluster.x-k8s.io/certificates-expiry": "2030-01-01T00:00:00Z"}
     });
-    compare("external-etcd", Dialect::Upstream, json!({"kubeadm": kubeadm}), request("one", "core", &[1], &[2]));
+    compare("external-etcd", ByohVariant::Upstream, json!({"kubeadm": kubeadm}), request("one", "core", &[1], &[2]));
 }

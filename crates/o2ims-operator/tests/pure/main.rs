@@ -2,13 +2,15 @@
 //! objects that are made. Runs in seconds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 mod consent;
 mod contention;
 mod golden;
-mod leftovers;
 mod model;
+mod orphans;
 mod properties;
+mod provisioners;
 mod refusals;
 mod rules;
 mod status;

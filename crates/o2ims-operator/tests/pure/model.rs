@@ -6,36 +6,44 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Instant;
 
+use cluster_api::Kind;
+use cluster_api::NameRef;
+use cluster_api::byoh::ByoHost;
+use cluster_api::byoh::{BYOHOST_CRD, ByohVariant, crd_resource};
+use cluster_api::cluster::{ByoCluster, Cluster, ClusterResourceSet};
+use cluster_api::conditions::Condition;
+use cluster_api::control_plane::KubeadmControlPlane;
+use cluster_api::labels::{CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, PAUSED_ANNOTATION};
+use cluster_api::machine::{Machine, MachineDeployment, ReplicaStatus};
+use cluster_api::templates::{ByoMachineTemplate, K8sInstallerConfigTemplate, KubeadmConfigTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::runtime::reflector::{Store, store::Writer};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
-use o2ims_operator::byoh::host::ByoHost;
-use o2ims_operator::byoh::installation::{BYOHOST_CRD, Dialect, crd_resource};
-use o2ims_operator::byoh::installer::{self, Equipment};
-use o2ims_operator::capi::contract::{CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, Kind, PAUSED_ANNOTATION};
-use o2ims_operator::capi::read::{
-    ByoCluster, ByoMachineTemplate, Cluster, ClusterResourceSet, Condition, K8sInstallerConfigTemplate,
-    KubeadmConfigTemplate, KubeadmControlPlane, Machine, MachineDeployment, NameRef, ReplicaStatus,
-};
-use o2ims_operator::provisioning_request::expect::Expectations;
-use o2ims_operator::provisioning_request::observe::{Observed, observe};
-use o2ims_operator::provisioning_request::plan::{HostMarks, Step};
-use o2ims_operator::provisioning_request::rivals::Locks;
+use o2ims_operator::caches::Caches;
+use o2ims_operator::expectations::Expectations;
+use o2ims_operator::provisioner::byoh::contention::Locks;
+use o2ims_operator::provisioner::byoh::desired::DesiredCluster;
+use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
+use o2ims_operator::provisioner::byoh::observe::observe;
+use o2ims_operator::provisioner::byoh::observed::Observed;
+use o2ims_operator::provisioner::byoh::provisioner::Byoh;
+use o2ims_operator::provisioner::byoh::report::report;
+use o2ims_operator::provisioner::interface::{Decided, decide};
+use o2ims_operator::provisioner::report::Rejection;
+use o2ims_operator::provisioner::step::InstallScripts;
+use o2ims_operator::provisioner::step::{HostPatch, Step};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
-use o2ims_operator::provisioning_request::validate::{Refusal, Valid};
-use o2ims_operator::provisioning_request::{Decision, decide};
-use o2ims_operator::watches::Watches;
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
-use operator_kit::reflect::SyncState;
+use operator_kit::cache::SyncState;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Where everything lives.
 pub const NAMESPACE: &str = "site-a";
@@ -70,7 +78,7 @@ pub struct World {
     /// Counts writes: the same number means that nothing was written.
     pub revision: u64,
     serial: u64,
-    pub dialect: Dialect,
+    pub dialect: ByohVariant,
     pub byoh_installed: bool,
     pub requests: BTreeMap<String, ProvisioningRequest>,
     pub templates: BTreeMap<String, ClusterTemplate>,
@@ -78,6 +86,8 @@ pub struct World {
     pub hosts: BTreeMap<String, ByoHost>,
     pub clusters: BTreeMap<String, Cluster>,
     pub control_planes: BTreeMap<String, KubeadmControlPlane>,
+    /// UIDs of Clusters whose infrastructure is ready.
+    pub infrastructure_ready: BTreeSet<String>,
     pub deployments: BTreeMap<String, MachineDeployment>,
     pub byo_clusters: BTreeMap<String, ByoCluster>,
     pub machine_templates: BTreeMap<String, ByoMachineTemplate>,
@@ -104,9 +114,17 @@ pub struct World {
 pub struct Flight {
     pub request: ProvisioningRequest,
     pub observed: Observed,
-    pub verdict: Result<Valid, Refusal>,
+    pub verdict: Result<DesiredCluster, Rejection>,
     pub steps: Vec<Step>,
     pub next: usize,
+}
+
+impl Flight {
+    /// The status that this reconcile writes; `write_error` is the error of its last write.
+    pub fn assess(&self, write_error: Option<&str>, now: Timestamp) -> Assessment {
+        let report = report(&self.request, &self.verdict, &self.observed);
+        assess(&self.request, &report, write_error, now)
+    }
 }
 
 /// A precondition did not hold.
@@ -126,7 +144,7 @@ pub fn from<T: DeserializeOwned>(value: Value) -> T {
 pub fn template(spec: Value) -> ClusterTemplate {
     let mut all = json!({"name": "base", "version": "v1", "cni": {"clusterResourceSet": "cni"},
         "defaults": {"k8sVersion": "v1.33.1", "podCidr": "192.168.0.0/16", "serviceCidr": "10.128.0.0/12"}});
-    o2ims_types::schema::overlay(&mut all, spec);
+    template_schema::overlay(&mut all, spec);
     from(json!({"apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ClusterTemplate",
         "metadata": {"name": "base-v1", "namespace": names::OPERATOR_NAMESPACE}, "spec": all}))
 }
@@ -155,9 +173,7 @@ pub fn host_name(number: u32) -> String {
 
 /// Hosts that a request names.
 pub fn asked(request: &ProvisioningRequest) -> BTreeMap<String, &'static str> {
-    o2ims_operator::provisioning_request::status::asked(request)
-        .map(|(host, role)| (host.name().to_owned(), role))
-        .collect()
+    o2ims_operator::request::requested_hosts(request).map(|(host, role)| (host.name().to_owned(), role)).collect()
 }
 
 fn condition(conditions: &mut Vec<Condition>, type_: &str, status: &str, severity: &str, reason: &str) {
@@ -233,6 +249,7 @@ macro_rules! with_kind {
                 $body
             }
             Kind::Machine => panic!("the operator only deletes Machines"),
+            Kind::ByoMachine | Kind::ClusterResourceSet => panic!("the operator does not write these"),
         }
     };
 }
@@ -244,7 +261,7 @@ pub fn is_template(kind: Kind) -> bool {
 
 impl World {
     /// A template, its CNI, and `hosts` free hosts that carry their ids.
-    pub fn new(dialect: Dialect, spec: Value, hosts: u32) -> Self {
+    pub fn new(dialect: ByohVariant, spec: Value, hosts: u32) -> Self {
         let mut world = Self {
             second: 1_000_000,
             revision: 10,
@@ -257,6 +274,7 @@ impl World {
             hosts: BTreeMap::new(),
             clusters: BTreeMap::new(),
             control_planes: BTreeMap::new(),
+            infrastructure_ready: BTreeSet::new(),
             deployments: BTreeMap::new(),
             byo_clusters: BTreeMap::new(),
             machine_templates: BTreeMap::new(),
@@ -305,7 +323,7 @@ impl World {
             }
         }));
         condition(&mut host.status.conditions, BOOTSTRAP, "False", "Info", "WaitingForMachineRefToBeAssigned");
-        if self.dialect == Dialect::Platform9 {
+        if self.dialect == ByohVariant::Platform9 {
             condition(&mut host.status.conditions, "AgentConnected", "True", "", "");
         }
         self.hosts.insert(name, host);
@@ -379,6 +397,7 @@ impl World {
             Kind::K8sInstallerConfigTemplate => self.installer_templates.get(name).map(Resource::meta),
             Kind::ByoHost => self.hosts.get(name).map(Resource::meta),
             Kind::Machine => self.machines.get(name).map(|machine| machine.record.meta()),
+            Kind::ByoMachine | Kind::ClusterResourceSet => None,
         }
     }
 
@@ -406,21 +425,21 @@ impl World {
     }
 
     /// The watched caches, with nothing on its way.
-    pub fn watches(&self) -> Watches {
+    pub fn watches(&self) -> Caches {
         let state =
             |installed: bool| watch::channel(if installed { SyncState::Synced } else { SyncState::NotInstalled }).1;
         let mut crd = Writer::<DynamicObject>::new(crd_resource());
         if self.byoh_installed {
             let properties = match self.dialect {
-                Dialect::Upstream => json!({"bootstrapSecret": {}}),
-                Dialect::Platform9 => json!({"uninstallationSecret": {}}),
+                ByohVariant::Upstream => json!({"bootstrapSecret": {}}),
+                ByohVariant::Platform9 => json!({"uninstallationSecret": {}}),
             };
             let mut object = DynamicObject::new(BYOHOST_CRD, &crd_resource());
             object.data = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {"properties": {"spec": {"properties": properties}}}}}]}});
             crd.apply_watcher_event(&Event::Apply(object));
         }
         let machines = self.machines.values().map(|machine| machine.record.clone());
-        Watches {
+        Caches {
             requests: store(self.requests.values().cloned()),
             templates: store(self.templates.values().cloned()),
             hosts: store(self.hosts.values().cloned()),
@@ -448,8 +467,9 @@ impl World {
         let request = self.requests.get(name)?.clone();
         let watches = self.watches();
         let observed = observe(&watches, &request);
-        let decided = decide(&request, observed, &watches, &Expectations::default(), &self.locks, Instant::now());
-        let Decision { observed, verdict, steps, .. } = decided.ok()?;
+        let byoh = Byoh { caches: watches, locks: Arc::clone(&self.locks) };
+        let decided = decide(&byoh, &request, observed, &Expectations::default(), Instant::now());
+        let Decided { observed, verdict, steps, .. } = decided.ok()?;
         Some(Flight { request, observed, verdict, steps, next: 0 })
     }
 
@@ -463,7 +483,7 @@ impl World {
         let Some(step) = flight.steps.get(flight.next) else { return Ok(false) };
         let step = step.clone();
         flight.next += 1;
-        self.carry_out(flight, &step)?;
+        self.apply_plan(flight, &step)?;
         Ok(true)
     }
 
@@ -473,7 +493,7 @@ impl World {
         if flight.steps.contains(&Step::RemoveFinalizer) || self.requests.get(&name)?.uid() != flight.request.uid() {
             return None;
         }
-        let assessment = assess(&flight.request, &flight.verdict, &flight.observed, None, self.now());
+        let assessment = flight.assess(None, self.now());
         crate::rules::check_status(&flight.request, &assessment);
         if flight.request.status.as_ref() != Some(&assessment.status) {
             edit(&mut self.revision, &mut self.requests, &name, |request| {
@@ -501,7 +521,7 @@ impl World {
     /// What the status says now.
     pub fn assess(&self, name: &str) -> Assessment {
         let flight = self.begin(name).unwrap();
-        assess(&flight.request, &flight.verdict, &flight.observed, None, self.now())
+        flight.assess(None, self.now())
     }
 
     /// State in the status of a request.
@@ -515,7 +535,7 @@ impl World {
         status.provisioning_status.provisioning_message
     }
 
-    fn carry_out(&mut self, flight: &Flight, step: &Step) -> Result<(), Conflict> {
+    fn apply_plan(&mut self, flight: &Flight, step: &Step) -> Result<(), Conflict> {
         let name = flight.request.name_any();
         let same_request = |world: &Self| {
             let now = world.requests.get(&name).ok_or(Conflict)?;
@@ -533,11 +553,11 @@ impl World {
             }
         };
         match step {
-            Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::LetGo | Step::DropWords(_) => {
+            Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::Orphan | Step::RemoveAnnotations(_) => {
                 same_request(self)?;
             }
-            Step::MarkHost(HostMarks { host, resource_version, .. })
-            | Step::EquipHost(Equipment { host, resource_version, .. }) => {
+            Step::PatchHost(HostPatch { host, resource_version, .. })
+            | Step::GiveInstallScripts(InstallScripts { host, resource_version, .. }) => {
                 let host = self.hosts.get(host).ok_or(Conflict)?;
                 if host.metadata.resource_version.as_deref() != Some(resource_version) {
                     return Err(Conflict);
@@ -548,7 +568,7 @@ impl World {
                     return Err(Conflict);
                 }
             }
-            Step::Change(manifest, uid) | Step::Mark(manifest, uid) => {
+            Step::Update(manifest, uid) | Step::RestoreMarks(manifest, uid) => {
                 uid_is(self, manifest.kind, &manifest.name, uid)?;
             }
             Step::Delete { kind, name, uid, .. } => {
@@ -557,7 +577,7 @@ impl World {
                 }
                 uid_is(self, *kind, name, uid)?;
             }
-            Step::Restore { manifest, part: (kind, name, uid) } => {
+            Step::RecreateCluster { manifest, part: (kind, name, uid) } => {
                 uid_is(self, *kind, name, uid)?;
                 if self.meta(manifest.kind, &manifest.name).is_some() {
                     return Err(Conflict);
@@ -569,7 +589,7 @@ impl World {
                     return Err(Conflict);
                 }
             }
-            Step::Annotate { kind, name, uid, .. } | Step::Set { kind, name, uid, .. } => {
+            Step::Annotate { kind, name, uid, .. } | Step::PatchSpec { kind, name, uid, .. } => {
                 uid_is(self, *kind, name, uid)?;
             }
         }
@@ -579,19 +599,19 @@ impl World {
             Step::Protect => edit(&mut self.revision, &mut self.requests, &name, |request| {
                 request.annotations_mut().insert(names::DELETION_PROTECTION_ANNOTATION.to_owned(), "true".to_owned());
             }),
-            Step::DropWords(words) => edit(&mut self.revision, &mut self.requests, &name, |request| {
+            Step::RemoveAnnotations(words) => edit(&mut self.revision, &mut self.requests, &name, |request| {
                 request.annotations_mut().retain(|annotation, _| !words.contains(&annotation.as_str()));
             }),
             Step::AddFinalizer => edit(&mut self.revision, &mut self.requests, &name, |request| {
                 request.finalizers_mut().push(names::FINALIZER.to_owned());
             }),
-            Step::RemoveFinalizer | Step::LetGo => {
+            Step::RemoveFinalizer | Step::Orphan => {
                 edit(&mut self.revision, &mut self.requests, &name, |request| {
                     request.finalizers_mut().retain(|finalizer| finalizer != names::FINALIZER);
                 });
                 self.drop_finished_requests();
             }
-            Step::MarkHost(marks) => {
+            Step::PatchHost(marks) => {
                 if marks.drops_install_secret.is_some() {
                     self.install_secrets.remove(&marks.host);
                 }
@@ -600,12 +620,12 @@ impl World {
                     patch(host.annotations_mut(), &marks.annotations);
                 });
             }
-            Step::EquipHost(equipment) => {
+            Step::GiveInstallScripts(equipment) => {
                 self.install_secrets.insert(equipment.host.clone());
-                let fields = installer::references(equipment, &equipment.resource_version);
+                let fields = equipment.references(&equipment.resource_version);
                 let secret = |field: &str| {
                     let name = fields["spec"][field]["name"].as_str()?;
-                    Some(NameRef { name: name.to_owned(), namespace: NAMESPACE.to_owned() })
+                    Some(NameRef { name: name.to_owned() })
                 };
                 self.edit_host(&equipment.host, |host| {
                     host.annotations_mut().insert(names::INSTALL_SECRET_ANNOTATION.to_owned(), equipment.name.clone());
@@ -613,7 +633,7 @@ impl World {
                     host.spec.uninstallation_secret = secret("uninstallationSecret");
                 });
             }
-            Step::Create(manifest) | Step::Restore { manifest, .. } => {
+            Step::Create(manifest) | Step::RecreateCluster { manifest, .. } => {
                 let mut object = manifest.object.clone();
                 self.revision += 1;
                 let metadata = &mut object["metadata"];
@@ -624,8 +644,8 @@ impl World {
                 with_kind!(self, manifest.kind, map => { map.insert(manifest.name.clone(), from(object)); });
                 self.applied.insert((manifest.kind, manifest.name.clone()), manifest.object.clone());
             }
-            Step::Change(manifest, _) => self.apply_again(manifest.kind, &manifest.name, &manifest.object),
-            Step::Mark(manifest, _) => {
+            Step::Update(manifest, _) => self.apply_again(manifest.kind, &manifest.name, &manifest.object),
+            Step::RestoreMarks(manifest, _) => {
                 let wanted: ObjectMeta = from(manifest.object["metadata"].clone());
                 with_kind!(self, manifest.kind, map => edit(&mut self.revision, map, &manifest.name, |object| {
                     object.labels_mut().extend(wanted.labels.unwrap_or_default());
@@ -652,7 +672,7 @@ impl World {
                 self.edit_machine(name, |machine| machine.metadata.deletion_timestamp = Some(at(second)));
             }
             Step::Delete { kind, name, .. } => self.delete(*kind, name),
-            Step::Set { kind, name, spec, .. } => self.set(*kind, name, spec),
+            Step::PatchSpec { kind, name, spec, .. } => self.set(*kind, name, spec),
         }
         Ok(())
     }
@@ -880,8 +900,8 @@ impl World {
                 return true;
             }
             let ready = parts.iter().any(|(kind, _)| *kind == Kind::ByoCluster);
-            if ready && !cluster.status.infrastructure_ready {
-                self.edit_cluster(&name, |cluster| cluster.status.infrastructure_ready = true);
+            if ready && self.infrastructure_ready.insert(cluster.uid().unwrap()) {
+                self.edit_cluster(&name, |_| ());
                 return true;
             }
         }
@@ -939,7 +959,8 @@ impl World {
             .filter(|(kind, name, wanted, template, _)| {
                 let cluster = self.cluster_of(*kind, name);
                 let alive = self.clusters.get(&cluster).is_some_and(|cluster| {
-                    cluster.metadata.deletion_timestamp.is_none() && cluster.status.infrastructure_ready
+                    cluster.metadata.deletion_timestamp.is_none()
+                        && self.infrastructure_ready.contains(&cluster.uid().unwrap())
                 });
                 let has_template =
                     self.machine_templates.contains_key(template["infrastructureRef"]["name"].as_str().unwrap());
@@ -1004,20 +1025,18 @@ impl World {
         }
         let Some((machine, host)) = pick(pairs, pick_) else { return false };
         let ModelMachine { cluster, installer, version, .. } = self.machines[&machine].clone();
-        let fork = self.dialect == Dialect::Platform9;
+        let fork = self.dialect == ByohVariant::Platform9;
         self.edit_host(&host, |host| {
             host.labels_mut().insert(CLUSTER_NAME_LABEL.to_owned(), cluster);
             host.labels_mut().insert(MACHINE_NAME_LABEL.to_owned(), format!("{NAMESPACE}.{machine}"));
             host.annotations_mut().insert(MACHINE_VERSION.to_owned(), version);
-            host.spec.bootstrap_secret = Some(NameRef { name: machine.clone(), namespace: NAMESPACE.to_owned() });
-            let secret = |kind: &str| {
-                installer.then(|| NameRef { name: format!("byoh-{kind}-{machine}"), namespace: NAMESPACE.to_owned() })
-            };
+            host.spec.bootstrap_secret = Some(NameRef { name: machine.clone() });
+            let secret = |kind: &str| installer.then(|| NameRef { name: format!("byoh-{kind}-{machine}") });
             host.spec.installation_secret = secret("install");
             host.spec.uninstallation_secret = secret("uninstall").filter(|_| fork);
         });
         self.edit_host(&host, |host| {
-            host.status.machine_ref = Some(NameRef { name: machine, namespace: NAMESPACE.to_owned() });
+            host.status.machine_ref = Some(NameRef { name: machine });
         });
         true
     }
@@ -1071,7 +1090,7 @@ impl World {
         }
         let Some((name, host, version, owner)) = pick(ready, pick_) else { return false };
         self.edit_machine(&name, |machine| {
-            machine.status.node_ref = Some(NameRef { name: host, namespace: String::new() });
+            machine.status.node_ref = Some(NameRef { name: host });
             machine.status.node_info.kubelet_version = version;
             condition(&mut machine.status.conditions, "NodeHealthy", "False", "Warning", "NodeNotReady");
         });
@@ -1414,7 +1433,7 @@ impl World {
     pub fn agent_falls_silent(&mut self, pick_: usize) -> bool {
         let Some(name) = pick(self.hosts.keys().cloned().collect(), pick_) else { return false };
         self.silent.insert(name.clone());
-        if self.dialect == Dialect::Platform9 {
+        if self.dialect == ByohVariant::Platform9 {
             self.edit_host(&name, |host| {
                 condition(&mut host.status.conditions, "AgentConnected", "False", "Warning", "HeartbeatTimeout");
             });
@@ -1425,7 +1444,7 @@ impl World {
     pub fn agent_recovers(&mut self, pick_: usize) -> bool {
         let Some(name) = pick(self.sick.union(&self.silent).cloned().collect(), pick_) else { return false };
         self.sick.remove(&name);
-        if self.silent.remove(&name) && self.dialect == Dialect::Platform9 {
+        if self.silent.remove(&name) && self.dialect == ByohVariant::Platform9 {
             self.edit_host(&name, |host| condition(&mut host.status.conditions, "AgentConnected", "True", "", ""));
         }
         true
@@ -1440,8 +1459,10 @@ impl World {
     }
 
     pub fn host_is_unregistered(&mut self, pick_: usize) -> bool {
-        let free =
-            self.hosts.values().filter(|host| host.busy().is_none() && !self.cleaning.contains(&host.name_any()));
+        let free = self
+            .hosts
+            .values()
+            .filter(|host| host.in_use_reason().is_none() && !self.cleaning.contains(&host.name_any()));
         let Some(name) = pick(free.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
         self.revision += 1;
         let host = self.hosts.remove(&name).unwrap();
@@ -1529,7 +1550,7 @@ impl World {
     }
 
     pub fn cluster_is_paused_or_resumed(&mut self, pick_: usize) -> bool {
-        let Some(name) = self.pick_cluster(pick_).filter(|name| !self.clusters[name].is_being_made()) else {
+        let Some(name) = self.pick_cluster(pick_).filter(|name| !self.clusters[name].is_creating()) else {
             return false;
         };
         self.edit_cluster(&name, |cluster| cluster.spec.paused = !cluster.spec.paused);
@@ -1550,7 +1571,7 @@ impl World {
 
     /// As a move to another management cluster leaves it, or a hand that takes finalizers off: nothing under it is deleted.
     pub fn cluster_vanishes(&mut self, pick_: usize) -> bool {
-        let Some(name) = self.pick_cluster(pick_).filter(|name| !self.clusters[name].is_being_made()) else {
+        let Some(name) = self.pick_cluster(pick_).filter(|name| !self.clusters[name].is_creating()) else {
             return false;
         };
         let uid = self.clusters[&name].uid();
@@ -1643,7 +1664,7 @@ impl World {
             if !self.applied.is_empty()
                 || !self.machines.is_empty()
                 || !self.cleaning.is_empty()
-                || self.hosts.values().any(|host| host.busy().is_some())
+                || self.hosts.values().any(|host| host.in_use_reason().is_some())
             {
                 return false;
             }
@@ -1694,7 +1715,7 @@ impl World {
             self.remove(Kind::Cluster, &name);
         }
         for name in self.clusters.keys().cloned().collect::<Vec<_>>() {
-            if !self.clusters[&name].is_being_made() && self.clusters[&name].spec.paused {
+            if !self.clusters[&name].is_creating() && self.clusters[&name].spec.paused {
                 self.edit_cluster(&name, |cluster| cluster.spec.paused = false);
             }
         }

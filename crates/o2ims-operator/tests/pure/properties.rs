@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cluster_api::Kind;
+use cluster_api::byoh::ByohVariant;
+use cluster_api::byoh::{ByoHost, UNREGISTERING_ANNOTATION};
 use kube::ResourceExt as _;
-use o2ims_operator::byoh::host::{ByoHost, UNREGISTERING_ANNOTATION};
-use o2ims_operator::byoh::installation::Dialect;
-use o2ims_operator::capi::contract::Kind;
-use o2ims_operator::provisioning_request::observe::Observed;
-use o2ims_operator::provisioning_request::plan::{Manifest, Step, plan};
-use o2ims_operator::provisioning_request::reserve;
+use o2ims_operator::provisioner::byoh::claim;
+use o2ims_operator::provisioner::byoh::observed::Observed;
+use o2ims_operator::provisioner::byoh::plan::plan;
+use o2ims_operator::provisioner::byoh::report::report;
+use o2ims_operator::provisioner::byoh::validate::validate;
+use o2ims_operator::provisioner::step::{Manifest, Step};
 use o2ims_operator::provisioning_request::status::assess;
-use o2ims_operator::provisioning_request::validate::validate;
-use o2ims_types::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningState, names};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -23,7 +25,7 @@ use crate::rules::{check_world, nothing_is_left};
 /// The requests that are applied at the beginning.
 #[derive(Clone, Debug)]
 struct Setup {
-    dialect: Dialect,
+    dialect: ByohVariant,
     method: InstallMethod,
     /// Hosts that have their id from the beginning; the others get it from the operator.
     labelled: u8,
@@ -59,10 +61,10 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 fn setup(requests: usize) -> impl Strategy<Value = Setup> {
     let dialect = prop_oneof![
-        Just((Dialect::Upstream, InstallMethod::None)),
-        Just((Dialect::Upstream, InstallMethod::Installer)),
-        Just((Dialect::Platform9, InstallMethod::Installer)),
-        Just((Dialect::Platform9, InstallMethod::Bundle))
+        Just((ByohVariant::Upstream, InstallMethod::None)),
+        Just((ByohVariant::Upstream, InstallMethod::Installer)),
+        Just((ByohVariant::Platform9, InstallMethod::Installer)),
+        Just((ByohVariant::Platform9, InstallMethod::Bundle))
     ];
     (dialect, any::<u8>(), prop::collection::vec(ask(), requests))
         .prop_map(|((dialect, method), labelled, asks)| Setup { dialect, method, labelled, asks })
@@ -173,7 +175,7 @@ fn ends_clean(world: &mut World) {
     assert_eq!(world.requests.keys().collect::<Vec<_>>(), Vec::<&String>::new(), "requests are left");
     assert_eq!(world.applied.keys().collect::<Vec<_>>(), Vec::<&(Kind, String)>::new(), "objects are left");
     for host in world.hosts.values() {
-        assert_eq!(host.busy(), None, "{}", host.name_any());
+        assert_eq!(host.in_use_reason(), None, "{}", host.name_any());
         for mark in [names::REQUEST_UID_LABEL, names::ROLE_LABEL] {
             assert!(!host.labels().contains_key(mark), "{} keeps {mark}", host.name_any());
         }
@@ -265,7 +267,7 @@ proptest! {
         for name in NAMES {
             let (Some(one), Some(other)) = (world.begin(name), world.begin(name)) else { continue };
             prop_assert_eq!(&one.steps, &other.steps);
-            let told = |flight: &Flight| assess(&flight.request, &flight.verdict, &flight.observed, None, world.now()).status;
+            let told = |flight: &Flight| flight.assess(None, world.now()).status;
             prop_assert_eq!(told(&one), told(&other));
             prop_assert_eq!(plan(&one.request, &one.verdict, &one.observed), one.steps);
         }
@@ -274,7 +276,7 @@ proptest! {
     /// Nothing that a request can say makes a step panic, with or without hosts and template.
     #[test]
     fn no_request_panics(parameters in parameters(), defaults in parameters(), deleted in any::<bool>(), namespace in "[a-z]{1,50}") {
-        let mut world = World::new(Dialect::Upstream, json!({}), 2);
+        let mut world = World::new(ByohVariant::Upstream, json!({}), 2);
         world.templates.get_mut("base-v1").unwrap().spec.defaults = Some(defaults);
         let mut request = request("one", "core", &[1], &[2]);
         if let Ok(parameters) = serde_json::from_value(parameters) {
@@ -289,7 +291,7 @@ proptest! {
         }
         let verdict = validate(&flight.request, &flight.observed);
         plan(&flight.request, &verdict, &flight.observed);
-        assess(&flight.request, &verdict, &flight.observed, Some("obstacle"), world.now());
+        assess(&flight.request, &report(&flight.request, &verdict, &flight.observed), Some("obstacle"), world.now());
     }
 }
 
@@ -313,7 +315,7 @@ fn parameters() -> impl Strategy<Value = Value> {
 
 /// Everything that is made for `workers` beside the same masters, by kind and name.
 fn made_for(masters: &[u32], workers: &[u32]) -> BTreeMap<(Kind, String), Manifest> {
-    let mut world = World::new(Dialect::Upstream, json!({}), 9);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 9);
     let mut request = request("one", "core", masters, workers);
     if masters.len() > 1 {
         request.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
@@ -322,7 +324,7 @@ fn made_for(masters: &[u32], workers: &[u32]) -> BTreeMap<(Kind, String), Manife
     let mut made = BTreeMap::new();
     for _ in 0..10 {
         for step in world.reconcile("one") {
-            if let Step::Create(manifest) | Step::Change(manifest, _) = step {
+            if let Step::Create(manifest) | Step::Update(manifest, _) = step {
                 made.insert((manifest.kind, manifest.name.clone()), manifest);
             }
         }
@@ -362,7 +364,7 @@ proptest! {
 /// A running cluster keeps every object that it does not have to change when workers come and go.
 #[test]
 fn a_running_cluster_grows_and_shrinks_without_a_touch_of_the_rest() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 6);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 6);
     world.submit(request("one", "core", &[1], &[2, 3]));
     world.settle();
     let before = world.applied.clone();
@@ -393,7 +395,7 @@ fn a_running_cluster_grows_and_shrinks_without_a_touch_of_the_rest() {
 /// machine off. So nothing may ask for a host before it is clean.
 #[test]
 fn a_worker_that_comes_back_waits_until_its_host_is_clean() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 2);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 2);
     world.submit(request("one", "core", &[1], &[2]));
     world.settle();
     let ask = |world: &mut World, workers: &[u32]| {
@@ -418,7 +420,7 @@ fn a_worker_that_comes_back_waits_until_its_host_is_clean() {
 /// may be many such clusters. Only a worker that comes later is made from the template as it is then.
 #[test]
 fn an_edited_template_rolls_nothing() {
-    let mut world = World::new(Dialect::Platform9, json!({}), 3);
+    let mut world = World::new(ByohVariant::Platform9, json!({}), 3);
     world.submit(request("one", "core", &[1], &[2]));
     world.settle();
     let before = world.applied.clone();
@@ -446,7 +448,7 @@ fn an_edited_template_rolls_nothing() {
 /// A Cluster that somebody deletes is made again, on hosts that have been cleaned of the old one.
 #[test]
 fn a_new_cluster_waits_for_clean_hosts() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 2);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 2);
     world.submit(request("one", "core", &[1], &[2]));
     world.settle();
     world.silent.extend(world.hosts.keys().cloned());
@@ -465,7 +467,7 @@ fn a_new_cluster_waits_for_clean_hosts() {
 /// Until the status says what is held, the masters of a request can still be changed. Nothing is made before that.
 #[test]
 fn nothing_is_made_before_the_status_says_what_is_held() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 2);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 2);
     world.submit(request("one", "core", &[1], &[]));
     for _ in 0..4 {
         // The operator ends before it writes the status.
@@ -496,7 +498,7 @@ fn two_requests_for_one_name_do_not_refuse_each_other_in_turns() {
         endpoint: None,
         later: 0,
     };
-    for dialect in [Dialect::Upstream, Dialect::Platform9] {
+    for dialect in [ByohVariant::Upstream, ByohVariant::Platform9] {
         let setup =
             Setup { dialect, method: InstallMethod::None, labelled: 0, asks: vec![ask(&[1], &[5]), ask(&[3], &[])] };
         let mut world = setup.world();
@@ -514,7 +516,7 @@ fn two_requests_for_one_name_do_not_refuse_each_other_in_turns() {
 /// A mark that somebody takes off is put back; nothing that runs is taken down for it.
 #[test]
 fn a_mark_that_is_lost_is_put_back() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 2);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 2);
     world.submit(request("one", "core", &[1], &[2]));
     world.settle();
     let before = world.applied.clone();
@@ -554,17 +556,17 @@ fn a_host_that_byoh_forgot_is_cleaned() {
         hosts: [("target-1".to_owned(), Arc::new(host))].into(),
         ..Observed::default()
     };
-    let [Step::MarkHost(marks)] = &reserve::clean_all(&observed)[..] else { panic!("one step") };
+    let [Step::PatchHost(marks)] = &claim::request_cleanup(&observed)[..] else { panic!("one step") };
     assert_eq!(marks.annotations.get(UNREGISTERING_ANNOTATION), Some(&Some(String::new())));
     assert!(marks.labels.is_empty() && marks.resource_version == "7");
 
     // Another cluster of that name, or a Cluster that is still there, is not ours to speak for.
     let mut other = observed.clone();
     other.cluster_name = "edge".to_owned();
-    assert!(reserve::clean_all(&other).iter().all(
-        |step| matches!(step, Step::MarkHost(marks) if !marks.annotations.contains_key(UNREGISTERING_ANNOTATION))
+    assert!(claim::request_cleanup(&other).iter().all(
+        |step| matches!(step, Step::PatchHost(marks) if !marks.annotations.contains_key(UNREGISTERING_ANNOTATION))
     ));
     let mut there = observed;
     there.cluster = Some(Arc::default());
-    assert_eq!(reserve::clean_all(&there), []);
+    assert_eq!(claim::request_cleanup(&there), []);
 }

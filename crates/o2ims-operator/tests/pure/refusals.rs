@@ -1,10 +1,10 @@
 //! What is refused, in which words, and whether the requester or somebody else has to act.
 
+use cluster_api::byoh::ByohVariant;
 use kube::ResourceExt as _;
-use o2ims_operator::byoh::installation::Dialect;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{NAMESPACE, World, from, host_name, host_refs, request};
@@ -23,7 +23,7 @@ struct Case {
 const NOTHING: fn(&mut World) = |_| ();
 const AS_IT_IS: fn(&mut ProvisioningRequest) = |_| ();
 
-fn host_of(world: &mut World, change: impl FnOnce(&mut o2ims_operator::byoh::host::ByoHost)) {
+fn host_of(world: &mut World, change: impl FnOnce(&mut cluster_api::byoh::ByoHost)) {
     world.edit_host(&host_name(2), change);
 }
 
@@ -261,9 +261,9 @@ fn cases() -> Vec<Case> {
 fn each_refusal_says_what_is_wrong_and_who_has_to_act() {
     for case in cases() {
         let name = if case.name.is_empty() { case.message } else { case.name };
-        let mut world = World::new(Dialect::Platform9, json!({}), 6);
+        let mut world = World::new(ByohVariant::Platform9, json!({}), 6);
         if case.reason == reason::UNSUPPORTED {
-            world.dialect = Dialect::Upstream;
+            world.dialect = ByohVariant::Upstream;
         }
         (case.world)(&mut world);
         let mut request = request("one", "core", &[1], &[2]);
@@ -299,7 +299,7 @@ fn each_refusal_says_what_is_wrong_and_who_has_to_act() {
 /// Everything that is wrong with hosts is said at once, so that it can be put right at once.
 #[test]
 fn all_hosts_are_looked_at() {
-    let mut world = World::new(Dialect::Platform9, json!({}), 4);
+    let mut world = World::new(ByohVariant::Platform9, json!({}), 4);
     world.hosts.remove("target-1");
     assert!(world.agent_falls_silent(0));
     world.submit(request("one", "core", &[1], &[2, 3]));
@@ -315,13 +315,13 @@ fn all_hosts_are_looked_at() {
 fn a_long_namespace_is_refused() {
     for (length, refused) in [(names::NAMESPACE_MAX, false), (names::NAMESPACE_MAX + 1, true)] {
         let world = {
-            let mut world = World::new(Dialect::Upstream, json!({}), 2);
+            let mut world = World::new(ByohVariant::Upstream, json!({}), 2);
             world.submit(request("one", "core", &[1], &[2]));
             world
         };
         let mut flight = world.begin("one").unwrap();
         flight.request.metadata.namespace = Some("n".repeat(length));
-        let verdict = o2ims_operator::provisioning_request::validate::validate(&flight.request, &flight.observed);
+        let verdict = o2ims_operator::provisioner::byoh::validate::validate(&flight.request, &flight.observed);
         let too_long =
             verdict.as_ref().is_err_and(|refusal| refusal.terminal && refusal.message.contains("is too long"));
         assert_eq!(too_long, refused, "{verdict:?}");
@@ -331,7 +331,7 @@ fn a_long_namespace_is_refused() {
 
 /// Request `older` is wrong; `one` wants the same name.
 fn world_with_a_wrong_request() -> World {
-    let mut world = World::new(Dialect::Upstream, json!({}), 4);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 4);
     let mut wrong = request("older", "core", &[1], &[]);
     wrong.spec.template_parameters.k8s_version = Some("1".to_owned());
     world.submit(wrong);
@@ -365,7 +365,7 @@ fn a_request_that_was_put_right_keeps_its_place() {
 /// What was claimed for a request that cannot go on after all is free for others.
 #[test]
 fn a_request_that_cannot_go_on_holds_nothing() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 3);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 3);
     world.submit(request("one", "core", &[1], &[2]));
     world.reconcile("one");
     world.reconcile("one");
@@ -378,7 +378,7 @@ fn a_request_that_cannot_go_on_holds_nothing() {
 /// Of several that want the same, the oldest is named: it is the one that goes on next.
 #[test]
 fn the_oldest_rival_is_named() {
-    let mut world = World::new(Dialect::Upstream, json!({}), 9);
+    let mut world = World::new(ByohVariant::Upstream, json!({}), 9);
     let names = ["d", "b", "e", "a", "f", "c"];
     for (name, number) in names.iter().zip(1..) {
         world.submit(request(name, "core", &[number], &[]));
@@ -396,7 +396,7 @@ fn the_oldest_rival_is_named() {
 /// Two clusters behind one load balancer go on when the template, which says that it is one, goes.
 #[test]
 fn a_running_cluster_keeps_its_endpoint() {
-    let mut world = World::new(Dialect::Platform9, json!({"virtualIp": {"provider": "external"}}), 2);
+    let mut world = World::new(ByohVariant::Platform9, json!({"virtualIp": {"provider": "external"}}), 2);
     for (name, host, port) in [("one", 1, 6443), ("two", 2, 6444)] {
         let mut request = request(name, name, &[host], &[]);
         request.spec.template_parameters.control_plane_endpoint =

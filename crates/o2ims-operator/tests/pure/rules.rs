@@ -1,14 +1,17 @@
 //! What must hold at every single write, in every world. Checked against what is true at that moment, not against what
 //! the reconcile had seen.
 
+use cluster_api::Kind;
+use cluster_api::byoh::UNREGISTERING_ANNOTATION;
+use cluster_api::cluster::Cluster;
+use cluster_api::labels::PAUSED_ANNOTATION;
 use kube::ResourceExt as _;
-use o2ims_operator::byoh::host::UNREGISTERING_ANNOTATION;
-use o2ims_operator::capi::contract::{Kind, PAUSED_ANNOTATION};
-use o2ims_operator::capi::read::Cluster;
-use o2ims_operator::provisioning_request::plan::{HostMarks, Manifest, Step, has_finalizer, key};
+use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
+use o2ims_operator::provisioner::step::{HostPatch, Manifest, Step};
 use o2ims_operator::provisioning_request::status::Assessment;
+use o2ims_operator::request::{has_finalizer, key};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
-use operator_kit::status::find;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{Flight, World, asked, is_template};
@@ -23,7 +26,7 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
     }
     match step {
         Step::Protect | Step::AddFinalizer => {}
-        Step::DropWords(_) => assert!(
+        Step::RemoveAnnotations(_) => assert!(
             world
                 .clusters
                 .values()
@@ -31,11 +34,11 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
             "forgets what its owner has said while there is no Cluster"
         ),
         Step::RemoveFinalizer => nothing_is_left(world, uid, &key(request)),
-        Step::LetGo => assert!(
+        Step::Orphan => assert!(
             request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER),
             "lets go of a cluster that its owner did not want to keep"
         ),
-        Step::Restore { manifest, .. } => {
+        Step::RecreateCluster { manifest, .. } => {
             let says = |word: &str| request.annotations().contains_key(word);
             let to_go = request.metadata.deletion_timestamp.is_some() || says(names::CLEAN_ANNOTATION);
             assert!(to_go || says(names::RESTORE_ANNOTATION), "makes a Cluster again unasked");
@@ -52,8 +55,8 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
         Step::Annotate { kind, name, .. } => {
             assert_eq!(world.mark(*kind, name), Some(uid), "changes what is not its own");
         }
-        Step::MarkHost(marks) => host(world, flight, marks),
-        Step::EquipHost(equipment) => {
+        Step::PatchHost(marks) => host(world, flight, marks),
+        Step::GiveInstallScripts(equipment) => {
             let host = &world.hosts[&equipment.host];
             assert_eq!(host.holder(), Some(uid), "equips {}, which it does not hold", equipment.host);
             // platform9's BYOH takes a host with the one and without the other for cleaned, and deletes the Secret.
@@ -64,14 +67,14 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
             );
         }
         Step::Create(manifest) => create(world, flight, manifest),
-        Step::Change(manifest, _) => change(world, flight, manifest),
-        Step::Mark(manifest, _) => {
+        Step::Update(manifest, _) => change(world, flight, manifest),
+        Step::RestoreMarks(manifest, _) => {
             let meta = world.meta(manifest.kind, &manifest.name).unwrap();
             let mark = meta.labels.as_ref().and_then(|labels| labels.get(names::REQUEST_UID_LABEL));
             assert!(mark.is_none_or(|mark| mark == uid), "marks {}, which is {mark:?}'s", manifest.name);
         }
         Step::Delete { kind, name, .. } => delete(world, flight, *kind, name),
-        Step::Set { kind, name, spec, .. } => set(world, flight, *kind, name, spec),
+        Step::PatchSpec { kind, name, spec, .. } => set(world, flight, *kind, name, spec),
     }
 }
 
@@ -85,7 +88,7 @@ pub fn nothing_is_left(world: &World, uid: &str, key: &str) {
     }
 }
 
-fn host(world: &World, flight: &Flight, marks: &HostMarks) {
+fn host(world: &World, flight: &Flight, marks: &HostPatch) {
     let uid = flight.observed.uid.as_str();
     let host = &world.hosts[&marks.host];
     let holder = host.holder();
@@ -97,7 +100,7 @@ fn host(world: &World, flight: &Flight, marks: &HostMarks) {
         assert!(!host.is_paused(), "touches {}, which is paused", marks.host);
         let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
         assert!(!world.clusters.contains_key(&cluster), "has {} cleaned under a Cluster", marks.host);
-        assert!(host.is_kept_by(&cluster), "has {} cleaned, which is not the cluster's", marks.host);
+        assert!(host.is_in_service_of(&cluster), "has {} cleaned, which is not the cluster's", marks.host);
         return;
     }
     if marks.annotations.contains_key(PAUSED_ANNOTATION) {
@@ -112,14 +115,14 @@ fn host(world: &World, flight: &Flight, marks: &HostMarks) {
         for name in asked.keys() {
             let seen = flight.observed.host(name).unwrap_or_else(|| panic!("claims while {name} does not exist"));
             let available = flight.observed.holds(seen)
-                || (seen.holder().is_none() && seen.busy().is_none() && seen.dead().is_none());
+                || (seen.holder().is_none() && seen.in_use_reason().is_none() && seen.not_alive_reason().is_none());
             assert!(available, "claims while {name} is not available");
         }
         return;
     }
     assert_eq!(holder, Some(uid), "lets go of {}, which it does not hold", marks.host);
     let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
-    let in_use = host.busy().filter(|_| !host.is_given_to_other(&cluster));
+    let in_use = host.in_use_reason().filter(|_| !host.is_attached_to_other(&cluster));
     assert_eq!(in_use, None, "lets go of {}, which is in use", marks.host);
     let deleted = flight.request.metadata.deletion_timestamp.is_some();
     let deployment = names::worker(&flight.request.namespace().unwrap(), &cluster, &marks.host);
@@ -166,7 +169,7 @@ fn create(world: &World, flight: &Flight, manifest: &Manifest) {
         hosts_are_reserved(world, flight);
         assert_eq!(manifest.object["spec"]["paused"], json!(true), "a Cluster that is not whole runs");
         for host in world.held(uid) {
-            assert_eq!(host.busy(), None, "a new Cluster on {}, which is in use", host.name_any());
+            assert_eq!(host.in_use_reason(), None, "a new Cluster on {}, which is in use", host.name_any());
         }
     }
 }
@@ -205,7 +208,7 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
         assert_eq!(*spec, json!({"paused": false}));
         let cluster = &world.clusters[name];
         let deleted = cluster.metadata.deletion_timestamp.is_some();
-        assert!(deleted || cluster.is_being_made(), "resumes a Cluster that may be paused by its users");
+        assert!(deleted || cluster.is_creating(), "resumes a Cluster that may be paused by its users");
         let begins = world.made(flight.observed.uid.as_str()).into_iter().any(|(kind, part)| {
             kind == Kind::KubeadmControlPlane
                 && world.meta(kind, &part).is_some_and(|meta| meta.deletion_timestamp.is_none())
@@ -247,7 +250,7 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
     }
     if flight.request.metadata.deletion_timestamp.is_some() {
         let own = world.own_clusters(uid);
-        let running = own.iter().any(|cluster| !cluster.is_being_made());
+        let running = own.iter().any(|cluster| !cluster.is_creating());
         assert!(kind == Kind::Cluster || !running, "deletes {name} before Cluster API has taken the cluster down");
         let parts = [Kind::KubeadmControlPlane, Kind::MachineDeployment, Kind::ByoCluster];
         let unseen = world.made(uid).into_iter().find(|(kind, part)| {
@@ -268,6 +271,12 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
         && is_cleaned
         && world.clusters[name].annotations().contains_key(names::CLEANING_ANNOTATION)
     {
+        return;
+    }
+    // A creation that somebody has interrupted is taken apart, under its Cluster and while nothing runs.
+    if world.own_clusters(uid).iter().any(|cluster| cluster.is_creating() && is_cleaned(cluster)) {
+        let nodes = world.machines.values().find(|machine| machine.record.was_a_node());
+        assert!(nodes.is_none(), "takes a cluster apart that has nodes");
         return;
     }
     // Without its Cluster a request either makes a new one, or clears away what is left.
@@ -313,7 +322,7 @@ pub fn check_world(world: &World) {
             "{name} shares its endpoint with another cluster"
         );
     }
-    for host in world.hosts.values().filter(|host| host.busy().is_some()) {
+    for host in world.hosts.values().filter(|host| host.in_use_reason().is_some()) {
         assert!(host.holder().is_some(), "{} is in use and nobody holds it", host.name_any());
     }
 }

@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
+use cluster_api::byoh::ByohVariant;
+use cluster_api::conditions::Condition as CapiCondition;
 use kube::ResourceExt as _;
-use o2ims_operator::byoh::installation::Dialect;
-use o2ims_operator::capi::read::Condition as CapiCondition;
-use o2ims_operator::provisioning_request::status::assess;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequestStatus, ProvisioningState};
-use operator_kit::outcome::Outcome;
-use operator_kit::status::find;
+use operator_kit::controller::Outcome;
+use operator_kit::write::status::find;
 use serde_json::json;
 
 use crate::model::{Move, World, from, host_refs, request};
 use ProvisioningState::{Deleting, Failed, Fulfilled, Pending, Progressing};
 
-fn world(dialect: Dialect) -> World {
+fn world(dialect: ByohVariant) -> World {
     let mut world =
         World::new(dialect, json!({"timeouts": {"controlPlane": "5m", "workers": "3m", "deletion": "10m"}}), 4);
     world.submit(request("one", "core", &[1], &[2]));
@@ -23,7 +22,7 @@ fn world(dialect: Dialect) -> World {
 }
 
 fn running() -> World {
-    let mut world = world(Dialect::Platform9);
+    let mut world = world(ByohVariant::Platform9);
     world.settle();
     assert_eq!(world.state("one"), Some(Fulfilled));
     world
@@ -76,7 +75,7 @@ fn is(world: &World, state: ProvisioningState, message: &str, told_stages: &str,
 
 #[test]
 fn a_request_from_its_beginning_to_its_end() {
-    let mut world = world(Dialect::Upstream);
+    let mut world = world(ByohVariant::Upstream);
     world.reconcile("one");
     is(&world, Pending, "reserving hosts", "++-??", ["Free", "Free"]);
     world.reconcile("one");
@@ -156,7 +155,7 @@ fn a_request_from_its_beginning_to_its_end() {
 /// A stage has its time; after that the request has failed, and goes on all the same.
 #[test]
 fn a_deadline_passes_and_the_request_recovers() {
-    let mut world = world(Dialect::Upstream);
+    let mut world = world(ByohVariant::Upstream);
     for _ in 0..6 {
         world.reconcile("one");
     }
@@ -383,7 +382,7 @@ fn a_running_cluster_in_trouble() {
     }
 }
 
-fn on_machine(world: &mut World, owner: &str, change: impl FnOnce(&mut o2ims_operator::capi::read::Machine)) {
+fn on_machine(world: &mut World, owner: &str, change: impl FnOnce(&mut cluster_api::machine::Machine)) {
     change(&mut world.machines.values_mut().find(|machine| machine.owner.1.contains(owner)).unwrap().record);
 }
 
@@ -401,7 +400,7 @@ fn a_host_that_fails_is_named() {
         (World::agent_falls_silent, "host 1 (target-1): is not alive: HeartbeatTimeout"),
     ];
     for (fails, message) in cases {
-        let mut world = world(Dialect::Platform9);
+        let mut world = world(ByohVariant::Platform9);
         for _ in 0..6 {
             world.reconcile("one");
         }
@@ -446,7 +445,7 @@ fn a_machine_gets_its_scripts_whatever_is_wrong_with_the_request() {
         ),
     ];
     for (goes_wrong, message) in cases {
-        let mut world = World::new(Dialect::Upstream, json!({"install": {"method": "installer"}}), 4);
+        let mut world = World::new(ByohVariant::Upstream, json!({"install": {"method": "installer"}}), 4);
         world.submit(request("one", "core", &[1], &[2]));
         world.settle();
         let scripts = |world: &World| world.hosts["target-2"].spec.installation_secret.clone().unwrap().name;
@@ -471,10 +470,9 @@ fn a_machine_gets_its_scripts_whatever_is_wrong_with_the_request() {
 /// What the last write ran into is what the request waits for.
 #[test]
 fn an_obstacle_is_told() {
-    let world = world(Dialect::Upstream);
+    let world = world(ByohVariant::Upstream);
     let flight = world.begin("one").unwrap();
-    let told =
-        assess(&flight.request, &flight.verdict, &flight.observed, Some("Cluster site-a/core: denied"), world.now());
+    let told = flight.assess(Some("Cluster site-a/core: denied"), world.now());
     assert_eq!(told.status.provisioning_status.provisioning_message, "Cluster site-a/core: denied");
     assert_eq!(told.status.provisioning_status.provisioning_state, Pending);
 }

@@ -1,4 +1,5 @@
-//! Control groups of servers, in every hierarchy that the machine has: one folder per rack, one below it per server.
+//! Control groups of servers: a group for each rack, and below it one for each server, in every hierarchy of the
+//! machine.
 
 use std::fs;
 use std::io;
@@ -10,25 +11,30 @@ use anyhow::{Context, Result, bail};
 use crate::ports::random;
 
 const MOUNTED_AT: &str = "/sys/fs/cgroup";
-/// Of version 1: what containerd and the kubelet use, and systemd's own.
-const CONTROLLERS: [&str; 9] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"];
-/// Of version 2.
-const UNIFIED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
-/// What there has to be in any case.
-const NEEDED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
-/// How long a group may be busy after its last process was killed.
-const BUSY: Duration = Duration::from_secs(5);
+/// The hierarchies of version 1 that containerd, the kubelet and systemd use.
+const V1_CONTROLLERS: [&str; 9] =
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"];
+/// The controllers of version 2 that servers get.
+const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// The controllers that the machine must have.
+const REQUIRED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
+/// How long a group may stay busy after its last process was killed.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the machine's control groups are mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hierarchies {
-    /// Version 1: a folder for each of these, some with several controllers (`cpu,cpuacct`).
+    /// Version 1: the names of the hierarchies, some with several controllers (`cpu,cpuacct`).
     Separate(Vec<String>),
     /// Version 2.
     Unified,
 }
 
 impl Hierarchies {
+    /// The hierarchies of this machine.
+    ///
+    /// # Errors
+    /// When a controller is missing that servers need.
     pub(crate) fn of_machine() -> Result<Self> {
         let root = Path::new(MOUNTED_AT);
         let unified = fs::read_to_string(root.join("cgroup.controllers")).ok();
@@ -37,18 +43,18 @@ impl Hierarchies {
             None => fs::read_dir(root)
                 .with_context(|| format!("{MOUNTED_AT} cannot be read"))?
                 .flatten()
-                // Single controllers of a shared hierarchy are links.
+                // A controller that shares its hierarchy is a link to it.
                 .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
                 .filter(|entry| entry.path().join("cgroup.procs").is_file())
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .filter(|name| name.split(',').any(|name| CONTROLLERS.contains(&name)))
+                .filter(|name| name.split(',').any(|name| V1_CONTROLLERS.contains(&name)))
                 .collect(),
         };
         let given: Vec<&str> = match &unified {
             Some(text) => text.split_whitespace().collect(),
             None => found.iter().flat_map(|name| name.split(',')).collect(),
         };
-        let needed = NEEDED.into_iter().chain(unified.is_none().then_some("systemd"));
+        let needed = REQUIRED.into_iter().chain(unified.is_none().then_some("systemd"));
         for needed in needed {
             if !given.contains(&needed) {
                 bail!("{MOUNTED_AT} has no controller {needed}: the kubelet and systemd need it");
@@ -57,9 +63,12 @@ impl Hierarchies {
         Ok(if unified.is_some() { Self::Unified } else { Self::Separate(found) })
     }
 
-    /// Makes a group and removes it again.
-    pub(crate) fn try_out(&self) -> Result<()> {
-        // Process numbers are the same in each namespace.
+    /// Checks whether groups can be made.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub(crate) fn check(&self) -> Result<()> {
+        // Random, because process ids are the same in each namespace.
         let name = format!("o2ims-probe-{:016x}", random());
         let made = self.make(&name, "server");
         for root in self.roots() {
@@ -68,7 +77,7 @@ impl Hierarchies {
         made.map(drop)
     }
 
-    /// For the script inside: `unified`, or names.
+    /// The hierarchies as `init.sh` takes them: `unified`, or names.
     pub(crate) fn names(&self) -> String {
         match self {
             Self::Separate(names) => names.join(" "),
@@ -84,7 +93,10 @@ impl Hierarchies {
         }
     }
 
-    /// Makes a server's groups and returns their folders.
+    /// Makes a server's groups, and returns their folders.
+    ///
+    /// # Errors
+    /// When a group cannot be made.
     pub(crate) fn make(&self, rack: &str, server: &str) -> Result<Vec<PathBuf>> {
         let mut groups = Vec::new();
         for root in self.roots() {
@@ -96,7 +108,7 @@ impl Hierarchies {
                     }
                     fs::create_dir_all(folder)?;
                     for setting in ["cpuset.cpus", "cpuset.mems"] {
-                        // Version 1 gives a new group no processors, which lets no process in.
+                        // In version 1 a new group has no processors, and takes no process.
                         if matches!(self, Self::Separate(_)) && folder.join(setting).is_file() {
                             fs::write(folder.join(setting), fs::read(parent.join(setting))?)?;
                         }
@@ -110,9 +122,12 @@ impl Hierarchies {
         Ok(groups)
     }
 
-    /// Removes the groups of a rack, or of one server of it; groups that still have a process stay, and that is an error.
+    /// Removes the groups of a rack, or of one of its servers.
+    ///
+    /// # Errors
+    /// When a group still has a process.
     pub(crate) async fn remove(&self, rack: &str, server: Option<&str>) -> Result<()> {
-        let deadline = Instant::now() + BUSY;
+        let deadline = Instant::now() + BUSY_TIMEOUT;
         for root in self.roots() {
             let group = server.map_or_else(|| root.join(rack), |server| root.join(rack).join(server));
             while let Err(error) = remove_tree(&group) {
@@ -126,20 +141,20 @@ impl Hierarchies {
     }
 }
 
-/// Lets the groups below have controllers of version 2. A controller that the machine does not give is left out.
+/// Enables the controllers of version 2 for the groups below a group, as far as the group itself has them.
 fn delegate(group: &Path) -> io::Result<()> {
     let given = fs::read_to_string(group.join("cgroup.controllers"))?;
     let given: Vec<_> = given.split_whitespace().collect();
     let enabled = fs::read_to_string(group.join("cgroup.subtree_control"))?;
     let enabled: Vec<_> = enabled.split_whitespace().collect();
     let lacking = |controller: &&str| given.contains(controller) && !enabled.contains(controller);
-    for controller in UNIFIED.into_iter().filter(lacking) {
+    for controller in V2_CONTROLLERS.into_iter().filter(lacking) {
         fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"))?;
     }
     Ok(())
 }
 
-/// The kernel removes a group only when nothing is below it.
+/// Removes a group and all groups below it, the lowest first: the kernel removes only groups without children.
 fn remove_tree(group: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(group) {
         Ok(entries) => entries,

@@ -1,42 +1,41 @@
-//! Container images of a node, made from the built programs: one layer each, as archives that `ctr images import` reads.
-//! Names and tags are those that kubeadm asks for.
+//! The container images of a node, made from the built programs. Names and tags are those that kubeadm pulls.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use flate2::{Compression, write::GzEncoder};
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
-use super::layers::run;
 use super::programs::NodePrograms;
-use crate::binaries::Cache;
+use crate::build::Cache;
+use crate::command::run;
+use crate::image::{Content, Image};
 
 /// The image of the pod network; `manifests/pod-network.yaml` of the sandbox names it.
 const POD_NETWORK: &str = "localhost/pod-network:1";
-/// The image of a pod that looks a name up.
+/// The image of a pod that resolves a host name.
 const PROBE: &str = "localhost/probe:1";
-/// The image that ClusterTemplates have by default.
+/// kube-vip's image, as ClusterTemplates name it by default.
 const KUBE_VIP: &str = "ghcr.io/kube-vip/kube-vip:v0.9.1";
-/// What kube-proxy calls.
+/// The programs that kube-proxy calls.
 const PROXY_TOOLS: [&str; 3] = ["usr/sbin/xtables-nft-multi", "usr/sbin/nft", "usr/sbin/conntrack"];
+/// Links to `xtables-nft-multi`.
 const PROXY_LINKS: [&str; 6] =
     ["iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"];
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Archives of images, ready to be imported.
+/// Archives of a node's images.
 pub(crate) struct Images {
     /// The folder of the archives.
     pub(crate) folder: PathBuf,
-    /// Name of the image that holds pods.
+    /// Name of the image of pod sandboxes.
     pub(crate) pause: String,
 }
 
 impl Images {
+    /// Makes the archives that are not in the cache yet. `system` is the root of the servers' distribution.
+    ///
+    /// # Errors
+    /// When an image cannot be made.
     pub(crate) async fn get(cache: &Cache, programs: &NodePrograms, system: &Path) -> Result<Self> {
         let names = names(programs).await?;
         let list = names.join(" ");
@@ -56,7 +55,7 @@ impl Images {
     }
 }
 
-/// What kubeadm of this version pulls.
+/// The names of the images that kubeadm of this version pulls.
 async fn names(programs: &NodePrograms) -> Result<Vec<String>> {
     let mut list = Command::new(&programs.kubeadm.program);
     list.args(["config", "images", "list", "--kubernetes-version", programs.version]);
@@ -64,6 +63,7 @@ async fn names(programs: &NodePrograms) -> Result<Vec<String>> {
     Ok(names.lines().map(str::trim).filter(|line| line.contains('/')).map(ToOwned::to_owned).collect())
 }
 
+/// The full name of an image, from the names that kubeadm lists.
 fn find(names: &[String], image: &str) -> Result<String> {
     let found = names.iter().find(|name| name.rsplit('/').next().unwrap_or_default().split(':').next() == Some(image));
     match found {
@@ -72,8 +72,9 @@ fn find(names: &[String], image: &str) -> Result<String> {
     }
 }
 
+/// All images of a node.
 async fn all(programs: &NodePrograms, names: &[String], system: &Path) -> Result<Vec<Image>> {
-    // Static pods name their command, so these have no entrypoint.
+    // Static pods name their command, so these images have no entrypoint.
     let static_pods = [
         ("etcd", &programs.etcd),
         ("kube-apiserver", &programs.kube_apiserver),
@@ -107,7 +108,7 @@ async fn all(programs: &NodePrograms, names: &[String], system: &Path) -> Result
     Ok(images)
 }
 
-/// iptables, nft and conntrack with their extensions and libraries, from the servers' own file system.
+/// iptables, nft and conntrack with their extensions and libraries, from the servers' distribution.
 async fn proxy_tools(system: &Path) -> Result<Vec<Content>> {
     let listing = "extensions=$(find -L /usr/lib/*/xtables -name '*.so'); echo \"$extensions\"; \
          ldd \"$@\" $extensions | sed -n 's/.*=> \\(\\/[^ ]*\\) .*/\\1/p; s/^[[:space:]]*\\(\\/lib64[^ ]*\\) .*/\\1/p'";
@@ -135,124 +136,4 @@ async fn proxy_tools(system: &Path) -> Result<Vec<Content>> {
     }
     content.extend(PROXY_LINKS.map(|name| Content::Link(format!("usr/sbin/{name}"), "xtables-nft-multi".to_owned())));
     Ok(content)
-}
-
-/// Something in an image.
-pub enum Content {
-    /// Path in the image, and where the content is.
-    File(String, PathBuf),
-    /// Path in the image, and the target.
-    Link(String, String),
-}
-
-/// An image of one layer.
-pub struct Image {
-    /// Name and tag.
-    pub name: String,
-    /// What is in it.
-    pub content: Vec<Content>,
-    /// The program that containers run if they name none.
-    pub entrypoint: Option<String>,
-    /// User and group, by number.
-    pub user: Option<&'static str>,
-}
-
-impl Image {
-    /// An image with one piece of content, run as root and without an entrypoint.
-    pub fn of(name: &str, content: Content) -> Self {
-        Self { name: name.to_owned(), content: vec![content], entrypoint: None, user: None }
-    }
-
-    /// Name of the archive, without `.tar`.
-    pub fn file(&self) -> String {
-        self.name.replace(['/', ':'], "_")
-    }
-
-    /// Writes the archive: a manifest, a configuration and the layer.
-    ///
-    /// # Errors
-    /// When something cannot be read or written.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        let file = self.file();
-        let layer = folder.join(format!("{file}.layer"));
-        let digest = self.write_layer(&layer).with_context(|| format!("making the image {}", self.name))?;
-        let mut settings = json!({"Env": [PATH]});
-        if let Some(entrypoint) = &self.entrypoint {
-            settings["Entrypoint"] = json!([entrypoint]);
-        }
-        if let Some(user) = self.user {
-            settings["User"] = json!(user);
-        }
-        let configuration = json!({
-            "architecture": architecture(), "os": "linux", "config": settings,
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
-        });
-        let manifest = json!([{"Config": "config.json", "RepoTags": [self.name], "Layers": ["layer.tar.gz"]}]);
-        let mut archive = tar::Builder::new(File::create(folder.join(format!("{file}.tar")))?);
-        for (name, value) in [("manifest.json", manifest), ("config.json", configuration)] {
-            let text = serde_json::to_vec(&value)?;
-            append(&mut archive, name, text.len() as u64, text.as_slice())?;
-        }
-        let content = File::open(&layer)?;
-        append(&mut archive, "layer.tar.gz", content.metadata()?.len(), content)?;
-        archive.into_inner()?.sync_all()?;
-        Ok(std::fs::remove_file(layer)?)
-    }
-
-    /// Writes the compressed layer and returns the hash of it uncompressed.
-    fn write_layer(&self, path: &Path) -> Result<String> {
-        let output = GzEncoder::new(File::create(path)?, Compression::fast());
-        let mut layer = tar::Builder::new(Hashing { hash: Sha256::new(), output });
-        for content in &self.content {
-            match content {
-                Content::File(path, from) => {
-                    let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
-                    append(&mut layer, path, file.metadata()?.len(), file)?;
-                }
-                Content::Link(path, target) => {
-                    let mut header = tar::Header::new_gnu();
-                    header.set_entry_type(tar::EntryType::Symlink);
-                    header.set_size(0);
-                    header.set_mode(0o777);
-                    layer.append_link(&mut header, path, target)?;
-                }
-            }
-        }
-        let hashing = layer.into_inner()?;
-        hashing.output.finish()?;
-        Ok(format!("{:x}", hashing.hash.finalize()))
-    }
-}
-
-fn append<W: Write>(archive: &mut tar::Builder<W>, path: &str, size: u64, content: impl io::Read) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(size);
-    header.set_mode(0o755);
-    archive.append_data(&mut header, path, content)
-}
-
-/// As container images have it.
-pub fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-struct Hashing<W> {
-    hash: Sha256,
-    output: W,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.output.write(bytes)?;
-        self.hash.update(bytes.get(..written).unwrap_or_default());
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
-    }
 }

@@ -1,10 +1,10 @@
-# What a server does first, as its process 1; then this becomes systemd. Environment: NAME, ADDRESS (CIDR), GATEWAY,
+# Sets up a server, as its process 1, and then executes systemd. Environment: NAME, ADDRESS (CIDR), GATEWAY,
 # FOLDER (the server's own), LAYERS (of the root file system, the topmost first), HIERARCHIES (of control groups).
 set -eu
 root=$FOLDER/root
 hostname "$NAME"
 
-# The network card is plugged in from the outside.
+# The network card is connected from outside.
 for _ in $(seq 500); do
     [ -e /proc/sys/net/ipv4/conf/eth0 ] && break
     sleep 0.02
@@ -16,14 +16,14 @@ ip route add default via "$GATEWAY"
 echo 1 >/proc/sys/net/ipv4/ip_forward
 
 mount -t overlay overlay -o "lowerdir=$LAYERS,upperdir=$FOLDER/upper,workdir=$FOLDER/work" "$root"
-# Overlay on overlay is refused, and containerd's snapshots are overlays: these are plain folders.
+# Plain folders: the kernel refuses an overlay on an overlay, and containerd's snapshots are overlays.
 for part in lib/containerd lib/kubelet lib/etcd log; do
     mkdir -p "$root/var/$part"
     mount --bind "$FOLDER/data/$part" "$root/var/$part"
 done
 
 mount -t proc proc "$root/proc"
-# Read-only tells systemd to leave devices alone.
+# Read-only, so that systemd does not manage devices.
 mount -t sysfs -o ro sysfs "$root/sys"
 if [ "$HIERARCHIES" = unified ]; then
     mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
@@ -34,12 +34,12 @@ else
         option=$hierarchy
         [ "$hierarchy" != systemd ] || option=none,name=systemd
         mount -t cgroup -o "$option" cgroup "$root/sys/fs/cgroup/$hierarchy"
-        # Several controllers may share one, by names such as cpu,cpuacct.
+        # Several controllers may share a hierarchy, with a name such as cpu,cpuacct.
         for controller in ${hierarchy//,/ }; do
             [ -e "$root/sys/fs/cgroup/$controller" ] || ln -s "$hierarchy" "$root/sys/fs/cgroup/$controller"
         done
     done
-    # Else systemd mounts the other hierarchies, which are the machine's.
+    # Otherwise systemd would mount the other hierarchies, which belong to the machine.
     mount -o remount,ro "$root/sys/fs/cgroup"
 fi
 
@@ -57,7 +57,7 @@ ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 for stream in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${stream%:*}" "$root/dev/${stream#*:}"; done
 
-# The kubelet sets these for the whole machine, which a server may not: it finds the values that it wants.
+# The kubelet would set these for the whole machine. It does not, because it finds the values that it wants.
 mkdir "$root/run/sysctl"
 has() {
     echo "$2" >"$root/run/sysctl/${1##*/}"
@@ -69,7 +69,7 @@ has kernel/panic 10
 has kernel/panic_on_oops 1
 has kernel/keys/root_maxkeys 1000000
 has kernel/keys/root_maxbytes 25000000
-# The machine's swap is not the server's.
+# Hides the machine's swap from the kubelet.
 head -n 1 /proc/swaps >"$root/run/sysctl/swaps"
 mount --bind "$root/run/sysctl/swaps" "$root/proc/swaps"
 

@@ -1,4 +1,4 @@
-# What happens outside of a server when it is switched on. Environment: CGROUPS (folders), INIT (the script for inside).
+# Starts a server, from outside of it. Environment: CGROUPS (folders), INIT (the script for inside).
 set -eu
 for folder in $CGROUPS; do echo $$ >"$folder/cgroup.procs"; done
 # The control groups are joined before the namespace is made, so the server sees its own one as the root.

@@ -1,40 +1,32 @@
-//! The programs of a node and of its images.
+//! The programs of a node: those that are installed, and those in its images.
 
-use anyhow::Result;
 use std::path::Path;
 
-use crate::binaries::{Built, Cache, Module, Recipe, module, short_hash};
-use crate::control_plane::{self, KUBERNETES_VERSION, kubernetes};
+use anyhow::Result;
+
+use crate::build::{Built, Cache, Module, Recipe, module, short_hash};
+use crate::kubernetes::{self, KUBERNETES_VERSION};
 
 static COREDNS_MODULE: Module = module!("coredns");
 static KUBE_VIP_MODULE: Module = module!("kube-vip");
 static IMAGES_MODULE: Module = module!("images", "pause/main.go", "probe/main.go", "pod-network/main.go");
 
-const KUBELET: &Recipe = &kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", 45, false);
-const KUBEADM: &Recipe = &kubernetes("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 25, false);
-const KUBE_PROXY: &Recipe = &kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 20, false);
-const KUBE_SCHEDULER: &Recipe = &kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 20, false);
-const COREDNS: &Recipe = &other("coredns", "v1.12.0", &COREDNS_MODULE, "github.com/coredns/coredns", "", 120);
-const KUBE_VIP: &Recipe =
-    &other("kube-vip", "v0.9.1", &KUBE_VIP_MODULE, "github.com/kube-vip/kube-vip", "-X main.Version=v0.9.1", 75);
-const PAUSE: &Recipe = &other("pause", "own", &IMAGES_MODULE, "./pause", "", 5);
-const PROBE: &Recipe = &other("probe", "own", &IMAGES_MODULE, "./probe", "", 5);
-const POD_NETWORK: &Recipe = &other("pod-network", "own", &IMAGES_MODULE, "./pod-network", "", 20);
+const KUBELET: &Recipe = &kubernetes::recipe("kubelet", "k8s.io/kubernetes/cmd/kubelet", 45);
+const KUBEADM: &Recipe = &kubernetes::recipe("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 25);
+const KUBE_PROXY: &Recipe = &kubernetes::recipe("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 20);
+const KUBE_SCHEDULER: &Recipe = &kubernetes::recipe("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 20);
+const COREDNS: &Recipe = &Recipe::new("coredns", "v1.12.0", &COREDNS_MODULE, "github.com/coredns/coredns", 120);
+const KUBE_VIP: &Recipe = &Recipe {
+    stamps: "-X main.Version=v0.9.1",
+    ..Recipe::new("kube-vip", "v0.9.1", &KUBE_VIP_MODULE, "github.com/kube-vip/kube-vip", 75)
+};
+const PAUSE: &Recipe = &Recipe::new("pause", "own", &IMAGES_MODULE, "./pause", 5);
+const PROBE: &Recipe = &Recipe::new("probe", "own", &IMAGES_MODULE, "./probe", 5);
+const POD_NETWORK: &Recipe = &Recipe::new("pod-network", "own", &IMAGES_MODULE, "./pod-network", 20);
 
-const fn other(
-    name: &'static str,
-    version: &'static str,
-    module: &'static Module,
-    package: &'static str,
-    stamps: &'static str,
-    seconds: u32,
-) -> Recipe {
-    Recipe { name, version, module, package, stamps, manifests: None, seconds, in_assets_folder: false }
-}
-
-/// The programs, built.
+/// The programs of a node, built.
 pub(crate) struct NodePrograms {
-    /// Of Kubernetes.
+    /// Version of Kubernetes.
     pub(crate) version: &'static str,
     pub(crate) etcd: Built,
     pub(crate) kube_apiserver: Built,
@@ -52,13 +44,17 @@ pub(crate) struct NodePrograms {
 }
 
 impl NodePrograms {
+    /// Builds the programs that are not in the cache yet.
+    ///
+    /// # Errors
+    /// When one cannot be built.
     pub(crate) async fn get(cache: &Cache) -> Result<Self> {
         Ok(Self {
             version: KUBERNETES_VERSION,
-            etcd: cache.program(control_plane::ETCD).await?,
-            kube_apiserver: cache.program(control_plane::KUBE_APISERVER).await?,
-            kube_controller_manager: cache.program(control_plane::KUBE_CONTROLLER_MANAGER).await?,
-            kubectl: cache.program(control_plane::KUBECTL).await?,
+            etcd: cache.program(kubernetes::ETCD).await?,
+            kube_apiserver: cache.program(kubernetes::KUBE_APISERVER).await?,
+            kube_controller_manager: cache.program(kubernetes::KUBE_CONTROLLER_MANAGER).await?,
+            kubectl: cache.program(kubernetes::KUBECTL).await?,
             kubelet: cache.program(KUBELET).await?,
             kubeadm: cache.program(KUBEADM).await?,
             kube_scheduler: cache.program(KUBE_SCHEDULER).await?,
@@ -71,12 +67,12 @@ impl NodePrograms {
         })
     }
 
-    /// What is installed on a server, not in an image.
-    pub(crate) fn on_servers(&self) -> [(&'static str, &Path); 3] {
+    /// The programs that are installed on a server, by name.
+    pub(crate) fn installed(&self) -> [(&'static str, &Path); 3] {
         [("kubelet", &self.kubelet.program), ("kubeadm", &self.kubeadm.program), ("kubectl", &self.kubectl.program)]
     }
 
-    /// Something that changes with any of the programs.
+    /// A hash that changes whenever one of the programs changes.
     pub(crate) fn key(&self) -> String {
         let all = [
             &self.etcd,

@@ -1,4 +1,4 @@
-//! One server: switched on and off, and what is done on it.
+//! One server: its power, its disk, and programs on it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,78 +11,85 @@ use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use super::layers::{CONTAINERD, enable, run, write};
-use super::rack::{Common, GATEWAY, PREFIX, plug, unplug};
+use super::lan::{self, GATEWAY, PREFIX};
+use super::layer_files::{enable, write};
+use super::rack_state::RackState;
+use crate::command::run;
 use crate::process::Process;
 
 /// How long a server may take until containerd, or sshd, runs; less than a second on an idle machine.
-const BOOT: Duration = Duration::from_secs(60);
-/// Folders of a server that are no overlay, below `/var`.
-const PLAIN: [&str; 4] = ["lib/containerd", "lib/kubelet", "lib/etcd", "log"];
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Folders below `/var` that are bind mounts of plain folders, not part of the overlay.
+const PLAIN_FOLDERS: [&str; 4] = ["lib/containerd", "lib/kubelet", "lib/etcd", "log"];
 const AGENT: &str = "byoh-hostagent.service";
 
-/// What is on a server from the beginning.
+/// What is installed on a new server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
     /// All that a node needs, and BYOH's agent.
     Node,
-    /// The distribution, with sshd and python3.
+    /// The distribution only, with sshd and python3.
     Debian,
 }
 
 /// How BYOH's agent is set up on a server.
 #[derive(Clone, Debug)]
 pub struct AgentSetup {
-    /// With which it asks for its certificate.
+    /// The kubeconfig with which the agent requests its certificate.
     pub bootstrap_kubeconfig: String,
-    /// Where its ByoHost is made.
+    /// Namespace of the ByoHost.
     pub namespace: String,
     /// Labels of the ByoHost, `key=value`.
     pub labels: Vec<String>,
-    /// It runs no scripts that install Kubernetes.
+    /// Whether the agent skips the scripts that install Kubernetes.
     pub skip_installation: bool,
 }
 
-/// A server of a [`super::Rack`]. Dropping it switches it off.
+/// A server of a [`super::Rack`]. Dropping this switches it off.
 pub struct Server {
-    common: Arc<Common>,
+    rack: Arc<RackState>,
     name: String,
     number: u8,
     system: System,
     folder: PathBuf,
+    /// `None` while the server is off.
     power: Mutex<Option<Running>>,
 }
 
 struct Running {
     process: Process,
-    /// Process 1 of the server, as it is numbered outside.
+    /// Process 1 of the server, by its id outside of the server.
     first: i32,
 }
 
 impl Server {
-    pub(crate) fn new(common: Arc<Common>, name: &str, number: u8, system: System) -> Result<Self> {
-        let folder = common.folder.join(name);
+    /// A new server, switched off.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub(crate) fn new(rack: Arc<RackState>, name: &str, number: u8, system: System) -> Result<Self> {
+        let folder = rack.folder.join(name);
         fs::create_dir(&folder).with_context(|| format!("cannot make server {name}"))?;
         for part in ["upper", "work", "root"] {
             fs::create_dir(folder.join(part))?;
         }
-        for part in PLAIN {
+        for part in PLAIN_FOLDERS {
             fs::create_dir_all(folder.join("data").join(part))?;
         }
-        Ok(Self { common, name: name.to_owned(), number, system, folder, power: Mutex::new(None) })
+        Ok(Self { rack, name: name.to_owned(), number, system, folder, power: Mutex::new(None) })
     }
 
-    /// Its host name.
+    /// The host name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its address on the LAN.
+    /// The address on the LAN.
     pub fn address(&self) -> Ipv4Addr {
-        let [a, b, c, _] = GATEWAY.octets();
-        Ipv4Addr::new(a, b, c, self.number)
+        lan::address(self.number)
     }
 
+    /// The folder with the server's disk.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -90,7 +97,7 @@ impl Server {
     /// Writes a file on the disk of a server that is off.
     ///
     /// # Errors
-    /// When it is on, or the file cannot be written.
+    /// When the server is on, or the file cannot be written.
     pub async fn write(&self, path: &str, content: &str) -> Result<()> {
         if self.power.lock().await.is_some() {
             bail!("server {} is on; its disk cannot be written from the outside", self.name);
@@ -98,7 +105,7 @@ impl Server {
         write(&self.folder.join("upper"), path.trim_start_matches('/'), content)
     }
 
-    /// Has BYOH's agent run from the next start on.
+    /// Sets BYOH's agent up to run from the next start on.
     ///
     /// # Errors
     /// When the server is on, or its files cannot be written.
@@ -118,72 +125,76 @@ impl Server {
         enable(&self.folder.join("upper"), AGENT)
     }
 
-    /// Switches it on and waits until containerd runs, or sshd where there is no containerd yet.
+    /// Switches the server on, and waits until containerd runs, or sshd if containerd is not installed.
     ///
     /// # Errors
-    /// When it is on already, or does not come up.
+    /// When the server is on, or does not start.
     pub async fn power_on(&self) -> Result<()> {
         let mut power = self.power.lock().await;
         if power.is_some() {
             bail!("server {} is on already", self.name);
         }
-        self.fill_containerd().await?;
-        let groups = self.common.hierarchies.make(&self.common.name, &self.name)?;
+        self.add_images().await?;
+        let groups = self.rack.hierarchies.make(&self.rack.name, &self.name)?;
         let groups: Vec<_> = groups.iter().map(|group| group.display().to_string()).collect();
         let arguments = [
             format!("NAME={}", self.name),
             format!("ADDRESS={}/{PREFIX}", self.address()),
             format!("GATEWAY={GATEWAY}"),
             format!("FOLDER={}", self.folder.display()),
-            format!("LAYERS={}", self.lower()),
-            format!("HIERARCHIES={}", self.common.hierarchies.names()),
+            format!("LAYERS={}", self.lowerdir()),
+            format!("HIERARCHIES={}", self.rack.hierarchies.names()),
             format!("CGROUPS={}", groups.join(" ")),
-            format!("INIT={}", self.common.folder.join("init.sh").display()),
+            format!("INIT={}", self.rack.folder.join("init.sh").display()),
             "bash".to_owned(),
-            self.common.folder.join("on.sh").display().to_string(),
+            self.rack.folder.join("on.sh").display().to_string(),
         ];
         let log = self.folder.join("console");
         let started = self.boot(&arguments, &log).await;
         if started.is_err() {
-            unplug(self.number).await;
-            let _ = self.common.hierarchies.remove(&self.common.name, Some(&self.name)).await;
+            lan::unplug(self.number).await;
+            let _ = self.rack.hierarchies.remove(&self.rack.name, Some(&self.name)).await;
         }
         *power = Some(started?);
         Ok(())
     }
 
-    fn lower(&self) -> String {
+    /// `lowerdir` of the root file system's overlay.
+    fn lowerdir(&self) -> String {
         match self.system {
-            System::Node => self.common.layers.lower(),
-            System::Debian => self.common.layers.lower_of_debian(),
+            System::Node => self.rack.layers.lowerdir(),
+            System::Debian => self.rack.layers.debian_lowerdir(),
         }
     }
 
     async fn boot(&self, arguments: &[String], log: &Path) -> Result<Running> {
         let process = Process::start(&format!("server {}", self.name), Path::new("/usr/bin/env"), arguments, log)?;
-        process.wait_ready(BOOT, || async { first_of(&process).is_some() }).await?;
+        process.wait_ready(BOOT_TIMEOUT, || async { first_of(&process).is_some() }).await?;
         let first = first_of(&process).context("its first process is gone")?;
-        plug(self.number, first).await?;
+        lan::plug(self.number, first).await?;
         let service = match self.system {
             System::Node => "containerd",
             System::Debian => "ssh",
         };
         let active = ["systemctl", "is-active", "--quiet", service];
         process
-            .wait_ready(BOOT, || async { enter(first, &active).output().await.is_ok_and(|out| out.status.success()) })
+            .wait_ready(BOOT_TIMEOUT, || async {
+                enter(first, &active).output().await.is_ok_and(|out| out.status.success())
+            })
             .await?;
         Ok(Running { process, first })
     }
 
-    /// Cuts the power: no process of it gets another instruction, and its card is dead. Nothing happens if it is off.
+    /// Cuts the power: all processes are killed, and the network card is disconnected. Does nothing if the server is
+    /// off.
     ///
     /// # Errors
-    /// When a process or a control group stays.
+    /// When a process does not end, or a control group cannot be removed.
     pub async fn power_off(&self) -> Result<()> {
         let Some(running) = self.power.lock().await.take() else { return Ok(()) };
-        unplug(self.number).await;
+        lan::unplug(self.number).await;
         running.process.kill().await?;
-        self.common.hierarchies.remove(&self.common.name, Some(&self.name)).await
+        self.rack.hierarchies.remove(&self.rack.name, Some(&self.name)).await
     }
 
     /// Cuts the power and switches it on again.
@@ -195,7 +206,7 @@ impl Server {
         self.power_on().await
     }
 
-    /// Takes it out of the rack, with its disk.
+    /// Removes the server and its disk.
     ///
     /// # Errors
     /// As [`Server::power_off`], and when its folder cannot be removed.
@@ -204,45 +215,46 @@ impl Server {
         fs::remove_dir_all(&self.folder).with_context(|| format!("cannot remove server {}", self.name))
     }
 
-    /// Whether it is on.
+    /// Whether the server is on.
     pub async fn is_on(&self) -> bool {
         self.power.lock().await.is_some()
     }
 
-    /// Runs a program on it as root and returns what that printed.
+    /// Runs a program on the server, as root, and returns its standard output.
     ///
     /// # Errors
     /// When the server is off, or the program fails; the error has its last lines.
     pub async fn run(&self, command: &[&str]) -> Result<String> {
-        let first = self.first().await?;
+        let first = self.first_process().await?;
         run(&mut enter(first, command)).await.with_context(|| format!("server {}: {}", self.name, command.join(" ")))
     }
 
-    /// What a node runs on it, each process with its id: the kubelet, etcd, the API server and everything else in containers. What
-    /// was started anew has another id; pods may come later.
+    /// The node's processes, as `ID NAME`: the kubelet, etcd, the API server, and the shims of containers. A process
+    /// that was restarted has another id.
     ///
     /// # Errors
     /// As [`Server::run`].
     pub async fn node_processes(&self) -> Result<BTreeSet<String>> {
-        const LOOK: &str = "ps -eo pid=,comm= | grep -E ' (etcd|kube-.*|kubelet|coredns|containerd-shim.*)$' || true";
-        Ok(self.run(&["bash", "-c", LOOK]).await?.lines().map(|line| line.trim().to_owned()).collect())
+        const LIST: &str = "ps -eo pid=,comm= | grep -E ' (etcd|kube-.*|kubelet|coredns|containerd-shim.*)$' || true";
+        Ok(self.run(&["bash", "-c", LIST]).await?.lines().map(|line| line.trim().to_owned()).collect())
     }
 
-    /// Process 1 of it, as it is numbered outside: what `nsenter` wants.
+    /// Process 1 of the server, by its id outside of the server; a target for `nsenter`.
     ///
     /// # Errors
-    /// When it is off.
-    pub async fn first(&self) -> Result<i32> {
+    /// When the server is off.
+    pub async fn first_process(&self) -> Result<i32> {
         match self.power.lock().await.as_ref() {
             Some(running) => Ok(running.first),
             None => bail!("server {} is off", self.name),
         }
     }
 
-    /// Gives a new server the images. They share their blocks with all others: databases are copied, all else is linked.
-    async fn fill_containerd(&self) -> Result<()> {
-        let own = self.folder.join("data").join(CONTAINERD.trim_start_matches("var/"));
-        let Some(store) = self.common.store.as_ref().filter(|_| self.system == System::Node) else { return Ok(()) };
+    /// Puts the images into containerd's data on a new server. Files are hard links to the rack's image store, so they
+    /// take no space; databases are copied, because containerd writes to them.
+    async fn add_images(&self) -> Result<()> {
+        let own = containerd_data(&self.folder);
+        let Some(store) = self.rack.image_store.as_ref().filter(|_| self.system == System::Node) else { return Ok(()) };
         if fs::read_dir(&own)?.next().is_some() {
             return Ok(());
         }
@@ -254,12 +266,18 @@ impl Server {
     }
 }
 
-/// The child of `unshare`, once there is one.
+/// The folder of containerd's data, in the folder of a server.
+pub(crate) fn containerd_data(server: &Path) -> PathBuf {
+    server.join("data/lib/containerd")
+}
+
+/// The child of `unshare`, which is process 1 of the server; `None` if it has not been started yet.
 fn first_of(process: &Process) -> Option<i32> {
     let id = process.id();
     fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?.split_whitespace().next()?.parse().ok()
 }
 
+/// A program in the namespaces of a server.
 fn enter(first: i32, command: &[&str]) -> Command {
     let mut enter = Command::new("nsenter");
     enter.args(["--target", &first.to_string()]);

@@ -1,18 +1,45 @@
-//! Whether this machine can have servers.
+//! Checks whether this machine can have servers.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::cgroups::Hierarchies;
-use crate::ports::random;
+use anyhow::Result;
 
-/// Set by `scripts/in-own-namespace`: the network is not the machine's own.
+use super::cgroups::Hierarchies;
+use crate::build::Cache;
+use crate::ports::random;
+use crate::progress::Progress;
+
+/// The variable that `scripts/in-own-namespace` sets: the process has a network of its own.
 const OWN_NAMESPACE: &str = "O2IMS_OWN_NAMESPACE";
 
-/// Why this machine cannot have servers, for people; `None` when it can. `cache` is where their file systems are to be.
-pub(crate) fn obstacle(cache: &Path) -> Option<String> {
+/// The variable that `mgmt.sh` sets to the reason why servers could not be made.
+const NO_SERVERS: &str = "O2IMS_NO_SERVERS";
+
+/// Why this machine cannot have servers, for people; `None` if it can.
+///
+/// # Errors
+/// When there is no place for the cache.
+pub fn unsupported_reason() -> Result<Option<String>> {
+    Ok(unsupported(Cache::new(Progress::new(|_| ()))?.root()))
+}
+
+/// Why tests that need servers are skipped; `None` if they are not.
+///
+/// # Errors
+/// As [`unsupported_reason`].
+pub fn left_out() -> Result<Option<String>> {
+    match std::env::var(NO_SERVERS).ok().filter(|why| !why.is_empty()) {
+        Some(told) => Ok(Some(told)),
+        None if !has_own_network() => Ok(Some("this network is the machine's own".to_owned())),
+        None => unsupported_reason(),
+    }
+}
+
+/// As [`unsupported_reason`]; `cache` is the folder for the servers' file systems.
+pub(crate) fn unsupported(cache: &Path) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("servers need root: namespaces, mounts and control groups of the machine".to_owned());
     }
@@ -23,17 +50,18 @@ pub(crate) fn obstacle(cache: &Path) -> Option<String> {
             return Some(format!("{tool} is not installed (packages util-linux, iproute2 and coreutils have them)"));
         }
     }
-    if let Err(error) = Hierarchies::of_machine().and_then(|hierarchies| hierarchies.try_out()) {
+    if let Err(error) = Hierarchies::of_machine().and_then(|hierarchies| hierarchies.check()) {
         return Some(format!("{error:#}"));
     }
     overlay(cache).or_else(network).or_else(inotify)
 }
 
-/// Instances of inotify that four servers with two clusters take, 27 on a master and 14 on a worker, and the control plane.
-const INOTIFY: usize = 100;
+/// How many inotify instances are needed: four servers with two clusters use 27 per master and 14 per worker, and the
+/// management cluster some more.
+const INOTIFY_INSTANCES: usize = 100;
 
-/// Every systemd, kubelet and API server watches files; where instances run out, kubelets end with "too many open files".
-/// All of root's count, so from within a namespace this cannot be told.
+/// Checks whether enough inotify instances are free; without them kubelets end with "too many open files". The limit
+/// counts all instances of root, so it cannot be checked from within a process namespace.
 fn inotify() -> Option<String> {
     const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
     if has_own_network() {
@@ -46,8 +74,8 @@ fn inotify() -> Option<String> {
     let processes = fs::read_dir("/proc").ok()?.flatten().filter(of_root);
     let files = processes.filter_map(|process| fs::read_dir(process.path().join("fd")).ok()).flatten().flatten();
     let free = limit.saturating_sub(files.filter(is_inotify).count());
-    (free < INOTIFY).then(|| {
-        format!("of {limit} inotify instances {free} are free, and servers need {INOTIFY}: sysctl -w fs.inotify.max_user_instances=1024")
+    (free < INOTIFY_INSTANCES).then(|| {
+        format!("of {limit} inotify instances {free} are free, and servers need {INOTIFY_INSTANCES}: sysctl -w fs.inotify.max_user_instances=1024")
     })
 }
 
@@ -57,11 +85,12 @@ pub(crate) fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// Whether this process has a network that it may put a bridge into.
+/// Whether this process has a network namespace of its own, in which it may make a bridge.
 pub(crate) fn has_own_network() -> bool {
     std::env::var_os(OWN_NAMESPACE).is_some()
 }
 
+/// Checks whether overlay file systems can be mounted in the cache.
 fn overlay(cache: &Path) -> Option<String> {
     let folder = cache.join(format!("overlay-probe-{:016x}", random()));
     let parts = ["lower", "upper", "work", "merged"].map(|name| folder.join(name));
@@ -81,6 +110,7 @@ fn overlay(cache: &Path) -> Option<String> {
     Some(format!("overlay file systems cannot be mounted on {}: {refused}", cache.display()))
 }
 
+/// Checks whether namespaces with a bridge can be made.
 fn network() -> Option<String> {
     let script = "ip link add probe0 type bridge && ip link add probe1 type veth peer name probe2";
     let probe = Command::new("unshare")

@@ -1,0 +1,100 @@
+//! `Cluster`, BYOH's half of it, and what is installed on clusters.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::conditions::V1Beta2Status;
+use crate::partial::{Empty, partial_resource};
+
+partial_resource!(
+    /// A cluster.
+    Cluster, ClusterSpec, ClusterStatus
+);
+
+partial_resource!(
+    /// BYOH's half of a cluster.
+    ByoCluster, ByoClusterSpec, Empty
+);
+
+partial_resource!(
+    /// Manifests for the clusters that it selects by label.
+    ClusterResourceSet, ClusterResourceSetSpec, Empty
+);
+
+/// Of a Cluster's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSpec {
+    /// Controllers skip the cluster.
+    #[serde(default)]
+    pub paused: bool,
+    /// Where its API answers.
+    pub control_plane_endpoint: Option<ControlPlaneEndpoint>,
+    /// Its networks.
+    #[serde(default)]
+    pub cluster_network: ClusterNetwork,
+}
+
+/// Where a cluster's API answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ControlPlaneEndpoint {
+    /// Address or name.
+    #[serde(default)]
+    pub host: String,
+    /// TCP port.
+    #[serde(default)]
+    pub port: i32,
+}
+
+/// Of a Cluster's networks.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct ClusterNetwork {
+    /// Where its pods are.
+    #[serde(default)]
+    pub pods: NetworkRanges,
+}
+
+/// Networks in CIDR form.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkRanges {
+    /// The networks.
+    #[serde(default)]
+    pub cidr_blocks: Vec<String>,
+}
+
+/// Of a Cluster's status.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Conditions of v1beta2, which say what a deletion waits for.
+    #[serde(default)]
+    pub v1beta2: V1Beta2Status,
+}
+
+/// Of a ByoCluster's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByoClusterSpec {
+    /// Where the cluster's API answers.
+    pub control_plane_endpoint: Option<ControlPlaneEndpoint>,
+}
+
+/// Of a ClusterResourceSet's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterResourceSetSpec {
+    /// The clusters that it applies to.
+    #[serde(default)]
+    pub cluster_selector: LabelSelector,
+}
+
+/// The part of a label selector that can be turned into labels.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelSelector {
+    /// Labels and values.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+}

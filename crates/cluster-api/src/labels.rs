@@ -1,0 +1,17 @@
+//! Labels and annotations of Cluster API. Those of BYOH stand in [`crate::byoh`].
+
+/// Label that ties every object of a cluster to it.
+pub const CLUSTER_NAME_LABEL: &str = "cluster.x-k8s.io/cluster-name";
+/// Label that a MachineDeployment selects its Machines by.
+pub const DEPLOYMENT_NAME_LABEL: &str = "cluster.x-k8s.io/deployment-name";
+/// Label on the Machines of a control plane.
+pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
+/// Annotation by which a KubeadmControlPlane delays the deletion of its Machine until it has removed the member from etcd.
+pub const CONTROL_PLANE_HOOK: &str = "pre-terminate.delete.hook.machine.cluster.x-k8s.io/kcp-cleanup";
+/// Annotation that makes controllers skip an object.
+pub const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
+
+/// Whether [`PAUSED_ANNOTATION`] is on the object.
+pub fn has_pause_annotation<K: kube::Resource>(object: &K) -> bool {
+    object.meta().annotations.as_ref().is_some_and(|all| all.contains_key(PAUSED_ANNOTATION))
+}

@@ -1,0 +1,149 @@
+//! `Machine` and `MachineDeployment`.
+
+use serde::Deserialize;
+
+use crate::conditions::{Condition, V1Beta2Status};
+use crate::labels::{CONTROL_PLANE_LABEL, DEPLOYMENT_NAME_LABEL};
+use crate::partial::{NameRef, partial_resource};
+use crate::templates::Template;
+
+partial_resource!(
+    /// Machines that are made from one template.
+    MachineDeployment, DeploymentSpec, ReplicaStatus
+);
+
+partial_resource!(
+    /// A machine: a node, or a server that is to become one.
+    Machine, MachineSpec, MachineStatus
+);
+
+/// Of a MachineDeployment's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentSpec {
+    /// Asked-for number of machines.
+    pub replicas: Option<i32>,
+    /// The template of its Machines.
+    #[serde(default)]
+    pub template: Template<MachineRefs>,
+}
+
+/// What a Machine is made from: its version and the templates that it refers to.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineRefs {
+    /// Kubernetes version; a control plane has it in its own spec.
+    pub version: Option<String>,
+    /// Its ByoMachineTemplate.
+    #[serde(default)]
+    pub infrastructure_ref: NameRef,
+    /// Its KubeadmConfigTemplate; a control plane has none.
+    #[serde(default)]
+    pub bootstrap: BootstrapRef,
+}
+
+/// The bootstrap configuration of a Machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BootstrapRef {
+    /// Its KubeadmConfigTemplate.
+    #[serde(default)]
+    pub config_ref: NameRef,
+}
+
+/// Counters of machines.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaStatus {
+    /// Generation that the counters speak of.
+    pub observed_generation: Option<i64>,
+    /// Machines.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Machines with a Ready node.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Machines of the asked-for kind.
+    #[serde(default)]
+    pub updated_replicas: i32,
+}
+
+impl ReplicaStatus {
+    /// Every one of `desired` machines is Ready and of the asked-for kind, and the counters are those of `generation`.
+    pub fn complete(&self, desired: usize, generation: Option<i64>) -> bool {
+        self.observed_generation >= generation
+            && [self.replicas, self.ready_replicas, self.updated_replicas]
+                .iter()
+                .all(|count| usize::try_from(*count) == Ok(desired))
+    }
+}
+
+/// Of a Machine's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineSpec {
+    /// Kubernetes version of its node.
+    pub version: Option<String>,
+    /// Its ByoMachine.
+    #[serde(default)]
+    pub infrastructure_ref: NameRef,
+    /// The server that it runs on, once it is a node.
+    #[serde(rename = "providerID")]
+    pub provider_id: Option<String>,
+}
+
+/// Of a Machine's status.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineStatus {
+    /// How far it is, in Cluster API's words, such as `Running` or `Failed`.
+    #[serde(default)]
+    pub phase: String,
+    /// Why it failed for good.
+    #[serde(default)]
+    pub failure_message: String,
+    /// Its Node, once there is one.
+    pub node_ref: Option<NameRef>,
+    /// What the Node says of itself.
+    #[serde(default)]
+    pub node_info: NodeInfo,
+    /// Conditions.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// Conditions of v1beta2, with better messages.
+    #[serde(default)]
+    pub v1beta2: V1Beta2Status,
+}
+
+impl Machine {
+    /// It is, or is to be, a node of the control plane.
+    pub fn is_master(&self) -> bool {
+        self.metadata.labels.as_ref().is_some_and(|all| all.contains_key(CONTROL_PLANE_LABEL))
+    }
+
+    /// Name of its MachineDeployment, if it is a worker.
+    pub fn deployment(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(DEPLOYMENT_NAME_LABEL).map(String::as_str)
+    }
+
+    /// The server that it is a node on, by name, as its Node says or, where a backup was restored that has no status, its provider
+    /// ID (`byoh://<host>/<suffix>`).
+    pub fn server(&self) -> Option<&str> {
+        let told = self.status.node_ref.as_ref().map(|node| node.name.as_str());
+        told.or_else(|| self.spec.provider_id.as_deref()?.strip_prefix("byoh://")?.split('/').next())
+    }
+
+    /// It was a node at some time.
+    pub fn was_a_node(&self) -> bool {
+        self.status.node_ref.is_some() || self.spec.provider_id.is_some()
+    }
+}
+
+/// Of a Node's own description.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeInfo {
+    /// Version of its kubelet.
+    #[serde(default)]
+    pub kubelet_version: String,
+}

@@ -1,0 +1,24 @@
+//! What every reconcile works with.
+
+use kube::Client;
+use operator_kit::events::Events;
+
+use crate::caches::Caches;
+use crate::focom_provisioning_request::expectations::Expectations;
+use crate::o_cloud::registry::ConnectionRegistry;
+
+/// What every reconcile works with.
+pub struct Context {
+    /// The SMO's own API, to write with.
+    pub client: Client,
+    /// The SMO's objects, to read from.
+    pub caches: Caches,
+    /// The connections to the O-Clouds.
+    pub connections: ConnectionRegistry,
+    /// Own writes that the caches do not show yet.
+    pub expectations: Expectations,
+    /// Events for users.
+    pub events: Events,
+    /// The oCloudId that means the SMO's own cluster.
+    pub local_id: String,
+}

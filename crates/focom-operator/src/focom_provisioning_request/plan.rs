@@ -1,0 +1,185 @@
+//! The writes that are due, as a function of the request and of what was observed. A plan that was carried out leaves
+//! an empty one.
+
+use kube::ResourceExt as _;
+use o2ims_types::names::{self, focom};
+use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
+use serde_json::Value;
+
+use super::adopt::{self, SourceGeneration};
+use super::annotations;
+use super::manifest::{at_revision_of, is_up_to_date, manifest};
+use super::observe::{Observed, Relation, RemoteState};
+use super::validate::Refusal;
+use crate::o_cloud::connection::ReadyOCloud;
+use crate::o_cloud::remote_request::RemoteRequest;
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Adds the finalizer to the request, before anything is done for it.
+    AddFinalizer,
+    /// Creates the ProvisioningRequest from a manifest; none that exists is overwritten.
+    Create(Value),
+    /// Applies a manifest to the ProvisioningRequest of this UID.
+    Update(Value, String),
+    /// Gives the ProvisioningRequest of this UID, which a former request has left, the request's labels and
+    /// annotations. The spec in the manifest is its spec.
+    Adopt(Value, String),
+    /// Asks the O-Cloud itself for a ProvisioningRequest of the request's names, which may lack the labels by which it
+    /// is watched, and adopts it if the request allows that.
+    FindAndAdopt,
+    /// Takes the protection from deletion off the ProvisioningRequest of this UID and revision.
+    Unprotect(String, String),
+    /// Deletes the ProvisioningRequest of this UID.
+    Delete(String),
+    /// Removes the annotation from the request that had it sent again: it would hold for the next time, too.
+    RemoveSendAgain,
+    /// Removes the finalizer from the request: nothing is left of it.
+    RemoveFinalizer,
+}
+
+/// The writes that are due for the request. `is_stored` tells whether the spec of a ProvisioningRequest is what the
+/// O-Cloud has made of the last update.
+pub fn plan(
+    request: &FocomProvisioningRequest,
+    observed: &Observed,
+    verdict: &Result<(), Refusal>,
+    is_stored: impl Fn(&RemoteRequest) -> bool,
+) -> Vec<Step> {
+    let has_finalizer = has_finalizer(request);
+    if request.metadata.deletion_timestamp.is_some() {
+        return if has_finalizer { teardown(request, observed.remote.as_ref()) } else { Vec::new() };
+    }
+    // The first write is the status, so that the user is told something at once. Its event starts the next reconcile.
+    if verdict.is_err() || request.status.is_none() {
+        return Vec::new();
+    }
+    let Some(remote) = &observed.remote else { return Vec::new() };
+    let Some(o_cloud) = remote.ready() else { return Vec::new() };
+    if remote.target_changed(request) && !annotations::abandons_previous_target(request) {
+        return Vec::new();
+    }
+    let finalizer = (!has_finalizer).then_some(Step::AddFinalizer);
+    let write = remote_write(request, remote, o_cloud, is_stored);
+    let is_used_up = remote.own().is_some() && annotations::send_again(request).is_some();
+    finalizer.into_iter().chain(write).chain(is_used_up.then_some(Step::RemoveSendAgain)).collect()
+}
+
+/// The write on the O-Cloud that is due for a request that is not deleted.
+fn remote_write(
+    request: &FocomProvisioningRequest,
+    remote: &RemoteState,
+    o_cloud: &ReadyOCloud,
+    is_stored: impl Fn(&RemoteRequest) -> bool,
+) -> Option<Step> {
+    let wanted = manifest(request, o_cloud, &remote.name(request));
+    if remote.request.is_none() {
+        let adopts = annotations::adopt(request).is_some() || adopt::sent_by_other_operator(request).is_some();
+        let is_gone = gone_cluster_id(request).is_some() && !annotations::abandons_previous_target(request);
+        return match (adopts, is_gone) {
+            (true, _) => Some(Step::FindAndAdopt),
+            (false, true) => None,
+            (false, false) => Some(Step::Create(wanted)),
+        };
+    }
+    if let Some(own) = remote.own() {
+        if own.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let is_due = match adopt::source_generation(request, &wanted, own) {
+            SourceGeneration::NotNewer => !is_up_to_date(own, &wanted, is_stored),
+            SourceGeneration::NewerButEqual => true,
+            SourceGeneration::NewerAndDifferent(_) => false,
+        };
+        return is_due.then(|| Step::Update(wanted, own.uid().unwrap_or_default()));
+    }
+    let found = remote.predecessor()?;
+    adopt::check_adoption(request, &wanted, found, &Relation::Predecessor).ok()?;
+    // With the revision, because the spec was compared with that of this revision.
+    Some(Step::Adopt(at_revision_of(wanted, found), found.uid().unwrap_or_default()))
+}
+
+/// The id of the cluster that the request had on its O-Cloud, if its ProvisioningRequest is gone should it not be
+/// there: it had a cluster, was not seen being deleted, and its owner has not asked to have it sent again. An O-Cloud
+/// that was restored from an older state does not know such a cluster, and its hosts may run it all the same.
+pub fn gone_cluster_id(request: &FocomProvisioningRequest) -> Option<&str> {
+    let resources = request.status.as_ref()?.provisioned_resource_set.as_ref()?;
+    let id = resources.o_cloud_node_cluster_id.as_ref().or(resources.o_cloud_infrastructure_resource_ids.first())?;
+    let was_deleting = request.remote_state() == Some(ProvisioningState::Deleting.to_string().as_str());
+    // A request that is being deleted is not sent, whatever it says.
+    let is_sent_again = annotations::send_again(request) == Some(id) && request.metadata.deletion_timestamp.is_none();
+    (!was_deleting && !is_sent_again).then_some(id)
+}
+
+/// Whether the deletion of the request waits for a ProvisioningRequest that is gone: if that comes back, nobody else
+/// would delete it.
+pub fn awaits_gone_request(request: &FocomProvisioningRequest, remote: &RemoteState) -> bool {
+    remote.request.is_none() && gone_cluster_id(request).is_some() && !annotations::skips_remote_deletion(request)
+}
+
+fn teardown(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) -> Vec<Step> {
+    if annotations::orphans_remote(request) {
+        return vec![Step::RemoveFinalizer];
+    }
+    let skips = annotations::skips_remote_deletion(request);
+    let Some(remote) = remote else { return skips.then_some(Step::RemoveFinalizer).into_iter().collect() };
+    let target = deletion_target(request, remote);
+    let mut steps = Vec::new();
+    if let Some(found) = target
+        && found.metadata.deletion_timestamp.is_none()
+        && !is_deletion_blocked(request, found)
+    {
+        let uid = found.uid().unwrap_or_default();
+        if is_protected(found) {
+            steps.push(Step::Unprotect(uid.clone(), found.resource_version().unwrap_or_default()));
+        }
+        steps.push(Step::Delete(uid));
+    }
+    let has_none = remote.ready().is_some() && target.is_none() && !remote.target_changed(request);
+    let waits = awaits_gone_request(request, remote);
+    // A ProvisioningRequest that is not in the cache may have lost only the labels by which it is watched.
+    let may_be_hidden =
+        waits || annotations::adopt_uid(request).is_some() || adopt::sent_by_other_operator(request).is_some();
+    if has_none && remote.request.is_none() && may_be_hidden {
+        steps.push(Step::FindAndAdopt);
+    }
+    if has_none && !waits || skips {
+        steps.push(Step::RemoveFinalizer);
+    }
+    steps
+}
+
+/// The ProvisioningRequest that is deleted with the request: its own, or that of a former request, if this request
+/// would adopt it.
+pub fn deletion_target<'a>(request: &FocomProvisioningRequest, remote: &'a RemoteState) -> Option<&'a RemoteRequest> {
+    let predecessor = || {
+        let (found, o_cloud) = (remote.predecessor()?, remote.ready()?);
+        let wanted = manifest(request, o_cloud, &found.name_any());
+        let is_taken = found.metadata.deletion_timestamp.is_some()
+            || adopt::check_adoption(request, &wanted, found, &Relation::Predecessor).is_ok();
+        is_taken.then_some(found)
+    };
+    remote.own().or_else(predecessor)
+}
+
+/// Whether the request has this operator's finalizer.
+pub fn has_finalizer(request: &FocomProvisioningRequest) -> bool {
+    request.finalizers().iter().any(|finalizer| finalizer == focom::FINALIZER)
+}
+
+/// Whether a ProvisioningRequest is protected from deletion.
+fn is_protected(found: &RemoteRequest) -> bool {
+    let protection = found.annotations().get(names::DELETION_PROTECTION_ANNOTATION);
+    protection.is_some_and(|value| value == "true")
+}
+
+/// Whether the ProvisioningRequest must not be deleted: the request says so, or somebody else has protected it and the
+/// request does not say that the protection is to be taken off.
+pub fn is_deletion_blocked(request: &FocomProvisioningRequest, found: &RemoteRequest) -> bool {
+    match annotations::deletion_protection(request) {
+        Some("true") => true,
+        Some("false") => false,
+        _ => is_protected(found),
+    }
+}

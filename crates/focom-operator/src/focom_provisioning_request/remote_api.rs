@@ -1,0 +1,242 @@
+//! Writes the ProvisioningRequest of one request on its O-Cloud.
+
+use std::error::Error as _;
+
+use kube::api::{ListParams, Preconditions};
+use kube::core::Status;
+use kube::runtime::reflector::Store;
+use kube::{Api, ResourceExt as _};
+use o2ims_types::FocomProvisioningRequest;
+use o2ims_types::conditions::focom::reason;
+use o2ims_types::names::{self, focom};
+use operator_kit::controller::{Class, Error};
+use operator_kit::write::apply::{self, MetadataPatch, Precondition};
+use serde_json::Value;
+
+use super::adopt::{self, SourceGeneration};
+use super::manifest::{at_revision_of, manifest};
+use super::observe::{Relation, RemoteState, relation, request_exists};
+use super::write_error::WriteError;
+use crate::o_cloud::connection::{Connection, ReadyOCloud};
+use crate::o_cloud::error::ConnectionError;
+use crate::o_cloud::remote_request::RemoteRequest;
+
+/// The ProvisioningRequest of one request, to be written.
+pub struct RemoteApi<'a> {
+    request: &'a FocomProvisioningRequest,
+    requests: &'a Store<FocomProvisioningRequest>,
+    connection: &'a Connection,
+    o_cloud: &'a ReadyOCloud,
+    api: Api<RemoteRequest>,
+    name: String,
+    /// Empty where ProvisioningRequests have no namespaces.
+    namespace: String,
+    /// Name for messages, with the namespace if there is one.
+    place: String,
+}
+
+impl<'a> RemoteApi<'a> {
+    /// `None` if the O-Cloud cannot be used now. `requests` has all requests of the SMO.
+    pub fn new(
+        request: &'a FocomProvisioningRequest,
+        remote: &'a RemoteState,
+        requests: &'a Store<FocomProvisioningRequest>,
+    ) -> Option<Self> {
+        let (connection, o_cloud) = (remote.connection.connection.as_deref()?, remote.ready()?);
+        let name = remote.name(request);
+        let client = connection.client().clone();
+        let (api, place) = match o_cloud.namespace(request.o_cloud().0) {
+            Some(namespace) => (Api::namespaced_with(client, namespace, &o_cloud.kind), format!("{namespace}/{name}")),
+            None => (Api::all_with(client, &o_cloud.kind), name.clone()),
+        };
+        let namespace = o_cloud.namespace(request.o_cloud().0).unwrap_or_default().to_owned();
+        Some(Self { request, requests, connection, o_cloud, api, name, namespace, place })
+    }
+
+    /// Name of the ProvisioningRequest.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Applies a manifest. Returns the object as stored.
+    ///
+    /// # Errors
+    /// What the O-Cloud refused or did not answer, or that the precondition does not hold.
+    pub async fn write(&self, manifest: &Value, precondition: Precondition<'_>) -> Result<RemoteRequest, WriteError> {
+        let result = apply::apply(&self.api, manifest, focom::FIELD_MANAGER, precondition).await;
+        result.map_err(|error| self.explain(error))
+    }
+
+    /// Deletes the ProvisioningRequest, if it still has this UID.
+    ///
+    /// # Errors
+    /// What the O-Cloud refused or did not answer, or that the name has another UID now.
+    pub async fn delete(&self, uid: &str) -> Result<(), WriteError> {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        apply::delete(&self.api, &self.name, preconditions).await.map_err(|error| self.explain(error))
+    }
+
+    /// Takes the protection from deletion off the ProvisioningRequest of this UID and revision.
+    ///
+    /// # Errors
+    /// What the O-Cloud refused or did not answer, or that there is a newer revision.
+    pub async fn unprotect(&self, uid: &str, revision: &str) -> Result<(), WriteError> {
+        let annotations = [(names::DELETION_PROTECTION_ANNOTATION.to_owned(), Some("false".to_owned()))].into();
+        let patch = MetadataPatch { annotations, ..MetadataPatch::default() };
+        tracing::info!(uid, "taking the protection from deletion off the ProvisioningRequest");
+        // The revision guards the UID too: another object of this name has another revision.
+        let result = apply::patch_metadata(&self.api, &self.name, revision, &patch, focom::FIELD_MANAGER).await;
+        result.map(drop).map_err(|error| self.explain(error))
+    }
+
+    /// Updates or rejects a ProvisioningRequest that exists although the cache does not show it: it was created a
+    /// moment ago, or lacks the label by which it is watched. `conflict` is the error of the attempt to create it.
+    ///
+    /// # Errors
+    /// Why it cannot be used, or what the O-Cloud refused or did not answer.
+    pub async fn update_or_reject(&self, manifest: &Value, conflict: Error) -> Result<RemoteRequest, WriteError> {
+        let Some((found, relation)) = self.look(&self.name).await? else { return Err(conflict.into()) };
+        match relation {
+            Relation::Own => {
+                self.ensure_not_newer(manifest, &found)?;
+                self.write(manifest, Precondition::Uid(&found.uid().unwrap_or_default())).await
+            }
+            // The next reconcile finds it in the cache.
+            Relation::Predecessor => Err(conflict.into()),
+            other => match adopt::check_adoption(self.request, manifest, &found, &other) {
+                Ok(()) => Err(conflict.into()),
+                Err(refusal) => Err(refusal.into()),
+            },
+        }
+    }
+
+    /// Adopts the ProvisioningRequest of the request's names that the request may adopt. Returns it as stored; `None`
+    /// if the request is being deleted and there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be adopted, or what the O-Cloud refused or did not answer.
+    pub async fn find_and_adopt(&self) -> Result<Option<RemoteRequest>, WriteError> {
+        let mut found = Vec::new();
+        for name in focom::remote_requests(&self.request.name_any()) {
+            found.extend(self.look(&name).await?);
+        }
+        let Some((remote, relation)) = adopt::choose(self.request, &found) else {
+            let is_deleted = self.request.metadata.deletion_timestamp.is_some();
+            return if is_deleted { Ok(None) } else { Err(adopt::nothing_to_adopt(self.request).into()) };
+        };
+        let wanted = manifest(self.request, self.o_cloud, &remote.name_any());
+        adopt::check_adoption(self.request, &wanted, remote, relation)?;
+        self.ensure_not_newer(&wanted, remote)?;
+        let uid = remote.uid().unwrap_or_default();
+        self.write(&at_revision_of(wanted, remote), Precondition::Uid(&uid)).await.map(Some)
+    }
+
+    /// Asks the O-Cloud itself whether anything of the request is left, and deletes what has its name. After the
+    /// request nothing knows of its ProvisioningRequest, and the cache may lag behind a write of a former leader, or
+    /// not show it for lack of a label.
+    ///
+    /// # Errors
+    /// That something is left, or what the O-Cloud refused or did not answer.
+    pub async fn ensure_absent(&self, uid: &str) -> Result<(), WriteError> {
+        let params = ListParams::default().labels(&format!("{}={uid}", focom::SOURCE_UID_LABEL)).limit(1);
+        let everywhere = Api::<RemoteRequest>::all_with(self.connection.client().clone(), &self.o_cloud.kind);
+        let left = apply::with_timeout("look for leftovers", everywhere.list_metadata(&params)).await;
+        let Some(left) = left.map_err(|error| self.explain(error))?.items.into_iter().next() else { return Ok(()) };
+        let (name, namespace) = (left.name_any(), left.namespace().unwrap_or_default());
+        let has_own_name = name == self.name && namespace == self.namespace;
+        if has_own_name && left.metadata.deletion_timestamp.is_none() {
+            self.delete(&left.uid().unwrap_or_default()).await?;
+        }
+        let message = if has_own_name {
+            format!("ProvisioningRequest {} is still on the O-Cloud", self.place)
+        } else {
+            format!(
+                "ProvisioningRequest {name} of namespace {namespace:?} on the O-Cloud has the label {} of this request, which stays as long \
+                 as that does: take the label off there, or delete that ProvisioningRequest",
+                focom::SOURCE_UID_LABEL
+            )
+        };
+        Err(Error::transient(message).into())
+    }
+
+    async fn look(&self, name: &str) -> Result<Option<(RemoteRequest, Relation)>, WriteError> {
+        let found = apply::with_timeout("look at what exists", self.api.get_opt(name)).await;
+        let found = found.map_err(|error| self.explain(error))?;
+        Ok(found.map(|found| {
+            let relation = relation(&found, self.request, &self.o_cloud.smo, |uid| request_exists(self.requests, uid));
+            (found, relation)
+        }))
+    }
+
+    /// A ProvisioningRequest that was sent from a later generation of the request must not be changed, unless it has
+    /// the same content.
+    fn ensure_not_newer(&self, manifest: &Value, found: &RemoteRequest) -> Result<(), WriteError> {
+        match adopt::source_generation(self.request, manifest, found) {
+            SourceGeneration::NotNewer | SourceGeneration::NewerButEqual => Ok(()),
+            SourceGeneration::NewerAndDifferent(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Turns an error into a message that a requester may read, and asks for a probe of an O-Cloud that did not answer.
+    /// Of an O-Cloud's answer only the rejection of the ProvisioningRequest is quoted.
+    fn explain(&self, error: Error) -> WriteError {
+        let what = format!("ProvisioningRequest {}", self.place);
+        let unreachable = |error: ConnectionError| {
+            self.connection.request_probe();
+            WriteError::transient(error.reason, error.message)
+        };
+        let origin = error.source().and_then(|cause| cause.source()).and_then(|origin| origin.downcast_ref());
+        match origin {
+            Some(kube::Error::Api(_)) if error.class() == Class::Conflict => error.context(what).into(),
+            Some(kube::Error::Api(status)) => {
+                let said = self.connection.quote(&status.message);
+                explain_status(&what, status, &said, error.is_refused_by_webhook())
+            }
+            Some(kube::Error::SerdeError(_)) => {
+                WriteError::transient(reason::IN_PROGRESS, format!("{what}: the O-Cloud's answer cannot be read"))
+            }
+            Some(other) => unreachable(ConnectionError::from_kube(other)),
+            None if error.class() == Class::Transient => unreachable(ConnectionError::timeout()),
+            None => error.into(),
+        }
+    }
+}
+
+/// What an answer of the O-Cloud's API server means. `said` is its message, as it may be quoted.
+fn explain_status(what: &str, status: &Status, said: &str, is_refused_by_webhook: bool) -> WriteError {
+    let rejected = || WriteError::permanent(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {said}"));
+    let waiting = |message: &str| WriteError::transient(reason::IN_PROGRESS, format!("{what}: {message}"));
+    match status.code {
+        _ if is_refused_by_webhook => rejected(),
+        // Only a Status object of an API server is a rejection.
+        400 | 422 if status.reason != NO_STATUS => rejected(),
+        403 if is_policy(&status.message) => rejected(),
+        403 if status.message.contains(TERMINATING) => {
+            waiting("its namespace is being deleted on the O-Cloud, and takes nothing new until it is made anew")
+        }
+        403 => WriteError {
+            requires_action: true,
+            ..WriteError::transient(
+                reason::FORBIDDEN,
+                format!(
+                    "{what}: the O-Cloud does not let the SMO's account write it: give the account its rights there"
+                ),
+            )
+        },
+        404 => waiting(
+            "the O-Cloud has no such namespace: make it there, or make the request anew with another oCloudNamespace",
+        ),
+        code => waiting(&format!("the O-Cloud answers with an error ({code})")),
+    }
+}
+
+/// kube's reason for an answer that is not a `Status`, such as a proxy's.
+const NO_STATUS: &str = "Failed to parse error data";
+
+/// Part of an API server's message for a namespace that is being deleted.
+const TERMINATING: &str = "because it is being terminated";
+
+/// Whether a policy of the O-Cloud rejects the write, and not RBAC.
+fn is_policy(message: &str) -> bool {
+    message.contains("ValidatingAdmissionPolicy") && message.contains("denied request")
+}

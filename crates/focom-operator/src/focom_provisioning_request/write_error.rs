@@ -1,0 +1,41 @@
+//! Why a write of a plan was not done.
+
+use o2ims_types::conditions::focom::reason;
+use operator_kit::controller::Error;
+
+use super::validate::Refusal;
+
+/// Why a write was not done, and what that means for the request.
+#[derive(Debug)]
+pub struct WriteError {
+    /// Decides about the next try; its message is for the user.
+    pub error: Error,
+    /// Reason of the condition.
+    pub reason: &'static str,
+    /// Whether the write fails until somebody changes something.
+    pub requires_action: bool,
+}
+
+impl WriteError {
+    /// An error that lasts until somebody changes something.
+    pub fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { error: Error::terminal(message), reason, requires_action: true }
+    }
+
+    /// An error that may pass by itself.
+    pub fn transient(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { error: Error::transient(message), reason, requires_action: false }
+    }
+}
+
+impl From<Error> for WriteError {
+    fn from(error: Error) -> Self {
+        Self { error, reason: reason::IN_PROGRESS, requires_action: false }
+    }
+}
+
+impl From<Refusal> for WriteError {
+    fn from(refusal: Refusal) -> Self {
+        Self::permanent(refusal.reason, refusal.message)
+    }
+}

@@ -1,0 +1,349 @@
+//! The connection to one O-Cloud: a client, and a watch of the ProvisioningRequests that came from this SMO.
+//!
+//! The watch is restarted with a back-off of its own. Nothing is written to an O-Cloud unless its watch is up.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use kube::core::ApiResource;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt as _};
+use o2ims_types::FocomProvisioningRequest;
+use o2ims_types::names::{self, focom};
+use operator_kit::cache::{CachedWatch, SyncState, api_status};
+use operator_kit::controller::{Backoff, Trigger};
+use operator_kit::metrics::Metrics;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::error::ConnectionError;
+use super::limiter::ConcurrencyLimiter;
+use super::remote_request::{API_VERSION, KIND, PLURAL, RemoteRequest, VERSION};
+
+/// How long an O-Cloud may take to answer a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to list the ProvisioningRequests of this SMO.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection that worked for this long starts its back-off anew: the next try comes at once.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+const RETRY_MIN: Duration = Duration::from_millis(500);
+/// Bounds how late it is noticed that an O-Cloud is back.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Timeout of the watch at the O-Cloud, in seconds. It bounds how late a connection that died silently is noticed.
+const WATCH_SECONDS: u32 = 60;
+
+/// Longest answer that is quoted, in characters.
+const QUOTE_MAX: usize = 500;
+/// Longest version that is shown, in characters.
+const VERSION_MAX: usize = 64;
+
+/// State of a connection.
+#[derive(Clone)]
+pub enum ConnectionState {
+    /// The O-Cloud has neither answered nor failed to answer yet.
+    Connecting,
+    /// The O-Cloud answers.
+    Ready(ReadyOCloud),
+    /// The O-Cloud cannot be used now.
+    Failed(ConnectionError),
+}
+
+/// An O-Cloud that answers.
+#[derive(Clone)]
+pub struct ReadyOCloud {
+    /// Value of the label that tells what came from this SMO.
+    pub smo: String,
+    /// The kind ProvisioningRequest, as it is served there.
+    pub kind: ApiResource,
+    /// Whether its ProvisioningRequests have namespaces; Nephio's have none.
+    pub namespaced: bool,
+    /// Version of its API server.
+    pub server_version: String,
+    /// Cache of the ProvisioningRequests that came from this SMO.
+    pub requests: Store<RemoteRequest>,
+}
+
+impl ReadyOCloud {
+    /// `namespace`, or `None` where ProvisioningRequests have no namespaces.
+    pub fn namespace<'a>(&self, namespace: &'a str) -> Option<&'a str> {
+        self.namespaced.then_some(namespace)
+    }
+
+    /// The ProvisioningRequest of this name, if it came from this SMO.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<RemoteRequest>> {
+        let reference = ObjectRef::new_with(name, self.kind.clone());
+        self.requests.get(&match self.namespace(namespace) {
+            Some(namespace) => reference.within(namespace),
+            None => reference,
+        })
+    }
+}
+
+/// Called when the state of a connection, or of a Secret, has changed.
+pub type Changed = Arc<dyn Fn() + Send + Sync>;
+
+/// What all connections have in common.
+#[derive(Clone)]
+pub struct ConnectionSettings {
+    /// Value of the label that tells what came from this SMO.
+    pub smo: String,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Triggers the request of a ProvisioningRequest that has changed.
+    pub trigger: Trigger<FocomProvisioningRequest>,
+    /// Cache of the SMO's requests.
+    pub requests: Store<FocomProvisioningRequest>,
+}
+
+/// Which O-Cloud a connection is to.
+pub struct Identity {
+    /// Tells it from others; see
+    /// [`ClusterCredentials::fingerprint`](super::kubeconfig::ClusterCredentials::fingerprint).
+    pub fingerprint: String,
+    /// The token, which is removed from everything that is quoted.
+    pub token: Option<String>,
+}
+
+/// A connection to one O-Cloud. Its task ends when this is dropped.
+pub struct Connection {
+    client: Client,
+    identity: Identity,
+    shared: Arc<Shared>,
+    limiter: ConcurrencyLimiter,
+    _stop: DropGuard,
+}
+
+/// What a connection shares with its task.
+struct Shared {
+    state: Mutex<ConnectionState>,
+    probe_requested: Notify,
+    changed: Changed,
+}
+
+impl Connection {
+    /// A connection, and the task that keeps it up, which has to be run.
+    pub fn new(
+        client: Client,
+        identity: Identity,
+        settings: &ConnectionSettings,
+        changed: Changed,
+    ) -> (Self, impl Future<Output = anyhow::Result<()>> + Send + use<>) {
+        let state = Mutex::new(ConnectionState::Connecting);
+        let shared = Arc::new(Shared { state, probe_requested: Notify::new(), changed });
+        let stop = CancellationToken::new();
+        let task = ConnectionTask { client: client.clone(), settings: settings.clone(), shared: shared.clone() };
+        let stopped = stop.clone();
+        let run = async move {
+            stopped.run_until_cancelled(task.run_catching_panics()).await;
+            Ok(())
+        };
+        let limiter = ConcurrencyLimiter::new(settings.trigger.clone());
+        (Self { client, identity, shared, limiter, _stop: stop.drop_guard() }, run)
+    }
+
+    /// Tells the O-Cloud from others.
+    pub fn fingerprint(&self) -> &str {
+        &self.identity.fingerprint
+    }
+
+    /// Quotes an answer of the O-Cloud: shortened, and with the token removed.
+    pub fn quote(&self, said: &str) -> String {
+        let said = match self.identity.token.as_deref() {
+            Some(token) if !token.is_empty() => said.replace(token, "…"),
+            _ => said.to_owned(),
+        };
+        said.chars().take(QUOTE_MAX).collect()
+    }
+
+    /// The client to write with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The state as it is now.
+    pub fn state(&self) -> ConnectionState {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Limits how many requests write at once.
+    pub fn limiter(&self) -> &ConcurrencyLimiter {
+        &self.limiter
+    }
+
+    /// Asks for a probe of the O-Cloud, because a call was not answered.
+    pub fn request_probe(&self) {
+        self.shared.probe_requested.notify_one();
+    }
+}
+
+struct ConnectionTask {
+    client: Client,
+    settings: ConnectionSettings,
+    shared: Arc<Shared>,
+}
+
+impl ConnectionTask {
+    /// An answer of an O-Cloud must never end the operator, so a panic is a failed attempt.
+    async fn run_catching_panics(self) {
+        loop {
+            // After a panic nothing of the attempt is used but the state, which is replaced.
+            if AssertUnwindSafe(self.run()).catch_unwind().await.is_err() {
+                self.shared.set(ConnectionState::Failed(ConnectionError::internal()));
+                sleep(RETRY_MAX).await;
+            }
+        }
+    }
+
+    async fn run(&self) {
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        loop {
+            let begun = Instant::now();
+            let error = match timeout(PROBE_TIMEOUT, self.probe()).await {
+                Ok(Ok(found)) => self.watch(found).await.err(),
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some(ConnectionError::timeout()),
+            };
+            let was_stable = begun.elapsed() > STABLE_AFTER;
+            match error {
+                Some(error) => {
+                    tracing::debug!(failures = backoff.failures(), reason = error.reason, "O-Cloud cannot be used");
+                    self.shared.set(ConnectionState::Failed(error));
+                }
+                // The watch did work. The next probe tells whether the O-Cloud still answers.
+                None => self.shared.pause(),
+            }
+            if was_stable {
+                backoff.reset();
+            } else {
+                sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+
+    /// Asks for the version, and for the scope of ProvisioningRequests.
+    async fn probe(&self) -> Result<ProbeResult, ConnectionError> {
+        let version = self.client.apiserver_version().await.map_err(|error| ConnectionError::from_kube(&error))?;
+        let resources = self.client.list_api_group_resources(API_VERSION).await;
+        let resources = resources.map_err(|error| ConnectionError::from_kube(&error))?.resources;
+        let kind =
+            resources.iter().find(|resource| resource.name == PLURAL).ok_or_else(ConnectionError::api_missing)?;
+        Ok(ProbeResult {
+            namespaced: kind.namespaced,
+            server_version: version.git_version.chars().take(VERSION_MAX).collect(),
+        })
+    }
+
+    /// Watches until the watch fails. `Ok` if it had worked before.
+    async fn watch(&self, found: ProbeResult) -> Result<(), ConnectionError> {
+        let kind = ApiResource {
+            group: names::GROUP.to_owned(),
+            version: VERSION.to_owned(),
+            api_version: API_VERSION.to_owned(),
+            kind: KIND.to_owned(),
+            plural: PLURAL.to_owned(),
+        };
+        let ours = watcher::Config::default()
+            .labels(&format!("{}={}", focom::SMO_LABEL, self.settings.smo))
+            .timeout(WATCH_SECONDS);
+        let api = Api::all_with(self.client.clone(), &kind);
+        let reflection =
+            CachedWatch::new_with("remote provisioningrequests", api, ours, &self.settings.metrics, kind.clone())
+                .ignore_unchanged()
+                .triggers(&self.settings.trigger, source);
+        let ready = ReadyOCloud {
+            smo: self.settings.smo.clone(),
+            kind,
+            namespaced: found.namespaced,
+            server_version: found.server_version,
+            requests: reflection.store(),
+        };
+        let state = reflection.state();
+        let is_synced = |state: &SyncState| *state == SyncState::Synced;
+        let (mut listed, mut synced) = (state.clone(), state.clone());
+        let shared = self.shared.clone();
+        let reflection = reflection
+            .on_relist(move || shared.set(ConnectionState::Ready(ready.clone())))
+            .on_delete(self.trigger_requests_of_name());
+        let list_takes_too_long = async {
+            if timeout(LIST_TIMEOUT, listed.wait_for(is_synced)).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let probe_requested = async {
+            // The list answers what was asked for until now, so a request from before it is dropped.
+            let _ = synced.wait_for(is_synced).await;
+            let _ = timeout(Duration::ZERO, self.shared.probe_requested.notified()).await;
+            self.shared.probe_requested.notified().await;
+        };
+        tokio::select! {
+            error = reflection.until_failure() => match &error {
+                // List can succeed where watch is forbidden.
+                error if !is_synced(&state.borrow()) || is_rejected(error) => Err(ConnectionError::from_watch(error)),
+                _ => Ok(()),
+            },
+            () = list_takes_too_long => Err(ConnectionError::timeout()),
+            () = probe_requested => Ok(()),
+        }
+    }
+
+    /// Triggers the requests that could use the name of a ProvisioningRequest that is gone: one of them may wait for
+    /// it.
+    fn trigger_requests_of_name(&self) -> impl Fn(&RemoteRequest) + Send + Sync + 'static {
+        let (requests, trigger) = (self.settings.requests.clone(), self.settings.trigger.clone());
+        move |gone| {
+            let (name, namespace) = (gone.name_any(), gone.namespace());
+            for request in requests.state() {
+                let same = focom::remote_requests(&request.name_any()).contains(&name)
+                    && namespace.as_deref().is_none_or(|namespace| namespace == request.o_cloud().0);
+                if same {
+                    trigger.enqueue(ObjectRef::from_obj(request.as_ref()));
+                }
+            }
+        }
+    }
+}
+
+/// Whether the O-Cloud has rejected the watch. A revision that is too old (410) is no rejection.
+fn is_rejected(error: &watcher::Error) -> bool {
+    api_status(error).is_some_and(|status| matches!(status.code, 401 | 403 | 404))
+}
+
+impl Shared {
+    fn set(&self, new: ConnectionState) {
+        use ConnectionState::Failed;
+        let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of several messages for one reason the first is kept: each new one would be written into every status.
+        let same = matches!((&*current, &new), (Failed(old), Failed(new)) if old.reason == new.reason);
+        if !same {
+            *current = new;
+        }
+        drop(current);
+        if !same {
+            (self.changed)();
+        }
+    }
+
+    /// Stops writes until the O-Cloud has answered a probe. Nobody is told, so statuses stay as they are meanwhile.
+    fn pause(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = ConnectionState::Connecting;
+    }
+}
+
+/// What a probe has found.
+struct ProbeResult {
+    namespaced: bool,
+    server_version: String,
+}
+
+/// The request that a ProvisioningRequest was made for.
+fn source(remote: &RemoteRequest) -> Vec<ObjectRef<FocomProvisioningRequest>> {
+    let label = |key: &str| remote.labels().get(key);
+    match (label(focom::SOURCE_LABEL), label(focom::SOURCE_NAMESPACE_LABEL)) {
+        (Some(name), Some(namespace)) => vec![ObjectRef::new(name).within(namespace)],
+        _ => Vec::new(),
+    }
+}

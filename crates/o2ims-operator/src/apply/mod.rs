@@ -1,0 +1,9 @@
+//! Carries a plan out, one write after the other, and returns what the caches have yet to show.
+
+mod host;
+mod object;
+mod request;
+mod steps;
+mod target;
+
+pub use steps::apply;

@@ -1,0 +1,108 @@
+//! Writes to objects of Cluster API and BYOH.
+
+use cluster_api::Kind;
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams, Preconditions};
+use kube::core::{ApiResource, GroupVersionKind};
+use o2ims_types::names;
+use operator_kit::controller::{Class, Error};
+use operator_kit::write::apply::{self, Precondition, dynamic_api};
+use serde_json::{Value, json};
+
+use super::target::Target;
+use crate::caches::version_of;
+use crate::expectations::Write;
+use crate::provisioner::step::Manifest;
+
+/// The error, with the object that it is about.
+pub fn naming(error: Error, kind: Kind, namespace: &str, name: &str) -> Error {
+    error.context(format!("{} {namespace}/{name}", kind.name()))
+}
+
+/// Parameters of a merge patch.
+pub fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// The kind Secret.
+pub fn secret_resource() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Secret"))
+}
+
+/// Creates an object, which must not exist.
+pub async fn create(target: &Target<'_>, manifest: &Manifest) -> Result<Write, Error> {
+    match write(target, manifest, Precondition::MustNotExist).await {
+        // Every Cluster is cached, so the next reconcile sees whose it is.
+        Err(error) if error.class() == Class::Conflict && manifest.kind != Kind::Cluster => {
+            Err(explained(target, manifest, error).await)
+        }
+        result => result,
+    }
+}
+
+/// Explains a conflict with an object of somebody else. The caches hold the operator's own objects only: the conflict would last, and
+/// no user would be told.
+async fn explained(target: &Target<'_>, manifest: &Manifest, conflict: Error) -> Error {
+    let Target { client, namespace, owner_uid, .. } = target;
+    let (kind, name) = (manifest.kind, &manifest.name);
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    match apply::with_timeout("look at what exists", api.get_metadata_opt(name)).await {
+        Ok(Some(found)) if found.labels().get(names::REQUEST_UID_LABEL).is_none_or(|mark| mark != owner_uid) => {
+            Error::transient(format!(
+                "{} {namespace}/{name} exists already and is not this request's; remove it, or use another clusterName",
+                kind.name()
+            ))
+        }
+        Ok(_) => conflict,
+        Err(error) => naming(error, kind, namespace, name),
+    }
+}
+
+/// Applies a manifest.
+pub async fn write(target: &Target<'_>, manifest: &Manifest, precondition: Precondition<'_>) -> Result<Write, Error> {
+    let Target { client, namespace, .. } = target;
+    let api = dynamic_api(client, &manifest.kind.api_resource(), Some(namespace));
+    let object = apply::apply(&api, &manifest.object, names::FIELD_MANAGER, precondition)
+        .await
+        .map_err(|error| naming(error, manifest.kind, namespace, &manifest.name))?;
+    Ok(Write::Object { kind: manifest.kind, name: manifest.name.clone(), version: version_of(&object) })
+}
+
+/// Fails unless the API server has this object. A Cluster is created again only for parts that exist, and not for what a cache still
+/// shows.
+pub async fn must_exist(target: &Target<'_>, (kind, name, uid): &(Kind, String, String)) -> Result<(), Error> {
+    let Target { client, namespace, .. } = target;
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    let found = apply::with_timeout("look for a part of the cluster", api.get_metadata_opt(name)).await;
+    match found.map_err(|error| naming(error, *kind, namespace, name))? {
+        Some(found) if found.metadata.uid.as_ref() == Some(uid) => Ok(()),
+        _ => Err(Error::conflict(format!("{} {namespace}/{name} is gone", kind.name()))),
+    }
+}
+
+/// Merges fields into the object with this UID.
+pub async fn patch(target: &Target<'_>, kind: Kind, name: &str, uid: &str, mut fields: Value) -> Result<Write, Error> {
+    let Target { client, namespace, .. } = target;
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    fields["metadata"]["uid"] = json!(uid);
+    let (patch, params) = (Patch::Merge(fields), patch_params());
+    let object = apply::with_timeout("set fields", api.patch(name, &params, &patch))
+        .await
+        .map_err(|error| naming(error, kind, namespace, name))?;
+    Ok(Write::Object { kind, name: name.to_owned(), version: version_of(&object) })
+}
+
+/// Deletes the object with this UID and, if given, this resource version.
+pub async fn delete(
+    target: &Target<'_>,
+    kind: Kind,
+    name: &str,
+    uid: &str,
+    resource_version: Option<String>,
+) -> Result<Write, Error> {
+    let Target { client, namespace, .. } = target;
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version };
+    apply::delete(&api, name, preconditions).await.map_err(|error| naming(error, kind, namespace, name))?;
+    Ok(Write::Deletion { kind, name: name.to_owned(), uid: uid.to_owned() })
+}

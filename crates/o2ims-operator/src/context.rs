@@ -1,0 +1,34 @@
+//! What a reconcile works with.
+
+use tokio::time::Instant;
+
+use kube::Client;
+use operator_kit::events::Events;
+
+use crate::caches::Caches;
+use crate::expectations::Expectations;
+use crate::provisioner::registry::Provisioners;
+
+/// What a reconcile works with.
+pub struct Context {
+    /// To write with.
+    pub client: Client,
+    /// To read from.
+    pub caches: Caches,
+    /// The provisioners, by `clusterProvisioner`.
+    pub provisioners: Provisioners,
+    /// What the caches have yet to show.
+    pub expectations: Expectations,
+    /// To tell users.
+    pub events: Events,
+    /// Test hook: the request (`namespace/name`) whose reconcile panics.
+    pub panic_on: Option<String>,
+}
+
+impl Context {
+    /// The request with this UID is gone: nothing is kept of it.
+    pub fn forget(&self, uid: &str) {
+        self.expectations.forget(uid);
+        self.provisioners.forget(uid, Instant::now());
+    }
+}

@@ -1,0 +1,142 @@
+//! What requests cannot share: a cluster name in a namespace, and an endpoint.
+
+use std::net::IpAddr;
+
+use cluster_api::byoh::ByoHost;
+use cluster_api::cluster::Cluster;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::{ObjectRef, Store};
+use o2ims_types::o2ims::v1alpha1::cluster_template::VirtualIpProvider;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{API_PORT, Endpoint};
+use o2ims_types::{ClusterTemplate, ProvisioningRequest};
+
+use crate::provisioner::byoh::marks::MarkedHost as _;
+use crate::provisioner::byoh::observed::Observed;
+
+/// What requests cannot share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    /// Namespace of the request.
+    pub namespace: String,
+    /// Name of the cluster.
+    pub cluster: Option<String>,
+    /// Where the cluster's API is to answer.
+    pub endpoint: Option<Endpoint>,
+    /// The masters carry the endpoint themselves, as far as is known: it serves one cluster, on whatever port.
+    pub carried: bool,
+}
+
+/// Where two that want the same meet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LockKey {
+    /// Namespace and name of a cluster.
+    Cluster(String, String),
+    /// Address or name of an endpoint.
+    Host(String),
+}
+
+impl Demand {
+    /// What a request demands.
+    pub fn of(request: &ProvisioningRequest, template: Option<&ClusterTemplate>, hosts: &Store<ByoHost>) -> Self {
+        Self {
+            namespace: request.namespace().unwrap_or_default(),
+            cluster: request.spec.template_parameters.cluster_name.clone(),
+            endpoint: wanted_endpoint(request, hosts),
+            carried: is_carried(template),
+        }
+    }
+
+    /// Under which keys a lock on it is found.
+    pub fn keys(&self) -> Vec<LockKey> {
+        let cluster = self.cluster.iter().map(|name| LockKey::Cluster(self.namespace.clone(), name.clone()));
+        let host = |endpoint: &Endpoint| match endpoint.host.parse::<IpAddr>() {
+            Ok(address) => address.to_string(),
+            Err(_) => endpoint.host.clone(),
+        };
+        cluster.chain(self.endpoint.iter().map(|endpoint| LockKey::Host(host(endpoint)))).collect()
+    }
+
+    /// Whether both are the same cluster.
+    pub fn same_cluster(&self, other: &Self) -> bool {
+        self.cluster.is_some() && self.cluster == other.cluster && self.namespace == other.namespace
+    }
+
+    /// Whether only one of both can be had.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let carried = self.carried || other.carried;
+        let endpoints = self.endpoint.as_ref().zip(other.endpoint.as_ref());
+        self.same_cluster(other)
+            || endpoints.is_some_and(|(one, two)| same_endpoint(&one.host, one.port, &two.host, two.port, carried))
+    }
+
+    /// Whether the request's Cluster shows all of it: then the Cluster is the lock.
+    pub fn is_shown(&self, observed: &Observed) -> bool {
+        let has = |cluster: &Cluster| self.endpoint.as_ref().is_none_or(|asked| has_endpoint(cluster, asked, false));
+        observed.is_complete || observed.own_cluster().is_some_and(|cluster| has(cluster))
+    }
+
+    /// What of it somebody else has, for messages.
+    pub fn what(&self, is_name: bool) -> String {
+        match &self.endpoint {
+            Some(asked) if !is_name => format!("controlPlaneEndpoint {}:{}", asked.host, asked.port),
+            _ => format!("clusterName {}", self.cluster.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// Whether masters carry the endpoint themselves, as far as is known.
+fn is_carried(template: Option<&ClusterTemplate>) -> bool {
+    template.is_none_or(|template| template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip)
+}
+
+/// Whether `request` asks for the cluster name or the endpoint that `other` asks for. An endpoint that is `carried` by the
+/// masters themselves serves one cluster, on whatever port.
+pub fn contends(request: &ProvisioningRequest, other: &ProvisioningRequest, carried: bool) -> bool {
+    let shares_endpoint = || {
+        let (one, two) = (&request.spec.template_parameters, &other.spec.template_parameters);
+        let both = one.control_plane_endpoint.as_ref().zip(two.control_plane_endpoint.as_ref());
+        both.is_some_and(|(one, two)| same_endpoint(&one.host, one.port, &two.host, two.port, carried))
+    };
+    other.uid() != request.uid() && (shares_name(request, other) || shares_endpoint())
+}
+
+/// Whether both ask for the same cluster name.
+pub fn shares_name(request: &ProvisioningRequest, other: &ProvisioningRequest) -> bool {
+    let wanted = &request.spec.template_parameters.cluster_name;
+    wanted.is_some()
+        && other.spec.template_parameters.cluster_name == *wanted
+        && other.namespace() == request.namespace()
+}
+
+/// Whether a Cluster stands where the request wants to have its own.
+pub fn wants_endpoint_of(request: &ProvisioningRequest, cluster: &Cluster, hosts: &Store<ByoHost>) -> bool {
+    wanted_endpoint(request, hosts).is_some_and(|asked| has_endpoint(cluster, &asked, true))
+}
+
+/// Where the request's API is to answer: at the asked-for endpoint, or at its one master, unless somebody has that.
+fn wanted_endpoint(request: &ProvisioningRequest, hosts: &Store<ByoHost>) -> Option<Endpoint> {
+    let wanted = &request.spec.template_parameters;
+    if wanted.control_plane_endpoint.is_some() {
+        return wanted.control_plane_endpoint.clone();
+    }
+    let [master] = &wanted.hosts.as_ref()?.masters[..] else { return None };
+    let host = hosts.get(&ObjectRef::new(master.name()).within(&request.namespace()?))?;
+    let is_free =
+        host.in_use_reason().is_none() && host.holder().is_none_or(|holder| request.uid().as_deref() == Some(holder));
+    let address = host.addresses().first().copied().filter(|_| is_free)?;
+    Some(Endpoint { host: address.to_string(), port: API_PORT })
+}
+
+/// Whether the Cluster has the endpoint.
+pub fn has_endpoint(cluster: &Cluster, asked: &Endpoint, carried: bool) -> bool {
+    let endpoint = cluster.spec.control_plane_endpoint.as_ref();
+    endpoint.is_some_and(|has| same_endpoint(&asked.host, asked.port, &has.host, has.port, carried))
+}
+
+/// Behind a load balancer the port counts.
+fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, carried: bool) -> bool {
+    match (host.parse::<IpAddr>(), other.parse::<IpAddr>()) {
+        (Ok(address), Ok(other)) => address == other && (carried || port == other_port),
+        _ => host == other && port == other_port,
+    }
+}

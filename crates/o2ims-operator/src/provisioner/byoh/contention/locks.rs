@@ -1,0 +1,146 @@
+//! The locks on cluster names and endpoints.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use o2ims_types::ProvisioningRequest;
+
+use super::arbiter::Arbiter;
+use super::demand::Demand;
+use super::table::{Lock, Table};
+use crate::caches::Caches;
+use crate::provisioner::byoh::observed::{Contender, Observed};
+use crate::request::{has_finalizer, key};
+
+/// The locks on cluster names and endpoints of which no Cluster shows yet. They are in memory alone: one process works at a
+/// time, and one that begins has complete caches and nothing on its way.
+pub struct Locks {
+    table: Mutex<Table>,
+    wake: Box<dyn Fn(ObjectRef<ProvisioningRequest>) + Send + Sync>,
+}
+
+/// What [`Locks::acquire`] decided. As long as it lives, the request is being reconciled.
+pub struct Standing {
+    /// Whoever has what the request wants, or goes first.
+    pub contender: Option<Contender>,
+    /// When the request has to look again; otherwise it is woken.
+    pub recheck: Option<Duration>,
+    locks: Arc<Locks>,
+    uid: String,
+}
+
+/// How long the caches may lag behind the last write for a request that is gone.
+const LINGER: Duration = Duration::from_secs(5);
+
+impl Locks {
+    /// No locks. `wake` is called for requests that waited for another one and may go on now.
+    pub fn new(wake: impl Fn(ObjectRef<ProvisioningRequest>) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { table: Mutex::default(), wake: Box::new(wake) })
+    }
+
+    /// Decides whether the request, which is `able` to go on as far as itself is concerned, gets or keeps the lock on what it
+    /// wants. It has one from the moment at which it goes on until its Cluster shows, or until it does not go on. `None`: the
+    /// request is gone.
+    pub fn acquire(
+        self: &Arc<Self>,
+        request: &ProvisioningRequest,
+        observed: &Observed,
+        able: bool,
+        caches: &Caches,
+        now: Instant,
+    ) -> Option<Standing> {
+        let uid = &observed.uid;
+        let mut table = self.lock();
+        // Once the cache does not have it any more, nobody would take its lock away.
+        let known = caches.requests.get(&ObjectRef::from_obj(request));
+        known.filter(|known| known.uid() == request.uid())?;
+        let mut woken = table.expire(now);
+        table.stop_waiting(uid);
+        let stays = request.metadata.deletion_timestamp.is_none();
+        let mut arbiter = Arbiter::new(caches, &table, now);
+        let blocker = if stays { arbiter.blocker(request, observed, able) } else { None };
+        let demand = Demand::of(request, observed.template.as_deref(), &caches.hosts);
+        if stays && able && blocker.is_none() && !demand.is_shown(observed) {
+            table.insert(
+                uid,
+                Lock {
+                    demand,
+                    namespace: request.namespace().unwrap_or_default(),
+                    request: key(request),
+                    begun: has_finalizer(request),
+                    running: true,
+                    until: None,
+                },
+            );
+        } else {
+            table.remove(uid);
+            woken.extend(table.wake(uid));
+        }
+        let mut recheck = None;
+        let mut contender = None;
+        if let Some(blocker) = blocker {
+            if let Some(other) = blocker.uid {
+                table.wait(uid, ObjectRef::from_obj(request), other);
+            }
+            (contender, recheck) = (Some(blocker.contender), blocker.recheck);
+        }
+        drop(table);
+        woken.into_iter().for_each(&self.wake);
+        Some(Standing { contender, recheck, locks: Arc::clone(self), uid: uid.clone() })
+    }
+
+    /// The request is gone. If it was still at work, its Cluster may show late, and its lock ends later.
+    pub fn forget(&self, uid: &str, now: Instant) {
+        let mut table = self.lock();
+        table.stop_waiting(uid);
+        let Table { locks, gone, .. } = &mut *table;
+        match locks.get_mut(uid).filter(|lock| lock.begun) {
+            Some(lock) if gone.insert(uid.to_owned()) => lock.until = (!lock.running).then(|| now + LINGER),
+            Some(_) => {}
+            None => table.remove(uid),
+        }
+        let woken = table.wake(uid);
+        drop(table);
+        woken.into_iter().for_each(&self.wake);
+    }
+
+    /// How many requests have a lock or wait for one.
+    pub fn len(&self) -> usize {
+        let table = self.lock();
+        table.locks.len() + table.waits_for.len()
+    }
+
+    /// Whether nobody has a lock or waits for one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locks").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let mut table = self.locks.lock();
+        let gone = table.gone.contains(&self.uid);
+        if let Some(lock) = table.locks.get_mut(&self.uid) {
+            lock.running = false;
+            lock.until = gone.then(|| Instant::now() + LINGER);
+        }
+        let woken = if gone { table.wake(&self.uid) } else { Vec::new() };
+        drop(table);
+        woken.into_iter().for_each(&self.locks.wake);
+    }
+}

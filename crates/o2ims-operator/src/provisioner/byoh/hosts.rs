@@ -1,0 +1,230 @@
+//! How far each host of a request is: from its ByoHost and its Machine. Pure.
+
+use std::fmt;
+
+use cluster_api::byoh::ByoHost;
+use cluster_api::conditions::{Condition, one_line};
+use cluster_api::machine::Machine;
+use kube::ResourceExt as _;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+use o2ims_types::{HostRef, ProvisioningRequest, names};
+
+use super::consent::may_take_out;
+use super::desired::{DesiredCluster, RequestedHost};
+use super::marks::MarkedHost as _;
+use super::observed::Observed;
+use crate::provisioner::report::HOST_FAILED;
+use crate::request::requested_hosts;
+
+/// One host of the request.
+#[derive(Clone, Debug)]
+pub struct HostProgress {
+    /// As the request names it.
+    pub asked: RequestedHost,
+    /// What it is for.
+    pub role: &'static str,
+    /// This request holds it.
+    pub held: bool,
+    /// The request does not name it any more, but it is not free yet.
+    pub removed: bool,
+    /// How far it is.
+    pub state: State,
+    /// Why it is not Ready, if that is known.
+    pub message: String,
+}
+
+/// How far a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not held, and not known to be in anybody's hands.
+    Free,
+    /// It is not there, or somebody else has it.
+    Unavailable,
+    /// Held; no machine has been given it yet.
+    Reserved,
+    /// Its agent makes it a node.
+    Bootstrapping,
+    /// It is a node.
+    Joined,
+    /// Its node is Ready at the asked-for version.
+    Ready,
+    /// Its agent reported a failure, or is not there.
+    Failed,
+    /// Its agent removes the node.
+    Cleaning,
+}
+
+impl State {
+    /// As it stands in the status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "Free",
+            Self::Unavailable => "Unavailable",
+            Self::Reserved => "Reserved",
+            Self::Bootstrapping => "Bootstrapping",
+            Self::Joined => "Joined",
+            Self::Ready => "Ready",
+            Self::Failed => HOST_FAILED,
+            Self::Cleaning => "Cleaning",
+        }
+    }
+}
+
+impl fmt::Display for HostProgress {
+    /// `host 1 (target-1): ...`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = if self.message.is_empty() { self.state.name() } else { &self.message };
+        write!(f, "{}: {told}", self.asked)
+    }
+}
+
+/// Every host of the request, masters first.
+pub fn progress_of_all(
+    request: &ProvisioningRequest,
+    valid: Option<&DesiredCluster>,
+    observed: &Observed,
+) -> Vec<HostProgress> {
+    let version = valid
+        .map(|valid| valid.version.clone())
+        .or_else(|| observed.control_plane.as_ref().map(|object| object.spec.version.clone()))
+        .unwrap_or_default();
+    let mut all: Vec<_> = requested_hosts(request).map(|(host, role)| view(host, role, &version, observed)).collect();
+    let removed: Vec<_> = observed
+        .held()
+        .filter(|host| !all.iter().any(|view| view.asked.name == host.name_any()))
+        .map(|host| removed(request, host, &version, observed))
+        .collect();
+    all.extend(removed);
+    all
+}
+
+/// A host that the request does not name and that is not free yet.
+fn removed(request: &ProvisioningRequest, host: &ByoHost, version: &str, observed: &Observed) -> HostProgress {
+    let role = if host.is_held_as_master() { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER };
+    let (state, message) = if may_take_out(request, observed) {
+        (State::Cleaning, host.in_use_reason().unwrap_or_else(|| "is being released".to_owned()))
+    } else {
+        progress(host, role, observed.machine_of(host), version, observed)
+    };
+    HostProgress {
+        asked: RequestedHost { id: host.host_id().unwrap_or_default().to_owned(), name: host.name_any() },
+        role,
+        held: true,
+        removed: true,
+        state,
+        message,
+    }
+}
+
+fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Observed) -> HostProgress {
+    let asked = RequestedHost { id: reference.id(), name: reference.name().to_owned() };
+    let host = observed.host(&asked.name);
+    let held = host.is_some_and(|host| observed.holds(host));
+    // A node is one, whatever becomes of its ByoHost.
+    if let Some(machine) = observed.node(&asked.name).filter(|_| !held && observed.is_complete) {
+        let (state, message) = health(machine, &asked.name, version);
+        return HostProgress { asked, role, held: true, removed: false, state, message };
+    }
+    let (state, message) = match host {
+        None => (State::Unavailable, "is not registered".to_owned()),
+        Some(host) if !held => match host.holder() {
+            Some(_) => (State::Unavailable, format!("is held by ProvisioningRequest {}", host.holder_name())),
+            None => host
+                .in_use_reason()
+                .or_else(|| host.not_alive_reason())
+                .map_or((State::Free, String::new()), |why| (State::Unavailable, why)),
+        },
+        Some(host) => progress(host, role, observed.machine_of(host), version, observed),
+    };
+    HostProgress { asked, role, held, removed: false, state, message }
+}
+
+/// How far a host is that the request holds.
+fn progress(
+    host: &ByoHost,
+    role: &str,
+    machine: Option<&Machine>,
+    version: &str,
+    observed: &Observed,
+) -> (State, String) {
+    if host.is_unregistering() {
+        return (State::Cleaning, "is being cleaned by its agent".to_owned());
+    }
+    let Some(machine) = machine else {
+        // A dead agent is told even before its turn comes: nobody else would notice.
+        if let Some(dead) = host.not_alive_reason() {
+            return (State::Failed, dead);
+        }
+        let own = observed.own_cluster().is_some_and(|cluster| host.is_attached_to(&cluster.name_any()));
+        return match host.in_use_reason() {
+            Some(_) if own => (State::Bootstrapping, "is being given to its machine".to_owned()),
+            Some(busy) => (State::Reserved, busy),
+            None if role == names::ROLE_WORKER => (State::Reserved, "waits for the control plane".to_owned()),
+            None => (State::Reserved, "waits to be given to a machine".to_owned()),
+        };
+    };
+    if machine.metadata.deletion_timestamp.is_some() {
+        return (State::Cleaning, format!("its Machine {} is being deleted", machine.name_any()));
+    }
+    if machine.status.node_ref.is_none() {
+        if let Some(failure) = host.failure().or_else(|| host.not_alive_reason()) {
+            return (State::Failed, failure);
+        }
+        let message = if host.bootstrapped() {
+            "its bootstrap script has run; waiting for its node to appear".to_owned()
+        } else if host.spec.installation_secret.is_some() && !host.installed() {
+            "its agent has been given the install script and has not reported back yet".to_owned()
+        } else if host.waits_for_installer() {
+            waits_for_installer(host, observed.install().method)
+        } else {
+            "its agent has been given the bootstrap script and has not reported back yet".to_owned()
+        };
+        return (State::Bootstrapping, message);
+    }
+    health(machine, &host.name_any(), version)
+}
+
+/// How a Machine is that has become a node.
+fn health(machine: &Machine, host: &str, version: &str) -> (State, String) {
+    let Some(node) = &machine.status.node_ref else { return (State::Bootstrapping, String::new()) };
+    if node.name != host {
+        return (State::Failed, format!("its Machine {} has become node {}", machine.name_any(), node.name));
+    }
+    if !machine.status.failure_message.is_empty() {
+        let why = one_line(&machine.status.failure_message);
+        return (State::Failed, format!("its Machine {} has failed: {why}", machine.name_any()));
+    }
+    if !Condition::is_true(&machine.status.conditions, "NodeHealthy") {
+        let newer = Condition::find(&machine.status.v1beta2.conditions, "NodeHealthy")
+            .or_else(|| Condition::find(&machine.status.conditions, "NodeHealthy"));
+        let why = newer.map(Condition::explain).unwrap_or_default();
+        return (State::Joined, format!("its node is not Ready: {why}"));
+    }
+    let running = machine.status.node_info.kubelet_version.split('+').next().unwrap_or_default();
+    let wanted = version.split('+').next().unwrap_or_default();
+    if running != wanted {
+        return (State::Joined, format!("its node runs Kubernetes {running}, asked for {wanted}"));
+    }
+    (State::Ready, String::new())
+}
+
+fn waits_for_installer(host: &ByoHost, method: InstallMethod) -> String {
+    let waits = "its agent waits for";
+    match method {
+        InstallMethod::Installer => format!("{waits} the install script"),
+        InstallMethod::None => {
+            format!("{waits} an installer; with install.method none it has to be started with --skip-installation")
+        }
+        InstallMethod::Bundle => {
+            let system = host.status.host_info.as_ref().map(|info| info.os_image.as_str()).unwrap_or_default();
+            format!(
+                "{waits} BYOH's install script, which BYOH makes for the systems of its bundles only; this is {system}"
+            )
+        }
+    }
+}
+
+/// Whether the request holds every host that it names.
+pub fn all_held(hosts: &[HostProgress]) -> bool {
+    !hosts.is_empty() && hosts.iter().all(|host| host.held)
+}

@@ -1,0 +1,137 @@
+//! Install and uninstall scripts of this operator's own, for any Linux with systemd and containerd.
+//!
+//! They reach the agent in a Secret that the ByoHost names. BYOH also takes an installer behind `installerRef`, a pair of
+//! kinds for template and configuration; that would be two more CRDs for the same two scripts. The Secret is given to a
+//! host each time when BYOH has given it to a machine, for that machine's version, so an upgrade needs nothing else.
+
+use cluster_api::byoh::{ByoHost, ByohVariant};
+use kube::ResourceExt as _;
+use o2ims_types::names;
+use o2ims_types::o2ims::v1alpha1::cluster_template::{Installer, InstallerSource};
+use serde_json::json;
+
+use crate::provisioner::step::InstallScripts;
+
+const COMMON: &str = include_str!("installer/common.sh");
+const CLEAN: &str = include_str!("installer/clean.sh");
+const INSTALL: &str = include_str!("installer/install.sh");
+const UNINSTALL: &str = include_str!("installer/uninstall.sh");
+
+/// The install scripts that a host lacks which BYOH has just attached to a machine of the cluster; `None` if it lacks none.
+pub fn install_scripts(
+    host: &ByoHost,
+    cluster: &str,
+    installer: &Installer,
+    pods: &[String],
+    variant: ByohVariant,
+    uid: &str,
+) -> Option<InstallScripts> {
+    // Agents can write these, and not only on their own host; what follows is run by root.
+    let version = host.machine_version().filter(|text| is_plain(text))?;
+    let machine = host.machine_name().filter(|text| is_plain(text))?;
+    // platform9's BYOH takes a host without a machine for one that has been cleaned, and deletes what it names.
+    let is_given = host.is_in_service_of(cluster) && host.status.machine_ref.is_some();
+    let has_scripts = host.spec.installation_secret.is_some() || host.spec.uninstallation_secret.is_some();
+    if !is_given || has_scripts {
+        return None;
+    }
+    let (namespace, name) = (host.namespace()?, host.name_any());
+    let pods = networks(pods);
+    let values = Values { installer, version, machine, namespace: &namespace, host: &name, pods };
+    // A name of its own for each machine: a deletion that is meant for the former one cannot hit it.
+    let secret_name = names::install_secret(&name, machine);
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {
+            "name": secret_name, "namespace": namespace,
+            "labels": {names::REQUEST_UID_LABEL: uid},
+            "ownerReferences": [{
+                "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
+                "name": name, "uid": host.uid().unwrap_or_default(),
+            }],
+        },
+        "stringData": {"install": values.fill(INSTALL), "uninstall": values.fill(UNINSTALL)},
+    });
+    let former = host.annotations().get(names::INSTALL_SECRET_ANNOTATION);
+    Some(InstallScripts {
+        resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
+        replaces: former.filter(|former| **former != secret_name).cloned(),
+        host: name,
+        name: secret_name,
+        secret,
+        has_uninstallation_secret: variant == ByohVariant::Platform9,
+    })
+}
+
+/// What cleans a host of this machine, for a host whose agent has lost it; `None` for values that no script may contain.
+pub fn uninstall_script(
+    host: &ByoHost,
+    machine: &str,
+    version: &str,
+    installer: &Installer,
+    pods: &[String],
+) -> Option<String> {
+    let namespace = host.namespace()?;
+    let pods = networks(pods);
+    let values = Values { installer, version, machine, namespace: &namespace, host: &host.name_any(), pods };
+    (is_plain(machine) && is_plain(version)).then(|| values.fill(UNINSTALL))
+}
+
+/// Networks as a script takes them.
+fn networks(pods: &[String]) -> String {
+    let is_network =
+        |text: &&String| text.chars().all(|character| character.is_ascii_hexdigit() || ".:/".contains(character));
+    pods.iter().filter(is_network).cloned().collect::<Vec<_>>().join(" ")
+}
+
+/// No character that a shell or a Go template would read.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|character| character.is_ascii_alphanumeric() || "-._+".contains(character))
+}
+
+/// No path or URL has a character that a shell or a Go template would read. The CRD's patterns see to that in a
+/// ClusterTemplate; nothing does in an annotation.
+pub fn is_sound(installer: &Installer) -> bool {
+    let packages = installer.packages.iter();
+    let places = packages.flat_map(|all| [&all.deb, &all.rpm, &all.key_file]).flatten().chain([&installer.files.path]);
+    places
+        .flat_map(|place| place.chars())
+        .all(|character| character.is_ascii_alphanumeric() || "-._+/:~%".contains(character))
+}
+
+/// What is filled into a script. [`is_plain`] and [`is_sound`] keep it from being read as anything else.
+struct Values<'a> {
+    installer: &'a Installer,
+    version: &'a str,
+    machine: &'a str,
+    namespace: &'a str,
+    host: &'a str,
+    pods: String,
+}
+
+impl Values<'_> {
+    fn fill(&self, script: &str) -> String {
+        let minor = self.version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+        let source = match self.installer.source {
+            InstallerSource::Preinstalled => "preinstalled",
+            InstallerSource::Files => "files",
+            InstallerSource::Packages => "packages",
+        };
+        let packages = self.installer.packages.clone().unwrap_or_default();
+        let repository = |url: Option<String>| url.unwrap_or_default().replace("MINOR", &minor);
+        [
+            ("@VERSION@", self.version.to_owned()),
+            ("@MACHINE@", self.machine.to_owned()),
+            ("@NAMESPACE@", self.namespace.to_owned()),
+            ("@HOST@", self.host.to_owned()),
+            ("@SOURCE@", source.to_owned()),
+            ("@FILES@", self.installer.files.path.replace("VERSION", self.version)),
+            ("@DEB@", repository(packages.deb)),
+            ("@RPM@", repository(packages.rpm)),
+            ("@KEY@", packages.key_file.unwrap_or_default()),
+            ("@PODS@", self.pods.clone()),
+        ]
+        .into_iter()
+        .fold(format!("{COMMON}{CLEAN}{script}"), |text, (mark, value)| text.replace(mark, &value))
+    }
+}

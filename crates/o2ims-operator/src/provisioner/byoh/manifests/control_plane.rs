@@ -1,0 +1,49 @@
+//! `KubeadmControlPlane`.
+
+use cluster_api::Kind;
+use cluster_api::labels::CLUSTER_NAME_LABEL;
+use o2ims_types::names;
+use serde_json::{Value, json};
+
+use super::kube_vip::add_kube_vip;
+use crate::provisioner::byoh::desired::DesiredCluster;
+
+/// containerd's socket, as kubeadm wants it.
+pub const CRI_SOCKET: &str = "unix:///var/run/containerd/containerd.sock";
+
+/// The control plane, on Machines from the ByoMachineTemplate `machine_template`.
+pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str) -> Value {
+    let namespace = &desired.namespace;
+    let kubeadm = &desired.template.spec.kubeadm;
+    let node = json!({"nodeRegistration": {"criSocket": CRI_SOCKET}});
+    let mut config = json!({
+        "format": "cloud-config",
+        "clusterConfiguration": {},
+        "initConfiguration": node,
+        "joinConfiguration": node,
+    });
+    if let Some(over) = &kubeadm.control_plane {
+        template_schema::overlay(&mut config, over.clone());
+    }
+    if desired.endpoint.virtual_ip {
+        add_kube_vip(&mut config, desired);
+    }
+    let mut metadata = json!({"labels": {CLUSTER_NAME_LABEL: desired.cluster, names::REQUEST_UID_LABEL: uid}});
+    metadata["annotations"] = json!(kubeadm.control_plane_machine_annotations);
+    json!({
+        "apiVersion": Kind::KubeadmControlPlane.api_version(),
+        "kind": Kind::KubeadmControlPlane.name(),
+        "metadata": {"name": names::control_plane(namespace, &desired.cluster), "namespace": namespace},
+        "spec": {
+            "replicas": desired.masters.len(),
+            "version": desired.version,
+            // With three hosts and no spare the old machine has to go first; with one that is refused by Cluster API.
+            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": i32::from(desired.masters.len() < 3)}},
+            "machineTemplate": {
+                "metadata": metadata,
+                "infrastructureRef": Kind::ByoMachineTemplate.reference(namespace, machine_template),
+            },
+            "kubeadmConfigSpec": config,
+        }
+    })
+}

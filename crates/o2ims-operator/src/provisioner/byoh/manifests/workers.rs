@@ -1,0 +1,56 @@
+//! Per worker host a `MachineDeployment` of one Machine: the host that was asked for comes and goes, no other.
+
+use cluster_api::Kind;
+use cluster_api::labels::{CLUSTER_NAME_LABEL, DEPLOYMENT_NAME_LABEL};
+use o2ims_types::names;
+use serde_json::{Value, json};
+
+use super::control_plane::CRI_SOCKET;
+use crate::provisioner::byoh::desired::DesiredCluster;
+
+/// The spec of the KubeadmConfigTemplate that all workers share.
+pub fn config_template_spec(desired: &DesiredCluster) -> Value {
+    let mut config = json!({
+        "format": "cloud-config",
+        "joinConfiguration": {"nodeRegistration": {"criSocket": CRI_SOCKET}},
+    });
+    if let Some(over) = &desired.template.spec.kubeadm.workers {
+        template_schema::overlay(&mut config, over.clone());
+    }
+    json!({"template": {"spec": config}})
+}
+
+/// The MachineDeployment `name` of one worker.
+pub fn machine_deployment(
+    desired: &DesiredCluster,
+    uid: &str,
+    name: &str,
+    config_template: &str,
+    machine_template: &str,
+) -> Value {
+    let namespace = &desired.namespace;
+    let selector = json!({CLUSTER_NAME_LABEL: desired.cluster, DEPLOYMENT_NAME_LABEL: name});
+    let mut labels = selector.clone();
+    labels[names::REQUEST_UID_LABEL] = json!(uid);
+    json!({
+        "apiVersion": Kind::MachineDeployment.api_version(),
+        "kind": Kind::MachineDeployment.name(),
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "clusterName": desired.cluster,
+            "replicas": 1,
+            "selector": {"matchLabels": selector},
+            // There is no spare host: the old Machine has to go before the new one can take its place.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "clusterName": desired.cluster,
+                    "version": desired.version,
+                    "bootstrap": {"configRef": Kind::KubeadmConfigTemplate.reference(namespace, config_template)},
+                    "infrastructureRef": Kind::ByoMachineTemplate.reference(namespace, machine_template),
+                }
+            }
+        }
+    })
+}

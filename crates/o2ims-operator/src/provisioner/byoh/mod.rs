@@ -1,0 +1,36 @@
+//! The provisioner for Cluster API with the Bring-Your-Own-Host provider (BYOH): a cluster on exactly the bare-metal hosts that a request
+//! names.
+//!
+//! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
+//! [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`remediate`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
+//! what none of them may do.
+
+pub mod availability;
+pub mod claim;
+pub mod consent;
+pub mod contention;
+pub mod create;
+pub mod desired;
+pub mod hosts;
+pub mod identity;
+pub mod installer;
+pub mod instructions;
+pub mod maintain;
+pub mod manifests;
+pub mod marks;
+pub mod observe;
+pub mod observed;
+pub mod orphans;
+pub mod pause;
+pub mod plan;
+pub mod provisioner;
+pub mod reattachment;
+pub mod recover;
+pub mod remediate;
+pub mod report;
+pub mod rollout;
+pub mod scale;
+pub mod stages;
+pub mod teardown;
+pub mod validate;
+pub mod warnings;

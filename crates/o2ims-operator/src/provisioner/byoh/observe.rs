@@ -1,0 +1,210 @@
+//! Collects from the caches what concerns one request. Nothing is read over the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cluster_api::Kind;
+use cluster_api::byoh::{ByoHost, ByohVariant};
+use cluster_api::cluster::{ByoCluster, Cluster};
+use cluster_api::control_plane::KubeadmControlPlane;
+use cluster_api::machine::{Machine, MachineDeployment};
+use cluster_api::templates::ByoMachineTemplate;
+use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
+use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
+
+use super::identity::{identity, is_own_cluster, owner_exists};
+use super::instructions::misses_cluster;
+use super::marks::MarkedHost as _;
+use super::observed::{Observed, OwnedObject, Phase, ResourceSetLookup};
+use crate::caches::{Caches, is_owned_by, owned_by};
+
+/// Collects what concerns `request`.
+pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
+    let namespace = request.namespace().unwrap_or_default();
+    let uid = identity(caches, request);
+    let cluster_name = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
+    let template = find_template(caches, request, &namespace);
+    let machines = owned_by(&caches.machines, &namespace, &uid);
+    let (hosts, hosts_by_id) = find_hosts(caches, request, &namespace, &uid, &machines);
+    let cluster = caches.clusters.get(&ObjectRef::new(&cluster_name).within(&namespace));
+    let cluster_is_own = cluster.as_ref().is_some_and(|cluster| is_own_cluster(cluster, request, &uid));
+    let own = cluster.as_deref().filter(|_| cluster_is_own);
+    let owned = find_owned(caches, &namespace, &uid, own);
+    let mut observed = Observed {
+        missing_providers: caches.missing_providers(),
+        variant: caches.byohost_crd.state().first().map(|crd| ByohVariant::of(crd)),
+        resource_set: find_resource_set(caches, template.as_deref(), &namespace),
+        template,
+        contender: None,
+        cluster_name,
+        cluster_is_own,
+        phase: Phase::default(),
+        is_complete: false,
+        misses_cluster: false,
+        orphans: find_orphans(caches, &hosts),
+        foreign_nodes: find_foreign_nodes(caches, &namespace, &uid, &hosts),
+        hosts,
+        hosts_by_id,
+        cluster,
+        control_plane: owned.control_planes.into_iter().next(),
+        byo_cluster: owned.byo_clusters.into_iter().next(),
+        deployments: owned.deployments.into_iter().map(|object| (object.name_any(), object)).collect(),
+        machines,
+        owned: owned.objects,
+        referenced: owned.referenced,
+        uid,
+    };
+    observed.misses_cluster = misses_cluster(request, &observed);
+    observed.derive_phase();
+    observed
+}
+
+/// What the operator has created for one request.
+struct Owned {
+    objects: BTreeMap<(Kind, String), OwnedObject>,
+    control_planes: Vec<Arc<KubeadmControlPlane>>,
+    byo_clusters: Vec<Arc<ByoCluster>>,
+    deployments: Vec<Arc<MachineDeployment>>,
+    referenced: BTreeSet<(Kind, String)>,
+}
+
+fn find_owned(caches: &Caches, namespace: &str, uid: &str, own_cluster: Option<&Cluster>) -> Owned {
+    let control_planes = find_control_planes(caches, namespace, uid, own_cluster);
+    let deployments = owned_by(&caches.machine_deployments, namespace, uid);
+    let machine_templates = owned_by(&caches.machine_templates, namespace, uid);
+    let mut objects = BTreeMap::new();
+    if let Some(cluster) = own_cluster {
+        objects.insert((Kind::Cluster, cluster.name_any()), OwnedObject::of(cluster));
+    }
+    insert_all(&mut objects, Kind::MachineDeployment, &deployments);
+    insert_all(&mut objects, Kind::KubeadmControlPlane, &control_planes);
+    let byo_clusters = owned_by(&caches.byo_clusters, namespace, uid);
+    insert_all(&mut objects, Kind::ByoCluster, &byo_clusters);
+    insert_all(&mut objects, Kind::ByoMachineTemplate, &machine_templates);
+    insert_all(&mut objects, Kind::KubeadmConfigTemplate, &owned_by(&caches.config_templates, namespace, uid));
+    insert_all(&mut objects, Kind::K8sInstallerConfigTemplate, &owned_by(&caches.installer_templates, namespace, uid));
+    let referenced = find_referenced(&control_planes, &deployments, &machine_templates);
+    Owned { objects, control_planes, byo_clusters, deployments, referenced }
+}
+
+fn insert_all<K: Resource>(into: &mut BTreeMap<(Kind, String), OwnedObject>, kind: Kind, objects: &[Arc<K>]) {
+    into.extend(objects.iter().map(|object| ((kind, object.name_any()), OwnedObject::of(object.as_ref()))));
+}
+
+/// The templates that one of these objects refers to.
+fn find_referenced(
+    control_planes: &[Arc<KubeadmControlPlane>],
+    deployments: &[Arc<MachineDeployment>],
+    machine_templates: &[Arc<ByoMachineTemplate>],
+) -> BTreeSet<(Kind, String)> {
+    let of_control_planes = control_planes.iter().map(|object| &object.spec.machine_template);
+    let of_deployments = deployments.iter().map(|object| &object.spec.template.spec);
+    let mut referenced = BTreeSet::new();
+    for refs in of_control_planes.chain(of_deployments) {
+        referenced.insert((Kind::ByoMachineTemplate, refs.infrastructure_ref.name.clone()));
+        referenced.insert((Kind::KubeadmConfigTemplate, refs.bootstrap.config_ref.name.clone()));
+    }
+    for object in machine_templates {
+        let installer = &object.spec.template.spec.installer_ref.name;
+        referenced.insert((Kind::K8sInstallerConfigTemplate, installer.clone()));
+    }
+    referenced
+}
+
+/// The ClusterResourceSet that the template names.
+fn find_resource_set(caches: &Caches, template: Option<&ClusterTemplate>, namespace: &str) -> ResourceSetLookup {
+    let Some(cni) = template.and_then(|template| template.spec.cni.as_ref()) else { return ResourceSetLookup::Missing };
+    let set = caches.resource_sets.get(&ObjectRef::new(&cni.cluster_resource_set).within(namespace));
+    set.map_or(ResourceSetLookup::Missing, |set| {
+        ResourceSetLookup::Labels(set.spec.cluster_selector.match_labels.clone())
+    })
+}
+
+/// The KubeadmControlPlanes that have the request's mark; where somebody took that off, the one that belongs to its Cluster.
+fn find_control_planes(
+    caches: &Caches,
+    namespace: &str,
+    uid: &str,
+    own: Option<&Cluster>,
+) -> Vec<Arc<KubeadmControlPlane>> {
+    let mut found = owned_by(&caches.control_planes, namespace, uid);
+    if let Some(cluster) = own.filter(|_| found.is_empty()) {
+        let name = names::control_plane(namespace, &cluster.name_any());
+        let named = caches.control_planes.get(&ObjectRef::new(&name).within(namespace));
+        found.extend(named.filter(|object| {
+            let is_marked = object.labels().contains_key(names::REQUEST_UID_LABEL);
+            !is_marked && OwnedObject::of(object.as_ref()).adopted_by == cluster.uid()
+        }));
+    }
+    found
+}
+
+/// The request's namespace comes first, then the operator's, which serves all namespaces.
+fn find_template(caches: &Caches, request: &ProvisioningRequest, namespace: &str) -> Option<Arc<ClusterTemplate>> {
+    let (name, version) = (&request.spec.template_name, &request.spec.template_version);
+    [namespace, names::OPERATOR_NAMESPACE].into_iter().find_map(|namespace| {
+        caches
+            .templates
+            .get(&ObjectRef::new(&format!("{name}-{version}")).within(namespace))
+            .filter(|template| template.spec.name == *name && template.spec.version == *version)
+    })
+}
+
+type FoundHosts = (BTreeMap<String, Arc<ByoHost>>, BTreeMap<String, String>);
+
+fn find_hosts(
+    caches: &Caches,
+    request: &ProvisioningRequest,
+    namespace: &str,
+    uid: &str,
+    machines: &[Arc<Machine>],
+) -> FoundHosts {
+    let asked = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all);
+    let (mut names, ids): (BTreeSet<_>, BTreeSet<_>) = asked.map(|host| (host.name().to_owned(), host.id())).unzip();
+    names.extend(machines.iter().filter_map(|machine| machine.server().map(ToOwned::to_owned)));
+    let mut hosts = BTreeMap::new();
+    let mut bearers = BTreeMap::new();
+    for host in caches.hosts.state() {
+        if host.namespace().as_deref() != Some(namespace) {
+            continue;
+        }
+        let name = host.name_any();
+        if let Some(id) = host.host_id().filter(|id| ids.contains(*id)) {
+            bearers.insert(id.to_owned(), name.clone());
+        }
+        if names.contains(&name) || host.holder() == Some(uid) {
+            hosts.insert(name, host);
+        }
+    }
+    (hosts, bearers)
+}
+
+/// Hosts whose holder is no request that exists.
+fn find_orphans(caches: &Caches, hosts: &BTreeMap<String, Arc<ByoHost>>) -> BTreeSet<String> {
+    let orphaned = |host: &ByoHost| host.holder().is_some() && !owner_exists(caches, host);
+    hosts.values().filter(|host| orphaned(host)).map(|host| host.name_any()).collect()
+}
+
+/// Machines of others on hosts that look free.
+fn find_foreign_nodes(
+    caches: &Caches,
+    namespace: &str,
+    uid: &str,
+    hosts: &BTreeMap<String, Arc<ByoHost>>,
+) -> BTreeMap<String, Arc<Machine>> {
+    let free: BTreeSet<_> = hosts
+        .iter()
+        .filter(|(_, host)| host.holder().is_none() && host.in_use_reason().is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if free.is_empty() {
+        return BTreeMap::new();
+    }
+    let machines = caches.machines.state().into_iter();
+    machines
+        .filter(|machine| machine.metadata.namespace.as_deref() == Some(namespace))
+        .filter(|machine| machine.metadata.deletion_timestamp.is_none() && !is_owned_by(machine.as_ref(), uid))
+        .filter_map(|machine| Some((machine.server().filter(|name| free.contains(name))?.to_owned(), machine)))
+        .collect()
+}

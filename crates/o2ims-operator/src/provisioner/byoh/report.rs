@@ -1,0 +1,254 @@
+//! What is reported of a request, for its status.
+
+use std::time::Duration;
+
+use cluster_api::byoh::ByoHost;
+use cluster_api::cluster::Cluster;
+use cluster_api::conditions::Condition;
+use kube::ResourceExt as _;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{HostStatus, ProvisionedResourceSet, StatusExtensions};
+use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, names};
+
+use super::consent::keeps_cluster;
+use super::desired::DesiredCluster;
+use super::hosts::{self, HostProgress, State, all_held};
+use super::instructions::{command, left_paused};
+use super::marks::{MarkedCluster as _, MarkedHost as _};
+use super::observed::{Observed, Phase};
+use super::pause::pauses;
+use super::stages::{missing_providers, stages};
+use super::teardown;
+use super::warnings::lost_sight;
+use crate::provisioner::report::{Deleting, Pause, Progress, Provisioning, Rejection, Report};
+use crate::request::{has_finalizer, is_deleted};
+
+/// How long a deletion may take where no template says so.
+const DELETION_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Reports a request.
+pub fn report(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+) -> Report {
+    let old = request.status.clone().unwrap_or_default();
+    let hosts = hosts::progress_of_all(request, verdict.as_ref().ok(), observed);
+    let progress = if is_deleted(request) {
+        Progress::Deleting(deleting(request, verdict, observed, &hosts))
+    } else {
+        Progress::Provisioning(provisioning(request, verdict, observed, &hosts))
+    };
+    Report {
+        progress,
+        resources: resources(request, &old, &hosts, observed),
+        extensions: extensions(&old, verdict, observed, &hosts),
+    }
+}
+
+fn provisioning(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+    hosts: &[HostProgress],
+) -> Provisioning {
+    let (removed, named): (Vec<_>, Vec<_>) = hosts.iter().cloned().partition(|host| host.removed);
+    let exists = observed.own_cluster().is_some();
+    Provisioning {
+        stages: stages(request, verdict, observed, &named),
+        has_begun: exists || all_held(&named),
+        exists,
+        ready: ready(&named, &removed),
+        degraded: degraded(request, verdict, observed, &named),
+        paused: pause(request, observed),
+    }
+}
+
+/// Message of a request whose stages are all done.
+fn ready(named: &[HostProgress], removed: &[HostProgress]) -> String {
+    let masters = named.iter().filter(|host| host.role == names::ROLE_CONTROL_PLANE).count();
+    let workers = named.len() - masters;
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let ready = format!("cluster is ready: {}, {}", plural(masters, "master"), plural(workers, "worker"));
+    removed.iter().fold(ready, |message, host| format!("{message}; {host}"))
+}
+
+/// What is wrong with a cluster that runs.
+fn degraded(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+    named: &[HostProgress],
+) -> Vec<String> {
+    if !observed.is_complete {
+        return Vec::new();
+    }
+    let mut all = match verdict {
+        Ok(desired) => desired.warnings.clone(),
+        Err(rejection) => [vec![rejection.message.clone()], lost_sight(request, observed)].concat(),
+    };
+    all.extend(named.iter().filter(|host| host.state == State::Failed).map(ToString::to_string));
+    all
+}
+
+fn pause(request: &ProvisioningRequest, observed: &Observed) -> Option<Pause> {
+    let message = paused(request, observed)?;
+    Some(Pause { message, delays: held_up(observed) })
+}
+
+fn paused(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
+    let pauses = pauses(observed);
+    if pauses.is_empty() {
+        return None;
+    }
+    let left: Vec<_> = left_paused(observed).collect();
+    let ways_on = if left.is_empty() {
+        String::new()
+    } else {
+        let (hosts, ids): (Vec<_>, Vec<_>) =
+            left.iter().map(|host| (host.display(), host.uid().unwrap_or_default())).unzip();
+        format!(
+            "; BYOH has asked for the cleaning of {} and left its pause there, which keeps the agent from it; to take that off: {}",
+            hosts.join(", "),
+            command(request, observed, names::CLEAN_ANNOTATION, &ids.join(","))
+        )
+    };
+    Some(format!(
+        "paused by somebody: {}; this operator does nothing to the cluster until that is taken off{ways_on}",
+        pauses.join(", ")
+    ))
+}
+
+/// What a pause delays and would go on without it.
+fn held_up(observed: &Observed) -> String {
+    let going = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some());
+    going.map_or_else(String::new, |cluster| {
+        format!(
+            "; Cluster {} is being deleted by somebody: without the pause its servers are reset",
+            cluster.name_any()
+        )
+    })
+}
+
+fn deleting(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+    hosts: &[HostProgress],
+) -> Deleting {
+    let paused = pause(request, observed);
+    let message = if let Some(pause) = &paused {
+        format!("the deletion waits: {}", pause.message)
+    } else if let Some(missing) = missing_providers(observed).filter(|_| observed.runs_nodes()) {
+        format!("the deletion waits: {missing}")
+    } else if keeps_cluster(request, observed) {
+        let (cluster, finalizer) = (&observed.cluster_name, names::ORPHAN_FINALIZER);
+        format!("letting go of cluster {cluster}, which runs on (finalizer {finalizer})")
+    } else if let Some(cluster) = observed.own_cluster() {
+        deleting_cluster(cluster, observed, hosts)
+    } else if let Some((kind, name)) = observed.owned.keys().next() {
+        format!("deleting {} {name}", kind.name())
+    } else {
+        releasing(request, observed, hosts)
+    };
+    let template = verdict.as_ref().map(|desired| &desired.template).ok().or(observed.template.as_ref());
+    let limit = template.map_or(DELETION_LIMIT, |template| template.spec.timeouts.deletion.into());
+    Deleting { message, paused, limit }
+}
+
+fn deleting_cluster(cluster: &Cluster, observed: &Observed, hosts: &[HostProgress]) -> String {
+    let name = cluster.name_any();
+    if let Some(machine) = teardown::headless_masters(observed).next() {
+        return format!("deleting Machine {}, whose KubeadmControlPlane was deleted by somebody", machine.name_any());
+    }
+    if teardown::awaits_adoption(cluster, observed) {
+        return format!("waiting for Cluster API to take notice of Cluster {name}, which is to be deleted");
+    }
+    let waits = Condition::find(&cluster.status.v1beta2.conditions, "Deleting")
+        .filter(|condition| condition.status == "True")
+        .map(|condition| format!(" ({})", condition.explain()))
+        .unwrap_or_default();
+    let cleaning = in_use(observed, hosts, ByoHost::is_unregistering);
+    [vec![format!("deleting Cluster {name}{waits}")], cleaning].concat().join("; ")
+}
+
+fn releasing(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProgress]) -> String {
+    let in_use = in_use(observed, hosts, |_| true);
+    match (in_use.is_empty(), foreign_finalizers(request)) {
+        (false, _) => format!("waiting for hosts: {}", in_use.join("; ")),
+        (true, Some(finalizers)) if !has_finalizer(request) => {
+            format!("all hosts are free; waiting for finalizer {finalizers} of somebody else")
+        }
+        (true, _) => "releasing hosts".to_owned(),
+    }
+}
+
+/// Why held hosts are in use, of those that `concerns`.
+fn in_use(observed: &Observed, hosts: &[HostProgress], concerns: fn(&ByoHost) -> bool) -> Vec<String> {
+    let held = hosts.iter().filter(|host| host.held);
+    held.filter_map(|progress| {
+        let host = observed.host(&progress.asked.name).filter(|host| concerns(host))?;
+        Some(format!("{} {}", progress.asked, host.in_use_reason()?))
+    })
+    .collect()
+}
+
+/// Finalizers that are not the operator's.
+fn foreign_finalizers(request: &ProvisioningRequest) -> Option<String> {
+    let others: Vec<_> =
+        request.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER).cloned().collect();
+    (!others.is_empty()).then(|| others.join(", "))
+}
+
+/// UIDs of what the request holds; that of its Cluster once its creation is complete. They stay until the request is gone, also when an
+/// object is gone before it: a Cluster that is gone while its hosts are not known to be clean is missed.
+fn resources(
+    request: &ProvisioningRequest,
+    old: &ProvisioningRequestStatus,
+    hosts: &[HostProgress],
+    observed: &Observed,
+) -> Option<ProvisionedResourceSet> {
+    let before = old.provisioned_resource_set.clone();
+    let cluster = observed.own_cluster().filter(|cluster| !cluster.is_creating()).and_then(|cluster| cluster.uid());
+    let ended = observed.phase == Phase::Absent && !is_deleted(request);
+    if !all_held(hosts) && observed.own_cluster().is_none() {
+        // Nothing is held any more, unless hosts are on their way out.
+        return before.filter(|_| !ended || observed.held().next().is_some());
+    }
+    let hosts = hosts.iter().filter_map(|view| observed.host(&view.asked.name).filter(|_| view.held)?.uid()).collect();
+    let recorded = before.and_then(|before| before.o_cloud_node_cluster_id).filter(|_| !ended);
+    Some(ProvisionedResourceSet {
+        o_cloud_node_cluster_id: cluster.or(recorded),
+        o_cloud_infrastructure_resource_ids: hosts,
+    })
+}
+
+fn extensions(
+    old: &ProvisioningRequestStatus,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+    hosts: &[HostProgress],
+) -> StatusExtensions {
+    let asked: Vec<_> = hosts.iter().filter(|host| !host.removed).collect();
+    let ready = asked.iter().filter(|host| host.state == State::Ready).count();
+    let cluster = observed.own_cluster();
+    let valid = verdict.as_ref().ok();
+    StatusExtensions {
+        k8s_version: valid.map(|valid| valid.version.clone()).or_else(|| old.extensions.k8s_version.clone()),
+        ready_nodes: (!asked.is_empty()).then(|| format!("{ready}/{}", asked.len())),
+        control_plane_endpoint: valid
+            .filter(|_| cluster.is_some())
+            .map(|valid| format!("{}:{}", valid.endpoint.host, valid.endpoint.port))
+            .or_else(|| old.extensions.control_plane_endpoint.clone().filter(|_| cluster.is_some())),
+        kubeconfig_secret: cluster.map(|cluster| format!("{}-kubeconfig", cluster.name_any())),
+        hosts: hosts
+            .iter()
+            .map(|view| HostStatus {
+                host_name: view.asked.name.clone(),
+                host_id: view.asked.id.clone(),
+                role: view.role.to_owned(),
+                state: view.state.name().to_owned(),
+                message: view.message.clone(),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,36 @@
+//! Scaling: hosts that the request names in addition become workers; hosts that it names no longer are removed.
+
+use cluster_api::Kind;
+use o2ims_types::names;
+
+use super::desired::DesiredCluster;
+use super::observed::Observed;
+use crate::provisioner::step::{Manifest, Step};
+
+/// MachineDeployments of hosts that are not clean yet. BYOH attaches a host again while its agent still has one write of the cleanup to
+/// make; that write then detaches the new machine for ever.
+pub fn unclean_workers(desired: &DesiredCluster, observed: &Observed) -> Vec<String> {
+    let is_in_use = |name: &str| observed.host(name).is_some_and(|host| host.in_use_reason().is_some());
+    desired
+        .workers
+        .iter()
+        .filter(|host| is_in_use(&host.name))
+        .map(|host| names::worker(&desired.namespace, &desired.cluster, &host.name))
+        .filter(|name| !observed.deployments.contains_key(name))
+        .collect()
+}
+
+/// Deletes the MachineDeployments of hosts that the request does not name any more.
+pub fn remove_workers(observed: &Observed, needed: &[Manifest]) -> Vec<Step> {
+    let of_kind =
+        observed.owned.iter().filter(|((kind, _), object)| *kind == Kind::MachineDeployment && !object.deleting);
+    of_kind
+        .filter(|((kind, name), _)| !is_needed(*kind, name, needed))
+        .map(|((kind, name), object)| object.delete(*kind, name))
+        .collect()
+}
+
+/// Whether an object of this kind and name is among the needed ones.
+pub fn is_needed(kind: Kind, name: &str, needed: &[Manifest]) -> bool {
+    needed.iter().any(|manifest| manifest.kind == kind && manifest.name == name)
+}

@@ -1,0 +1,317 @@
+//! Is the request right, and can it be carried out as far as the O-Cloud knows? Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cluster_api::byoh::{ByoHost, ByohVariant};
+use kube::ResourceExt as _;
+use o2ims_types::conditions::reason;
+use o2ims_types::o2ims::v1alpha1::cluster_template::{
+    ClusterTemplateSpec, Install, InstallMethod, Kubeadm, Timeouts, VirtualIp, VirtualIpProvider,
+};
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{API_PORT, Hosts};
+use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, validation};
+
+use super::availability::available;
+use super::consent::unmanaged_workers;
+use super::desired::{DesiredCluster, Endpoint, RequestedHost};
+use super::marks::{MarkedCluster as _, MarkedHost as _};
+use super::observed::{Contender, Observed, ResourceSetLookup};
+use super::warnings::{lost_sight, unmanaged_worker, unnamed_hosts};
+use crate::provisioner::report::Rejection;
+
+/// Checks `request` against what is there.
+///
+/// # Errors
+/// A [`Rejection`] that says what to do.
+pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<DesiredCluster, Rejection> {
+    let namespace = request.namespace().unwrap_or_default();
+    if namespace.len() > names::NAMESPACE_MAX {
+        return Err(Rejection::invalid(format!(
+            "namespace {namespace} is too long: BYOH can make clusters in namespaces of at most {} characters",
+            names::NAMESPACE_MAX
+        )));
+    }
+    let template = template(request, observed)?;
+    let mut warnings = Vec::new();
+    let parameters = parameters(request, &template, observed, &mut warnings)?;
+    let masters = asked(&parameters, |hosts| &hosts.masters);
+    let workers = asked(&parameters, |hosts| &hosts.workers);
+    let cluster = parameters.cluster_name.clone().unwrap_or_default();
+    let mut labels = parameters.labels.clone().unwrap_or_default();
+    if !observed.is_complete {
+        installation(&template, observed)?;
+        labels.extend(resource_set_labels(&namespace, &template, observed)?);
+    }
+    // A cluster that runs has its name and its endpoint.
+    if let Some(Contender { request, what }) = observed.contender.as_ref().filter(|_| !observed.is_complete) {
+        return Err(Rejection::waiting(
+            reason::NAME_TAKEN,
+            format!("{what} is taken by {request}; this request goes on when it is gone"),
+        ));
+    }
+    unchanged(&parameters, &masters, observed)?;
+    let endpoint = endpoint(&parameters, &template, &masters, observed)?;
+    let mut valid = DesiredCluster {
+        namespace,
+        cluster,
+        version: parameters.k8s_version.clone().unwrap_or_default(),
+        masters,
+        workers,
+        endpoint,
+        pod_cidr: parameters.pod_cidr.clone(),
+        service_cidr: parameters.service_cidr.clone(),
+        labels,
+        install: observed.install(),
+        template,
+        warnings,
+    };
+    let warnings = available(request, &valid, &parameters, observed)?;
+    valid.warnings.extend(warnings);
+    valid.warnings.extend(unnamed_hosts(request, observed));
+    valid.warnings.extend(unmanaged_workers(observed).map(unmanaged_worker));
+    valid.warnings.extend(lost_sight(request, observed));
+    Ok(valid)
+}
+
+/// What may not change while a cluster runs. An admission policy refuses it before; where that is not installed, nothing is
+/// done about it here either.
+fn unchanged(parameters: &TemplateParameters, masters: &[RequestedHost], observed: &Observed) -> Result<(), Rejection> {
+    let (Some(cluster), Some(control_plane)) = (observed.own_cluster(), &observed.control_plane) else { return Ok(()) };
+    if cluster.is_creating() {
+        return Ok(());
+    }
+    let mut wrong = Vec::new();
+    let mut differs = |field: &str, is: &str, asked: &str| {
+        wrong.push(format!(
+            "{field} of a cluster that runs cannot change: it is {is}, asked for is {asked}; put {is} back, or delete this \
+             request and make a new one"
+        ));
+    };
+    let version = parameters.k8s_version.as_deref().unwrap_or_default();
+    if version != control_plane.spec.version {
+        differs("k8sVersion", &control_plane.spec.version, version);
+    }
+    let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
+    let held: Vec<_> = observed.held().filter(|host| host.is_held_as_master()).map(|host| host.name_any()).collect();
+    let is_new = |asked: &&RequestedHost| {
+        observed.node(&asked.name).is_none() && observed.host(&asked.name).is_some_and(|host| !observed.holds(host))
+    };
+    let gone = held.iter().any(|name| !masters.iter().any(|asked| asked.name == *name));
+    let made = control_plane.spec.replicas.and_then(|replicas| usize::try_from(replicas).ok()).unwrap_or_default();
+    // One more that only lost its marks is none.
+    let grows = masters.len() > made && !held.is_empty() && masters.iter().any(|asked| is_new(&asked));
+    if gone || grows {
+        let asked = names(&mut masters.iter().map(|asked| asked.name.clone()));
+        differs("hosts.masters", &names(&mut held.into_iter()), &asked);
+    }
+    let made = cluster.spec.control_plane_endpoint.as_ref();
+    if let (Some(asked), Some(made)) = (&parameters.control_plane_endpoint, made)
+        && (asked.host != made.host || asked.port != made.port)
+    {
+        let text = |host: &str, port: i32| format!("{host}:{port}");
+        differs("controlPlaneEndpoint", &text(&made.host, made.port), &text(&asked.host, asked.port));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Rejection::invalid(wrong.join("; "))) }
+}
+
+fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<ClusterTemplate>, Rejection> {
+    let (name, version) = (&request.spec.template_name, &request.spec.template_version);
+    if let Some(template) = &observed.template {
+        return match misplaced_default(template) {
+            Some(field) if !observed.is_complete => Err(Rejection::waiting(
+                reason::TEMPLATE_UNAVAILABLE,
+                format!(
+                    "ClusterTemplate {}: defaults must not have {field}; every request gives its own",
+                    template.name_any()
+                ),
+            )),
+            _ => Ok(Arc::clone(template)),
+        };
+    }
+    if observed.is_complete && !adds_workers(request, observed) {
+        // What the cluster was made with stands in its objects.
+        return Ok(Arc::new(bare_template(name, version)));
+    }
+    Err(Rejection::waiting(
+        reason::TEMPLATE_UNAVAILABLE,
+        format!(
+            "ClusterTemplate {name}-{version} (spec.name {name}, spec.version {version}) exists neither in namespace {} nor in {}",
+            request.namespace().unwrap_or_default(),
+            names::OPERATOR_NAMESPACE
+        ),
+    ))
+}
+
+/// What tells requests apart, and is read before there is a template.
+fn misplaced_default(template: &ClusterTemplate) -> Option<&'static str> {
+    let defaults = template.spec.defaults.as_ref()?;
+    ["clusterName", "clusterProvisioner", "controlPlaneEndpoint", "hosts"]
+        .into_iter()
+        .find(|field| !defaults[field].is_null())
+}
+
+/// Whether the request names a worker that has no MachineDeployment yet.
+fn adds_workers(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let namespace = request.namespace().unwrap_or_default();
+    request
+        .spec
+        .template_parameters
+        .hosts
+        .iter()
+        .flat_map(|hosts| &hosts.workers)
+        .any(|host| !observed.deployments.contains_key(&names::worker(&namespace, &observed.cluster_name, host.name())))
+}
+
+/// A template that says nothing: its time limits are the defaults.
+fn bare_template(name: &str, version: &str) -> ClusterTemplate {
+    let spec = ClusterTemplateSpec {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        description: String::new(),
+        parameter_schema: None,
+        defaults: None,
+        install: Install::default(),
+        cni: None,
+        virtual_ip: VirtualIp::default(),
+        deletion_protection: false,
+        timeouts: Timeouts::default(),
+        kubeadm: Kubeadm::default(),
+    };
+    ClusterTemplate::new(&format!("{name}-{version}"), spec)
+}
+
+/// The request's parameters with the template's defaults, checked against the template's schema and the fixed rules.
+fn parameters(
+    request: &ProvisioningRequest,
+    template: &ClusterTemplate,
+    observed: &Observed,
+    warnings: &mut Vec<String>,
+) -> Result<TemplateParameters, Rejection> {
+    let mut given = request.spec.template_parameters.clone();
+    if given.k8s_version.is_none() {
+        // The template's default may have moved on; a cluster that is there has not.
+        given.k8s_version = observed.control_plane.as_ref().map(|object| object.spec.version.clone());
+    }
+    let given = serde_json::to_value(&given)
+        .map_err(|error| Rejection::invalid(format!("templateParameters cannot be read: {error}")))?;
+    let merged = template_schema::with_defaults(given, template.spec.defaults.as_ref());
+    let mut wrong = Vec::new();
+    if let Some(wanted) = &template.spec.parameter_schema {
+        let mut checked = merged.clone();
+        if let Some(fields) = checked.as_object_mut()
+            && wanted["properties"]["clusterProvisioner"].is_null()
+        {
+            // The API server has filled it in: a template that does not know it means nothing against it.
+            fields.remove("clusterProvisioner");
+        }
+        match template_schema::check(&checked, wanted) {
+            // A template is for new clusters; what a running one does not fulfil has no effect on it.
+            Ok(found) if observed.is_complete => warnings.extend(found),
+            Ok(found) => wrong.extend(found),
+            Err(_) if observed.is_complete => {}
+            Err(error) => {
+                let name = template.name_any();
+                let message = format!("ClusterTemplate {name}: parameterSchema {error}");
+                return Err(Rejection::waiting(reason::TEMPLATE_UNAVAILABLE, message));
+            }
+        }
+    }
+    let mut parameters: TemplateParameters = serde_json::from_value(merged)
+        .map_err(|error| Rejection::invalid(format!("templateParameters with the template's defaults: {error}")))?;
+    if observed.is_complete {
+        // The networks are those of the Cluster; today's defaults may be others.
+        (parameters.pod_cidr, parameters.service_cidr) = (None, None);
+    }
+    wrong.extend(validation::violations(&parameters));
+    if wrong.is_empty() { Ok(parameters) } else { Err(Rejection::invalid(wrong.join("; "))) }
+}
+
+fn asked(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Vec<HostRef>) -> Vec<RequestedHost> {
+    parameters.hosts.as_ref().map(|hosts| role(hosts).iter().map(RequestedHost::of).collect()).unwrap_or_default()
+}
+
+/// Combinations that are known to break are refused, not tried.
+fn installation(template: &ClusterTemplate, observed: &Observed) -> Result<(), Rejection> {
+    if template.spec.install.method == InstallMethod::Bundle && observed.variant == Some(ByohVariant::Upstream) {
+        return Err(Rejection::waiting(
+            reason::UNSUPPORTED,
+            format!(
+                "ClusterTemplate {} uses install.method bundle, which destroys its own bootstrap Secret with upstream BYOH v0.5.0 \
+                 and Cluster API 1.7 or later; use install.method none, or platform9's BYOH",
+                template.name_any()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn resource_set_labels(
+    namespace: &str,
+    template: &ClusterTemplate,
+    observed: &Observed,
+) -> Result<BTreeMap<String, String>, Rejection> {
+    let Some(cni) = &template.spec.cni else { return Ok(BTreeMap::new()) };
+    let name = &cni.cluster_resource_set;
+    match &observed.resource_set {
+        ResourceSetLookup::Labels(labels) if !labels.is_empty() => Ok(labels.clone()),
+        ResourceSetLookup::Labels(_) => Err(Rejection::waiting(
+            reason::TEMPLATE_UNAVAILABLE,
+            format!(
+                "ClusterResourceSet {namespace}/{name} (the CNI of ClusterTemplate {}) selects clusters by no label; give it spec.clusterSelector.matchLabels",
+                template.name_any()
+            ),
+        )),
+        ResourceSetLookup::Missing => Err(Rejection::waiting(
+            reason::TEMPLATE_UNAVAILABLE,
+            format!(
+                "ClusterResourceSet {namespace}/{name} (the CNI of ClusterTemplate {}) does not exist; examples/cni.yaml shows one",
+                template.name_any()
+            ),
+        )),
+    }
+}
+
+fn endpoint(
+    parameters: &TemplateParameters,
+    template: &ClusterTemplate,
+    masters: &[RequestedHost],
+    observed: &Observed,
+) -> Result<Endpoint, Rejection> {
+    // The address stands in every node's kubeconfig: a host that reports its addresses in another order, or others, does
+    // not move a cluster that is there. Nor is it checked again: the master that carries a virtual address reports it as its own.
+    let made = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref());
+    if let Some(made) = made.filter(|_| observed.is_complete || parameters.control_plane_endpoint.is_none()) {
+        return Ok(Endpoint { host: made.host.clone(), port: made.port, virtual_ip: false });
+    }
+    let of_masters: Vec<IpAddr> =
+        masters.iter().filter_map(|host| observed.host(&host.name)).flat_map(ByoHost::addresses).collect();
+    if let Some(asked) = &parameters.control_plane_endpoint {
+        let address = asked.host.parse::<IpAddr>().ok();
+        let own = address.is_some_and(|address| of_masters.contains(&address));
+        if own && masters.len() > 1 {
+            return Err(Rejection::invalid(format!(
+                "controlPlaneEndpoint.host {} is the address of one of {} masters; it must be a virtual address or a load balancer",
+                asked.host,
+                masters.len()
+            )));
+        }
+        let carried = template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip;
+        return Ok(Endpoint {
+            host: asked.host.clone(),
+            port: asked.port,
+            virtual_ip: carried && address.is_some() && !own,
+        });
+    }
+    // Without a host the availability check speaks; the address is not needed for that.
+    let host = masters
+        .first()
+        .and_then(|master| observed.host(&master.name))
+        .and_then(|host| host.addresses().first().copied());
+    Ok(Endpoint {
+        host: host.map(|address| address.to_string()).unwrap_or_default(),
+        port: API_PORT,
+        virtual_ip: false,
+    })
+}

@@ -1,0 +1,165 @@
+//! What a provisioner reports of a request, for its status. Plain data: the conditions, the state and the deadlines are derived from it in
+//! one place for all provisioners.
+
+use std::time::Duration;
+
+use o2ims_types::conditions::reason;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{ProvisionedResourceSet, StatusExtensions};
+
+/// State of a host (`status.extensions.hosts[].state`) that has failed.
+pub const HOST_FAILED: &str = "Failed";
+
+/// Why a request is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Reason of the condition.
+    pub reason: &'static str,
+    /// What is wrong, with the field or the object, and what helps.
+    pub message: String,
+    /// Only a change of the request itself helps: `failed`. Otherwise somebody else can correct it: `pending`.
+    pub terminal: bool,
+    /// It is about hosts; everything that is checked before them is correct.
+    pub hosts: bool,
+}
+
+impl Rejection {
+    /// The request itself is wrong.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self { reason: reason::INVALID, message: message.into(), terminal: true, hosts: false }
+    }
+
+    /// Something that the request needs is missing.
+    pub fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), terminal: false, hosts: false }
+    }
+
+    /// Hosts cannot be had.
+    pub fn hosts(messages: &[String]) -> Self {
+        Self { reason: reason::HOSTS_UNAVAILABLE, message: messages.join("; "), terminal: false, hosts: true }
+    }
+}
+
+/// The report of a request.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How far it is.
+    pub progress: Progress,
+    /// `status.provisionedResourceSet`.
+    pub resources: Option<ProvisionedResourceSet>,
+    /// `status.extensions`.
+    pub extensions: StatusExtensions,
+}
+
+/// How far a request is.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// It is carried out.
+    Provisioning(Provisioning),
+    /// It is being deleted.
+    Deleting(Deleting),
+}
+
+/// How far a request is that is carried out.
+#[derive(Clone, Debug)]
+pub struct Provisioning {
+    /// The stages, in order. Each is judged once the ones before it are done.
+    pub stages: Vec<Stage>,
+    /// Hosts are held, or the cluster exists: the request is `progressing` and not `pending`.
+    pub has_begun: bool,
+    /// The cluster exists.
+    pub exists: bool,
+    /// Message of a request whose stages are all done.
+    pub ready: String,
+    /// What is wrong with a cluster that runs, whatever the stages say.
+    pub degraded: Vec<String>,
+    /// Somebody has paused the cluster.
+    pub paused: Option<Pause>,
+}
+
+/// A pause of a cluster.
+#[derive(Clone, Debug)]
+pub struct Pause {
+    /// What is paused, by whom, and what ends it.
+    pub message: String,
+    /// What the pause delays, to be appended to the message; empty if that is nothing.
+    pub delays: String,
+}
+
+/// How far a request is that is being deleted.
+#[derive(Clone, Debug)]
+pub struct Deleting {
+    /// What the deletion waits for.
+    pub message: String,
+    /// Somebody has paused the cluster.
+    pub paused: Option<Pause>,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// One stage of provisioning.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Type of its condition.
+    pub type_: &'static str,
+    /// How long it may take once the stages before it are done; `None` where it waits for others.
+    pub limit: Option<Limit>,
+    /// How far it is.
+    pub state: StageState,
+}
+
+/// The time limit of a stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// What takes that long, as the subject of a sentence.
+    pub subject: &'static str,
+    /// The time.
+    pub duration: Duration,
+}
+
+/// How far a stage is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StageState {
+    /// It is done.
+    Done,
+    /// It cannot go on.
+    Refused {
+        /// Reason of the condition.
+        reason: &'static str,
+        /// Why, and what helps.
+        message: String,
+        /// Only a change of the request helps, or nothing does.
+        terminal: bool,
+    },
+    /// It goes on.
+    InProgress {
+        /// What it waits for.
+        message: String,
+    },
+    /// Somebody has paused it.
+    Paused {
+        /// What is paused.
+        message: String,
+    },
+    /// A stage before it is not done.
+    Waiting,
+}
+
+impl Stage {
+    /// A stage without time limit.
+    pub const fn new(type_: &'static str, state: StageState) -> Self {
+        Self { type_, limit: None, state }
+    }
+
+    /// The stage with a time limit.
+    #[must_use]
+    pub fn within(self, subject: &'static str, duration: Duration) -> Self {
+        Self { limit: Some(Limit { subject, duration }), ..self }
+    }
+}
+
+impl StageState {
+    /// The stage that a rejected request is at.
+    pub fn refused(rejection: &Rejection) -> Self {
+        Self::Refused { reason: rejection.reason, message: rejection.message.clone(), terminal: rejection.terminal }
+    }
+}

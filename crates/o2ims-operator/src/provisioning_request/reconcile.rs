@@ -1,0 +1,88 @@
+//! The reconcile of a ProvisioningRequest: decide, apply, status. Only the last two talk to the API server.
+
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
+use o2ims_types::{ProvisioningRequest, names};
+use operator_kit::controller::{Class, Error, Outcome};
+use operator_kit::write::status::patch_status_if_changed;
+
+use super::events;
+use super::status::{self, Assessment};
+use crate::apply;
+use crate::caches::version_of;
+use crate::context::Context;
+use crate::expectations::Write;
+use crate::provisioner::interface::Decision;
+use crate::provisioner::step::Step;
+use crate::request::key;
+
+/// Brings one request a step further.
+///
+/// # Errors
+/// What the API server refused or did not answer; waiting is an [`Outcome`], not an error.
+pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>) -> Result<Outcome, Error> {
+    let outcome = bring_further(&request, &context).await;
+    let known = context.caches.requests.get(&ObjectRef::from_obj(request.as_ref()));
+    if known.is_none_or(|known| known.uid() != request.uid()) {
+        // It was deleted during this reconcile, and no event comes any more.
+        context.forget(&request.uid().unwrap_or_default());
+    }
+    outcome
+}
+
+async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Result<Outcome, Error> {
+    panic_if_told(request, context);
+    let Context { client, provisioners, expectations, .. } = context;
+    let decision = match provisioners.decide(request, expectations, Instant::now()) {
+        Ok(decision) => decision,
+        Err(outcome) => return Ok(outcome),
+    };
+    let Decision { owner_uid, steps, report, recheck, .. } = &decision;
+    let mut written = Vec::new();
+    let applied = apply::apply(client, request, owner_uid, steps, &mut written).await;
+    let uid = request.uid().unwrap_or_default();
+    expectations.add(uid.clone(), written, Instant::now());
+    let is_last = |step: &Step| matches!(step, Step::RemoveFinalizer | Step::Orphan);
+    if steps.iter().any(is_last) && applied.is_ok() {
+        expectations.forget(&uid);
+        return Ok(Outcome::Done);
+    }
+    let write_error = match &applied {
+        // Somebody else was faster; the caches will show what is true now.
+        Err(error) if error.class() == Class::Conflict => return applied.map(|()| Outcome::Done),
+        Err(error) => Some(error.message().to_owned()),
+        Ok(()) => None,
+    };
+    let assessment = status::assess(request, report, write_error.as_deref(), Timestamp::now());
+    write_status(request, context, &assessment).await?;
+    events::tell_of_status(request, context, &assessment.status).await;
+    applied?;
+    events::tell_of_instructions(request, context, steps).await;
+    Ok(match recheck {
+        Some(recheck) => Outcome::Progressing { recheck: Some(*recheck) },
+        None => assessment.outcome(),
+    })
+}
+
+/// The hook of the test that proves that a panic in one reconcile stops no other.
+#[allow(clippy::panic, clippy::manual_assert, reason = "a panic is what it is for")]
+fn panic_if_told(request: &ProvisioningRequest, context: &Context) {
+    if context.panic_on.as_deref() == Some(key(request).as_str()) {
+        panic!("forced by --test-panic-on");
+    }
+}
+
+async fn write_status(request: &ProvisioningRequest, context: &Context, assessment: &Assessment) -> Result<(), Error> {
+    let api = Api::<ProvisioningRequest>::namespaced(context.client.clone(), &request.namespace().unwrap_or_default());
+    let old = request.status.as_ref();
+    let written = patch_status_if_changed(&api, request, old, &assessment.status, names::FIELD_MANAGER).await?;
+    if let Some(written) = written {
+        let write = Write::Status(version_of(&written));
+        context.expectations.add(request.uid().unwrap_or_default(), [write], Instant::now());
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! What is read of a request itself, without anything that exists for it.
+
+use kube::{Resource as _, ResourceExt as _};
+use o2ims_types::{HostRef, ProvisioningRequest, names};
+
+/// `namespace/name` of a request.
+pub fn key(request: &ProvisioningRequest) -> String {
+    format!("{}/{}", request.namespace().unwrap_or_default(), request.name_any())
+}
+
+/// Whether the operator's finalizer is on the request.
+pub fn has_finalizer(request: &ProvisioningRequest) -> bool {
+    request.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER)
+}
+
+/// Whether the request is being deleted.
+pub fn is_deleted(request: &ProvisioningRequest) -> bool {
+    request.meta().deletion_timestamp.is_some()
+}
+
+/// The hosts that the request names, with their role, masters first.
+pub fn requested_hosts(request: &ProvisioningRequest) -> impl Iterator<Item = (&HostRef, &'static str)> {
+    request.spec.template_parameters.hosts.iter().flat_map(|hosts| {
+        let masters = hosts.masters.iter().map(|host| (host, names::ROLE_CONTROL_PLANE));
+        masters.chain(hosts.workers.iter().map(|host| (host, names::ROLE_WORKER)))
+    })
+}

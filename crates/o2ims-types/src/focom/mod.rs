@@ -1,0 +1,3 @@
+//! API group `focom.nephio.org`: the resources of an SMO.
+
+pub mod v1alpha1;

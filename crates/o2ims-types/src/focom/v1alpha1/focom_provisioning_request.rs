@@ -1,0 +1,174 @@
+//! `FocomProvisioningRequest`: what an SMO asks of one of its O-Clouds. Nephio's published shape, and more.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
+use crate::rules;
+
+/// What is asked for, and of which O-Cloud.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "focom.nephio.org",
+    version = "v1alpha1",
+    kind = "FocomProvisioningRequest",
+    namespaced,
+    shortname = "fpr",
+    category = "focom",
+    doc = "A request of the SMO to one of its O-Clouds; it becomes a ProvisioningRequest there.",
+    status = "FocomProvisioningRequestStatus",
+    derive = "PartialEq",
+    printcolumn(name = "O-Cloud", type_ = "string", json_path = ".spec.oCloudId"),
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.templateParameters.clusterName"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.provisioningStatus.provisioningState"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.message")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct FocomProvisioningRequestSpec {
+    /// Name for people; need not be unique.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub name: Option<String>,
+    /// What the request is for, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub description: Option<String>,
+    /// Name of the OCloud, or the id that stands for this very cluster (`management-cluster` by default).
+    #[schemars(length(min = 1, max = 253), extend("pattern" = rules::SUBDOMAIN_PATTERN))]
+    pub o_cloud_id: String,
+    /// Namespace of the OCloud here, and of the ProvisioningRequest there.
+    #[schemars(length(min = 1, max = 63), extend("pattern" = rules::LABEL_PATTERN))]
+    pub o_cloud_namespace: String,
+    /// Name of the template.
+    #[schemars(length(min = 1, max = 120))]
+    pub template_name: String,
+    /// Version of the template.
+    #[serde(default = "first_version")]
+    #[schemars(length(min = 1, max = 60))]
+    pub template_version: String,
+    /// The template's parameters. The O-Cloud decides what they mean; a TemplateInfo lets the SMO check them before.
+    #[schemars(schema_with = "open_object")]
+    pub template_parameters: Map<String, Value>,
+}
+
+impl FocomProvisioningRequest {
+    /// Namespace and name of the OCloud that it was sent to, or, before that, of the one that it asks for.
+    pub fn o_cloud(&self) -> (&str, &str) {
+        let sent = self.status.as_ref().and_then(|status| status.sent_to_o_cloud.as_deref()?.split_once('/'));
+        sent.unwrap_or((&self.spec.o_cloud_namespace, &self.spec.o_cloud_id))
+    }
+
+    /// Whether it has been sent to an O-Cloud.
+    pub fn was_sent(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.remote_name.is_some())
+    }
+
+    /// The state of the ProvisioningRequest, as the O-Cloud last said.
+    pub fn remote_state(&self) -> Option<&str> {
+        let said = self.status.as_ref()?.provisioning_status.as_ref()?;
+        Some(said.provisioning_state.as_str()).filter(|state| !state.is_empty())
+    }
+}
+
+/// `namespace/name`, each by its rule: they become parts of URLs.
+const O_CLOUD_PATTERN: &str =
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// The version that is meant where a request names none, as in the integration guide's example.
+pub const DEFAULT_TEMPLATE_VERSION: &str = "v1.0.0";
+
+fn first_version() -> String {
+    DEFAULT_TEMPLATE_VERSION.to_owned()
+}
+
+fn open_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// What has become of a request.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FocomProvisioningRequestStatus {
+    /// How far the SMO is with the O-Cloud: `Pending`, `Creating`, `Synced`, `Failed` or `Deleting`. Values of other
+    /// operators are read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// What is going on, what it waits for, or what is wrong.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When this status last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+    /// Name of the ProvisioningRequest on the O-Cloud.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_name: Option<String>,
+    /// Tells the O-Cloud that it was sent to from others: a hash of where that is and whom it is trusted by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_to: Option<String>,
+    /// OCloud that it was sent to, as `namespace/name`. It stays the request's, whatever the spec says later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317), extend("pattern" = O_CLOUD_PATTERN))]
+    pub sent_to_o_cloud: Option<String>,
+    /// State and message of the ProvisioningRequest, as the O-Cloud last said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provisioning_status: Option<RemoteProvisioningStatus>,
+    /// What the ProvisioningRequest holds, as the O-Cloud last said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provisioned_resource_set: Option<ProvisionedResourceSet>,
+    /// `Ready`, `Reconciling`, `Stalled` (kstatus), and the stages of the way to the O-Cloud.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// `metadata.generation` that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// State and message of a ProvisioningRequest, in the words of whichever operator serves it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteProvisioningStatus {
+    /// `pending`, `progressing`, `fulfilled`, `failed` or `deleting`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provisioning_state: String,
+    /// The O-Cloud's message.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provisioning_message: String,
+    /// When state or message last changed, by the O-Cloud's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provisioning_update_time: Option<Time>,
+}
+
+/// How far the SMO is with the O-Cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing has been asked of the O-Cloud yet; the message says what it waits for.
+    Pending,
+    /// The ProvisioningRequest has been sent and does not show yet.
+    Creating,
+    /// The O-Cloud has the request as it stands here; the state says how far it is.
+    Synced,
+    /// The request is wrong or not allowed, or the O-Cloud says that it failed; recovers when the cause is gone.
+    Failed,
+    /// Being taken back; stays until the O-Cloud has none of it.
+    Deleting,
+}
+
+impl Phase {
+    /// As `status.phase` spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Creating => "Creating",
+            Self::Synced => "Synced",
+            Self::Failed => "Failed",
+            Self::Deleting => "Deleting",
+        }
+    }
+}

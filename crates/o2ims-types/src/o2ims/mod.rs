@@ -1,0 +1,3 @@
+//! API group `o2ims.provisioning.oran.org`: the resources of an O-Cloud.
+
+pub mod v1alpha1;

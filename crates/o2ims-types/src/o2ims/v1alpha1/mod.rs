@@ -1,0 +1,4 @@
+//! Version v1alpha1.
+
+pub mod cluster_template;
+pub mod provisioning_request;

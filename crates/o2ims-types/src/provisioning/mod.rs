@@ -1,0 +1,3 @@
+//! API group `provisioning.oran.org`: templates as the SMO knows them.
+
+pub mod v1alpha1;

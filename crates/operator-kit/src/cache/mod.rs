@@ -1,0 +1,9 @@
+//! Local copies of what the API server has: watched kinds, and which of our own writes they do not show yet.
+
+pub(crate) mod expectations;
+pub(crate) mod index;
+pub(crate) mod watch;
+
+pub use expectations::Expectations;
+pub use index::Index;
+pub use watch::{CachedWatch, DeserializeGuard, SyncState, api_status};

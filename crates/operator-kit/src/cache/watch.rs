@@ -1,0 +1,680 @@
+//! A watched kind: a store of its objects, the reconciles that changes trigger, and the state of the watch.
+//!
+//! A [`CachedWatch`] waits for a kind that is not installed, finds deletions that it missed while disconnected, and
+//! skips objects that it cannot decode. It needs the rights `list` and `watch` on the kind.
+//!
+//! kube's shared streams are not used: they do not forward deletions, do not report objects that vanished between two
+//! lists, and do not map the former record of an object.
+
+use std::{fmt::Debug, hash::Hash, time::Duration};
+
+use futures::StreamExt;
+use kube::{
+    Api, Resource,
+    core::Status,
+    runtime::{
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::watch,
+    task::yield_now,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cache::index::{Index, Indexer, StoreListener},
+    controller::{
+        backoff::Backoff,
+        error::{Error, is_not_found},
+        trigger::Trigger,
+    },
+    metrics::Metrics,
+};
+
+pub use kube::core::DeserializeGuard;
+
+/// State of a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncState {
+    /// The first list is not complete; the store is empty.
+    Syncing,
+    /// The API server does not serve the kind; the store is empty. The watch tries again every few seconds.
+    NotInstalled,
+    /// The first list is complete. The store holds what the API server has, except for events that are on their way.
+    Synced,
+}
+
+type ObjectHook<K> = Box<dyn Fn(&K) + Send + Sync>;
+type Hook = Box<dyn Fn() + Send + Sync>;
+/// Whether two records of one object are equal.
+type Same<K> = fn(&K, &K) -> bool;
+
+/// A watched kind and its store. See the [module](self).
+pub struct CachedWatch<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    name: &'static str,
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    metrics: Metrics,
+    dyntype: K::DynamicType,
+    writer: Writer<K>,
+    store: Store<K>,
+    state: watch::Sender<SyncState>,
+    indexes: Vec<Box<dyn StoreListener<K>>>,
+    mappers: Vec<ObjectHook<K>>,
+    relist_hooks: Vec<Hook>,
+    delete_hooks: Vec<ObjectHook<K>>,
+    is_same: Option<Same<K>>,
+    undecodable_advice: Option<&'static str>,
+}
+
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// After this time without an error the back-off is reset.
+const RETRY_RESET: Duration = Duration::from_secs(30);
+
+impl<K> CachedWatch<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone + Send + Sync,
+{
+    /// A watch of the objects that `api` and `config` select. `name` is for logs and metrics. Only the fields that `K`
+    /// declares are kept.
+    pub fn new(name: &'static str, api: Api<DeserializeGuard<K>>, config: watcher::Config, metrics: &Metrics) -> Self
+    where
+        K::DynamicType: Default,
+    {
+        Self::new_with(name, api, config, metrics, K::DynamicType::default())
+    }
+
+    /// As [`CachedWatch::new`], for kinds that are known at run time only.
+    pub fn new_with(
+        name: &'static str,
+        api: Api<DeserializeGuard<K>>,
+        config: watcher::Config,
+        metrics: &Metrics,
+        dyntype: K::DynamicType,
+    ) -> Self {
+        let writer = Writer::new(dyntype.clone());
+        Self {
+            name,
+            api,
+            config,
+            metrics: metrics.clone(),
+            dyntype,
+            store: writer.as_reader(),
+            writer,
+            state: watch::Sender::new(SyncState::Syncing),
+            indexes: Vec::new(),
+            mappers: Vec::new(),
+            relist_hooks: Vec::new(),
+            delete_hooks: Vec::new(),
+            is_same: None,
+            undecodable_advice: None,
+        }
+    }
+
+    /// Triggers a reconcile of the objects that `mapper` returns for every object that is added, changed, deleted, or
+    /// in a list. For a changed object, the former record is mapped too: an object that changes its owner triggers
+    /// both.
+    ///
+    /// `mapper` runs only while the controller of the trigger does.
+    #[must_use]
+    pub fn triggers<R>(
+        mut self,
+        trigger: &Trigger<R>,
+        mapper: impl Fn(&K) -> Vec<ObjectRef<R>> + Send + Sync + 'static,
+    ) -> Self
+    where
+        R: Resource + Clone + 'static,
+        R::DynamicType: Eq + Hash + Clone + Send + Sync,
+    {
+        let trigger = trigger.clone();
+        self.mappers.push(Box::new(move |object| {
+            if trigger.is_collecting() {
+                trigger.enqueue_each(mapper(object));
+            }
+        }));
+        self
+    }
+
+    /// An index of the objects by the keys that `keys` derives from each. See [`Index`].
+    pub fn index<Key>(&mut self, keys: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static) -> Index<Key, K>
+    where
+        Key: Eq + Hash + Clone + Send + Sync + 'static,
+    {
+        let indexer = Indexer::new(keys);
+        let index = indexer.index();
+        self.indexes.push(Box::new(indexer));
+        index
+    }
+
+    /// Calls `hook` after every complete list, when the mappers have seen its objects and those that vanished.
+    #[must_use]
+    pub fn on_relist(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.relist_hooks.push(Box::new(hook));
+        self
+    }
+
+    /// Calls `hook` for every object that is gone, with its last record.
+    #[must_use]
+    pub fn on_delete(mut self, hook: impl Fn(&K) + Send + Sync + 'static) -> Self {
+        self.delete_hooks.push(Box::new(hook));
+        self
+    }
+
+    /// Triggers nothing for a write that changes only the resourceVersion of the record, such as a heartbeat in a field
+    /// that `K` does not declare. The store keeps the newest record all the same.
+    #[must_use]
+    pub fn ignore_unchanged(mut self) -> Self
+    where
+        K: PartialEq,
+    {
+        self.is_same = Some(equal_except_resource_version);
+        self
+    }
+
+    /// Logs an object that cannot be decoded as an error, with this advice to the administrator, instead of as a
+    /// warning.
+    #[must_use]
+    pub fn on_undecodable(mut self, advice: &'static str) -> Self {
+        self.undecodable_advice = Some(advice);
+        self
+    }
+
+    /// The objects. Empty until the state is [`SyncState::Synced`].
+    pub fn store(&self) -> Store<K> {
+        self.store.clone()
+    }
+
+    /// The state and its changes.
+    pub fn state(&self) -> watch::Receiver<SyncState> {
+        self.state.subscribe()
+    }
+
+    pub(crate) fn dyntype(&self) -> &K::DynamicType {
+        &self.dyntype
+    }
+
+    /// Watches until told to stop. Errors of the API server are logged, counted and tried again; they never end it.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        stop.run_until_cancelled(self.watch()).await;
+        Ok(())
+    }
+
+    /// As [`CachedWatch::run`], but ends with the first error and returns it.
+    pub async fn until_failure(mut self) -> watcher::Error {
+        let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
+        loop {
+            match events.next().await {
+                Some(Ok(event)) => self.accept(event).await,
+                Some(Err(error)) => return error,
+                // kube's watcher has no end.
+                None => futures::future::pending().await,
+            }
+        }
+    }
+
+    async fn watch(&mut self) {
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        let mut last_error: Option<Instant> = None;
+        loop {
+            let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => self.accept(event).await,
+                    Err(error) => {
+                        if last_error.is_some_and(|at| at.elapsed() > RETRY_RESET) {
+                            backoff.reset();
+                        }
+                        let missing = is_missing(&error);
+                        if missing {
+                            self.kind_is_missing().await;
+                        } else {
+                            self.metrics.watch_failed(self.name);
+                            tracing::warn!(watch = self.name, error = %describe(error), "watch failed, trying again");
+                        }
+                        sleep(backoff.next_delay()).await;
+                        last_error = Some(Instant::now());
+                        if missing {
+                            // The watcher would go on from a revision of the former installation; list anew.
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn accept(&mut self, event: Event<DeserializeGuard<K>>) {
+        match event {
+            Event::Init => self.writer.apply_watcher_event(&Event::Init),
+            Event::InitApply(object) => {
+                if let Some(object) = self.decoded(object) {
+                    self.writer.apply_watcher_event(&Event::InitApply(object));
+                }
+            }
+            Event::InitDone => {
+                self.replace_store().await;
+                self.set_state(SyncState::Synced);
+            }
+            Event::Apply(object) => {
+                let old = self.store.get(&self.reference(object.meta()));
+                match self.decoded(object) {
+                    Some(object) => self.replace(old.as_deref(), object),
+                    // An outdated record must not stay: a list would not have it either.
+                    None => self.remove(old.as_deref()),
+                }
+            }
+            Event::Delete(object) => {
+                let old = self.store.get(&self.reference(object.meta()));
+                match object.0 {
+                    Ok(object) => {
+                        self.remove(Some(&object));
+                        self.enqueue(old.as_deref());
+                    }
+                    Err(_) => self.remove(old.as_deref()),
+                }
+            }
+        }
+    }
+
+    /// Stores the object and maps it and its former record.
+    fn replace(&mut self, old: Option<&K>, object: K) {
+        let unchanged = self.is_same.zip(old).is_some_and(|(is_same, old)| is_same(old, &object));
+        let reference = self.reference(object.meta());
+        self.writer.apply_watcher_event(&Event::Apply(object));
+        let Some(stored) = self.store.get(&reference) else { return };
+        for index in &self.indexes {
+            index.applied(&stored);
+        }
+        if !unchanged {
+            self.enqueue(old);
+            self.enqueue(Some(&stored));
+        }
+    }
+
+    /// Swaps in the complete list and maps its objects, the former records of those that changed, and those that
+    /// vanished.
+    ///
+    /// A mapper may scan a whole store, so the task yields between objects: it must not hold its thread for thousands
+    /// of them.
+    async fn replace_store(&mut self) {
+        let before = self.store.state();
+        self.writer.apply_watcher_event(&Event::InitDone);
+        let after = self.store.state();
+        for index in &self.indexes {
+            index.replaced(&after);
+        }
+        for old in &before {
+            let now = self.store.get(&self.reference(old.meta()));
+            if now.is_none() {
+                self.call_delete_hooks(old);
+            }
+            if now.is_none_or(|now| now.meta().resource_version != old.meta().resource_version) {
+                self.enqueue(Some(old));
+            }
+            yield_now().await;
+        }
+        for object in &after {
+            self.enqueue(Some(object));
+            yield_now().await;
+        }
+        for hook in &self.relist_hooks {
+            hook();
+        }
+    }
+
+    async fn kind_is_missing(&mut self) {
+        if *self.state.borrow() == SyncState::NotInstalled {
+            return;
+        }
+        tracing::info!(watch = self.name, "kind is not installed, waiting for it");
+        // Before the store is empty: an empty store must not be read as a kind that is installed and has no objects.
+        self.set_state(SyncState::NotInstalled);
+        self.writer.apply_watcher_event(&Event::Init);
+        self.replace_store().await;
+    }
+
+    fn set_state(&self, state: SyncState) {
+        let changed = self.state.send_if_modified(|current| std::mem::replace(current, state) != state);
+        if changed {
+            tracing::info!(watch = self.name, ?state, objects = self.store.len(), "watch state changed");
+        }
+    }
+
+    fn decoded(&self, object: DeserializeGuard<K>) -> Option<K> {
+        match object.0 {
+            Ok(mut object) => {
+                // These are half of a typical object, and no reader uses them.
+                object.meta_mut().managed_fields = None;
+                Some(object)
+            }
+            Err(invalid) => {
+                self.metrics.object_undecodable(self.name);
+                let (namespace, name) = (invalid.metadata.namespace, invalid.metadata.name);
+                // The decoder's message quotes values, which may be secret: it is not logged.
+                if let Some(advice) = self.undecodable_advice {
+                    let what = "object does not have the expected form, nothing is done for it";
+                    tracing::error!(watch = self.name, namespace, name, advice, "{what}");
+                } else {
+                    let what = "object does not have the expected form, skipped";
+                    tracing::warn!(watch = self.name, namespace, name, "{what}");
+                }
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, object: Option<&K>) {
+        if let Some(object) = object {
+            self.writer.apply_watcher_event(&Event::Delete(object.clone()));
+            for index in &self.indexes {
+                index.deleted(object);
+            }
+            self.call_delete_hooks(object);
+            self.enqueue(Some(object));
+        }
+    }
+
+    fn call_delete_hooks(&self, object: &K) {
+        for hook in &self.delete_hooks {
+            hook(object);
+        }
+    }
+
+    /// Runs the mappers, which trigger reconciles.
+    fn enqueue(&self, object: Option<&K>) {
+        if let Some(object) = object {
+            for mapper in &self.mappers {
+                mapper(object);
+            }
+        }
+    }
+
+    fn reference(&self, meta: &kube::core::ObjectMeta) -> ObjectRef<K> {
+        let reference = ObjectRef::new_with(meta.name.as_deref().unwrap_or_default(), self.dyntype.clone());
+        match meta.namespace.as_deref() {
+            Some(namespace) => reference.within(namespace),
+            None => reference,
+        }
+    }
+}
+
+fn equal_except_resource_version<K: Resource + Clone + PartialEq>(old: &K, new: &K) -> bool {
+    let mut old = old.clone();
+    old.meta_mut().resource_version.clone_from(&new.meta().resource_version);
+    old == *new
+}
+
+fn is_missing(error: &watcher::Error) -> bool {
+    api_status(error).is_some_and(is_not_found)
+}
+
+/// The answer of the API server that a watch failed with; `None` if it failed without one.
+pub fn api_status(error: &watcher::Error) -> Option<&Status> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// The error without values of objects, which a decoder would quote.
+fn describe(error: watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error) => format!("list: {}", Error::from(error)),
+        watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+            format!("watch: {}", Error::from(error))
+        }
+        watcher::Error::WatchError(status) => format!("watch: {}", Error::from(kube::Error::Api(status))),
+        watcher::Error::NoResourceVersion => "objects of this kind carry no resourceVersion".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Server;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::ResourceExt;
+    use std::sync::{Arc, Mutex};
+
+    fn default() -> watcher::Config {
+        watcher::Config::default()
+    }
+
+    struct Watched {
+        server: Server,
+        store: Store<ConfigMap>,
+        state: watch::Receiver<SyncState>,
+        mapped: Arc<Mutex<Vec<String>>>,
+        metrics: Metrics,
+        stop: CancellationToken,
+    }
+
+    /// Watches ConfigMaps and notes what the mapper sees.
+    fn watched(server: Server) -> Watched {
+        watched_as(server, |watch| watch)
+    }
+
+    fn watched_as(server: Server, set_up: fn(CachedWatch<ConfigMap>) -> CachedWatch<ConfigMap>) -> Watched {
+        let metrics = Metrics::new("test", "0");
+        let mapped = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&mapped);
+        let trigger = Trigger::<ConfigMap>::new();
+        // A running controller collects, and mappers run only then.
+        drop(trigger.stream());
+        let api = Api::all(server.client(&metrics));
+        let watch = CachedWatch::<ConfigMap>::new("configmaps", api, watcher::Config::default(), &metrics).triggers(
+            &trigger,
+            move |object| {
+                notes.lock().expect("lock").push(object.name_any());
+                vec![ObjectRef::from_obj(object)]
+            },
+        );
+        let watch = set_up(watch);
+        let stop = CancellationToken::new();
+        let (store, state) = (watch.store(), watch.state());
+        tokio::spawn(watch.run(stop.clone()));
+        Watched { server, store, state, mapped, metrics, stop }
+    }
+
+    impl Watched {
+        async fn until(&mut self, state: SyncState) {
+            let reached = self.state.wait_for(|now| *now == state);
+            tokio::time::timeout(Duration::from_secs(60), reached).await.expect("in time").expect("runs");
+        }
+
+        fn names(&self) -> Vec<String> {
+            let mut names: Vec<_> = self.store.state().iter().map(|object| object.name_any()).collect();
+            names.sort();
+            names
+        }
+
+        fn take_mapped(&self) -> Vec<String> {
+            let mut mapped = std::mem::take(&mut *self.mapped.lock().expect("lock"));
+            mapped.sort();
+            mapped.dedup();
+            mapped
+        }
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            self.stop.cancel();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_may_come_and_go() {
+        let server = Server::with(&["a"]);
+        server.install(false);
+        let mut watched = watched(server);
+        watched.until(SyncState::NotInstalled).await;
+        assert!(watched.store.is_empty());
+        sleep(Duration::from_mins(3)).await;
+        watched.server.install(true);
+        let installed = Instant::now();
+        watched.until(SyncState::Synced).await;
+        assert!(installed.elapsed() <= RETRY_MAX, "{:?}", installed.elapsed());
+        assert_eq!((watched.names(), watched.take_mapped()), (vec!["a".into()], vec!["a".into()]));
+
+        watched.server.install(false);
+        watched.until(SyncState::NotInstalled).await;
+        assert!(watched.store.is_empty());
+        assert_eq!(watched.take_mapped(), ["a"], "what went with its kind is a change");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_and_deletions_are_seen_also_those_missed_while_disconnected() {
+        let mut watched = watched(Server::with(&["a", "b", "c"]));
+        watched.until(SyncState::Synced).await;
+        sleep(Duration::from_secs(1)).await;
+        watched.take_mapped();
+        watched.server.modify("b");
+        watched.server.delete("c");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(watched.take_mapped(), ["b", "c"]);
+        assert_eq!(watched.names(), ["a", "b"]);
+
+        watched.server.expire_watches(|server| server.delete("b"));
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(watched.names(), ["a"]);
+        assert!(watched.take_mapped().contains(&"b".to_owned()), "deleted unseen");
+        assert!(watched.store.state().iter().all(|object| object.metadata.managed_fields.is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_only_real_changes_count_a_new_revision_alone_triggers_nothing() {
+        let mut watched = watched_as(Server::with(&["a", "b"]), CachedWatch::ignore_unchanged);
+        watched.until(SyncState::Synced).await;
+        sleep(Duration::from_secs(1)).await;
+        watched.take_mapped();
+        let revision = |watched: &Watched| {
+            watched.store.get(&ObjectRef::new("a").within("default")).expect("stored").metadata.resource_version.clone()
+        };
+        let before = revision(&watched);
+        watched.server.set_data("a", &serde_json::json!({}));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(watched.take_mapped(), Vec::<String>::new());
+        assert_ne!(revision(&watched), before, "the store holds the newest record");
+        watched.server.modify("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(watched.take_mapped(), ["a"]);
+        watched.server.delete("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(watched.take_mapped(), ["a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_of_unexpected_form_is_left_out_and_blocks_nothing() {
+        let server = Server::with(&["a", "broken"]);
+        server.set_data("broken", &serde_json::json!("not a map"));
+        let mut watched = watched(server);
+        watched.until(SyncState::Synced).await;
+        assert_eq!(watched.names(), ["a"]);
+        sleep(Duration::from_secs(1)).await;
+        watched.server.set_data("a", &serde_json::json!(7));
+        sleep(Duration::from_secs(1)).await;
+        assert!(watched.names().is_empty(), "an outdated record does not stay");
+        let text = watched.metrics.encode().expect("text");
+        assert!(text.contains(r#"watch_undecodable_objects_total{watch="configmaps"} 2"#), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_mapper_runs_before_the_controller_of_its_trigger() {
+        let (server, metrics) = (Server::with(&["a"]), Metrics::new("test", "0"));
+        let (trigger, calls) = (Trigger::<ConfigMap>::new(), Arc::new(Mutex::new(0)));
+        let counter = Arc::clone(&calls);
+        let watch = CachedWatch::<ConfigMap>::new("test", Api::all(server.client(&metrics)), default(), &metrics)
+            .triggers(&trigger, move |object| {
+                *counter.lock().expect("lock") += 1;
+                vec![ObjectRef::from_obj(object)]
+            });
+        let (stop, mut state) = (CancellationToken::new(), watch.state());
+        tokio::spawn(watch.run(stop.clone()));
+        state.wait_for(|now| *now == SyncState::Synced).await.expect("runs");
+        sleep(Duration::from_secs(1)).await;
+        server.modify("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(*calls.lock().expect("lock"), 0);
+        drop(trigger.stream());
+        server.modify("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(*calls.lock().expect("lock"), 2, "the former record and the new one");
+        stop.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_tasks_run_while_a_long_list_is_mapped() {
+        let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let server = Server::with(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut watched = watched(server);
+        let most_at_once = Arc::new(Mutex::new((0, 0)));
+        let (progress, mapped) = (Arc::clone(&most_at_once), Arc::clone(&watched.mapped));
+        let other = tokio::spawn(async move {
+            loop {
+                {
+                    let now = mapped.lock().expect("lock").len();
+                    let mut progress = progress.lock().expect("lock");
+                    *progress = (now, progress.1.max(now - progress.0));
+                }
+                yield_now().await;
+            }
+        });
+        watched.until(SyncState::Synced).await;
+        other.abort();
+        assert_eq!(watched.take_mapped().len(), 1000);
+        let (_, most) = *most_at_once.lock().expect("lock");
+        assert!(most < 10, "{most} objects were mapped without a pause");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn indexes_follow_the_store() {
+        let (server, metrics) = (Server::with(&["a", "b", "c"]), Metrics::new("test", "0"));
+        let mut watch = CachedWatch::<ConfigMap>::new("test", Api::all(server.client(&metrics)), default(), &metrics);
+        let by_data = watch.index(|object| object.data.iter().flat_map(|data| data.keys().cloned()).collect());
+        let by_name = watch.index(|object| vec![object.name_any()]);
+        let (stop, mut state) = (CancellationToken::new(), watch.state());
+        tokio::spawn(watch.run(stop.clone()));
+        state.wait_for(|now| *now == SyncState::Synced).await.expect("runs");
+        sleep(Duration::from_secs(1)).await;
+        let changed = || by_data.get(&"changed".to_owned()).iter().map(|object| object.name_any()).collect::<Vec<_>>();
+        let is_known = |name: &str| !by_name.get(&name.to_owned()).is_empty();
+        assert!(changed().is_empty() && is_known("a"));
+
+        for name in ["c", "a"] {
+            server.modify(name);
+        }
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(changed(), ["a", "c"]);
+        server.delete("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(changed(), ["c"]);
+        assert!(!is_known("a") && is_known("b"));
+
+        server.expire_watches(|server| {
+            server.delete("b");
+            server.modify("d");
+        });
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(changed(), ["c", "d"]);
+        assert!(!is_known("b"), "deleted unseen");
+
+        server.set_data("c", &serde_json::json!(7));
+        server.install(false);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(changed(), Vec::<String>::new());
+        stop.cancel();
+    }
+}

@@ -1,0 +1,292 @@
+//! The error of a reconcile. Its class alone decides when the object is tried again.
+
+use std::fmt::Display;
+
+use kube::core::Status;
+
+/// A source of an error, for the log.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Message and source of an [`Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Cause {
+    message: String,
+    #[source]
+    source: Option<BoxError>,
+}
+
+/// A failed reconcile. The message is complete by itself: it may be shown in a condition or an event.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The same request will fail again (the API server finds it invalid); tried again rarely.
+    #[error("{0}")]
+    Terminal(#[source] Cause),
+    /// A later try may succeed without a change of the object: time limits, lost connections, overload, missing kinds
+    /// or rights.
+    #[error("{0}")]
+    Transient(#[source] Cause),
+    /// The observed state is outdated: observe and plan again at once.
+    #[error("{0}")]
+    Conflict(#[source] Cause),
+}
+
+/// The class of an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// See [`Error::Terminal`].
+    Terminal,
+    /// See [`Error::Transient`].
+    Transient,
+    /// See [`Error::Conflict`].
+    Conflict,
+}
+
+impl Error {
+    /// An error of the given class.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self::from_parts(class, Cause { message: message.into(), source: None })
+    }
+
+    /// An [`Error::Terminal`].
+    pub fn terminal(message: impl Into<String>) -> Self {
+        Self::new(Class::Terminal, message)
+    }
+
+    /// An [`Error::Transient`].
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::new(Class::Transient, message)
+    }
+
+    /// An [`Error::Conflict`].
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Class::Conflict, message)
+    }
+
+    /// Adds the source, for the log. The message stays as it is.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<BoxError>) -> Self {
+        let (class, mut cause) = self.into_parts();
+        cause.source = Some(source.into());
+        Self::from_parts(class, cause)
+    }
+
+    /// Adds what was attempted: `context: message`.
+    #[must_use]
+    pub fn context(self, context: impl Display) -> Self {
+        let (class, mut cause) = self.into_parts();
+        cause.message = format!("{context}: {}", cause.message);
+        Self::from_parts(class, cause)
+    }
+
+    /// Adds what to do about the error: `message; advice`.
+    #[must_use]
+    pub fn advice(self, advice: impl Display) -> Self {
+        let (class, mut cause) = self.into_parts();
+        cause.message = format!("{}; {advice}", cause.message);
+        Self::from_parts(class, cause)
+    }
+
+    /// Whether an admission webhook denied the write, and not the API server itself.
+    pub fn is_refused_by_webhook(&self) -> bool {
+        self.message().contains(ADMISSION_WEBHOOK)
+    }
+
+    /// The class, which decides when the object is tried again.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Terminal(_) => Class::Terminal,
+            Self::Transient(_) => Class::Transient,
+            Self::Conflict(_) => Class::Conflict,
+        }
+    }
+
+    /// The message, complete by itself.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Terminal(cause) | Self::Transient(cause) | Self::Conflict(cause) => &cause.message,
+        }
+    }
+
+    fn from_parts(class: Class, cause: Cause) -> Self {
+        match class {
+            Class::Terminal => Self::Terminal(cause),
+            Class::Transient => Self::Transient(cause),
+            Class::Conflict => Self::Conflict(cause),
+        }
+    }
+
+    fn into_parts(self) -> (Class, Cause) {
+        let class = self.class();
+        match self {
+            Self::Terminal(cause) | Self::Transient(cause) | Self::Conflict(cause) => (class, cause),
+        }
+    }
+}
+
+impl From<kube::Error> for Error {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => {
+                Self::new(classify(&status), describe(&status)).with_source(kube::Error::Api(status))
+            }
+            // serde quotes the offending value, which may be a secret: only the position is kept.
+            kube::Error::SerdeError(error) => Self::transient(format!(
+                "cannot decode the answer of the API server ({:?} error at line {}, column {})",
+                error.classify(),
+                error.line(),
+                error.column()
+            )),
+            error @ (kube::Error::BuildRequest(_)
+            | kube::Error::HttpError(_)
+            | kube::Error::InferConfig(_)
+            | kube::Error::InferKubeconfig(_)
+            | kube::Error::TlsRequired
+            | kube::Error::ProxyProtocolUnsupported { .. }
+            | kube::Error::ProxyProtocolDisabled { .. }) => Self::terminal(error_chain(&error)).with_source(error),
+            error => Self::transient(error_chain(&error)).with_source(error),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    /// Terminal: an object that cannot be encoded or decoded stays so until it changes. The message does not quote the
+    /// offending value.
+    fn from(error: serde_json::Error) -> Self {
+        Self::terminal(format!(
+            "cannot convert JSON ({:?} error at line {}, column {})",
+            error.classify(),
+            error.line(),
+            error.column()
+        ))
+    }
+}
+
+/// The message of a failed JSON patch `test`, which the API server answers with 422
+/// (`apimachinery/pkg/api/errors`, `NewGenericServerResponse`).
+const FAILED_PATCH_TEST: &str = "the server rejected our request due to an error in our request";
+
+/// The message of a denial by a webhook begins so (`apiserver/pkg/admission/plugin/webhook/errors`).
+const ADMISSION_WEBHOOK: &str = "admission webhook";
+
+fn classify(status: &Status) -> Class {
+    match status.code {
+        409 => Class::Conflict,
+        422 if is_lost_race(status) => Class::Conflict,
+        // Not found: the kind is not (yet) installed, or the object was deleted between two calls. Forbidden and
+        // unauthorized: an administrator can grant rights without a change of the object.
+        401 | 403 | 404 | 408 | 410 | 429 => Class::Transient,
+        400..=499 => Class::Terminal,
+        _ if status.is_conflict() || status.is_already_exists() => Class::Conflict,
+        _ if status.is_invalid() => Class::Terminal,
+        _ => Class::Transient,
+    }
+}
+
+/// Whether the object or its kind does not exist. The answer for a group that is not served is plain text without a
+/// reason, and `is_not_found` of kube 5.0 compares the reason only, so the code is compared too.
+pub(crate) fn is_not_found(status: &Status) -> bool {
+    status.code == 404 || status.is_not_found()
+}
+
+/// Whether a 422 means that the observed state is outdated, and not that the request is invalid.
+fn is_lost_race(status: &Status) -> bool {
+    status.message.contains(FAILED_PATCH_TEST)
+        || status.details.as_ref().is_some_and(|details| {
+            // The API server answers an update with the UID of a former object with "invalid", not with a conflict.
+            let mut fields = details.causes.iter().map(|cause| cause.field.as_str());
+            fields.any(|field| matches!(field, "metadata.resourceVersion" | "metadata.uid"))
+        })
+}
+
+fn describe(status: &Status) -> String {
+    let message = if status.message.is_empty() { "no message" } else { &status.message };
+    match status.code {
+        403 if !message.contains(ADMISSION_WEBHOOK) => format!("forbidden, check the operator's RBAC rules: {message}"),
+        code => format!("API server answered {code}: {message}"),
+    }
+}
+
+/// The error and its sources on one line, without repetitions.
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::response::{StatusCause, StatusDetails};
+
+    fn api(code: u16, reason: &str, message: &str) -> Status {
+        Status::failure(message, reason).with_code(code)
+    }
+
+    fn class(status: Status) -> Class {
+        Error::from(kube::Error::Api(status.boxed())).class()
+    }
+
+    fn invalid_field(field: &str) -> Status {
+        let cause = StatusCause { reason: "FieldValueInvalid".into(), message: String::new(), field: field.into() };
+        api(422, "Invalid", "is invalid").with_details(StatusDetails {
+            name: String::new(),
+            group: String::new(),
+            kind: String::new(),
+            uid: String::new(),
+            causes: vec![cause],
+            retry_after_seconds: 0,
+        })
+    }
+
+    #[test]
+    fn answers_of_the_api_server_have_a_class() {
+        assert_eq!(class(api(409, "Conflict", "the object has been modified")), Class::Conflict);
+        assert_eq!(class(api(409, "AlreadyExists", "exists")), Class::Conflict);
+        assert_eq!(class(api(422, "", FAILED_PATCH_TEST)), Class::Conflict);
+        assert_eq!(class(invalid_field("metadata.resourceVersion")), Class::Conflict);
+        assert_eq!(class(invalid_field("metadata.uid")), Class::Conflict);
+        assert_eq!(class(invalid_field("spec.replicas")), Class::Terminal);
+        assert_eq!(class(api(400, "BadRequest", "unknown field")), Class::Terminal);
+        assert_eq!(class(api(413, "RequestEntityTooLarge", "")), Class::Terminal);
+        for code in [401, 403, 404, 408, 410, 429, 500, 502, 503, 504] {
+            assert_eq!(class(api(code, "", "")), Class::Transient, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_decode_error_does_not_repeat_the_value() {
+        let error = serde_json::from_str::<Vec<u32>>(r#"["hunter2"]"#).expect_err("not a number");
+        assert!(error.to_string().contains("hunter2"), "the premise: serde quotes the value");
+        let error = Error::from(kube::Error::SerdeError(error));
+        assert!(!format!("{error:?} {error}").contains("hunter2"));
+        assert_eq!(error.class(), Class::Transient);
+    }
+
+    #[test]
+    fn rbac_is_not_blamed_for_what_a_webhook_refuses() {
+        let error = |message| Error::from(kube::Error::Api(api(403, "Forbidden", message).boxed()));
+        let rights = error("byohosts is forbidden: User \"x\" cannot patch resource");
+        assert!(rights.message().contains("RBAC") && !rights.is_refused_by_webhook());
+        let webhook = error("admission webhook \"vbyohost.kb.io\" denied the request: no").advice("do this");
+        assert!(!webhook.message().contains("RBAC") && webhook.is_refused_by_webhook(), "{webhook}");
+        assert!(webhook.message().ends_with("no; do this"));
+    }
+
+    #[test]
+    fn context_keeps_class_and_source() {
+        let error = Error::from(kube::Error::Api(api(409, "Conflict", "changed").boxed())).context("claiming x");
+        assert_eq!(error.class(), Class::Conflict);
+        assert!(error.message().starts_with("claiming x: "));
+        let cause = std::error::Error::source(&error).expect("cause");
+        assert!(std::error::Error::source(cause).is_some());
+    }
+}

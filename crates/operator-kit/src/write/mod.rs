@@ -1,0 +1,5 @@
+//! Writes to the API server: objects, finalizers and status, each with a precondition and a time limit.
+
+pub mod apply;
+pub mod finalizer;
+pub mod status;

@@ -1,0 +1,249 @@
+//! The cache: a folder with an entry for each program, and for each other thing that takes long to make.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+
+use super::checkout::Checkout;
+use super::go::go;
+use super::recipe::{Module, Recipe};
+use crate::assets;
+use crate::progress::Progress;
+
+/// How often a running build reports that it is still running.
+const REPORT_INTERVAL: Duration = Duration::from_secs(20);
+/// How often a lock that another process holds is tried.
+const LOCK_POLL: Duration = Duration::from_millis(250);
+/// Part of every key. To be raised when the layout of an entry changes, so that older entries are not used.
+const LAYOUT: &str = "1";
+
+/// A program that is built.
+#[derive(Clone)]
+pub struct Built {
+    /// Path of the program.
+    pub program: PathBuf,
+}
+
+impl Built {
+    /// The program's cache entry, which is the folder that it is in.
+    pub fn folder(&self) -> &Path {
+        self.program.parent().unwrap_or(Path::new("."))
+    }
+}
+
+/// The cache's folder.
+pub struct Cache {
+    root: PathBuf,
+    /// The folder that `KUBEBUILDER_ASSETS` names.
+    assets: Option<PathBuf>,
+    progress: Progress,
+}
+
+impl Cache {
+    /// Opens the cache in the folder that `O2IMS_TESTENV_CACHE` names, or else in the user's cache folder.
+    ///
+    /// # Errors
+    /// When no folder is named, or the folder cannot be made.
+    pub fn new(progress: Progress) -> Result<Self> {
+        let root = if let Some(path) = folder_from("O2IMS_TESTENV_CACHE") {
+            path
+        } else if let Some(path) = folder_from("XDG_CACHE_HOME") {
+            path.join("o2ims-testenv")
+        } else {
+            let home = folder_from("HOME").context("set HOME or O2IMS_TESTENV_CACHE: built programs must be kept")?;
+            home.join(".cache/o2ims-testenv")
+        };
+        fs::create_dir_all(&root).with_context(|| format!("cannot make the cache folder {}", root.display()))?;
+        Ok(Self { root, assets: folder_from("KUBEBUILDER_ASSETS"), progress })
+    }
+
+    /// Returns the program from `KUBEBUILDER_ASSETS` or the cache, and builds it if it is in neither.
+    ///
+    /// # Errors
+    /// When the program cannot be built.
+    pub async fn program(&self, recipe: &Recipe) -> Result<Built> {
+        if recipe.in_assets_folder
+            && let Some(program) = self.assets.as_ref().map(|folder| folder.join(recipe.name))
+            && program.is_file()
+        {
+            return Ok(Built { program });
+        }
+        let flags = &format!("-s -w {}", recipe.stamps);
+        let mut parts = vec![LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, flags];
+        parts.extend(recipe.module.sources.iter().map(|(_, content)| *content));
+        let key = format!("{}-{}-{}", recipe.name, recipe.version, short_hash(&parts));
+        let title = format!("{} {}", recipe.name, recipe.version);
+        self.entry(&key, recipe.name, &title, recipe.seconds, |folder| async move {
+            let source = folder.join("source");
+            fs::create_dir_all(&source)?;
+            fs::write(source.join("go.mod"), recipe.module.go_mod)?;
+            fs::write(source.join("go.sum"), recipe.module.go_sum)?;
+            for (path, content) in recipe.module.sources {
+                let path = source.join(path);
+                fs::create_dir_all(path.parent().unwrap_or(&source))?;
+                fs::write(path, content)?;
+            }
+            let output = folder.join(recipe.name);
+            let output = output.to_str().context("the cache folder's path is not UTF-8")?;
+            go(&source, &["build", "-trimpath", "-ldflags", flags, "-o", output, recipe.package]).await?;
+            if let Some((module, path)) = recipe.manifests {
+                let root = go(&source, &["list", "-m", "-f", "{{.Dir}}", module]).await?;
+                assets::store(&Path::new(root.trim()).join(path), &folder)?;
+            }
+            Ok(fs::remove_dir_all(source)?)
+        })
+        .await
+    }
+
+    /// Returns a program of a checkout, with the manifests of the checkout's `config` folder.
+    pub(crate) async fn checkout(&self, name: &str, package: &str, checkout: &Checkout) -> Result<Built> {
+        let key = format!("{name}-checkout-{}", short_hash(&[LAYOUT, &checkout.version()?]));
+        let path = checkout.path();
+        let title = format!("{name} of {}", path.display());
+        self.entry(&key, name, &title, 90, |folder| async move {
+            let output = folder.join(name);
+            let output = output.to_str().context("the cache folder's path is not UTF-8")?;
+            go(path, &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, package]).await?;
+            assets::store(&path.join("config"), &folder)
+        })
+        .await
+    }
+
+    /// Returns a folder that `make` has filled, once. `parts` must be everything that the content depends on; `seconds`
+    /// is roughly how long `make` takes.
+    ///
+    /// # Errors
+    /// When `make` fails, or the folder cannot be written.
+    pub async fn folder<F>(
+        &self,
+        name: &str,
+        parts: &[&str],
+        seconds: u32,
+        make: impl FnOnce(PathBuf) -> F,
+    ) -> Result<PathBuf>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        const COMPLETE: &str = "complete";
+        let key = format!("{name}-{}", short_hash(&[&[LAYOUT], parts].concat()));
+        let built = self
+            .entry(&key, COMPLETE, name, seconds, |folder| async move {
+                make(folder.clone()).await?;
+                Ok(fs::write(folder.join(COMPLETE), "")?)
+            })
+            .await?;
+        Ok(built.folder().to_path_buf())
+    }
+
+    /// Returns the folder with the sources of the Go module `path`, which `module` pins. Downloads them if they are not
+    /// there; `go.sum` verifies them.
+    ///
+    /// # Errors
+    /// When the sources cannot be downloaded.
+    pub async fn sources(&self, module: &Module, path: &str) -> Result<PathBuf> {
+        let parts = [LAYOUT, module.go_mod, module.go_sum];
+        let pins = self
+            .folder("pins", &parts, 1, async |folder| {
+                fs::write(folder.join("go.mod"), module.go_mod)?;
+                Ok(fs::write(folder.join("go.sum"), module.go_sum)?)
+            })
+            .await?;
+        let about = go(&pins, &["mod", "download", "-json", path]).await?;
+        let about: serde_json::Value = serde_json::from_str(&about)?;
+        Ok(about["Dir"].as_str().with_context(|| format!("go names no folder of {path}"))?.into())
+    }
+
+    /// The folder with all entries.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns an entry. `make` fills a folder beside the entry, which is renamed when it is complete, so an entry is
+    /// never half made. A lock keeps two processes from making the same one.
+    async fn entry<F>(
+        &self,
+        key: &str,
+        name: &str,
+        title: &str,
+        seconds: u32,
+        make: impl FnOnce(PathBuf) -> F,
+    ) -> Result<Built>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        let entry = self.root.join(key);
+        let built = Built { program: entry.join(name) };
+        if built.program.is_file() {
+            return Ok(built);
+        }
+        let _lock = self.lock(key, title).await?;
+        // Another process may have made the entry while this one waited for the lock.
+        if built.program.is_file() {
+            return Ok(built);
+        }
+
+        let partial = self.root.join(format!("{key}.partial"));
+        if partial.exists() {
+            fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+        }
+        fs::create_dir_all(&partial)?;
+        let started = Instant::now();
+        tokio::select! {
+            // In this order, so that the beginning is reported before `make` reports anything.
+            biased;
+            () = self.report(title, seconds, started) => {}
+            result = make(partial.clone()) => result.with_context(|| format!("cannot build {title}"))?,
+        }
+        fs::rename(&partial, &entry)?;
+        self.progress.line(format!("built {title} in {} s", started.elapsed().as_secs()));
+        Ok(built)
+    }
+
+    /// Waits for the lock of an entry. The lock is held until the file is dropped.
+    async fn lock(&self, key: &str, title: &str) -> Result<File> {
+        let lock = File::create(self.root.join(format!("{key}.lock")))?;
+        let mut waiting = false;
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if !waiting {
+                self.progress.line(format!("waiting for another process that builds {title} ..."));
+                waiting = true;
+            }
+            tokio::time::sleep(LOCK_POLL).await;
+        }
+        Ok(lock)
+    }
+
+    /// Reports that a build has begun, and then again and again that it is still running. Never returns.
+    async fn report(&self, title: &str, seconds: u32, started: Instant) {
+        let about =
+            if seconds < 90 { format!("{seconds} seconds") } else { format!("{} minutes", (seconds + 30) / 60) };
+        let opening = format!("building {title} (about {about} on 2 cores the first time) ...");
+        self.progress.line(&opening);
+        loop {
+            tokio::time::sleep(REPORT_INTERVAL).await;
+            self.progress.line(format!("{opening} {} s", started.elapsed().as_secs()));
+        }
+    }
+}
+
+/// The first 12 hexadecimal digits of the parts' SHA-256: enough to tell builds apart.
+pub(crate) fn short_hash(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length keeps ["ab", "c"] and ["a", "bc"] apart.
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let mut text = format!("{:x}", hash.finalize());
+    text.truncate(12);
+    text
+}
+
+/// The folder that a variable of the environment names; `None` if the variable is empty or not set.
+fn folder_from(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}

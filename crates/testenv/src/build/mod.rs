@@ -1,0 +1,13 @@
+//! Builds programs from pinned Go modules, once, and keeps them in a cache.
+
+mod cache;
+mod checkout;
+mod go;
+pub mod recipe;
+
+pub(crate) use cache::short_hash;
+pub use cache::{Built, Cache};
+pub(crate) use checkout::Checkout;
+pub(crate) use go::go;
+pub(crate) use recipe::module;
+pub use recipe::{Module, Recipe};
