@@ -1,9 +1,8 @@
 //! What a reconcile works with.
 
-use tokio::time::Instant;
-
 use kube::Client;
 use operator_kit::events::Events;
+use tokio::time::Instant;
 
 use crate::caches::Caches;
 use crate::expectations::Expectations;

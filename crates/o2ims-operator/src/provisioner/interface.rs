@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use kube::ResourceExt as _;
 use o2ims_types::ProvisioningRequest;
 use operator_kit::controller::Outcome;
+use tokio::time::Instant;
 
 use super::report::{Rejection, Report};
 use super::step::Step;

@@ -1,21 +1,16 @@
 //! The provisioners that this operator has.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use kube::ResourceExt as _;
+use o2ims_types::o2ims::v1alpha1::cluster_template::Timeouts;
 use o2ims_types::{ProvisioningRequest, conditions};
 use operator_kit::controller::Outcome;
+use tokio::time::Instant;
 
 use super::interface::{AnyProvisioner, Decision};
 use super::report::{Deleting, Progress, Provisioning, Rejection, Report, Stage, StageState};
 use crate::caches::version_of;
 use crate::expectations::{Expectations, Write};
 use crate::request::{has_finalizer, is_deleted};
-
-/// How long the deletion of a request may take whose provisioner is unknown, until its condition Stalled is True.
-const DELETION_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// The provisioners, by `clusterProvisioner`.
 pub struct Provisioners(Vec<Box<dyn AnyProvisioner>>);
@@ -75,7 +70,7 @@ impl Provisioners {
         let message = format!("clusterProvisioner {name:?} is not supported: this O-Cloud has {known}");
         let old = request.status.clone().unwrap_or_default();
         let progress = if is_deleted(request) {
-            Progress::Deleting(Deleting { message, paused: None, limit: DELETION_LIMIT })
+            Progress::Deleting(Deleting { message, paused: None, limit: Timeouts::default().deletion.into() })
         } else {
             let state = StageState::refused(&Rejection::invalid(message));
             Progress::Provisioning(Provisioning {

@@ -1,7 +1,6 @@
 //! The reconcile of a ProvisioningRequest: decide, apply, status. Only the last two talk to the API server.
 
 use std::sync::Arc;
-use tokio::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -9,6 +8,7 @@ use kube::{Api, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::controller::{Class, Error, Outcome};
 use operator_kit::write::status::patch_status_if_changed;
+use tokio::time::Instant;
 
 use super::events;
 use super::status::{self, Assessment};

@@ -57,14 +57,14 @@ fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Opti
 /// request today.
 pub fn install_scripts(observed: &Observed) -> Vec<Step> {
     let install = observed.install();
-    let (InstallMethod::Installer, Some(dialect)) = (install.method, observed.variant) else { return Vec::new() };
+    let (InstallMethod::Installer, Some(variant)) = (install.method, observed.variant) else { return Vec::new() };
     let stays = |cluster: &&Arc<Cluster>| cluster.metadata.deletion_timestamp.is_none();
     let Some(cluster) = observed.own_cluster().filter(stays) else { return Vec::new() };
     let installer = install.installer.unwrap_or_default();
     let (name, pods) = (&observed.cluster_name, &cluster.spec.cluster_network.pods.cidr_blocks);
     observed
         .held()
-        .filter_map(|host| installer::install_scripts(host, name, &installer, pods, dialect, &observed.uid))
+        .filter_map(|host| installer::install_scripts(host, name, &installer, pods, variant, &observed.uid))
         .map(Step::GiveInstallScripts)
         .collect()
 }

@@ -137,6 +137,13 @@ impl OwnedObject {
                 .map(|owner| owner.uid.clone()),
         }
     }
+
+    /// The step that deletes it. Where nodes are deleted with it, it must also be as it was observed.
+    pub fn delete(&self, kind: Kind, name: &str) -> Step {
+        let with_nodes = matches!(kind, Kind::Cluster | Kind::KubeadmControlPlane | Kind::MachineDeployment);
+        let resource_version = with_nodes.then(|| self.version.to_string());
+        Step::Delete { kind, name: name.to_owned(), uid: self.uid.clone(), resource_version }
+    }
 }
 
 impl Observed {
@@ -195,9 +202,7 @@ impl Observed {
         let kept = running.and_then(|cluster| cluster.install()).filter(sound);
         kept.or_else(|| Some(self.template.as_ref()?.spec.install.clone())).unwrap_or_default()
     }
-}
 
-impl Observed {
     /// Hosts that the request holds, that BYOH has given to machines of its cluster, and that nobody has asked to be cleaned.
     pub fn in_service(&self) -> impl Iterator<Item = &ByoHost> {
         self.held()
@@ -251,14 +256,5 @@ impl Observed {
 
     fn running_machine_of(&self, host: &ByoHost) -> Option<&Machine> {
         self.machine_of(host).filter(|machine| machine.was_a_node() && machine.metadata.deletion_timestamp.is_none())
-    }
-}
-
-impl OwnedObject {
-    /// The step that deletes it. Where nodes are deleted with it, it must also be as it was observed.
-    pub fn delete(&self, kind: Kind, name: &str) -> Step {
-        let with_nodes = matches!(kind, Kind::Cluster | Kind::KubeadmControlPlane | Kind::MachineDeployment);
-        let resource_version = with_nodes.then(|| self.version.to_string());
-        Step::Delete { kind, name: name.to_owned(), uid: self.uid.clone(), resource_version }
     }
 }

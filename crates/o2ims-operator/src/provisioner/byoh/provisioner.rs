@@ -1,12 +1,12 @@
 //! The provisioner, as the path of a request drives it.
 
 use std::sync::Arc;
-use tokio::time::Instant;
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use o2ims_types::{ProvisioningRequest, rules};
 use operator_kit::controller::Outcome;
+use tokio::time::Instant;
 
 use super::contention::Locks;
 use super::desired::DesiredCluster;

@@ -1,7 +1,5 @@
 //! What is reported of a request, for its status.
 
-use std::time::Duration;
-
 use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::Cluster;
 use cluster_api::conditions::Condition;
@@ -21,9 +19,6 @@ use super::teardown;
 use super::warnings::lost_sight;
 use crate::provisioner::report::{Deleting, Pause, Progress, Provisioning, Rejection, Report};
 use crate::request::{has_finalizer, is_deleted};
-
-/// How long a deletion may take where no template says so.
-const DELETION_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Reports a request.
 pub fn report(
@@ -151,8 +146,8 @@ fn deleting(
         releasing(request, observed, hosts)
     };
     let template = verdict.as_ref().map(|desired| &desired.template).ok().or(observed.template.as_ref());
-    let limit = template.map_or(DELETION_LIMIT, |template| template.spec.timeouts.deletion.into());
-    Deleting { message, paused, limit }
+    let timeouts = template.map(|template| template.spec.timeouts.clone()).unwrap_or_default();
+    Deleting { message, paused, limit: timeouts.deletion.into() }
 }
 
 fn deleting_cluster(cluster: &Cluster, observed: &Observed, hosts: &[HostProgress]) -> String {

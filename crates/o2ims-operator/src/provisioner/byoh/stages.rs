@@ -15,7 +15,7 @@ use super::create::interrupted;
 use super::desired::DesiredCluster;
 use super::hosts::{HostProgress, State, all_held};
 use super::instructions::{can_be_restored, command, ineffective, lost_id};
-use super::marks::{MarkedCluster as _, MarkedHost};
+use super::marks::MarkedHost;
 use super::observed::{Observed, Phase};
 use crate::provisioner::report::{Rejection, Stage, StageState};
 
@@ -116,16 +116,15 @@ fn taken_down(observed: &Observed) -> Option<String> {
             kind.name()
         ));
     }
-    let is_going = |cluster: &&Arc<Cluster>| cluster.metadata.deletion_timestamp.is_some() || cluster.is_cleaning();
-    let cluster = observed.own_cluster().filter(is_going)?;
-    let name = cluster.name_any();
-    Some(if cluster.is_creating() {
-        format!("Cluster {name} is taken down to be made anew")
-    } else if cluster.is_cleaning() {
-        format!("Cluster {name} is being taken down, as this request's annotation asks for")
-    } else {
-        format!("Cluster {name} is being deleted by somebody else")
-    })
+    let name = &observed.cluster_name;
+    match observed.phase {
+        Phase::Cleaning | Phase::Deleting if !observed.is_complete => {
+            Some(format!("Cluster {name} is taken down to be made anew"))
+        }
+        Phase::Cleaning => Some(format!("Cluster {name} is being taken down, as this request's annotation asks for")),
+        Phase::Deleting => Some(format!("Cluster {name} is being deleted by somebody else")),
+        _ => None,
+    }
 }
 
 /// What a control plane waits for that is not complete.
@@ -202,8 +201,8 @@ fn how_to_restore(request: &ProvisioningRequest, observed: &Observed, id: &str) 
                 takes them back by itself"
             .to_owned();
     }
-    let going: Vec<_> = observed.owned.iter().filter(|(_, part)| part.deleting).map(|(part, _)| part).collect();
-    let going: Vec<_> = going.into_iter().map(|(kind, name)| format!("{} {name}", kind.name())).collect();
+    let going = observed.owned.iter().filter(|(_, part)| part.deleting);
+    let going: Vec<_> = going.map(|((kind, name), _)| format!("{} {name}", kind.name())).collect();
     if going.is_empty() {
         "apply the Cluster and its parts again, from a backup or by a move back: this request then takes them back by itself".to_owned()
     } else {

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use cluster_api::cluster::Cluster;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
+use tokio::time::Instant;
 
 use super::demand::{Demand, contends, has_endpoint, shares_name};
 use super::table::Table;

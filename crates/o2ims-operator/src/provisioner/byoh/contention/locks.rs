@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use o2ims_types::ProvisioningRequest;
+use tokio::time::Instant;
 
 use super::arbiter::Arbiter;
 use super::demand::Demand;

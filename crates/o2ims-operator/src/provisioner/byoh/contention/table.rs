@@ -1,10 +1,10 @@
 //! The table of locks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use tokio::time::Instant;
 
 use kube::runtime::reflector::ObjectRef;
 use o2ims_types::ProvisioningRequest;
+use tokio::time::Instant;
 
 use super::demand::{Demand, LockKey};
 
