@@ -60,6 +60,9 @@ The product on this machine:
                               how many clusters of either size are made; 5 and 4
   bench focom                 what the way over an SMO costs: how late a state is seen there, and what an O-Cloud that never
                               answers costs the requests for others; some 3 minutes
+  bench scale                 what the operator costs with thousands of requests and hosts, on an API server without the
+                              controllers of Cluster API and BYOH; some 30 minutes
+      --requests N,N,...      numbers of requests, growing; 100,1000,10000
   bundle FOLDER               make the offline bundle: manifests, images of the management cluster, and hosts' files, from source
       --without-hosts         leave hosts/ out, which takes root to make
       --operators FOLDER      take the operators' programs from there, as scripts/build-release FOLDER makes them
@@ -122,7 +125,7 @@ check_prerequisites() {
     fi
     command -v cc >/dev/null ||
         missing+=("a C compiler and linker (cc): apt-get install gcc libc6-dev, or your distribution's package")
-    go_wanted=$(sed -n 's/^go //p' "$top"/crates/testenv/modules/*/go.mod | sort -V | tail -n 1)
+    go_wanted=$(sed -n 's/^go //p' "$top"/crates/testing/testenv/modules/*/go.mod | sort -V | tail -n 1)
     if command -v go >/dev/null; then
         go_found=$(go env GOVERSION 2>/dev/null || true)
         go_found=${go_found#go}
@@ -302,7 +305,7 @@ END
 END
     if [ "$hosts" = simulated ]; then
         cat <<END
-Break a host, here host 3, and heal it again (what can fail: crates/hostsim/README.md):
+Break a host, here host 3, and heal it again (what can fail: crates/testing/hostsim/README.md):
 
   ./mgmt.sh sandbox kubectl ${at}create configmap hostsim-failures --from-literal=target-3=bootstrap
   ./mgmt.sh sandbox kubectl ${at}delete configmap hostsim-failures
@@ -611,7 +614,7 @@ bench() {
     local argument
     for argument in "$@"; do
         case $argument in
-        focom | --rounds | --three-masters | --rounds=* | --three-masters=* | [0-9]*) ;;
+        focom | scale | --requests | --requests=* | --rounds | --three-masters | --rounds=* | --three-masters=* | [0-9]*) ;;
         *) wrong "bench takes no '$argument'" ;;
         esac
     done
@@ -619,6 +622,11 @@ bench() {
     check_prerequisites
     say "building (some minutes the first time) ..."
     tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p bench -p testenv --bins
+    if [ "${1:-}" = scale ]; then
+        build_control_plane
+        tied cargo build --locked --quiet --release -p bench
+        exec scripts/in-own-namespace "$(dirname "$programs")/release/bench" "$@"
+    fi
     if [ "${1:-}" = focom ]; then
         build_control_plane
         exec scripts/in-own-namespace "$programs/bench" "$@"

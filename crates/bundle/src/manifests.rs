@@ -19,7 +19,7 @@ use crate::{cert_manager, operators};
 const LEVEL: &str = "restricted";
 /// Files of this repository that go into the bundle as they are.
 const COPIED: [(&str, &str); 2] = [
-    ("crates/sandbox/manifests/pod-network.yaml", "cni.yaml"),
+    ("crates/testing/sandbox/manifests/pod-network.yaml", "cni.yaml"),
     ("examples/cluster-template.yaml", "cluster-template.yaml"),
 ];
 

@@ -1,6 +1,7 @@
 //! `Cluster`, BYOH's half of it, and what is installed on clusters.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
@@ -45,6 +46,12 @@ pub struct ControlPlaneEndpoint {
     /// TCP port.
     #[serde(default)]
     pub port: i32,
+}
+
+/// The host of an endpoint in one form: an address as it is usually written, a name as it is. Two hosts are the same if
+/// this is.
+pub fn canonical_host(host: &str) -> String {
+    host.parse::<IpAddr>().map_or_else(|_| host.to_owned(), |address| address.to_string())
 }
 
 /// Of a Cluster's networks.

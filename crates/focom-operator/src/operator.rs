@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use k8s_openapi::api::core::v1;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::names::focom;
 use operator_kit::controller::Controller;
@@ -57,7 +56,7 @@ fn label_value(text: &str) -> Result<String, &'static str> {
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let ProcessParts { metrics, client, events, elector, readiness, admin } =
+    let ProcessParts { metrics, client, events, lease, readiness, admin } =
         settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let smo = match settings.smo_id {
         Some(id) => id,
@@ -85,7 +84,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         local_id,
     });
     let prepared = forget_what_is_deleted(prepared, &context);
-    let leadership = || elector.leadership();
+    let leadership = || lease.leadership();
     let mut requests = Controller::new("focomprovisioningrequest", &prepared.requests, &triggers.requests, &metrics)
         .concurrency(settings.process.concurrency)
         .events(events.clone())
@@ -104,7 +103,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let mut process = Process::new();
     process.service("admin", admin.run(process.service_stop()));
-    process.service("lease", elector.run(process.service_stop()));
+    process.service("lease", lease.run(process.service_stop()));
     process.service("O-Clouds", runner.run(process.service_stop()));
     prepared.run(&mut process);
     let stop = || process.work_stop();
@@ -129,7 +128,7 @@ fn forget_what_is_deleted(prepared: Prepared, context: &Arc<Context>) -> Prepare
     let of_namespace = Arc::clone(context);
     let namespaces = prepared.namespaces.on_delete(move |namespace| {
         let o_clouds = &of_namespace.caches.o_clouds;
-        let exists = |id: &NamespacedName| o_clouds.get(&ObjectRef::new(&id.1).within(&id.0)).is_some();
+        let exists = |id: &NamespacedName| o_clouds.get(&id.0, &id.1).is_some();
         of_namespace.connections.forget_namespace(&namespace.name_any(), exists);
     });
     let of_request = Arc::clone(context);

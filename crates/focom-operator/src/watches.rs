@@ -1,6 +1,8 @@
 //! Sets up the watches of the SMO's objects, and which changes trigger which reconciles.
 
-use kube::runtime::reflector::{ObjectRef, Store};
+use std::sync::Arc;
+
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
@@ -12,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch::Receiver;
 
 use crate::authorization::Namespace;
-use crate::caches::Caches;
+use crate::caches::{Caches, OClouds, Requests, Templates};
 
 /// The triggers of the controllers.
 #[derive(Clone, Default)]
@@ -61,54 +63,37 @@ impl Prepared {
 
 /// Sets up every watch. A change of an object triggers the requests that refer to it, and its own reconcile.
 pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepared {
-    let requests = watch::<FocomProvisioningRequest>("focomprovisioningrequests", client, metrics)
+    let mut requests = watch::<FocomProvisioningRequest>("focomprovisioningrequests", client, metrics)
         .on_undecodable(
             "make its spec what the CustomResourceDefinition says; to get rid of it, remove its finalizer \
              focom.nephio.org/finalizer and delete its ProvisioningRequest on the O-Cloud",
         )
         .triggers(&triggers.requests, |request| vec![ObjectRef::from_obj(request)]);
-    let all = requests.store();
+    let all = Requests::new(requests.objects());
     let of_o_cloud = all.clone();
-    let o_clouds = watch::<OCloud>("oclouds", client, metrics)
+    let mut o_clouds = watch::<OCloud>("oclouds", client, metrics)
         .triggers(&triggers.o_clouds, |o_cloud| vec![ObjectRef::from_obj(o_cloud)])
         .triggers(&triggers.requests, move |o_cloud| {
-            let (namespace, name) = (o_cloud.namespace().unwrap_or_default(), o_cloud.name_any());
-            select(&of_o_cloud, |request| request.o_cloud() == (namespace.as_str(), name.as_str()))
+            references(&of_o_cloud.for_o_cloud(&o_cloud.namespace().unwrap_or_default(), &o_cloud.name_any()))
         });
     let of_template = all.clone();
-    let templates = watch::<TemplateInfo>("templateinfoes", client, metrics)
+    let mut templates = watch::<TemplateInfo>("templateinfoes", client, metrics)
         .triggers(&triggers.templates, |template| vec![ObjectRef::from_obj(template)])
         .triggers(&triggers.requests, move |template| {
-            let (namespace, spec) = (template.namespace(), &template.spec);
-            select(&of_template, |request| {
-                request.namespace() == namespace
-                    && request.spec.template_name == spec.template_name
-                    && request.spec.template_version == spec.template_version
-            })
+            let (namespace, spec) = (template.namespace().unwrap_or_default(), &template.spec);
+            references(&of_template.for_template(&namespace, &spec.template_name, &spec.template_version))
         });
-    let (for_namespace, with_secret) = (all.clone(), o_clouds.store());
+    let (all_o_clouds, all_templates) = (OClouds::new(o_clouds.objects()), Templates::new(templates.objects()));
+    let (of_namespace, with_secret) = (all.clone(), all_o_clouds.clone());
     let namespaces = watch::<Namespace>("namespaces", client, metrics)
         .ignore_unchanged()
         .triggers(&triggers.requests, move |namespace| {
-            let name = namespace.name_any();
-            select(&for_namespace, |request| request.o_cloud().0 == name)
+            references(&of_namespace.for_o_cloud_namespace(&namespace.name_any()))
         })
-        .triggers(&triggers.o_clouds, move |namespace| {
-            let name = namespace.name_any();
-            select(&with_secret, |o_cloud| o_cloud.secret().0 == name || o_cloud.namespace().as_ref() == Some(&name))
-        });
-    Prepared {
-        caches: Caches {
-            requests: all,
-            o_clouds: o_clouds.store(),
-            templates: templates.store(),
-            namespaces: namespaces.store(),
-        },
-        requests,
-        o_clouds,
-        templates,
-        namespaces,
-    }
+        .triggers(&triggers.o_clouds, move |namespace| references(&with_secret.of_namespace(&namespace.name_any())));
+    let caches =
+        Caches { requests: all, o_clouds: all_o_clouds, templates: all_templates, namespaces: namespaces.store() };
+    Prepared { caches, requests, o_clouds, templates, namespaces }
 }
 
 fn watch<K>(name: &'static str, client: &Client, metrics: &Metrics) -> CachedWatch<K>
@@ -119,9 +104,9 @@ where
     CachedWatch::new(name, api, watcher::Config::default(), metrics)
 }
 
-fn select<K>(store: &Store<K>, concerned: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>
+fn references<K>(objects: &[Arc<K>]) -> Vec<ObjectRef<K>>
 where
-    K: Resource<DynamicType = ()> + Clone + 'static,
+    K: Resource<DynamicType = ()> + 'static,
 {
-    store.state().iter().filter(|object| concerned(object)).map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+    objects.iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
 }

@@ -20,8 +20,6 @@ pub struct Context {
     pub expectations: Expectations,
     /// To tell users.
     pub events: Events,
-    /// Test hook: the request (`namespace/name`) whose reconcile panics.
-    pub panic_on: Option<String>,
 }
 
 impl Context {

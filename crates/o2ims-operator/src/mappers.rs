@@ -1,33 +1,30 @@
 //! Which requests, hosts and Clusters a change of an object concerns.
 
+use std::sync::Arc;
+
 use cluster_api::byoh::ByoHost;
-use cluster_api::cluster::Cluster;
+use cluster_api::cluster::{Cluster, ClusterResourceSet};
 use cluster_api::labels::CLUSTER_NAME_LABEL;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 
-use crate::provisioner::byoh::contention::{contends, wants_endpoint_of};
+use crate::caches::{Hosts, Requests, Templates};
+use crate::provisioner::byoh::contention::{contenders, wants_endpoint_of};
 use crate::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
 use crate::request::key;
 
-/// The requests that `concerned` selects.
-pub fn select(
-    requests: &Store<ProvisioningRequest>,
-    concerned: impl Fn(&ProvisioningRequest) -> bool,
-) -> Vec<ObjectRef<ProvisioningRequest>> {
-    requests
-        .state()
-        .iter()
-        .filter(|request| concerned(request))
-        .map(|request| ObjectRef::from_obj(request.as_ref()))
-        .collect()
+type RequestRefs = Vec<ObjectRef<ProvisioningRequest>>;
+
+fn references<'a, K>(objects: impl IntoIterator<Item = &'a Arc<K>>) -> Vec<ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + 'static,
+{
+    objects.into_iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
 }
 
 /// The request that an object was made for.
-pub fn owner<K: Resource>(
-    requests: &Store<ProvisioningRequest>,
-) -> impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static {
+pub fn owner<K: Resource>(requests: &Requests) -> impl Fn(&K) -> RequestRefs + Send + Sync + 'static {
     let requests = requests.clone();
     move |object| owner_of(&requests, object)
 }
@@ -35,65 +32,61 @@ pub fn owner<K: Resource>(
 /// The request whose UID is on the object. The label is what everything carries, also what Cluster API makes from the
 /// operator's templates. Where somebody took it off, or the request was restored from a backup with another UID, the request is the
 /// one that asks for the cluster by its name.
-pub fn owner_of<K: Resource>(requests: &Store<ProvisioningRequest>, object: &K) -> Vec<ObjectRef<ProvisioningRequest>> {
+pub fn owner_of<K: Resource>(requests: &Requests, object: &K) -> RequestRefs {
     let uid = object.labels().get(names::REQUEST_UID_LABEL);
-    let known = uid.and_then(|uid| requests.find(|request| request.metadata.uid.as_ref() == Some(uid)));
-    if let Some(request) = known {
+    if let Some(request) = uid.and_then(|uid| requests.with_uid(uid)) {
         return vec![ObjectRef::from_obj(request.as_ref())];
     }
     let Some(cluster) = object.labels().get(CLUSTER_NAME_LABEL) else { return Vec::new() };
-    let namespace = object.namespace();
-    select(requests, |request| {
-        request.namespace() == namespace && request.spec.template_parameters.cluster_name.as_ref() == Some(cluster)
-    })
+    references(&requests.for_cluster(&object.namespace().unwrap_or_default(), cluster))
 }
 
 /// Requests that name the template.
-pub fn requests_for_template(
-    requests: &Store<ProvisioningRequest>,
-    template: &ClusterTemplate,
-) -> Vec<ObjectRef<ProvisioningRequest>> {
-    let (name, version) = (&template.spec.name, &template.spec.version);
-    select(requests, |request| request.spec.template_name == *name && request.spec.template_version == *version)
+pub fn requests_for_template(requests: &Requests, template: &ClusterTemplate) -> RequestRefs {
+    references(&requests.for_template(&template.spec.name, &template.spec.version))
+}
+
+/// Requests whose template names the ClusterResourceSet.
+pub fn requests_for_resource_set(requests: &Requests, templates: &Templates, set: &ClusterResourceSet) -> RequestRefs {
+    let namespace = set.namespace();
+    let templates = templates.with_resource_set(&set.name_any());
+    let all = templates.iter().flat_map(|template| requests.for_template(&template.spec.name, &template.spec.version));
+    let near: Vec<_> = all.filter(|request| request.namespace() == namespace).collect();
+    references(&near)
 }
 
 /// Requests that want the cluster name or the endpoint that the Cluster has.
-pub fn requests_for_cluster(
-    requests: &Store<ProvisioningRequest>,
-    hosts: &Store<ByoHost>,
-    cluster: &Cluster,
-) -> Vec<ObjectRef<ProvisioningRequest>> {
-    let (namespace, name) = (cluster.namespace(), cluster.name_any());
-    select(requests, |request| {
-        wants_endpoint_of(request, cluster, hosts)
-            || request.namespace() == namespace
-                && request.spec.template_parameters.cluster_name.as_deref() == Some(&name)
-    })
+pub fn requests_for_cluster(requests: &Requests, hosts: &Hosts, cluster: &Cluster) -> RequestRefs {
+    let mut concerned =
+        references(&requests.for_cluster(&cluster.namespace().unwrap_or_default(), &cluster.name_any()));
+    let Some(endpoint) = &cluster.spec.control_plane_endpoint else { return concerned };
+    let mut near = requests.for_endpoint(&endpoint.host);
+    // A request that asks for no endpoint gets the address of its one master.
+    for host in hosts.with_first_address(&endpoint.host) {
+        near.extend(requests.for_host(&host.namespace().unwrap_or_default(), &host.name_any()));
+    }
+    concerned.extend(references(near.iter().filter(|request| wants_endpoint_of(request, cluster, hosts))));
+    concerned
 }
 
 /// The request that holds the host, and those that ask for it or for its id.
-pub fn requests_for_host(requests: &Store<ProvisioningRequest>, host: &ByoHost) -> Vec<ObjectRef<ProvisioningRequest>> {
-    let (namespace, name, id) = (host.namespace(), host.name_any(), host.host_id());
-    let mut concerned = select(requests, |request| {
-        request.namespace() == namespace
-            && request
-                .spec
-                .template_parameters
-                .hosts
-                .iter()
-                .any(|hosts| hosts.all().any(|asked| asked.name() == name || Some(asked.id().as_str()) == id))
-    });
+pub fn requests_for_host(requests: &Requests, host: &ByoHost) -> RequestRefs {
+    let namespace = host.namespace().unwrap_or_default();
+    let mut concerned = references(&requests.for_host(&namespace, &host.name_any()));
+    if let Some(id) = host.host_id() {
+        concerned.extend(references(&requests.for_host_id(&namespace, id)));
+    }
     concerned.extend(owner_of(requests, host));
     concerned
 }
 
 /// The hosts that a request which goes away holds: one that was restored from a backup by its name, as its mark is another UID.
-pub fn hosts_of_request(hosts: &Store<ByoHost>, request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
-    let (uid, key) = (request.metadata.uid.as_deref(), key(request));
-    let held = hosts.state().into_iter().filter(|host| {
-        uid.is_some() && host.holder() == uid || host.annotations().get(names::REQUEST_ANNOTATION) == Some(&key)
-    });
-    held.map(|host| ObjectRef::from_obj(host.as_ref())).collect()
+pub fn hosts_of_request(hosts: &Hosts, request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
+    let mut held = references(&hosts.held_by_name(&key(request)));
+    if let Some(uid) = &request.metadata.uid {
+        held.extend(references(&hosts.held_by_mark(&request.namespace().unwrap_or_default(), uid)));
+    }
+    held
 }
 
 /// The Cluster that a request asks for, for when it goes away.
@@ -103,24 +96,16 @@ pub fn cluster_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<Cluste
 }
 
 /// The hosts that were held for a Cluster that goes away or was never let go.
-pub fn hosts_of_cluster(hosts: Store<ByoHost>) -> impl Fn(&Cluster) -> Vec<ObjectRef<ByoHost>> + Send + Sync + 'static {
+pub fn hosts_of_cluster(hosts: Hosts) -> impl Fn(&Cluster) -> Vec<ObjectRef<ByoHost>> + Send + Sync + 'static {
     move |cluster| {
         let ends = cluster.metadata.deletion_timestamp.is_some() || cluster.is_creating();
         let holder = cluster.labels().get(names::REQUEST_UID_LABEL).filter(|_| ends);
         let Some(holder) = holder else { return Vec::new() };
-        hosts
-            .state()
-            .iter()
-            .filter(|host| host.holder() == Some(holder))
-            .map(|host| ObjectRef::from_obj(host.as_ref()))
-            .collect()
+        references(&hosts.held_by_mark(&cluster.namespace().unwrap_or_default(), holder))
     }
 }
 
 /// Requests that want the same cluster name or endpoint.
-pub fn requests_for_request(
-    requests: &Store<ProvisioningRequest>,
-    changed: &ProvisioningRequest,
-) -> Vec<ObjectRef<ProvisioningRequest>> {
-    select(requests, |other| contends(other, changed, true))
+pub fn requests_for_request(requests: &Requests, changed: &ProvisioningRequest) -> RequestRefs {
+    references(&contenders(requests, changed, true))
 }

@@ -28,9 +28,6 @@ pub struct Settings {
     /// What every operator has.
     #[command(flatten)]
     pub process: ProcessSettings,
-    /// Test hook: the reconcile of this request (namespace/name) panics.
-    #[arg(long, hide = true)]
-    pub test_panic_on: Option<String>,
 }
 
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
@@ -38,7 +35,7 @@ pub struct Settings {
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let ProcessParts { metrics, client, events, elector, readiness, admin } =
+    let ProcessParts { metrics, client, events, lease, readiness, admin } =
         settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let trigger = Trigger::new();
     let prepared = watches::set_up(&client, &metrics, &trigger);
@@ -47,14 +44,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut controller = Controller::new("provisioningrequest", &prepared.root, &trigger, &metrics)
         .concurrency(settings.process.concurrency)
         .events(events.clone())
-        .when_leading(elector.leadership());
+        .when_leading(lease.leadership());
     let mut hosts =
-        prepared.host_controller.events(events.clone()).after(prepared.root.state()).when_leading(elector.leadership());
+        prepared.host_controller.events(events.clone()).after(prepared.root.state()).when_leading(lease.leadership());
     let mut clusters = prepared
         .cluster_controller
         .events(events.clone())
         .after(prepared.root.state())
-        .when_leading(elector.leadership());
+        .when_leading(lease.leadership());
     for (name, state) in &prepared.states {
         // A provider that is not installed is told on the requests; it does not make the operator unready.
         let known = state.clone();
@@ -72,13 +69,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         caches: prepared.caches,
         expectations: Expectations::default(),
         events,
-        panic_on: settings.test_panic_on,
     });
     let forgetting = Arc::clone(&context);
     let root = prepared.root.on_delete(move |request| forgetting.forget(&request.uid().unwrap_or_default()));
     let mut process = Process::new();
     process.service("admin", admin.run(process.service_stop()));
-    process.service("lease", elector.run(process.service_stop()));
+    process.service("lease", lease.run(process.service_stop()));
     process.service("watch provisioningrequests", root.run(process.service_stop()));
     for (name, task) in prepared.tasks {
         process.service(format!("watch {name}"), task(process.service_stop()));

@@ -6,8 +6,8 @@ use futures::future::BoxFuture;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource, ResourceExt as _, runtime::reflector::ObjectRef};
-use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
+use kube::{Api, Client, Resource, runtime::reflector::ObjectRef};
+use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::cache::{CachedWatch, DeserializeGuard, SyncState};
 use operator_kit::controller::{Controller, Trigger};
 use operator_kit::metrics::Metrics;
@@ -15,10 +15,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::caches::Caches;
+use crate::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, Requests, Templates};
 use crate::mappers::{
     cluster_of_request, hosts_of_cluster, hosts_of_request, owner, requests_for_cluster, requests_for_host,
-    requests_for_request, requests_for_template, select,
+    requests_for_request, requests_for_resource_set, requests_for_template,
 };
 
 /// A watch that has to be run, by the name of its kind.
@@ -31,8 +31,8 @@ const BYOH: &str = "Bring-Your-Own-Host provider (BYOH)";
 /// Sets up every watch. Each one triggers the requests that its objects concern, some also hosts.
 pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<ProvisioningRequest>) -> Prepared {
     let (host_trigger, cluster_trigger) = (Trigger::<ByoHost>::new(), Trigger::<Cluster>::new());
-    let root = watch_requests(client, metrics, trigger).triggers(&cluster_trigger, cluster_of_request);
-    let requests = root.store();
+    let (root, requests) = watch_requests(client, metrics, trigger);
+    let root = root.triggers(&cluster_trigger, cluster_of_request);
     let mut setup =
         Setup { client, metrics, trigger, requests: requests.clone(), tasks: Vec::new(), states: Vec::new() };
     let (hosts, host_controller) = setup.watch_hosts(&host_trigger);
@@ -51,17 +51,18 @@ fn watch_requests(
     client: &Client,
     metrics: &Metrics,
     trigger: &Trigger<ProvisioningRequest>,
-) -> CachedWatch<ProvisioningRequest> {
+) -> (CachedWatch<ProvisioningRequest>, Requests) {
     let api = Api::all(client.clone());
-    let root = CachedWatch::new("provisioningrequests", api, watcher::Config::default(), metrics)
+    let mut root = CachedWatch::new("provisioningrequests", api, watcher::Config::default(), metrics)
         .on_undecodable(
             "make its spec what the CustomResourceDefinition says, or remove its finalizer \
              o2ims.provisioning.oran.org/hosts and delete its Cluster; its hosts then come free",
         )
         .triggers(trigger, |request| vec![ObjectRef::from_obj(request)]);
     // A request that is deleted or edited may let another one go on.
-    let all = root.store();
-    root.triggers(trigger, move |changed| requests_for_request(&all, changed))
+    let requests = Requests::new(root.objects());
+    let all = requests.clone();
+    (root.triggers(trigger, move |changed| requests_for_request(&all, changed)), requests)
 }
 
 /// What [`set_up`] prepares.
@@ -84,67 +85,103 @@ struct Setup<'a> {
     client: &'a Client,
     metrics: &'a Metrics,
     trigger: &'a Trigger<ProvisioningRequest>,
-    requests: Store<ProvisioningRequest>,
+    requests: Requests,
     tasks: Vec<Task>,
     states: Vec<(&'static str, watch::Receiver<SyncState>)>,
 }
 
 impl Setup<'_> {
-    fn watch_hosts(&mut self, trigger: &Trigger<ByoHost>) -> (Store<ByoHost>, Controller<ByoHost>) {
+    fn watch_hosts(&mut self, trigger: &Trigger<ByoHost>) -> (Hosts, Controller<ByoHost>) {
         let all = self.requests.clone();
-        let hosts = self
+        let mut watch = self
             .cached("byohosts", watcher::Config::default(), move |host: &ByoHost| requests_for_host(&all, host))
             // Agents report at short intervals, mostly the same.
             .ignore_unchanged()
             .triggers(trigger, |host| vec![ObjectRef::from_obj(host)]);
-        let controller = Controller::new("byohost", &hosts, trigger, self.metrics);
-        (self.add("byohosts", hosts), controller)
+        let controller = Controller::new("byohost", &watch, trigger, self.metrics);
+        let hosts = Hosts::new(watch.objects());
+        self.add("byohosts", watch);
+        (hosts, controller)
     }
 
     fn watch_clusters(
         &mut self,
         trigger: &Trigger<Cluster>,
         host_trigger: &Trigger<ByoHost>,
-        hosts: &Store<ByoHost>,
-    ) -> (Store<Cluster>, Controller<Cluster>) {
+        hosts: &Hosts,
+    ) -> (Clusters, Controller<Cluster>) {
         let (all, addresses) = (self.requests.clone(), hosts.clone());
         let requests = move |cluster: &Cluster| requests_for_cluster(&all, &addresses, cluster);
-        let clusters = self
+        let mut watch = self
             .cached("clusters", watcher::Config::default(), requests)
             .triggers(trigger, |cluster| vec![ObjectRef::from_obj(cluster)])
             .triggers(host_trigger, hosts_of_cluster(hosts.clone()))
-            .on_relist(enqueue_all(host_trigger, hosts));
-        let controller = Controller::new("cluster", &clusters, trigger, self.metrics);
-        (self.add("clusters", clusters), controller)
+            .on_relist(enqueue_all(host_trigger, hosts.all()));
+        let controller = Controller::new("cluster", &watch, trigger, self.metrics);
+        let clusters = Clusters::new(watch.objects());
+        self.add("clusters", watch);
+        (clusters, controller)
     }
 
     /// Watches everything else.
-    fn caches(&mut self, hosts: Store<ByoHost>, clusters: Store<Cluster>) -> Caches {
+    fn caches(&mut self, hosts: Hosts, clusters: Clusters) -> Caches {
         let requests = self.requests.clone();
         let every = watcher::Config::default();
-        let owned = watcher::Config::default().labels(names::REQUEST_UID_LABEL);
-        let (for_templates, for_sets) = (requests.clone(), requests.clone());
+        let marked = watcher::Config::default().labels(names::REQUEST_UID_LABEL);
+        let templates = self.watch_templates();
         Caches {
             hosts,
             clusters,
-            templates: self.watch("clustertemplates", every.clone(), move |template: &ClusterTemplate| {
-                requests_for_template(&for_templates, template)
-            }),
-            resource_sets: self.watch("clusterresourcesets", every.clone(), move |set: &ClusterResourceSet| {
-                let namespace = set.namespace();
-                select(&for_sets, |request| request.namespace() == namespace)
-            }),
-            control_planes: self.watch("kubeadmcontrolplanes", every, owner(&requests)),
-            machine_deployments: self.watch("machinedeployments", owned.clone(), owner(&requests)),
-            machines: self.watch_changes("machines", owned.clone(), owner(&requests)),
-            byo_clusters: self.watch("byoclusters", owned.clone(), owner(&requests)),
-            machine_templates: self.watch("byomachinetemplates", owned.clone(), owner(&requests)),
-            config_templates: self.watch("kubeadmconfigtemplates", owned.clone(), owner(&requests)),
-            installer_templates: self.watch("k8sinstallerconfigtemplates", owned, owner(&requests)),
+            resource_sets: self.watch_resource_sets(&templates),
+            templates,
+            control_planes: self.watch_marked("kubeadmcontrolplanes", every),
+            machine_deployments: self.watch_marked("machinedeployments", marked.clone()),
+            machines: self.watch_machines(marked.clone()),
+            byo_clusters: self.watch_marked("byoclusters", marked.clone()),
+            machine_templates: self.watch_marked("byomachinetemplates", marked.clone()),
+            config_templates: self.watch_marked("kubeadmconfigtemplates", marked.clone()),
+            installer_templates: self.watch_marked("k8sinstallerconfigtemplates", marked),
             byohost_crd: self.watch_crd(BYOHOST_CRD),
             providers: self.providers(),
             requests,
         }
+    }
+
+    fn watch_templates(&mut self) -> Templates {
+        let requests = self.requests.clone();
+        let mut watch = self.cached("clustertemplates", watcher::Config::default(), move |template| {
+            requests_for_template(&requests, template)
+        });
+        let templates = Templates::new(watch.objects());
+        self.add("clustertemplates", watch);
+        templates
+    }
+
+    fn watch_resource_sets(&mut self, templates: &Templates) -> Store<ClusterResourceSet> {
+        let (requests, templates) = (self.requests.clone(), templates.clone());
+        let watch = self.cached("clusterresourcesets", watcher::Config::default(), move |set| {
+            requests_for_resource_set(&requests, &templates, set)
+        });
+        self.add("clusterresourcesets", watch)
+    }
+
+    /// Agents of nodes report at short intervals, mostly the same. The operator writes no Machine itself, so no reconcile waits for
+    /// the trigger of such a write.
+    fn watch_machines(&mut self, config: watcher::Config) -> Machines {
+        let mut watch = self.cached("machines", config, owner(&self.requests)).ignore_unchanged();
+        let machines = Machines::new(watch.objects());
+        self.add("machines", watch);
+        machines
+    }
+
+    fn watch_marked<K>(&mut self, name: &'static str, config: watcher::Config) -> MarkedObjects<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let mut watch = self.cached(name, config, owner(&self.requests));
+        let objects = MarkedObjects::new(watch.objects());
+        self.add(name, watch);
+        objects
     }
 
     /// For each provider the state of watches of its kinds; the watches have been added before.
@@ -162,34 +199,6 @@ impl Setup<'_> {
         .into_iter()
         .filter_map(|(provider, watch)| Some((provider, state_of(watch)?)))
         .collect()
-    }
-
-    fn watch<K>(
-        &mut self,
-        name: &'static str,
-        config: watcher::Config,
-        concerns: impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static,
-    ) -> Store<K>
-    where
-        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        let cached = self.cached(name, config, concerns);
-        self.add(name, cached)
-    }
-
-    /// As [`Setup::watch`], for what is written often without a change. Only for kinds of which every write of the
-    /// operator itself shows in the record: a reconcile that waits for one must be triggered by it.
-    fn watch_changes<K>(
-        &mut self,
-        name: &'static str,
-        config: watcher::Config,
-        concerns: impl Fn(&K) -> Vec<ObjectRef<ProvisioningRequest>> + Send + Sync + 'static,
-    ) -> Store<K>
-    where
-        K: Resource<DynamicType = ()> + Clone + PartialEq + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        let cached = self.cached(name, config, concerns).ignore_unchanged();
-        self.add(name, cached)
     }
 
     fn cached<K>(
@@ -214,7 +223,9 @@ impl Setup<'_> {
         self.add(
             "customresourcedefinitions",
             CachedWatch::new_with("customresourcedefinitions", api, config, self.metrics, resource)
-                .triggers(self.trigger, move |_| select(&all, |_| true)),
+                .triggers(self.trigger, move |_| {
+                    all.all().state().iter().map(|request| ObjectRef::from_obj(request.as_ref())).collect()
+                }),
         )
     }
 
@@ -223,7 +234,7 @@ impl Setup<'_> {
         K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
         K::DynamicType: Eq + std::hash::Hash + Clone + Send + Sync,
     {
-        let cached = cached.on_relist(enqueue_all(self.trigger, &self.requests));
+        let cached = cached.on_relist(enqueue_all(self.trigger, self.requests.all()));
         let store = cached.store();
         self.states.push((name, cached.state()));
         self.tasks.push((name, Box::new(move |stop| Box::pin(cached.run(stop)))));

@@ -1,9 +1,9 @@
 //! Kubernetes resources of the O-Cloud side: [`ProvisioningRequest`] and [`ClusterTemplate`], the rules that their
 //! values obey, and the names and condition types that all parts agree on.
 //!
-//! A folder stands for an API group, and a folder in it for a version. A rule on a value exists twice, with the same words: in [`rules`] as
-//! the CRD's CEL, and in [`validation`] for values after a template's defaults. What may not change is refused by the policies of
-//! [`policy`].
+//! A folder stands for an API group, and a folder in it for a version. A rule on a value exists twice, with the same words: as the CRD's
+//! CEL, and in Rust for values after a template's defaults. What may not change is refused by admission policies. All of that is in
+//! [`rules`].
 
 // The derive macros copy the struct without its lint attributes; the field names are the API's.
 #![allow(clippy::struct_field_names)]
@@ -15,10 +15,8 @@ pub mod crd;
 pub mod focom;
 pub mod names;
 pub mod o2ims;
-pub mod policy;
 pub mod provisioning;
 pub mod rules;
-pub mod validation;
 
 pub use focom::v1alpha1::focom_provisioning_request::{
     FocomProvisioningRequest, FocomProvisioningRequestSpec, FocomProvisioningRequestStatus, Phase,

@@ -13,9 +13,10 @@ const HEADER: &str = "\
 
 #[test]
 fn the_shipped_policies_are_generated_from_the_rules() {
-    for (operator, policies) in
-        [("o2ims-operator", o2ims_types::policy::o_cloud()), ("focom-operator", o2ims_types::policy::smo())]
-    {
+    for (operator, policies) in [
+        ("o2ims-operator", o2ims_types::rules::admission_policies::o_cloud()),
+        ("focom-operator", o2ims_types::rules::admission_policies::smo()),
+    ] {
         let documents: Vec<_> = policies.iter().map(|policy| serde_saphyr::to_string(policy).unwrap()).collect();
         let text = format!("{HEADER}{}", documents.join("---\n"));
         let path =
@@ -33,7 +34,8 @@ fn the_shipped_policies_are_generated_from_the_rules() {
 /// Flux deletes and makes anew where an answer has such words, whatever its code (`fluxcd/pkg`, `ssa/errors`).
 #[test]
 fn no_message_reads_like_a_field_that_can_only_change_with_a_new_object() {
-    let policies = [o2ims_types::policy::o_cloud(), o2ims_types::policy::smo()].concat();
+    let policies =
+        [o2ims_types::rules::admission_policies::o_cloud(), o2ims_types::rules::admission_policies::smo()].concat();
     let mut messages = 0;
     for validation in policies.iter().filter_map(|policy| policy["spec"]["validations"].as_array()).flatten() {
         for message in ["message", "messageExpression"].iter().filter_map(|key| validation[key].as_str()) {

@@ -5,8 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use o2ims_types::policy;
-use o2ims_types::rules::Frozen;
+use o2ims_types::rules::{Frozen, admission_policies};
 use serde_json::Value;
 
 const HEADER: &str = "\
@@ -72,7 +71,7 @@ fn resource(crd: &Value, out: &mut String) {
         }
         writeln!(out).unwrap();
     }
-    let transitions = policy::transitions(&word(&names["kind"]));
+    let transitions = admission_policies::transitions(&word(&names["kind"]));
     if !transitions.is_empty() {
         writeln!(out, "What may not change is refused with 403, with the old and the new value:\n").unwrap();
         for transition in transitions {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo, names::focom};
 
 use crate::authorization::{self, Namespace};
@@ -65,7 +65,7 @@ pub fn observe(
     let target = if o_cloud_id == local_id {
         Target::Local(caches.namespaces.get(&ObjectRef::new(o_cloud_namespace)))
     } else {
-        match caches.o_clouds.get(&ObjectRef::new(o_cloud_id).within(o_cloud_namespace)) {
+        match caches.o_clouds.get(o_cloud_namespace, o_cloud_id) {
             None if connection.fingerprint.is_some() => Target::ConnectionOnly,
             o_cloud => Target::OCloud(o_cloud),
         }
@@ -87,12 +87,10 @@ fn template(request: &FocomProvisioningRequest, caches: &Caches, namespace: &str
     let (name, version) = (&request.spec.template_name, &request.spec.template_version);
     let matches =
         |template: &TemplateInfo| template.spec.template_name == *name && template.spec.template_version == *version;
-    let by_name = caches.templates.get(&ObjectRef::new(&format!("{name}-{version}")).within(namespace));
-    by_name.filter(|template| matches(template)).or_else(|| {
-        let all = caches.templates.state();
-        let here = |template: &TemplateInfo| template.namespace().as_deref() == Some(namespace) && matches(template);
-        all.iter().filter(|template| here(template)).min_by_key(|template| template.name_any()).cloned()
-    })
+    let by_name = caches.templates.get(namespace, &format!("{name}-{version}"));
+    by_name
+        .filter(|template| matches(template))
+        .or_else(|| caches.templates.of_version(namespace, name, version).into_iter().next())
 }
 
 /// The request that a ProvisioningRequest was made for, by its labels, as seen from a request that uses its name.
@@ -134,11 +132,6 @@ pub fn relation(
     }
 }
 
-/// Whether this SMO has a request of this UID.
-pub fn request_exists(requests: &Store<FocomProvisioningRequest>, uid: &str) -> bool {
-    requests.state().iter().any(|request| request.metadata.uid.as_deref() == Some(uid))
-}
-
 /// The state on the O-Cloud, as far as the request may know it.
 #[derive(Clone)]
 pub struct RemoteState {
@@ -157,7 +150,7 @@ impl RemoteState {
             let namespace = request.o_cloud().0;
             let look = |name: &str| {
                 let remote = o_cloud.get(namespace, name)?;
-                let relation = relation(&remote, request, &o_cloud.smo, |uid| request_exists(&caches.requests, uid));
+                let relation = relation(&remote, request, &o_cloud.smo, |uid| caches.requests.exists(uid));
                 Some((remote, relation))
             };
             // An object under Nephio's name counts only if it is the request's: otherwise that name is not used.

@@ -4,7 +4,6 @@ use std::error::Error as _;
 
 use kube::api::{ListParams, Preconditions};
 use kube::core::Status;
-use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::conditions::focom::reason;
@@ -15,8 +14,9 @@ use serde_json::Value;
 
 use super::adopt::{self, SourceGeneration};
 use super::manifest::{at_revision_of, manifest};
-use super::observe::{Relation, RemoteState, relation, request_exists};
+use super::observe::{Relation, RemoteState, relation};
 use super::write_error::WriteError;
+use crate::caches::Requests;
 use crate::o_cloud::connection::{Connection, ReadyOCloud};
 use crate::o_cloud::error::ConnectionError;
 use crate::o_cloud::remote_request::RemoteRequest;
@@ -24,7 +24,7 @@ use crate::o_cloud::remote_request::RemoteRequest;
 /// The ProvisioningRequest of one request, to be written.
 pub struct RemoteApi<'a> {
     request: &'a FocomProvisioningRequest,
-    requests: &'a Store<FocomProvisioningRequest>,
+    requests: &'a Requests,
     connection: &'a Connection,
     o_cloud: &'a ReadyOCloud,
     api: Api<RemoteRequest>,
@@ -37,11 +37,7 @@ pub struct RemoteApi<'a> {
 
 impl<'a> RemoteApi<'a> {
     /// `None` if the O-Cloud cannot be used now. `requests` has all requests of the SMO.
-    pub fn new(
-        request: &'a FocomProvisioningRequest,
-        remote: &'a RemoteState,
-        requests: &'a Store<FocomProvisioningRequest>,
-    ) -> Option<Self> {
+    pub fn new(request: &'a FocomProvisioningRequest, remote: &'a RemoteState, requests: &'a Requests) -> Option<Self> {
         let (connection, o_cloud) = (remote.connection.connection.as_deref()?, remote.ready()?);
         let name = remote.name(request);
         let client = connection.client().clone();
@@ -163,7 +159,7 @@ impl<'a> RemoteApi<'a> {
         let found = apply::with_timeout("look at what exists", self.api.get_opt(name)).await;
         let found = found.map_err(|error| self.explain(error))?;
         Ok(found.map(|found| {
-            let relation = relation(&found, self.request, &self.o_cloud.smo, |uid| request_exists(self.requests, uid));
+            let relation = relation(&found, self.request, &self.o_cloud.smo, |uid| self.requests.exists(uid));
             (found, relation)
         }))
     }

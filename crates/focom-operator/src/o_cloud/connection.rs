@@ -23,6 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::error::ConnectionError;
 use super::limiter::ConcurrencyLimiter;
 use super::remote_request::{API_VERSION, KIND, PLURAL, RemoteRequest, VERSION};
+use crate::caches::Requests;
 
 /// How long an O-Cloud may take to answer a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,7 +97,7 @@ pub struct ConnectionSettings {
     /// Triggers the request of a ProvisioningRequest that has changed.
     pub trigger: Trigger<FocomProvisioningRequest>,
     /// Cache of the SMO's requests.
-    pub requests: Store<FocomProvisioningRequest>,
+    pub requests: Requests,
 }
 
 /// Which O-Cloud a connection is to.
@@ -296,10 +297,8 @@ impl ConnectionTask {
         let (requests, trigger) = (self.settings.requests.clone(), self.settings.trigger.clone());
         move |gone| {
             let (name, namespace) = (gone.name_any(), gone.namespace());
-            for request in requests.state() {
-                let same = focom::remote_requests(&request.name_any()).contains(&name)
-                    && namespace.as_deref().is_none_or(|namespace| namespace == request.o_cloud().0);
-                if same {
+            for request in requests.for_remote_name(&name) {
+                if namespace.as_deref().is_none_or(|namespace| namespace == request.o_cloud().0) {
                     trigger.enqueue(ObjectRef::from_obj(request.as_ref()));
                 }
             }

@@ -32,7 +32,7 @@ pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Ou
         return Ok(Outcome::Done);
     }
     connect(&o_cloud, &id, &context).await;
-    if context.caches.o_clouds.get(&ObjectRef::from_obj(o_cloud.as_ref())).is_none() {
+    if context.caches.o_clouds.get(&id.0, &id.1).is_none() {
         // It was deleted during this reconcile: the hook for deleted OClouds ran before the entry was made.
         connections.forget(&id);
         return Ok(Outcome::Done);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::config::KubeConfigOptions;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Config, ResourceExt as _};
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::{FocomProvisioningRequest, OCloud};
@@ -240,18 +240,18 @@ impl ConnectionRegistry {
             (self.settings.requests.clone(), self.settings.trigger.clone(), self.o_clouds.clone(), id.clone());
         Arc::new(move || {
             o_clouds.enqueue(ObjectRef::new(&id.1).within(&id.0));
-            touch(&requests, &trigger, |request| is_for(request, &id));
+            trigger_each(&trigger, &requests.for_o_cloud(&id.0, &id.1));
         })
     }
 
     fn changed_local(&self) -> Changed {
         let (requests, trigger, id) =
             (self.settings.requests.clone(), self.settings.trigger.clone(), self.local_id.clone());
-        Arc::new(move || touch(&requests, &trigger, |request| request.o_cloud().1 == id))
+        Arc::new(move || trigger_each(&trigger, &requests.for_o_cloud_name(&id)))
     }
 
     fn enqueue_requests(&self, id: &NamespacedName) {
-        touch(&self.settings.requests, &self.settings.trigger, |request| is_for(request, id));
+        trigger_each(&self.settings.trigger, &self.settings.requests.for_o_cloud(&id.0, &id.1));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -259,16 +259,8 @@ impl ConnectionRegistry {
     }
 }
 
-fn is_for(request: &FocomProvisioningRequest, id: &NamespacedName) -> bool {
-    request.o_cloud() == (id.0.as_str(), id.1.as_str())
-}
-
-fn touch(
-    requests: &Store<FocomProvisioningRequest>,
-    trigger: &Trigger<FocomProvisioningRequest>,
-    concerned: impl Fn(&FocomProvisioningRequest) -> bool,
-) {
-    for request in requests.state().iter().filter(|request| concerned(request)) {
+fn trigger_each(trigger: &Trigger<FocomProvisioningRequest>, requests: &[Arc<FocomProvisioningRequest>]) {
+    for request in requests {
         trigger.enqueue(ObjectRef::from_obj(request.as_ref()));
     }
 }

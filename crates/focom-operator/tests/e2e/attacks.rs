@@ -13,16 +13,16 @@ use sandbox::focom;
 use serde_json::{Value, json};
 use testenv::ManagementCluster;
 
-use crate::harness::{OPERATOR_USER, Outcome, Parts, SMO_USER, SOON, Scenario, Tenant, World};
+use crate::harness::{OPERATOR_USER, Outcome, Parts, SMO_USER, SOON, Scenario, Tenant, World, beside};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("nothing_of_others_is_used_without_their_word", nothing_of_others_is_used),
-        Scenario::new("a_grant_that_is_taken_back_stops_every_write", a_grant_that_is_taken_back),
-        Scenario::new("what_has_the_name_is_never_taken_over", what_has_the_name_is_never_taken_over),
-        Scenario::new("names_that_are_paths_do_not_get_in", names_that_are_paths_do_not_get_in),
-        Scenario::new("hosts_of_other_namespaces_are_out_of_reach", hosts_of_other_namespaces),
+        beside("nothing_of_others_is_used_without_their_word", nothing_of_others_is_used),
+        beside("a_grant_that_is_taken_back_stops_every_write", a_grant_that_is_taken_back),
+        beside("what_has_the_name_is_never_taken_over", what_has_the_name_is_never_taken_over),
+        beside("names_that_are_paths_do_not_get_in", names_that_are_paths_do_not_get_in),
+        beside("hosts_of_other_namespaces_are_out_of_reach", hosts_of_other_namespaces),
     ]
 }
 
@@ -108,7 +108,7 @@ impl Attempt {
     async fn set_up(&self, parts: &Parts) -> Outcome {
         let (smo, victim) = (&parts.smo, self.victim.as_str());
         let absent = matches!(self.word, Word::Absent);
-        make_namespace(&parts.site_b.bed, victim).await?;
+        make_namespace(&parts.site_b.management, victim).await?;
         if !(absent && self.reach == Reach::Namespace) {
             make_namespace(smo, victim).await?;
         }
@@ -213,9 +213,9 @@ impl std::fmt::Debug for Attempt {
     }
 }
 
-async fn make_namespace(bed: &ManagementCluster, name: &str) -> Outcome {
+async fn make_namespace(management: &ManagementCluster, name: &str) -> Outcome {
     let namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
-    Api::<Namespace>::all(bed.admin()).create(&PostParams::default(), &namespace).await?;
+    Api::<Namespace>::all(management.admin()).create(&PostParams::default(), &namespace).await?;
     Ok(())
 }
 
@@ -244,8 +244,10 @@ fn asked_of(parts: &Parts, attempt: &Attempt) -> anyhow::Result<Vec<String>> {
     let mut asked = Vec::new();
     let for_the_owner =
         |resource: &str| attempt.reach == Reach::OCloud && ["secrets", "oclouds", "events"].contains(&resource);
-    for (bed, user) in [(&parts.smo, OPERATOR_USER), (&parts.site_a.bed, SMO_USER), (&parts.site_b.bed, SMO_USER)] {
-        for entry in bed.audit_log().entries()? {
+    for (management, user) in
+        [(&parts.smo, OPERATOR_USER), (&parts.site_a.management, SMO_USER), (&parts.site_b.management, SMO_USER)]
+    {
+        for entry in management.audit_log().entries()? {
             if entry.user == user && entry.namespace == attempt.victim && !for_the_owner(&entry.resource) {
                 asked.push(format!("{} {}", entry.verb, entry.uri));
             }
@@ -310,7 +312,7 @@ async fn a_grant_that_is_taken_back(world: Arc<World>) -> Outcome {
     user.until("visit", "Synced", "", SOON).await?;
     allow(&[]).await?;
     user.until("visit", "Failed", "may use no OCloud", SOON).await?;
-    let (site_b, mark) = (&owner.parts.site_b.bed, owner.parts.site_b.bed.audit_log().mark()?);
+    let (site_b, mark) = (&owner.parts.site_b.management, owner.parts.site_b.management.audit_log().mark()?);
     request["spec"]["description"] = json!("changed after the grant was taken back");
     let changed = user.apply(&request).await?;
     // The status speaks of the changed request, so it was looked at.
@@ -335,7 +337,7 @@ async fn a_grant_that_is_taken_back(world: Arc<World>) -> Outcome {
 
 async fn what_has_the_name_is_never_taken_over(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "names").await?;
-    let site_b = &tenant.parts.site_b.bed;
+    let site_b = &tenant.parts.site_b.management;
     // What this SMO marks its own with.
     tenant.apply(&tenant.request("own", "site-b", &[1], &[])).await?;
     tenant.until("own", "Synced", "", SOON).await?;
@@ -504,7 +506,7 @@ async fn hosts_of_other_namespaces(world: Arc<World>) -> Outcome {
 
 /// Fails if a host of the namespace carries a mark of the O2IMS operator.
 async fn hosts_untouched(owner: &Tenant) -> Outcome {
-    let hosts = sandbox::inventory::hosts(owner.parts.site_a.bed.admin(), &owner.namespace);
+    let hosts = sandbox::inventory::hosts(owner.parts.site_a.management.admin(), &owner.namespace);
     for host in hosts.list(&ListParams::default()).await? {
         let mut marks = host.labels().keys().chain(host.annotations().keys());
         ensure!(!marks.any(|mark| mark.contains("o2ims")), "{} is marked", host.name_any());

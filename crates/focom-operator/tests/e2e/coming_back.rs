@@ -15,18 +15,18 @@ use sandbox::waiting::wait;
 use serde_json::{Value, json};
 use testenv::ManagementCluster;
 
-use crate::harness::{CLUSTER, Outcome, SMO_USER, SOON, Scenario, Tenant, World};
+use crate::harness::{CLUSTER, Outcome, SMO_USER, SOON, Scenario, Tenant, World, alone, beside};
 use crate::protection::refuse;
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::alone("restored_requests_take_back_what_they_had", restored_requests),
-        Scenario::new("what_nephios_operator_has_sent_is_adopted", adopted),
-        Scenario::new("what_another_smo_has_sent_is_taken_by_its_word_only", another_smo),
-        Scenario::new("a_request_that_is_deleted_as_an_orphan_lets_go", orphaned),
-        Scenario::new("what_an_o_cloud_does_not_know_any_more_is_not_sent_again_unasked", forgotten),
-        Scenario::new("a_namespace_that_is_deleted_takes_its_requests_back", namespace_ends),
+        alone("restored_requests_take_back_what_they_had", restored_requests),
+        beside("what_nephios_operator_has_sent_is_adopted", adopted),
+        beside("what_another_smo_has_sent_is_taken_by_its_word_only", another_smo),
+        beside("a_request_that_is_deleted_as_an_orphan_lets_go", orphaned),
+        beside("what_an_o_cloud_does_not_know_any_more_is_not_sent_again_unasked", forgotten),
+        beside("a_namespace_that_is_deleted_takes_its_requests_back", namespace_ends),
     ]
 }
 
@@ -40,7 +40,7 @@ pub async fn annotate(tenant: &Tenant, name: &str, key: &str, value: Option<&str
 /// A ProvisioningRequest as Nephio's operator sends it for a request: its name and spec, and no marks.
 async fn send_as_nephio(
     tenant: &Tenant,
-    bed: &ManagementCluster,
+    management: &ManagementCluster,
     request: &Value,
     labels: Value,
 ) -> anyhow::Result<String> {
@@ -54,7 +54,7 @@ async fn send_as_nephio(
             "templateParameters": spec["templateParameters"],
         },
     });
-    let sent = tenant.remote(bed).patch(name, &PatchParams::apply("nephio"), &Patch::Apply(&object)).await?;
+    let sent = tenant.remote(management).patch(name, &PatchParams::apply("nephio"), &Patch::Apply(&object)).await?;
     sent.metadata.uid.context("a UID")
 }
 
@@ -89,7 +89,7 @@ async fn event(tenant: &Tenant, name: &str, reason: &str) -> Outcome {
 
 async fn restored_requests(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "restored").await?;
-    let (site_b, remote) = (&tenant.parts.site_b.bed, tenant.remote(&tenant.parts.site_b.bed));
+    let (site_b, remote) = (&tenant.parts.site_b.management, tenant.remote(&tenant.parts.site_b.management));
     let all = ["plain", "with-status", "older", "unwanted", "lost"];
     let (mut before, mut backups) = (Vec::new(), Vec::new());
     for name in all {
@@ -205,10 +205,10 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
 async fn forgotten(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "forgotten").await?;
     tenant.equip(2).await?;
-    let remote = tenant.remote(&tenant.parts.site_a.bed);
+    let remote = tenant.remote(&tenant.parts.site_a.management);
     tenant.apply(&tenant.request("edge", "site-a", &[1], &[2])).await?;
     let before = tenant.until_state("edge", "fulfilled", CLUSTER).await?.status.context("a status")?;
-    let hosts = inventory::hosts(tenant.parts.site_a.bed.admin(), &tenant.namespace);
+    let hosts = inventory::hosts(tenant.parts.site_a.management.admin(), &tenant.namespace);
     let revisions = async || {
         let hosts = hosts.list(&ListParams::default()).await?;
         anyhow::Ok(hosts.into_iter().map(|host| host.metadata.resource_version).collect::<Vec<_>>())
@@ -220,7 +220,7 @@ async fn forgotten(world: Arc<World>) -> Outcome {
     // It comes back with the rest of the restore.
     let backup = force_away(&remote, "edge-o2ims").await?;
     tenant.until("edge", "Failed", words, SOON).await?;
-    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty(), "it was sent again");
+    ensure!(tenant.remote_names(&tenant.parts.site_a.management).await?.is_empty(), "it was sent again");
     come_back(&remote, backup).await?;
     tenant.until("edge", "Synced", ready, SOON).await?;
 
@@ -254,7 +254,7 @@ async fn forgotten(world: Arc<World>) -> Outcome {
     delete_while_gone(&tenant, &remote, words).await?;
     come_back(&remote, backup).await?;
     tenant.until_gone("edge", CLUSTER).await?;
-    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty(), "left on the O-Cloud");
+    ensure!(tenant.remote_names(&tenant.parts.site_a.management).await?.is_empty(), "left on the O-Cloud");
     Ok(())
 }
 
@@ -279,7 +279,7 @@ async fn delete_while_gone(
 
 async fn adopted(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "adopted").await?;
-    let (site_b, remote) = (&tenant.parts.site_b.bed, tenant.remote(&tenant.parts.site_b.bed));
+    let (site_b, remote) = (&tenant.parts.site_b.management, tenant.remote(&tenant.parts.site_b.management));
     let mut request = tenant.request("edge", "site-b", &[1], &[2]);
     let uid = send_as_nephio(&tenant, site_b, &request, json!({})).await?;
 
@@ -359,7 +359,7 @@ async fn adopted(world: Arc<World>) -> Outcome {
 async fn another_smo(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "two-smos").await?;
     let guest = Tenant::bare(&world, "two-smos-guest").await?;
-    let (site_b, remote) = (&tenant.parts.site_b.bed, tenant.remote(&tenant.parts.site_b.bed));
+    let (site_b, remote) = (&tenant.parts.site_b.management, tenant.remote(&tenant.parts.site_b.management));
     // The name that this SMO gives, and the marks of another one.
     let marks = json!({
         names::SMO_LABEL: "former", names::SOURCE_LABEL: "edge", names::SOURCE_NAMESPACE_LABEL: "two-smos",
@@ -415,7 +415,7 @@ async fn another_smo(world: Arc<World>) -> Outcome {
 
 async fn orphaned(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "orphans").await?;
-    let (site_b, remote) = (&tenant.parts.site_b.bed, tenant.remote(&tenant.parts.site_b.bed));
+    let (site_b, remote) = (&tenant.parts.site_b.management, tenant.remote(&tenant.parts.site_b.management));
     // Kubernetes' garbage collector would take its finalizer off at once: a policy keeps it until the operator has seen it.
     let keep = "!has(object.metadata) || !has(oldObject.metadata.finalizers) || !('orphan' in oldObject.metadata.finalizers) || \
                 !has(object.metadata.finalizers) || 'orphan' in object.metadata.finalizers || \
@@ -444,7 +444,7 @@ async fn orphaned(world: Arc<World>) -> Outcome {
 /// A request on `site-b` whose namespace is being deleted, up to the point where nothing of what leads to the O-Cloud is there any
 /// more; and the ProvisioningRequest, which stays until its finalizer is taken off.
 async fn going(tenant: &Tenant, name: &str) -> anyhow::Result<Api<ProvisioningRequest>> {
-    let remote = tenant.remote(&tenant.parts.site_b.bed);
+    let remote = tenant.remote(&tenant.parts.site_b.management);
     tenant.apply(&tenant.request(name, "site-b", &[1], &[])).await?;
     tenant.until_state(name, "pending", SOON).await?;
     let slow = json!({"metadata": {"finalizers": ["example.org/slow"]}});
@@ -467,7 +467,7 @@ async fn namespace_ends(world: Arc<World>) -> Outcome {
         .patch("edge-o2ims", &PatchParams::default(), &Patch::Merge(&json!({"metadata": {"finalizers": null}})))
         .await?;
     tenant.until_gone("edge", SOON).await?;
-    tenant.until_remote(&tenant.parts.site_b.bed, "edge-o2ims", false).await?;
+    tenant.until_remote(&tenant.parts.site_b.management, "edge-o2ims", false).await?;
     let gone = |found: Option<&Namespace>| found.is_none();
     wait(Api::<Namespace>::all(tenant.client()), "ending", "the namespace to be gone", SOON, gone).await?;
     Ok(())

@@ -11,13 +11,13 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
 
-use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
+use crate::harness::{Outcome, SOON, Scenario, Tenant, World, alone};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::alone("killed_between_the_o_cloud_and_the_status", killed_between_the_o_cloud_and_the_status),
-        Scenario::alone("killed_as_the_request_arrives", killed_as_the_request_arrives),
+        alone("killed_between_the_o_cloud_and_the_status", killed_between_the_o_cloud_and_the_status),
+        alone("killed_as_the_request_arrives", killed_as_the_request_arrives),
     ]
 }
 
@@ -32,7 +32,7 @@ async fn kill(tenant: &Tenant) -> Outcome {
 /// The ProvisioningRequest is there and the status cannot be written: exactly the gap, held open as long as it takes.
 async fn killed_between_the_o_cloud_and_the_status(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "gap").await?;
-    let o_cloud_namespaces = Api::<Namespace>::all(tenant.parts.site_b.bed.admin());
+    let o_cloud_namespaces = Api::<Namespace>::all(tenant.parts.site_b.management.admin());
     let mut request = tenant.request("late", "site-b", &[1], &[]);
     // The O-Cloud has no such namespace yet, so the request waits right before the gap.
     let elsewhere = json!({"metadata": {"name": "gap-elsewhere"}});
@@ -61,7 +61,8 @@ async fn killed_between_the_o_cloud_and_the_status(world: Arc<World>) -> Outcome
     };
     set(&without["rules"]).await?;
     o_cloud_namespaces.create(&PostParams::default(), &serde_json::from_value(elsewhere)?).await?;
-    let remote = Api::<o2ims_types::ProvisioningRequest>::namespaced(tenant.parts.site_b.bed.admin(), "gap-elsewhere");
+    let remote =
+        Api::<o2ims_types::ProvisioningRequest>::namespaced(tenant.parts.site_b.management.admin(), "gap-elsewhere");
     let there =
         wait(remote.clone(), "late-o2ims", "the ProvisioningRequest", SOON * 3, |found: Option<&_>| found.is_some())
             .await?;
@@ -86,7 +87,7 @@ async fn killed_between_the_o_cloud_and_the_status(world: Arc<World>) -> Outcome
 async fn killed_as_the_request_arrives(world: Arc<World>) -> Outcome {
     const ROUNDS: u32 = 10;
     let tenant = Tenant::new(&world, "killed").await?;
-    let remote = tenant.remote(&tenant.parts.site_b.bed);
+    let remote = tenant.remote(&tenant.parts.site_b.management);
     let mut in_the_gap = 0;
     for round in 0..ROUNDS {
         let name = format!("round-{round}");
@@ -107,11 +108,11 @@ async fn killed_as_the_request_arrives(world: Arc<World>) -> Outcome {
         let there = remote.get(&format!("round-{round}-o2ims")).await?;
         ensure!(there.metadata.labels.and_then(|mut labels| labels.remove("focom.nephio.org/source-uid")) == uid);
     }
-    ensure!(u32::try_from(tenant.remote_names(&tenant.parts.site_b.bed).await?.len()) == Ok(ROUNDS));
+    ensure!(u32::try_from(tenant.remote_names(&tenant.parts.site_b.management).await?.len()) == Ok(ROUNDS));
     tenant.requests().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
     for round in 0..ROUNDS {
         tenant.until_gone(&format!("round-{round}"), SOON).await?;
     }
-    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.is_empty(), "left behind on the O-Cloud");
+    ensure!(tenant.remote_names(&tenant.parts.site_b.management).await?.is_empty(), "left behind on the O-Cloud");
     Ok(())
 }

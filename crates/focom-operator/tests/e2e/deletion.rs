@@ -9,17 +9,17 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use o2ims_types::names::focom as names;
 use serde_json::json;
 
-use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
+use crate::harness::{Outcome, SOON, Scenario, Tenant, World, beside};
 use crate::o_clouds::{Manner, put_o_cloud, put_secret, silent_listener, with};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("a_request_stays_until_its_o_cloud_can_be_asked", a_request_stays),
-        Scenario::new("a_request_is_given_up_on_purpose_only", a_request_is_given_up),
-        Scenario::new("what_was_never_sent_goes_at_once", what_was_never_sent_goes),
-        Scenario::new("what_the_o_cloud_loses_is_made_anew", what_the_o_cloud_loses),
-        Scenario::new("a_mark_that_was_taken_off_comes_back", a_mark_that_was_taken_off),
+        beside("a_request_stays_until_its_o_cloud_can_be_asked", a_request_stays),
+        beside("a_request_is_given_up_on_purpose_only", a_request_is_given_up),
+        beside("what_was_never_sent_goes_at_once", what_was_never_sent_goes),
+        beside("what_the_o_cloud_loses_is_made_anew", what_the_o_cloud_loses),
+        beside("a_mark_that_was_taken_off_comes_back", a_mark_that_was_taken_off),
     ]
 }
 
@@ -37,14 +37,17 @@ async fn a_request_stays(world: Arc<World>) -> Outcome {
     tenant.o_clouds().delete("site-b", &DeleteParams::default()).await?;
     tenant.delete("no-o-cloud").await?;
     tenant.until("no-o-cloud", "Deleting", "there is no OCloud stays/site-b", SOON).await?;
-    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.len() == 2, "taken back though nobody could be asked");
+    ensure!(
+        tenant.remote_names(&tenant.parts.site_b.management).await?.len() == 2,
+        "taken back though nobody could be asked"
+    );
 
     put_secret(&tenant, "site-b", "kubeconfig", &tenant.parts.kubeconfig_b).await?;
     put_o_cloud(&tenant, "site-b").await?;
     for name in ["no-o-cloud", "no-secret"] {
         tenant.until_gone(name, SOON).await?;
     }
-    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.is_empty());
+    ensure!(tenant.remote_names(&tenant.parts.site_b.management).await?.is_empty());
     Ok(())
 }
 
@@ -73,11 +76,11 @@ async fn a_request_is_given_up(world: Arc<World>) -> Outcome {
     tenant.abandon("lost", "true").await?;
     tenant.until_gone("lost", SOON).await?;
     ensure!(tenant.events("lost").await?.iter().any(|reason| reason == "Abandoned"), "nobody was told");
-    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await? == ["lost-o2ims"], "what is there stays");
+    ensure!(tenant.remote_names(&tenant.parts.site_b.management).await? == ["lost-o2ims"], "what is there stays");
 
     // Where the O-Cloud answers it is asked all the same, and not waited for.
     tenant.abandon("kept", "true").await?;
-    let remote = tenant.remote(&tenant.parts.site_a.bed);
+    let remote = tenant.remote(&tenant.parts.site_a.management);
     let slow = json!({"metadata": {"finalizers": ["example.org/slow"]}});
     remote.patch("kept-o2ims", &PatchParams::default(), &Patch::Merge(&slow)).await?;
     tenant.delete("kept").await?;
@@ -85,7 +88,7 @@ async fn a_request_is_given_up(world: Arc<World>) -> Outcome {
     ensure!(remote.get("kept-o2ims").await?.metadata.deletion_timestamp.is_some(), "the O-Cloud was not asked");
     let done = json!({"metadata": {"finalizers": null}});
     remote.patch("kept-o2ims", &PatchParams::default(), &Patch::Merge(&done)).await?;
-    tenant.until_remote(&tenant.parts.site_a.bed, "kept-o2ims", false).await
+    tenant.until_remote(&tenant.parts.site_a.management, "kept-o2ims", false).await
 }
 
 async fn what_was_never_sent_goes(world: Arc<World>) -> Outcome {
@@ -101,7 +104,7 @@ async fn a_mark_that_was_taken_off(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "marks").await?;
     tenant.apply(&tenant.request("marked", "site-b", &[1], &[])).await?;
     tenant.until("marked", "Synced", "", SOON).await?;
-    let remote = tenant.remote(&tenant.parts.site_b.bed);
+    let remote = tenant.remote(&tenant.parts.site_b.management);
     let first = remote.get("marked-o2ims").await?.metadata.uid;
     let off = json!({"metadata": {"labels": {names::SMO_LABEL: null}}});
     remote.patch("marked-o2ims", &PatchParams::default(), &Patch::Merge(&off)).await?;
@@ -114,7 +117,7 @@ async fn a_mark_that_was_taken_off(world: Arc<World>) -> Outcome {
     tenant.until("marked", "Synced", "", SOON).await?;
     tenant.delete("marked").await?;
     tenant.until_gone("marked", SOON).await?;
-    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.is_empty());
+    ensure!(tenant.remote_names(&tenant.parts.site_b.management).await?.is_empty());
     Ok(())
 }
 
@@ -122,7 +125,7 @@ async fn what_the_o_cloud_loses(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "loses").await?;
     tenant.apply(&tenant.request("again", "site-b", &[1], &[])).await?;
     tenant.until("again", "Synced", "", SOON).await?;
-    let remote = tenant.remote(&tenant.parts.site_b.bed);
+    let remote = tenant.remote(&tenant.parts.site_b.management);
     let first = remote.get("again-o2ims").await?.metadata.uid;
     remote.delete("again-o2ims", &DeleteParams::default()).await?;
     let anew =

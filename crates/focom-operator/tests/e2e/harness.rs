@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,70 +11,39 @@ use anyhow::{Context as _, anyhow, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use libtest_mimic::{Arguments, Trial};
 use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
+pub use sandbox::scenario::Outcome;
 use sandbox::waiting::wait;
-use sandbox::{Federation, OperatorOptions, StackOptions};
+use sandbox::{Federation, OperatorOptions, StackOptions, scenario};
 use serde_json::{Value, json};
 use testenv::ManagementCluster;
 use tokio::sync::{Mutex, RwLock};
 
-/// Result of a scenario.
-pub type Outcome = anyhow::Result<()>;
-type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+/// A scenario in the world of this operator.
+pub type Scenario = scenario::Scenario<World>;
 
-/// One scenario.
-pub struct Scenario {
-    name: &'static str,
-    slow: bool,
-    body: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
+/// A scenario beside others.
+pub fn beside<F>(name: &str, body: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Scenario
+where
+    F: Future<Output = Outcome> + 'static,
+{
+    Scenario::new(name, async move |world: Arc<World>| {
+        let _others = world.turn.read().await;
+        world.explained(body).await
+    })
 }
 
-impl Scenario {
-    /// A scenario beside others.
-    pub fn new<F>(name: &'static str, body: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        Self::of(name, false, body)
-    }
-
-    /// A scenario without others, because it disturbs or counts what they do.
-    pub fn alone<F>(name: &'static str, body: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        Self::of(name, true, body)
-    }
-
-    fn of<F>(name: &'static str, alone: bool, body: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        let run = move |world: Arc<World>| -> Running {
-            Box::pin(async move {
-                let (_nobody_else, _others);
-                if alone {
-                    _nobody_else = world.turn.write().await;
-                } else {
-                    _others = world.turn.read().await;
-                }
-                world.started().await?;
-                body(Arc::clone(&world)).await
-            })
-        };
-        Self { name, slow: false, body: Box::new(run) }
-    }
-
-    /// Only with `--include-ignored`.
-    pub fn slow(mut self) -> Self {
-        self.slow = true;
-        self
-    }
+/// A scenario without others, because it disturbs or counts what they do.
+pub fn alone<F>(name: &str, body: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Scenario
+where
+    F: Future<Output = Outcome> + 'static,
+{
+    Scenario::new(name, async move |world: Arc<World>| {
+        let _nobody_else = world.turn.write().await;
+        world.explained(body).await
+    })
 }
 
-/// Scenarios wait most of the time.
-const SIDE_BY_SIDE: usize = 8;
 /// Who the operator is to the SMO's API server.
 pub const OPERATOR_USER: &str = "system:serviceaccount:focom-system:focom-operator";
 /// Who the operator is to an O-Cloud's API server.
@@ -87,27 +55,7 @@ pub const SOON: Duration = Duration::from_secs(30);
 
 /// Runs the scenarios as a test binary does, and stops what they share.
 pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let world = Arc::new(World::default());
-    let trials = scenarios
-        .into_iter()
-        .map(|Scenario { name, slow, body }| {
-            let (world, handle) = (Arc::clone(&world), runtime.handle().clone());
-            let run = async move || match body(Arc::clone(&world)).await {
-                Err(error) => Err(format!("{:#}", world.with_log(error).await).into()),
-                Ok(()) => Ok(()),
-            };
-            Trial::test(name, move || handle.block_on(run())).with_ignored_flag(slow)
-        })
-        .collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if let Err(error) = runtime.block_on(world.stop()) {
-        eprintln!("the SMO and its O-Clouds did not stop as they should: {error:#}");
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
+    scenario::run(World::default(), scenarios, None)
 }
 
 /// Where the scenarios take place.
@@ -132,6 +80,18 @@ impl World {
         Ok(started)
     }
 
+    /// Runs a scenario; its error has the last lines of the operator's log.
+    async fn explained<F>(self: &Arc<Self>, body: impl FnOnce(Arc<Self>) -> F) -> Outcome
+    where
+        F: Future<Output = Outcome>,
+    {
+        self.started().await?;
+        match body(Arc::clone(self)).await {
+            Err(error) => Err(self.with_log(error).await),
+            Ok(()) => Ok(()),
+        }
+    }
+
     async fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
         let parts = self.parts.lock().await;
         let Some(parts) = parts.as_ref() else { return error };
@@ -140,7 +100,9 @@ impl World {
             None => error,
         }
     }
+}
 
+impl scenario::World for World {
     async fn stop(&self) -> Outcome {
         match self.parts.lock().await.take() {
             Some(parts) => stop(Arc::into_inner(parts).context("a scenario still holds them")?).await,
@@ -173,8 +135,10 @@ async fn start() -> anyhow::Result<Parts> {
 /// Stops everything. Whatever ran: the rights that are shipped were enough.
 async fn stop(parts: Parts) -> Outcome {
     let mut refused = BTreeSet::new();
-    for (bed, user) in [(&parts.smo, OPERATOR_USER), (&parts.site_a.bed, SMO_USER), (&parts.site_b.bed, SMO_USER)] {
-        let entries = bed.audit_log().entries()?.into_iter();
+    for (management, user) in
+        [(&parts.smo, OPERATOR_USER), (&parts.site_a.management, SMO_USER), (&parts.site_b.management, SMO_USER)]
+    {
+        let entries = management.audit_log().entries()?.into_iter();
         let own = entries.filter(|entry| entry.user == user && entry.lacks_right);
         // Where the right is taken away on purpose.
         let meant = |entry: &testenv::AuditEntry| entry.namespace == "gap" && entry.subresource == "status";
@@ -255,8 +219,8 @@ impl Tenant {
     }
 
     /// ProvisioningRequests on an O-Cloud, or on the SMO's own cluster.
-    pub fn remote(&self, bed: &ManagementCluster) -> Api<ProvisioningRequest> {
-        Api::namespaced(bed.admin(), &self.namespace)
+    pub fn remote(&self, management: &ManagementCluster) -> Api<ProvisioningRequest> {
+        Api::namespaced(management.admin(), &self.namespace)
     }
 
     /// Applies a request, as a user with `kubectl apply --server-side` would.
@@ -337,15 +301,15 @@ impl Tenant {
     }
 
     /// Waits until a ProvisioningRequest is on an O-Cloud, or is not.
-    pub async fn until_remote(&self, bed: &ManagementCluster, name: &str, there: bool) -> Outcome {
+    pub async fn until_remote(&self, management: &ManagementCluster, name: &str, there: bool) -> Outcome {
         let what = format!("ProvisioningRequest {name} to be {}", if there { "there" } else { "gone" });
         let reached = |remote: Option<&ProvisioningRequest>| remote.is_some() == there;
-        wait(self.remote(bed), name, &what, SOON, reached).await?;
+        wait(self.remote(management), name, &what, SOON, reached).await?;
         Ok(())
     }
 
     /// Names of the ProvisioningRequests of the namespace on a management cluster.
-    pub async fn remote_names(&self, bed: &ManagementCluster) -> anyhow::Result<Vec<String>> {
-        Ok(self.remote(bed).list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect())
+    pub async fn remote_names(&self, management: &ManagementCluster) -> anyhow::Result<Vec<String>> {
+        Ok(self.remote(management).list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect())
     }
 }

@@ -12,12 +12,12 @@ use rustix::fs::inotify;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::harness::{Outcome, Scenario, Tenant, World};
+use crate::harness::{Outcome, Scenario, Tenant, World, beside};
 use crate::o_clouds::{put_o_cloud, put_secret};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::new("hostile_kubeconfigs_are_refused_before_anything_is_done", hostile_kubeconfigs)]
+    vec![beside("hostile_kubeconfigs_are_refused_before_anything_is_done", hostile_kubeconfigs)]
 }
 
 /// A file that notices who opens it, a program that notices who runs it, and a port that notices who connects.

@@ -6,15 +6,15 @@ use std::time::Duration;
 use anyhow::ensure;
 use kube::api::{DeleteParams, ListParams};
 
-use crate::harness::{OPERATOR_USER, Outcome, SMO_USER, SOON, Scenario, Tenant, World};
+use crate::harness::{OPERATOR_USER, Outcome, SMO_USER, SOON, Scenario, Tenant, World, alone};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::alone("two_hundred_requests_at_rest_cost_nothing", |world| {
+        alone("two_hundred_requests_at_rest_cost_nothing", |world| {
             at_rest(world, "rest", 200, Duration::from_secs(20))
         }),
-        Scenario::alone("two_hundred_requests_at_rest_for_five_minutes_cost_nothing", |world| {
+        alone("two_hundred_requests_at_rest_for_five_minutes_cost_nothing", |world| {
             at_rest(world, "long-rest", 200, Duration::from_secs(5 * 60))
         })
         .slow(),
@@ -33,16 +33,19 @@ async fn at_rest(world: Arc<World>, namespace: &'static str, requests: u32, rest
         // The word of an operator on the O-Cloud that nothing follows.
         tenant.until_state(&format!("r-{number}"), "pending", SOON).await?;
     }
-    let marks =
-        [parts.smo.audit_log().mark()?, parts.site_a.bed.audit_log().mark()?, parts.site_b.bed.audit_log().mark()?];
+    let marks = [
+        parts.smo.audit_log().mark()?,
+        parts.site_a.management.audit_log().mark()?,
+        parts.site_b.management.audit_log().mark()?,
+    ];
     tokio::time::sleep(rest).await;
     let mut asked = Vec::new();
-    for ((bed, user), mark) in
-        [(&parts.smo, OPERATOR_USER), (&parts.site_a.bed, SMO_USER), (&parts.site_b.bed, SMO_USER)]
+    for ((management, user), mark) in
+        [(&parts.smo, OPERATOR_USER), (&parts.site_a.management, SMO_USER), (&parts.site_b.management, SMO_USER)]
             .into_iter()
             .zip(marks)
     {
-        let entries = bed.audit_log().since(&mark)?.into_iter();
+        let entries = management.audit_log().since(&mark)?.into_iter();
         let of_interest = entries.filter(|entry| entry.user == user && !entry.is_watch() && entry.resource != "leases");
         asked.extend(of_interest.map(|entry| format!("{} {}", entry.verb, entry.uri)));
     }
@@ -54,7 +57,7 @@ async fn at_rest(world: Arc<World>, namespace: &'static str, requests: u32, rest
         focom.stop().await?;
     }
     let mark = parts.smo.audit_log().mark()?;
-    let (mark_a, mark_b) = (parts.site_a.bed.audit_log().mark()?, parts.site_b.bed.audit_log().mark()?);
+    let (mark_a, mark_b) = (parts.site_a.management.audit_log().mark()?, parts.site_b.management.audit_log().mark()?);
     parts.start_focom().await?;
     // When it has taken a new request for each O-Cloud to its end, it has seen the others.
     for site in ["site-a", "site-b"] {
@@ -63,12 +66,12 @@ async fn at_rest(world: Arc<World>, namespace: &'static str, requests: u32, rest
         tenant.until_state(&name, "pending", SOON).await?;
     }
     let mut written = Vec::new();
-    for (bed, user, mark) in [
+    for (management, user, mark) in [
         (&parts.smo, OPERATOR_USER, mark),
-        (&parts.site_a.bed, SMO_USER, mark_a),
-        (&parts.site_b.bed, SMO_USER, mark_b),
+        (&parts.site_a.management, SMO_USER, mark_a),
+        (&parts.site_b.management, SMO_USER, mark_b),
     ] {
-        let entries = bed.audit_log().since(&mark)?.into_iter();
+        let entries = management.audit_log().since(&mark)?.into_iter();
         let of_others = entries.filter(|entry| {
             entry.user == user && entry.is_write() && !["leases", "events"].contains(&entry.resource.as_str())
         });

@@ -10,13 +10,13 @@ use o2ims_types::names::focom as names;
 use sandbox::waiting::wait;
 use serde_json::json;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, World};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, World, beside};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("a_cluster_on_an_o_cloud_and_back", a_cluster_on_an_o_cloud_and_back),
-        Scenario::new("the_very_cluster_needs_no_o_cloud", the_very_cluster_needs_no_o_cloud),
+        beside("a_cluster_on_an_o_cloud_and_back", a_cluster_on_an_o_cloud_and_back),
+        beside("the_very_cluster_needs_no_o_cloud", the_very_cluster_needs_no_o_cloud),
     ]
 }
 
@@ -75,7 +75,7 @@ async fn a_cluster_on_an_o_cloud_and_back(world: Arc<World>) -> Outcome {
         ensure!(condition(type_) == Some(expected), "{type_}: {:?}", condition(type_));
     }
 
-    let api = tenant.remote(&tenant.parts.site_a.bed);
+    let api = tenant.remote(&tenant.parts.site_a.management);
     let remote = api.get("edge-o2ims").await?;
     let said = remote.status.clone().context("a status on the O-Cloud")?;
     ensure!(status.provisioned_resource_set == said.provisioned_resource_set, "the resource set is not the O-Cloud's");
@@ -89,7 +89,7 @@ async fn a_cluster_on_an_o_cloud_and_back(world: Arc<World>) -> Outcome {
     tenant.until("edge", "Deleting", "deleting Cluster edge", SOON).await?;
     tenant.until_gone("edge", CLUSTER).await?;
     ensure!(
-        tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty(),
+        tenant.remote_names(&tenant.parts.site_a.management).await?.is_empty(),
         "the FPR went before its ProvisioningRequest"
     );
     ensure!(phases.seen() == ["Pending", "Creating", "Synced", "Deleting"]);

@@ -13,14 +13,14 @@ use sandbox::waiting::wait;
 use serde_json::{Value, json};
 use testenv::{ManagementCluster, Options};
 
-use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
+use crate::harness::{Outcome, SOON, Scenario, Tenant, World, alone, beside};
 use crate::o_clouds::{put_o_cloud, put_secret};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("every_field_of_nephios_objects_is_taken", every_field_is_taken),
-        Scenario::alone("cluster_scoped_provisioning_requests_are_driven_too", cluster_scoped_ones_are_driven),
+        beside("every_field_of_nephios_objects_is_taken", every_field_is_taken),
+        alone("cluster_scoped_provisioning_requests_are_driven_too", cluster_scoped_ones_are_driven),
     ]
 }
 

@@ -14,15 +14,15 @@ use sandbox::focom;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
+use crate::harness::{Outcome, SOON, Scenario, Tenant, World, alone, beside};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("every_obstacle_on_the_way_to_an_o_cloud_has_a_reason", every_obstacle_has_a_reason),
-        Scenario::new("a_new_secret_is_used_at_once", a_new_secret_is_used_at_once),
-        Scenario::new("a_black_hole_holds_up_nobody_else", a_black_hole_holds_up_nobody_else),
-        Scenario::alone("an_o_cloud_that_falls_silent_is_waited_for", an_o_cloud_that_falls_silent_is_waited_for),
+        beside("every_obstacle_on_the_way_to_an_o_cloud_has_a_reason", every_obstacle_has_a_reason),
+        beside("a_new_secret_is_used_at_once", a_new_secret_is_used_at_once),
+        beside("a_black_hole_holds_up_nobody_else", a_black_hole_holds_up_nobody_else),
+        alone("an_o_cloud_that_falls_silent_is_waited_for", an_o_cloud_that_falls_silent_is_waited_for),
     ]
 }
 
@@ -66,8 +66,8 @@ async fn every_obstacle_has_a_reason(world: Arc<World>) -> Outcome {
     focom::allow_secrets(smo, &tenant.namespace).await?;
 
     // An account without rights, on an O-Cloud that is fine.
-    let nobody = tenant.parts.site_b.bed.dir().join("nobody.kubeconfig");
-    tenant.parts.site_b.bed.kubeconfig_as("nobody", &[], &nobody)?;
+    let nobody = tenant.parts.site_b.management.dir().join("nobody.kubeconfig");
+    tenant.parts.site_b.management.kubeconfig_as("nobody", &[], &nobody)?;
     let nobody = std::fs::read_to_string(&nobody)?;
     // A port that nobody listens on: taken, and let go again.
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
@@ -159,16 +159,19 @@ async fn a_new_secret_is_used_at_once(world: Arc<World>) -> Outcome {
     tenant.until("waits", "Deleting", "leads to another O-Cloud", SOON).await?;
     put_secret(&tenant, "site-b", "kubeconfig", good).await?;
     tenant.until_gone("waits", SOON).await?;
-    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.is_empty(), "left behind on the O-Cloud");
+    ensure!(tenant.remote_names(&tenant.parts.site_b.management).await?.is_empty(), "left behind on the O-Cloud");
     let moved = tenant.until("to-go", "Failed", "leads to another O-Cloud", SOON).await?;
     let sent_to = moved.status.and_then(|status| status.sent_to).context("it was sent")?;
     tenant.abandon("to-go", &sent_to).await?;
-    tenant.until_remote(&tenant.parts.site_b.bed, "to-go-o2ims", true).await?;
+    tenant.until_remote(&tenant.parts.site_b.management, "to-go-o2ims", true).await?;
     tenant.until("to-go", "Synced", "", SOON).await?;
     ensure!(tenant.events("to-go").await?.iter().any(|reason| reason == "Abandoned"), "nobody was told");
     tenant.delete("to-go").await?;
     tenant.until_gone("to-go", SOON).await?;
-    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await? == ["to-go-o2ims"], "what was left there stays");
+    ensure!(
+        tenant.remote_names(&tenant.parts.site_a.management).await? == ["to-go-o2ims"],
+        "what was left there stays"
+    );
     Ok(())
 }
 
@@ -227,7 +230,7 @@ async fn a_black_hole_holds_up_nobody_else(world: Arc<World>) -> Outcome {
 /// The API server stands still while requests are under way, as if the network had gone.
 async fn an_o_cloud_that_falls_silent_is_waited_for(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "silence").await?;
-    let site_b = &tenant.parts.site_b.bed;
+    let site_b = &tenant.parts.site_b.management;
     tenant.apply(&tenant.request("before", "site-b", &[1], &[])).await?;
     tenant.until("before", "Synced", "", SOON).await?;
     site_b.pause_api_server()?;

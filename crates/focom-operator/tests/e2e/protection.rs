@@ -14,21 +14,21 @@ use serde_json::{Value, json};
 use testenv::ManagementCluster;
 
 use crate::coming_back::annotate;
-use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
+use crate::harness::{Outcome, SOON, Scenario, Tenant, World, alone, beside};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("protection_from_deletion_is_passed_on_and_kept", protection),
-        Scenario::new("what_a_policy_refuses_is_told_in_its_words", a_policy_refuses),
-        Scenario::new("the_kind_of_requests_is_not_deleted_by_a_slip", kinds),
-        Scenario::alone("what_may_not_change_is_held_without_a_policy", transitions),
+        beside("protection_from_deletion_is_passed_on_and_kept", protection),
+        beside("what_a_policy_refuses_is_told_in_its_words", a_policy_refuses),
+        beside("the_kind_of_requests_is_not_deleted_by_a_slip", kinds),
+        alone("what_may_not_change_is_held_without_a_policy", transitions),
     ]
 }
 
 /// Installs a policy for one namespace: what does not satisfy `rule` is refused as Forbidden. Returns when it works.
 pub async fn refuse(
-    bed: &ManagementCluster,
+    management: &ManagementCluster,
     namespace: &str,
     (group, resource): (&str, &str),
     operation: &str,
@@ -46,11 +46,11 @@ pub async fn refuse(
             "validations": [{"expression": rule, "message": message, "reason": "Forbidden"}],
         },
     }))?;
-    Api::<ValidatingAdmissionPolicy>::all(bed.admin()).create(&PostParams::default(), &policy).await?;
+    Api::<ValidatingAdmissionPolicy>::all(management.admin()).create(&PostParams::default(), &policy).await?;
     let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
         "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
     }))?;
-    Api::<ValidatingAdmissionPolicyBinding>::all(bed.admin()).create(&PostParams::default(), &binding).await?;
+    Api::<ValidatingAdmissionPolicyBinding>::all(management.admin()).create(&PostParams::default(), &binding).await?;
     // The policy works when its own kin does: one that refuses every ConfigMap of a name that nobody has.
     let probe = format!("{name}-probe");
     let every: ValidatingAdmissionPolicy = serde_json::from_value(json!({
@@ -63,12 +63,12 @@ pub async fn refuse(
             "validations": [{"expression": format!("object.metadata.name != '{probe}'"), "reason": "Forbidden"}],
         },
     }))?;
-    Api::<ValidatingAdmissionPolicy>::all(bed.admin()).create(&PostParams::default(), &every).await?;
+    Api::<ValidatingAdmissionPolicy>::all(management.admin()).create(&PostParams::default(), &every).await?;
     let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
         "metadata": {"name": probe}, "spec": {"policyName": probe, "validationActions": ["Deny"]},
     }))?;
-    Api::<ValidatingAdmissionPolicyBinding>::all(bed.admin()).create(&PostParams::default(), &binding).await?;
-    let maps = Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(bed.admin(), namespace);
+    Api::<ValidatingAdmissionPolicyBinding>::all(management.admin()).create(&PostParams::default(), &binding).await?;
+    let maps = Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(management.admin(), namespace);
     let object = serde_json::from_value(json!({"metadata": {"name": probe}}))?;
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let works = async {
@@ -87,13 +87,13 @@ async fn until_protected(tenant: &Tenant, name: &str, value: Option<&str>) -> Ou
         found.is_some_and(|found| found.annotations().get(DELETION_PROTECTION_ANNOTATION).map(String::as_str) == value)
     };
     let what = format!("the protection of {name} to be {value:?}");
-    wait(tenant.remote(&tenant.parts.site_b.bed), name, &what, SOON, says).await?;
+    wait(tenant.remote(&tenant.parts.site_b.management), name, &what, SOON, says).await?;
     Ok(())
 }
 
 async fn protection(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "protected").await?;
-    let (site_b, remote) = (&tenant.parts.site_b.bed, tenant.remote(&tenant.parts.site_b.bed));
+    let (site_b, remote) = (&tenant.parts.site_b.management, tenant.remote(&tenant.parts.site_b.management));
     let rule = "!has(oldObject.metadata.annotations) || \
                 !('o2ims.provisioning.oran.org/deletion-protection' in oldObject.metadata.annotations) || \
                 oldObject.metadata.annotations['o2ims.provisioning.oran.org/deletion-protection'] != 'true'";
@@ -147,7 +147,7 @@ async fn protection(world: Arc<World>) -> Outcome {
 
 async fn a_policy_refuses(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "policy").await?;
-    let site_b = &tenant.parts.site_b.bed;
+    let site_b = &tenant.parts.site_b.management;
     let rule = "!has(object.spec.description) || object.spec.description != 'wrong'";
     refuse(site_b, "policy", REQUESTS, "UPDATE", rule, "spec.description must not be wrong").await?;
     refuse(site_b, "policy", REQUESTS, "DELETE", "oldObject.spec.name == 'deletable'", "only what is deletable")
@@ -177,7 +177,7 @@ fn crds(smo: &ManagementCluster) -> Api<DynamicObject> {
     Api::all_with(smo.admin(), &kube::core::ApiResource::from_gvk(&kind))
 }
 
-/// In dry runs: every request on this bed is of them.
+/// In dry runs: every request on this management cluster is of them.
 async fn kinds(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "kinds").await?;
     let try_only = DeleteParams { dry_run: true, ..DeleteParams::default() };
@@ -226,7 +226,7 @@ async fn transitions(world: Arc<World>) -> Outcome {
 }
 
 async fn held(tenant: &Tenant) -> Outcome {
-    let remote = tenant.remote(&tenant.parts.site_b.bed);
+    let remote = tenant.remote(&tenant.parts.site_b.management);
     tenant.apply(&tenant.request("edge", "site-b", &[1], &[])).await?;
     tenant.until_state("edge", "pending", SOON).await?;
     let before = remote.get("edge-o2ims").await?;
@@ -256,12 +256,12 @@ async fn held(tenant: &Tenant) -> Outcome {
     }
     let now = remote.get("edge-o2ims").await?;
     ensure!(now.metadata.uid == before.metadata.uid && now.metadata.generation == before.metadata.generation);
-    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await?.is_empty(), "sent a second time");
+    ensure!(tenant.remote_names(&tenant.parts.site_a.management).await?.is_empty(), "sent a second time");
     // Deleted, it is deleted where it was sent.
     change("oCloudId", "site-a").await?;
     tenant.until("edge", "Failed", "spec.oCloudId cannot change", SOON).await?;
     tenant.delete("edge").await?;
     tenant.until_gone("edge", SOON).await?;
-    ensure!(tenant.remote_names(&tenant.parts.site_b.bed).await?.is_empty(), "left on the O-Cloud");
+    ensure!(tenant.remote_names(&tenant.parts.site_b.management).await?.is_empty(), "left on the O-Cloud");
     Ok(())
 }

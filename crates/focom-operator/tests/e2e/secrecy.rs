@@ -11,12 +11,12 @@ use kube::api::ListParams;
 use sandbox::focom;
 use serde_json::{Value, json};
 
-use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
+use crate::harness::{Outcome, SOON, Scenario, Tenant, World, alone};
 use crate::o_clouds::{put_o_cloud, put_secret, with};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::alone("no_secret_is_seen_anywhere", no_secret_is_seen_anywhere)]
+    vec![alone("no_secret_is_seen_anywhere", no_secret_is_seen_anywhere)]
 }
 
 /// A mark that nothing else contains.

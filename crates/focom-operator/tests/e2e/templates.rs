@@ -9,13 +9,13 @@ use o2ims_types::{ClusterTemplate, TemplateInfo};
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
 
-use crate::harness::{Outcome, SOON, Scenario, Tenant, World};
+use crate::harness::{Outcome, SOON, Scenario, Tenant, World, beside};
 
 /// All of them.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("the_smo_and_the_o_cloud_say_the_same_of_wrong_parameters", the_same_is_said),
-        Scenario::new("a_broken_schema_is_the_templates_fault", a_broken_schema),
+        beside("the_smo_and_the_o_cloud_say_the_same_of_wrong_parameters", the_same_is_said),
+        beside("a_broken_schema_is_the_templates_fault", a_broken_schema),
     ]
 }
 
@@ -71,7 +71,7 @@ async fn the_same_is_said(world: Arc<World>) -> Outcome {
         template["spec"]["name"] = json!(name);
         template["spec"]["version"] = json!("v1");
         template["spec"]["parameterSchema"] = serde_saphyr::from_str(SCHEMA)?;
-        let api = Api::<ClusterTemplate>::namespaced(tenant.parts.site_a.bed.admin(), &tenant.namespace);
+        let api = Api::<ClusterTemplate>::namespaced(tenant.parts.site_a.management.admin(), &tenant.namespace);
         api.patch(&format!("{name}-v1"), &PatchParams::apply("user"), &Patch::Apply(&template)).await?;
     }
     put_template_info(&tenant, "known-v1", "known", SCHEMA).await?;
@@ -87,7 +87,7 @@ async fn the_same_is_said(world: Arc<World>) -> Outcome {
         ensure!(here.message.contains(&format!("templateParameters: {path}")), "{path:?} in {:?}", here.message);
     }
     ensure!(here.remote_name.is_none(), "it was sent all the same");
-    ensure!(tenant.remote_names(&tenant.parts.site_a.bed).await? == ["at-the-o-cloud-o2ims"]);
+    ensure!(tenant.remote_names(&tenant.parts.site_a.management).await? == ["at-the-o-cloud-o2ims"]);
 
     // Put right, it goes on; a schema that changes later is not held against it.
     let right = json!({"site": {"name": "a", "rack": 1}, "zone": "south"});

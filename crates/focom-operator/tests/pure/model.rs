@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use focom_operator::caches::Caches;
+use focom_operator::caches::{Caches, OClouds, Requests, Templates};
 use focom_operator::focom_provisioning_request::adopt::{self, SourceGeneration};
 use focom_operator::focom_provisioning_request::annotations::{orphans_remote, skips_remote_deletion};
 use focom_operator::focom_provisioning_request::decision::decide;
@@ -28,12 +28,13 @@ use focom_operator::o_cloud::remote_request::RemoteRequest;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ApiResource;
-use kube::runtime::reflector::{Store, store::Writer};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::{self, focom};
 use o2ims_types::{FocomProvisioningRequest, OCloud};
+use operator_kit::cache::CachedObjects;
 use operator_kit::controller::Class;
 use operator_kit::controller::Error;
 use serde::de::DeserializeOwned;
@@ -131,16 +132,17 @@ fn from<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn store<K>(objects: impl Iterator<Item = K>, kind: K::DynamicType) -> Store<K>
+/// A cache that has these objects.
+fn cached<K, C>(objects: impl Iterator<Item = K>, cache: impl FnOnce(&mut CachedObjects<K>) -> C) -> C
 where
-    K: Resource + Clone + Debug + 'static,
-    K::DynamicType: Clone + Eq + std::hash::Hash + Default,
+    K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let mut writer = Writer::<K>::new(kind);
+    let mut all = CachedObjects::default();
+    let cache = cache(&mut all);
     for object in objects {
-        writer.apply_watcher_event(&Event::Apply(object));
+        all.apply(object);
     }
-    writer.as_reader()
+    cache
 }
 
 fn kind() -> ApiResource {
@@ -328,10 +330,10 @@ impl World {
         let mut o_cloud = OCloud::new("site", o2ims_types::OCloudSpec::default());
         o_cloud.metadata.namespace = Some(NAMESPACE.to_owned());
         Caches {
-            requests: store(self.cache.values().cloned(), ()),
-            o_clouds: store(std::iter::once(o_cloud), ()),
-            templates: store(std::iter::empty(), ()),
-            namespaces: store(std::iter::empty(), ()),
+            requests: cached(self.cache.values().cloned(), Requests::new),
+            o_clouds: cached(std::iter::once(o_cloud), OClouds::new),
+            templates: cached(std::iter::empty(), Templates::new),
+            namespaces: cached(std::iter::empty(), |namespaces| namespaces.store()),
         }
     }
 

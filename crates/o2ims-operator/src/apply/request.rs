@@ -61,6 +61,7 @@ pub async fn remove_finalizer(target: &Target<'_>) -> Result<Option<Write>, Erro
             Ok(list) if list.items.is_empty() => {}
             Ok(list) => {
                 let name = list.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
+                // Mostly the caches do not show it yet. What they never show, such as an object that cannot be decoded, has to be told.
                 return Err(Error::transient(format!("{} {namespace}/{name} is still there", kind.name())));
             }
             // The provider is not installed any more. kube does not call this answer "not found".

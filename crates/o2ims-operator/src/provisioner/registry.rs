@@ -1,7 +1,7 @@
 //! The provisioners that this operator has.
 
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::cluster_template::Timeouts;
+use o2ims_types::o2ims::v1alpha1::timeouts::Timeouts;
 use o2ims_types::{ProvisioningRequest, conditions};
 use operator_kit::controller::Outcome;
 use tokio::time::Instant;
@@ -65,14 +65,16 @@ impl Provisioners {
     /// A request of an unknown provisioner is refused before anything is made for it.
     fn unknown(&self, request: &ProvisioningRequest) -> Report {
         let name = &request.spec.template_parameters.cluster_provisioner;
-        let known: Vec<_> = self.0.iter().map(|provisioner| format!("{:?}", provisioner.name())).collect();
-        let known = known.join(", ");
-        let message = format!("clusterProvisioner {name:?} is not supported: this O-Cloud has {known}");
+        let rejection = Rejection::unknown_provisioner(name, self.0.iter().map(|provisioner| provisioner.name()));
         let old = request.status.clone().unwrap_or_default();
         let progress = if is_deleted(request) {
-            Progress::Deleting(Deleting { message, paused: None, limit: Timeouts::default().deletion.into() })
+            Progress::Deleting(Deleting {
+                message: rejection.message,
+                paused: None,
+                limit: Timeouts::default().deletion.into(),
+            })
         } else {
-            let state = StageState::refused(&Rejection::invalid(message));
+            let state = StageState::refused(&rejection);
             Progress::Provisioning(Provisioning {
                 stages: vec![Stage::new(conditions::VALIDATED, state)],
                 has_begun: false,

@@ -28,6 +28,12 @@ impl Rejection {
         Self { reason: reason::INVALID, message: message.into(), terminal: true, hosts: false }
     }
 
+    /// The request names a provisioner that is not among those that are known.
+    pub fn unknown_provisioner<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<_> = known.into_iter().map(|known| format!("{known:?}")).collect();
+        Self::invalid(format!("clusterProvisioner {name:?} is not supported: this O-Cloud has {}", known.join(", ")))
+    }
+
     /// Something that the request needs is missing.
     pub fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), terminal: false, hosts: false }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::controller::{Class, Error, Outcome};
@@ -18,7 +17,6 @@ use crate::context::Context;
 use crate::expectations::Write;
 use crate::provisioner::interface::Decision;
 use crate::provisioner::step::Step;
-use crate::request::key;
 
 /// Brings one request a step further.
 ///
@@ -26,7 +24,7 @@ use crate::request::key;
 /// What the API server refused or did not answer; waiting is an [`Outcome`], not an error.
 pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>) -> Result<Outcome, Error> {
     let outcome = bring_further(&request, &context).await;
-    let known = context.caches.requests.get(&ObjectRef::from_obj(request.as_ref()));
+    let known = context.caches.requests.get(&request.namespace().unwrap_or_default(), &request.name_any());
     if known.is_none_or(|known| known.uid() != request.uid()) {
         // It was deleted during this reconcile, and no event comes any more.
         context.forget(&request.uid().unwrap_or_default());
@@ -35,7 +33,6 @@ pub async fn reconcile(request: Arc<ProvisioningRequest>, context: Arc<Context>)
 }
 
 async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Result<Outcome, Error> {
-    panic_if_told(request, context);
     let Context { client, provisioners, expectations, .. } = context;
     let decision = match provisioners.decide(request, expectations, Instant::now()) {
         Ok(decision) => decision,
@@ -66,14 +63,6 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
         Some(recheck) => Outcome::Progressing { recheck: Some(*recheck) },
         None => assessment.outcome(),
     })
-}
-
-/// The hook of the test that proves that a panic in one reconcile stops no other.
-#[allow(clippy::panic, clippy::manual_assert, reason = "a panic is what it is for")]
-fn panic_if_told(request: &ProvisioningRequest, context: &Context) {
-    if context.panic_on.as_deref() == Some(key(request).as_str()) {
-        panic!("forced by --test-panic-on");
-    }
 }
 
 async fn write_status(request: &ProvisioningRequest, context: &Context, assessment: &Assessment) -> Result<(), Error> {

@@ -15,24 +15,24 @@ use serde_json::{Value, json};
 use testenv::tools::{Tool, tool};
 use tokio::process::Command;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, wait};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, alone_with, shared, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("a_forced_change_is_refused_and_the_cluster_lives", forced),
-        Scenario::new("a_protected_request_keeps_its_cluster_also_in_a_namespace_that_is_deleted", protected),
-        Scenario::new("a_helm_release_that_is_rolled_back_keeps_its_cluster", rolled_back),
-        Scenario::new("what_stands_for_a_cluster_is_not_deleted_by_a_slip", guards),
-        Scenario::new("the_number_of_machines_is_what_the_request_says", size),
-        Scenario::new("a_kind_that_clusters_are_made_of_is_not_deleted_by_a_slip", kinds),
-        Scenario::alone_with("nothing_that_is_refused_keeps_an_object_from_being_deleted", bare, finalizers),
+        shared("a_forced_change_is_refused_and_the_cluster_lives", forced),
+        shared("a_protected_request_keeps_its_cluster_also_in_a_namespace_that_is_deleted", protected),
+        shared("a_helm_release_that_is_rolled_back_keeps_its_cluster", rolled_back),
+        shared("what_stands_for_a_cluster_is_not_deleted_by_a_slip", guards),
+        shared("the_number_of_machines_is_what_the_request_says", size),
+        shared("a_kind_that_clusters_are_made_of_is_not_deleted_by_a_slip", kinds),
+        alone_with("nothing_that_is_refused_keeps_an_object_from_being_deleted", bare, finalizers),
     ]
 }
 
 /// Without Cluster API and hosts.
 fn bare(mut options: StackOptions) -> StackOptions {
-    options.bed.cluster_api = false;
-    options.bed.byoh = false;
+    options.management.cluster_api = false;
+    options.management.byoh = false;
     options
 }
 
@@ -43,11 +43,11 @@ struct Said {
 }
 
 async fn kubectl(stack: &Stack, arguments: &[&str]) -> anyhow::Result<Said> {
-    let kubeconfig = stack.bed.dir().join("user.kubeconfig");
+    let kubeconfig = stack.management.dir().join("user.kubeconfig");
     if !kubeconfig.exists() {
-        stack.bed.kubeconfig_as("jane", &["system:masters"], &kubeconfig)?;
+        stack.management.kubeconfig_as("jane", &["system:masters"], &kubeconfig)?;
     }
-    let output = Command::new(stack.bed.kubectl())
+    let output = Command::new(stack.management.kubectl())
         .arg("--kubeconfig")
         .arg(&kubeconfig)
         .args(arguments)
@@ -76,7 +76,7 @@ async fn done(stack: &Stack, arguments: &[&str]) -> Outcome {
 }
 
 fn write(stack: &Stack, name: &str, object: &Value) -> anyhow::Result<String> {
-    let path = stack.bed.dir().join(name);
+    let path = stack.management.dir().join(name);
     std::fs::write(&path, serde_json::to_vec_pretty(object)?)?;
     text(&path)
 }
@@ -87,8 +87,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
 
 /// Name and UID of every Machine, which are others when a node was made anew.
 async fn machines(client: Client, namespace: &str) -> anyhow::Result<Vec<(String, Option<String>)>> {
-    let machines =
-        inventory::api(client, namespace, "cluster.x-k8s.io", "Machine").list(&ListParams::default()).await?;
+    let machines = inventory::of_kind(client, namespace, Kind::Machine).list(&ListParams::default()).await?;
     ensure!(machines.iter().all(|machine| machine.metadata.deletion_timestamp.is_none()), "a Machine is being deleted");
     Ok(machines.iter().map(|machine| (machine.name_any(), machine.uid())).collect())
 }
@@ -100,7 +99,7 @@ async fn forced(stack: Shared) -> Outcome {
     let file = write(&stack, "forced.json", &good)?;
     done(&stack, &["apply", "-f", &file]).await?;
     let before = tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
-    let nodes = machines(stack.bed.admin(), &tenant.namespace).await?;
+    let nodes = machines(stack.management.admin(), &tenant.namespace).await?;
 
     let mut other = good.clone();
     other["spec"]["templateParameters"]["k8sVersion"] = json!("v1.32.0");
@@ -133,7 +132,7 @@ async fn forced(stack: Shared) -> Outcome {
     }
     let now = tenant.until("request", State::Fulfilled, "", SOON).await?;
     ensure!(now.uid() == before.uid() && now.metadata.deletion_timestamp.is_none(), "another request");
-    ensure!(machines(stack.bed.admin(), &tenant.namespace).await? == nodes, "other Machines");
+    ensure!(machines(stack.management.admin(), &tenant.namespace).await? == nodes, "other Machines");
 
     // What the cluster has by default may be written out.
     let status = now.status.context("no status")?.extensions;
@@ -144,7 +143,7 @@ async fn forced(stack: Shared) -> Outcome {
     pinned["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": host});
     done(&stack, &["apply", "-f", &write(&stack, "forced-pinned.json", &pinned)?]).await?;
     let told = tenant.until("request", State::Fulfilled, "cluster is ready", SOON).await?;
-    ensure!(machines(stack.bed.admin(), &tenant.namespace).await? == nodes, "other Machines: {:?}", told.status);
+    ensure!(machines(stack.management.admin(), &tenant.namespace).await? == nodes, "other Machines: {:?}", told.status);
 
     // By the words of the refusal; then it does what it says, which is why there is the protection.
     done(&stack, &way_out.split(' ').skip(1).collect::<Vec<_>>()).await?;
@@ -162,9 +161,9 @@ async fn protected(stack: Shared) -> Outcome {
     request["metadata"]["annotations"] = json!({names::DELETION_PROTECTION_ANNOTATION: "true"});
     tenant.apply(&request).await?;
     let before = tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
-    let nodes = machines(stack.bed.admin(), &tenant.namespace).await?;
+    let nodes = machines(stack.management.admin(), &tenant.namespace).await?;
 
-    let namespaces: Api<Namespace> = Api::all(stack.bed.admin());
+    let namespaces: Api<Namespace> = Api::all(stack.management.admin());
     namespaces.delete("protected", &DeleteParams::default()).await?;
     // Every kind has been tried when the namespace says what is in the way.
     let says_so = |namespace: Option<&Namespace>| {
@@ -180,7 +179,7 @@ async fn protected(stack: Shared) -> Outcome {
     wait(namespaces.clone(), "protected", "the namespace to say what is in the way", CLUSTER, says_so).await?;
     let now = tenant.requests().get("request").await?;
     ensure!(now.uid() == before.uid() && now.metadata.deletion_timestamp.is_none(), "the request is being deleted");
-    ensure!(machines(stack.bed.admin(), &tenant.namespace).await? == nodes, "other Machines");
+    ensure!(machines(stack.management.admin(), &tenant.namespace).await? == nodes, "other Machines");
     ensure!(tenant.ready_nodes("site").await? == [tenant.host(1), tenant.host(2)]);
 
     request["metadata"]["annotations"] = json!({names::DELETION_PROTECTION_ANNOTATION: "false"});
@@ -197,17 +196,17 @@ async fn protected(stack: Shared) -> Outcome {
 async fn rolled_back(stack: Shared) -> Outcome {
     let tenant = Tenant::new(&stack, "released", 2).await?;
     let helm = tool(Tool::Helm, |line| eprintln!("{line}")).await?;
-    let chart = stack.bed.dir().join("released-chart");
+    let chart = stack.management.dir().join("released-chart");
     std::fs::create_dir_all(chart.join("templates"))?;
     std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: released\nversion: 1.0.0\n")?;
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "released"}});
     std::fs::write(chart.join("templates/config.yaml"), config.to_string())?;
-    let kubeconfig = stack.bed.dir().join("helm.kubeconfig");
-    stack.bed.kubeconfig_as("jane", &["system:masters"], &kubeconfig)?;
+    let kubeconfig = stack.management.dir().join("helm.kubeconfig");
+    stack.management.kubeconfig_as("jane", &["system:masters"], &kubeconfig)?;
     let run = async |arguments: &[&str]| {
         let mut command = Command::new(&helm);
         command.arg("--kubeconfig").arg(&kubeconfig).args(["--namespace", "released"]).args(arguments);
-        command.env("HOME", stack.bed.dir()).stdin(Stdio::null()).kill_on_drop(true);
+        command.env("HOME", stack.management.dir()).stdin(Stdio::null()).kill_on_drop(true);
         let output =
             tokio::time::timeout(CLUSTER, command.output()).await.with_context(|| format!("helm {arguments:?}"))??;
         let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -267,14 +266,14 @@ async fn guards(stack: Shared) -> Outcome {
     let namespace = tenant.namespace.as_str();
     tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
-    let nodes = machines(stack.bed.admin(), namespace).await?;
+    let nodes = machines(stack.management.admin(), namespace).await?;
     let masters = "cluster.x-k8s.io/control-plane";
     let is_master = async |name: &str| {
-        let machine = inventory::api(stack.bed.admin(), namespace, CAPI, "Machine").get(name).await?;
+        let machine = inventory::api(stack.management.admin(), namespace, CAPI, "Machine").get(name).await?;
         anyhow::Ok(machine.labels().contains_key(masters))
     };
 
-    let user = stack.bed.client_as("jane", &["system:masters"])?;
+    let user = stack.management.client_as("jane", &["system:masters"])?;
     let try_only = DeleteParams::default().dry_run();
     let all = "system:masters";
     let controllers = [
@@ -284,9 +283,11 @@ async fn guards(stack: Shared) -> Outcome {
         ("system:serviceaccount:byoh-system:byoh-controller-manager", "system:serviceaccounts:byoh-system"),
         ("system:serviceaccount:o2ims-system:o2ims-operator", "system:serviceaccounts:o2ims-system"),
     ];
-    let controllers: Vec<_> =
-        controllers.iter().map(|(user, group)| stack.bed.client_as(user, &[group, all])).collect::<Result<_, _>>()?;
-    let namespace_controller = stack.bed.client_as(
+    let controllers: Vec<_> = controllers
+        .iter()
+        .map(|(user, group)| stack.management.client_as(user, &[group, all]))
+        .collect::<Result<_, _>>()?;
+    let namespace_controller = stack.management.client_as(
         "system:serviceaccount:kube-system:namespace-controller",
         &["system:serviceaccounts:kube-system", all],
     )?;
@@ -365,7 +366,7 @@ async fn guards(stack: Shared) -> Outcome {
     clusters.delete("theirs", &DeleteParams::default()).await?;
 
     tenant.until("request", State::Fulfilled, "", SOON).await?;
-    ensure!(machines(stack.bed.admin(), namespace).await? == nodes, "other Machines");
+    ensure!(machines(stack.management.admin(), namespace).await? == nodes, "other Machines");
     tenant.delete("request").await?;
     tenant.until_gone("request", CLUSTER).await?;
     tenant.assert_hosts_free().await
@@ -391,8 +392,8 @@ async fn size(stack: Shared) -> Outcome {
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     // A request that wants the same cluster is not the owner.
     tenant.apply(&tenant.request("a-rival", "site", &[1], &[2])).await?;
-    let nodes = machines(stack.bed.admin(), namespace).await?;
-    let user = stack.bed.client_as("jane", &["system:masters"])?;
+    let nodes = machines(stack.management.admin(), namespace).await?;
+    let user = stack.management.client_as("jane", &["system:masters"])?;
     let controllers = [
         ("capi:core", "system:serviceaccounts:capi-system"),
         ("system:serviceaccount:elsewhere:capi-manager", "system:serviceaccounts:elsewhere"),
@@ -435,7 +436,7 @@ async fn size(stack: Shared) -> Outcome {
         done(&stack, &["label", &object, "-n", namespace, "example.org/a=b", "--dry-run=server"]).await?;
         let number = numbers[0];
         for (account, accounts) in &controllers {
-            let client = stack.bed.client_as(account, &[accounts, "system:masters"])?;
+            let client = stack.management.client_as(account, &[accounts, "system:masters"])?;
             let there = inventory::api(client, namespace, group, kind);
             there.patch(name, &try_only, &replicas(number)).await.with_context(|| format!("{kind} by {account}"))?;
             there
@@ -499,7 +500,7 @@ async fn size(stack: Shared) -> Outcome {
 
     tenant.apply(&request).await?;
     tenant.until("request", State::Fulfilled, "1 master, 1 worker", SOON).await?;
-    ensure!(machines(stack.bed.admin(), namespace).await? == nodes, "other Machines");
+    ensure!(machines(stack.management.admin(), namespace).await? == nodes, "other Machines");
     tenant.delete("request").await?;
     tenant.until_gone("request", CLUSTER).await?;
     tenant.assert_hosts_free().await
@@ -525,10 +526,10 @@ async fn until_scale(api: &Api<DynamicObject>, name: &str, taken: bool) -> Outco
     }
 }
 
-/// In dry runs: everything on this bed is of these kinds.
+/// In dry runs: everything on this management cluster is of these kinds.
 async fn kinds(stack: Shared) -> Outcome {
     let delete = |name: &'static str| ["delete", "crd", name, "--dry-run=server"];
-    // The bed may have had the policy for less time than the API server takes to know it.
+    // The management cluster may have had the policy for less time than the API server takes to know it.
     let deadline = tokio::time::Instant::now() + SOON;
     let mut pace = tokio::time::interval(std::time::Duration::from_millis(500));
     while kubectl(&stack, &delete("clusters.cluster.x-k8s.io")).await?.well {
@@ -577,8 +578,8 @@ fn must_refuse(answer: kube::Result<()>, what: &str, words: &str) -> Outcome {
 /// Objects from before the rules, and the finalizer `orphan`. No operator runs: what it would do is done by hand.
 async fn finalizers(stack: &mut Stack) -> Outcome {
     stack.operator.take().context("no operator")?.crash().await?;
-    sandbox::focom::install(&stack.bed).await?;
-    let client = stack.bed.admin();
+    sandbox::focom::install(&stack.management).await?;
+    let client = stack.management.admin();
     let fpr = |name: &str| {
         json!({
             "apiVersion": "focom.nephio.org/v1alpha1", "kind": "FocomProvisioningRequest", "metadata": {"name": name},
@@ -604,7 +605,7 @@ async fn finalizers(stack: &mut Stack) -> Outcome {
     requests.create(&PostParams::default(), &serde_json::from_value(fpr(&long))?).await?;
     templates.create(&PostParams::default(), &serde_json::from_value(template("odd"))?).await?;
     for rights in [sandbox::installation::RIGHTS[3], sandbox::focom::RIGHTS[2]] {
-        stack.bed.apply_yaml(rights).await?;
+        stack.management.apply_yaml(rights).await?;
     }
     until_taken(&requests, &fpr(&"y".repeat(64)), false).await?;
     until_taken(&templates, &template("other"), false).await?;

@@ -1,19 +1,24 @@
 //! Requests that are wrong: refused at admission, or told what is wrong; nothing is made and nothing is held.
 
 use anyhow::{Context as _, bail, ensure};
-use kube::ResourceExt as _;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, ResourceExt as _};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
-use o2ims_types::ProvisioningState as State;
 use o2ims_types::rules::WAY_OUT;
+use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
 use serde_json::{Value, json};
 
-use crate::harness::{Outcome, SOON, Scenario, Shared, Tenant, wait};
+use crate::harness::{Outcome, SOON, Scenario, Shared, Tenant, shared, wait};
+
+#[path = "../../../o2ims-types/tests/corpus/mod.rs"]
+mod corpus;
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("bad_requests_are_refused_and_hold_nothing", bad_requests),
-        Scenario::new("what_cannot_change_is_refused", forbidden_changes),
+        shared("bad_requests_are_refused_and_hold_nothing", bad_requests),
+        shared("the_api_server_judges_every_value_as_the_operator_does", corpus_of_values),
+        shared("what_cannot_change_is_refused", forbidden_changes),
     ]
 }
 
@@ -479,7 +484,7 @@ async fn bad_requests(stack: Shared) -> Outcome {
     for request in tenant.requests().list(&ListParams::default()).await? {
         ensure!(request.finalizers().is_empty(), "{} has a finalizer", request.name_any());
     }
-    for host in kube::Api::<cluster_api::byoh::ByoHost>::namespaced(stack.bed.admin(), "bad")
+    for host in kube::Api::<cluster_api::byoh::ByoHost>::namespaced(stack.management.admin(), "bad")
         .list(&ListParams::default())
         .await?
     {
@@ -492,7 +497,7 @@ async fn bad_requests(stack: Shared) -> Outcome {
 
 /// A ByoHost without an agent.
 async fn unusual_host(stack: &Shared, tenant: &Tenant, name: &str, metadata: Value, reported: bool) -> Outcome {
-    let client = stack.bed.client_as(&format!("byoh:host:{name}"), &["byoh:hosts"])?;
+    let client = stack.management.client_as(&format!("byoh:host:{name}"), &["byoh:hosts"])?;
     let kind = cluster_api::Kind::ByoHost;
     let api: kube::Api<kube::core::DynamicObject> =
         kube::Api::namespaced_with(client, &tenant.namespace, &kind.api_resource());
@@ -503,6 +508,39 @@ async fn unusual_host(stack: &Shared, tenant: &Tenant, name: &str, metadata: Val
         let status = json!({"status": {"hostinfo": {"osname": "linux", "osimage": "Ubuntu 20.04.6 LTS", "architecture": "amd64"}}});
         api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
     }
+    Ok(())
+}
+
+/// The CEL half of the rules says of every value in the corpus what the corpus says.
+async fn corpus_of_values(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "corpus", 0).await?;
+    let kind = ApiResource::erase::<ProvisioningRequest>(&());
+    let requests: Api<DynamicObject> = Api::namespaced_with(stack.management.admin(), &tenant.namespace, &kind);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let mut good = tenant.request("request", "core", &[1], &[2]);
+    good["spec"][P]["hosts"] = json!({
+        "masters": [{"hostId": 1, "hostName": "target-1"}], "workers": [{"hostId": 2, "hostName": "target-2"}],
+    });
+    let mut wrong = Vec::new();
+    for case in corpus::cases() {
+        let mut request = good.clone();
+        request["spec"][P] = case.applied_to(request["spec"][P].take());
+        let answer = requests.create(&dry_run, &serde_json::from_value(request)?).await;
+        let agrees = match (&answer, case.message) {
+            (Ok(_), None) => true,
+            // A pattern or a length of the schema may come before the rule; it names the field too.
+            (Err(kube::Error::Api(status)), Some(message)) => {
+                let field = message.split_whitespace().next().and_then(|field| field.rsplit('.').next());
+                status.code == 422
+                    && (status.message.contains(message) || field.is_some_and(|field| status.message.contains(field)))
+            }
+            _ => false,
+        };
+        if !agrees {
+            wrong.push(format!("{}: {}: {:?}", case.rule, case.value, answer.err().map(|error| error.to_string())));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
 

@@ -15,23 +15,21 @@ use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::ProvisioningState as State;
 use serde_json::json;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, wait};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, shared, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("of_requests_for_one_host_exactly_one_goes_on", |stack| compete(stack, "few", 9, 3)),
-        Scenario::new("of_requests_for_one_host_exactly_one_goes_on_100_rounds", |stack| {
-            compete(stack, "many", 100, 5)
-        })
-        .slow(),
-        Scenario::new("of_requests_for_one_endpoint_exactly_one_goes_on", compete_for_endpoint),
+        shared("of_requests_for_one_host_exactly_one_goes_on", |stack| compete(stack, "few", 9, 3)),
+        shared("of_requests_for_one_host_exactly_one_goes_on_100_rounds", |stack| compete(stack, "many", 100, 5))
+            .slow(),
+        shared("of_requests_for_one_endpoint_exactly_one_goes_on", compete_for_endpoint),
     ]
 }
 
 /// `rounds` rounds of 2 to 10 requests, `lanes` rounds side by side.
 async fn compete(stack: Shared, prefix: &str, rounds: u32, lanes: u32) -> Outcome {
     let tenant = Tenant::new(&stack, &format!("compete-{prefix}"), lanes).await?;
-    let history = History::record(stack.bed.admin(), &tenant.namespace);
+    let history = History::record(stack.management.admin(), &tenant.namespace);
     for lane in 1..=lanes {
         // The claim is what is looked at: no round needs a cluster that comes up.
         stack.site.host(&tenant.host(lane)).context("no host")?.fail(Failure::Bootstrap);

@@ -19,16 +19,16 @@ use sandbox::requests::force_away;
 use serde_json::{Value, json};
 use testenv::servers::Server;
 
-use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, SOON, Scenario, Shared, Tenant, wait};
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, SOON, Scenario, Shared, Tenant, on_servers, shared, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("a_cluster_that_vanishes_is_left_alone_until_its_owner_speaks", vanishes),
-        Scenario::new("a_restored_request_takes_its_cluster_back", restored),
-        Scenario::new("a_cluster_that_lost_its_control_plane_is_told_and_taken_down", headless),
-        Scenario::new("a_pause_is_told_and_nothing_is_done", paused),
-        Scenario::new("a_control_plane_cannot_be_scaled_or_rolled_without_hosts", scaled),
-        Scenario::on_servers("servers_live_through_what_befalls_their_objects", on_servers).slow(),
+        shared("a_cluster_that_vanishes_is_left_alone_until_its_owner_speaks", vanishes),
+        shared("a_restored_request_takes_its_cluster_back", restored),
+        shared("a_cluster_that_lost_its_control_plane_is_told_and_taken_down", headless),
+        shared("a_pause_is_told_and_nothing_is_done", paused),
+        shared("a_control_plane_cannot_be_scaled_or_rolled_without_hosts", scaled),
+        on_servers("servers_live_through_what_befalls_their_objects", servers_live).slow(),
     ]
 }
 
@@ -284,7 +284,8 @@ async fn scaled(stack: Shared) -> Outcome {
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     let before = machines(&tenant).await?;
     // A person may not change the number of masters; what may is not kept from it, and is put right.
-    let controller = stack.bed.client_as("system:serviceaccount:capi-system:capi-manager", &["system:masters"])?;
+    let controller =
+        stack.management.client_as("system:serviceaccount:capi-system:capi-manager", &["system:masters"])?;
     let resource = Kind::KubeadmControlPlane.api_resource();
     let control_planes = Api::namespaced_with(controller, &tenant.namespace, &resource);
     for change in [json!({"replicas": 3}), json!({"rolloutAfter": "2020-01-01T00:00:00Z"})] {
@@ -323,7 +324,7 @@ pub async fn running(servers: &[Arc<Server>]) -> anyhow::Result<BTreeSet<(String
     Ok(all)
 }
 
-async fn on_servers(stack: &mut Stack) -> Outcome {
+async fn servers_live(stack: &mut Stack) -> Outcome {
     let tenant = Tenant::on_servers(stack, "harm", 3).await?;
     let whole = tenant.request("request", "site", &[1], &[2, 3]);
     tenant.apply(&whole).await?;
@@ -377,7 +378,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
     lives("request restored").await?;
 
     // Marks are taken off.
-    let operator = stack.bed.client_as(OPERATOR_USER, &[])?;
+    let operator = stack.management.client_as(OPERATOR_USER, &[])?;
     let hosts: Api<DynamicObject> = Api::namespaced_with(operator, &tenant.namespace, &Kind::ByoHost.api_resource());
     merge(&hosts, &tenant.host(2), json!({"metadata": {"labels": {names::REQUEST_UID_LABEL: null}}})).await?;
     let marked = |host: Option<&ByoHost>| host.is_some_and(|host| host.holder().is_some());

@@ -9,10 +9,10 @@ use o2ims_types::ProvisioningState as State;
 use sandbox::Stack;
 use tokio::time::{Instant, sleep_until};
 
-use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant};
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant, alone};
 
 pub fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::alone("a_crash_at_any_moment_changes_nothing", crash)]
+    vec![alone("a_crash_at_any_moment_changes_nothing", crash)]
 }
 
 /// How old each request is when the operator is killed, in milliseconds.
@@ -22,7 +22,7 @@ async fn crash(stack: &mut Stack) -> Outcome {
     let tenant = Tenant::new(stack, "crash", 10).await?;
     let before = tenant.inventory().await?;
     let name = |number: usize| format!("r{number}");
-    let mark = stack.bed.audit_log().mark()?;
+    let mark = stack.management.audit_log().mark()?;
 
     at_ages(|number| {
         let (tenant, host) = (&tenant, u32::try_from(number).unwrap_or_default() + 1);
@@ -45,7 +45,7 @@ async fn crash(stack: &mut Stack) -> Outcome {
     }
 
     // This time another one stands by, and takes over.
-    let mark = stack.bed.audit_log().mark()?;
+    let mark = stack.management.audit_log().mark()?;
     let standby = stack.another_operator(stack.operator_options()).await?;
     at_ages(|number| {
         let tenant = &tenant;
@@ -76,7 +76,7 @@ async fn at_ages<F: Future<Output = Outcome>>(act: impl Fn(usize) -> F) -> Outco
 /// Says how many writes had been made for the requests at the kill, and fails where that was none or all: then the kill
 /// came before or after everything, and showed nothing.
 fn report(stack: &Stack, mark: testenv::AuditMark, what: &str, all: usize) -> Outcome {
-    let entries = stack.bed.audit_log().since(&mark)?;
+    let entries = stack.management.audit_log().since(&mark)?;
     let writes = entries
         .iter()
         .filter(|entry| entry.user == OPERATOR_USER && entry.is_write() && entry.namespace == "crash")

@@ -9,7 +9,7 @@ use o2ims_types::{ProvisioningState as State, conditions};
 use serde_json::json;
 use testenv::ByohDialect;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, shared};
 
 pub fn scenarios() -> Vec<Scenario> {
     let during_creation: [(&str, u32, Failure, &str); 5] = [
@@ -32,25 +32,23 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all: Vec<_> = during_creation
         .into_iter()
         .map(|(name, host, failure, words)| {
-            Scenario::new(&format!("failing_host_{}", name.replace('-', "_")), move |stack| {
+            shared(&format!("failing_host_{}", name.replace('-', "_")), move |stack| {
                 creation(stack, name, host, failure, words)
             })
         })
         .collect();
-    all.push(Scenario::new("a_host_that_cleans_slowly_keeps_the_request", |stack| {
+    all.push(shared("a_host_that_cleans_slowly_keeps_the_request", |stack| {
         cleanup(stack, "slow", Failure::SlowCleanup(Duration::from_secs(15)))
     }));
-    all.push(Scenario::new("a_host_that_never_cleans_is_told", |stack| {
-        cleanup(stack, "hanging", Failure::HangingCleanup)
-    }));
+    all.push(shared("a_host_that_never_cleans_is_told", |stack| cleanup(stack, "hanging", Failure::HangingCleanup)));
     all.push(
-        Scenario::new("a_host_that_cleans_for_three_minutes_keeps_the_request", |stack| {
+        shared("a_host_that_cleans_for_three_minutes_keeps_the_request", |stack| {
             cleanup(stack, "minutes", Failure::SlowCleanup(Duration::from_secs(180)))
         })
         .slow(),
     );
-    all.push(Scenario::new("a_dead_host_is_given_up_by_hand", dead_host));
-    all.push(Scenario::new("an_agent_that_waits_for_an_installer_is_told", wrong_agent));
+    all.push(shared("a_dead_host_is_given_up_by_hand", dead_host));
+    all.push(shared("an_agent_that_waits_for_an_installer_is_told", wrong_agent));
     all
 }
 
@@ -59,7 +57,7 @@ async fn creation(stack: Shared, name: &str, broken: u32, failure: Failure, word
     tenant.template("short", json!({"timeouts": {"controlPlane": "20s", "workers": "20s"}})).await?;
     let host = stack.site.host(&tenant.host(broken)).context("no host")?;
     // platform9's BYOH notices by itself that an agent is silent.
-    let heartbeat = stack.bed.byoh_dialect() == Some(ByohDialect::Platform9);
+    let heartbeat = stack.management.byoh_dialect() == Some(ByohDialect::Platform9);
     let words = if failure == Failure::Silent && heartbeat { "is not alive: HeartbeatTimeout" } else { words };
     if heartbeat {
         // A host that was never heard of would not be taken at all.

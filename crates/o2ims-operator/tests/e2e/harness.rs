@@ -1,9 +1,8 @@
-//! The shared bed, tenants, and waiting on watches.
+//! The shared management cluster, tenants, and waiting on watches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::future::Future;
-use std::pin::Pin;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,95 +18,69 @@ use kube::config::KubeConfigOptions;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config, ResourceExt};
-use libtest_mimic::{Arguments, Trial};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState};
 use sandbox::installation::Hosts;
+pub use sandbox::scenario::Outcome;
 pub use sandbox::waiting::wait;
-use sandbox::{Stack, StackOptions, inventory};
+use sandbox::{Stack, StackOptions, inventory, scenario};
 use serde_json::{Value, json};
 use testenv::AuditEntry;
 use tokio::process::Command;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
 
-/// Result of a scenario.
-pub type Outcome = anyhow::Result<()>;
-type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+/// A scenario in the world of this operator.
+pub type Scenario = scenario::Scenario<World>;
 
-/// One scenario.
-pub struct Scenario {
-    /// What a user sees.
-    pub name: String,
-    /// Only with `--include-ignored`.
-    pub slow: bool,
-    /// Only where the machine can have servers.
-    pub needs_servers: bool,
-    body: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
+/// A scenario on the stack that all share.
+pub fn shared<F>(name: &str, body: impl FnOnce(Shared) -> F + Send + 'static) -> Scenario
+where
+    F: Future<Output = Outcome> + 'static,
+{
+    Scenario::new(name, async move |world: Arc<World>| {
+        let result = body(world.shared().await?).await;
+        match (result, world.shared.read().await.as_ref()) {
+            (Err(error), Some(stack)) => Err(with_log(error, stack)),
+            (result, _) => result,
+        }
+    })
 }
 
-impl Scenario {
-    /// A scenario on the bed that all share.
-    pub fn new<F>(name: &str, body: impl FnOnce(Shared) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        let run = move |world: Arc<World>| -> Running {
-            Box::pin(async move {
-                let result = body(world.shared().await?).await;
-                match (result, world.shared.read().await.as_ref()) {
-                    (Err(error), Some(stack)) => Err(with_log(error, stack)),
-                    (result, _) => result,
-                }
-            })
-        };
-        Self { name: name.to_owned(), slow: false, needs_servers: false, body: Box::new(run) }
-    }
+/// A scenario with a stack of its own, because it disturbs or counts what others do.
+pub fn alone(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Scenario {
+    alone_with(name, |options| options, body)
+}
 
-    /// A scenario with a bed of its own, because it disturbs or counts what others do.
-    pub fn alone(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Self {
-        Self::alone_with(name, |options| options, body)
-    }
+/// A scenario with real servers for hosts.
+pub fn on_servers(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Scenario {
+    alone_with(name, StackOptions::with_servers, body).with_servers()
+}
 
-    /// A scenario with real servers for hosts.
-    pub fn on_servers(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Self {
-        Self { needs_servers: true, ..Self::alone_with(name, StackOptions::with_servers, body) }
-    }
-
-    /// As [`Scenario::alone`], on a stack that is set up in this way.
-    pub fn alone_with(
-        name: &str,
-        set_up: impl FnOnce(StackOptions) -> StackOptions + Send + 'static,
-        body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static,
-    ) -> Self {
-        let own_name = name.to_owned();
-        let run = move |world: Arc<World>| -> Running {
-            Box::pin(async move {
-                if env::var_os(ALONE).is_none() && env::var_os(ISOLATED).is_some() {
-                    let _room = world.room.acquire().await?;
-                    return in_own_namespace(&own_name).await;
-                }
-                ensure!(
-                    env::var_os(ALONE).is_none() || env::var_os(ISOLATED).is_some(),
-                    "no second layer of namespaces is permitted here, and this network has room for one bed only"
-                );
-                // The network has room for one bed.
-                let mut shared = world.shared.write().await;
-                if let Some(stack) = shared.take() {
-                    stop(stack).await?;
-                }
-                let mut stack = start(set_up).await?;
-                let result = body(&mut stack).await.map_err(|error| with_log(error, &stack));
-                result.and(stop(stack).await)
-            })
-        };
-        Self { name: name.to_owned(), slow: false, needs_servers: false, body: Box::new(run) }
-    }
-
-    /// Marks the scenario as slow.
-    pub fn slow(mut self) -> Self {
-        self.slow = true;
-        self
-    }
+/// As [`alone`], on a stack that is set up in this way.
+pub fn alone_with(
+    name: &str,
+    set_up: impl FnOnce(StackOptions) -> StackOptions + Send + 'static,
+    body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static,
+) -> Scenario {
+    let own_name = name.to_owned();
+    Scenario::new(name, async move |world: Arc<World>| {
+        if env::var_os(ALONE).is_none() && env::var_os(ISOLATED).is_some() {
+            let _room = world.room.acquire().await?;
+            return in_own_namespace(&own_name).await;
+        }
+        ensure!(
+            env::var_os(ALONE).is_none() || env::var_os(ISOLATED).is_some(),
+            "no second layer of namespaces is permitted here, and this network has room for one management cluster only"
+        );
+        // The network has room for one management cluster.
+        let mut shared = world.shared.write().await;
+        if let Some(stack) = shared.take() {
+            stop(stack).await?;
+        }
+        let mut stack = start(set_up).await?;
+        let result = body(&mut stack).await.map_err(|error| with_log(error, &stack));
+        result.and(stop(stack).await)
+    })
 }
 
 /// An operator that keeps its lease: on a small machine others may keep the API server busy for longer than a lease lasts.
@@ -116,17 +89,15 @@ pub fn patient(mut options: StackOptions) -> StackOptions {
     options
 }
 
-/// Scenarios wait most of the time.
-const SIDE_BY_SIDE: usize = 8;
-/// How many scenarios have a bed of their own at the same time; one takes up to 2 GiB of memory.
-const BEDS: usize = 2;
+/// How many scenarios have a management cluster of their own at the same time; one takes up to 2 GiB of memory.
+const MANAGEMENT_CLUSTERS: usize = 2;
 /// Set by `scripts/in-own-namespace` where namespaces are permitted.
 const ISOLATED: &str = "O2IMS_OWN_NAMESPACE";
 /// Set for a process that runs one scenario alone.
 const ALONE: &str = "O2IMS_SCENARIO_ALONE";
 
 /// Runs one scenario in a process and a network of its own: BYOH's manager has a fixed port, so a network has room for one
-/// bed.
+/// management cluster.
 async fn in_own_namespace(name: &str) -> Outcome {
     let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/in-own-namespace"))
         .arg(env::current_exe()?)
@@ -145,33 +116,12 @@ async fn in_own_namespace(name: &str) -> Outcome {
 
 /// Runs the scenarios as a test binary does, and stops what they share.
 pub fn run(scenarios: Vec<Scenario>) -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let world = Arc::new(World { shared: Arc::default(), room: Semaphore::new(BEDS), rack: Semaphore::new(1) });
     let no_servers = testenv::servers::left_out().unwrap_or_else(|error| Some(format!("{error:#}")));
     if let (Some(why), true) = (&no_servers, env::var_os(ALONE).is_none()) {
         eprintln!("LEFT OUT: what needs real servers ({why})");
     }
-    let trials = scenarios
-        .into_iter()
-        .filter(|scenario| !scenario.needs_servers || no_servers.is_none())
-        .map(|Scenario { name, slow, needs_servers, body }| {
-            let (world, handle) = (Arc::clone(&world), runtime.handle().clone());
-            let run = async move || {
-                let _rack = if needs_servers { Some(world.rack.acquire().await?) } else { None };
-                body(Arc::clone(&world)).await
-            };
-            Trial::test(name, move || handle.block_on(run()).map_err(|error| format!("{error:#}").into()))
-                .with_ignored_flag(slow)
-        })
-        .collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if let Err(error) = runtime.block_on(world.stop()) {
-        eprintln!("the bed did not stop as it should: {error:#}");
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
+    let world = World { shared: Arc::default(), room: Semaphore::new(MANAGEMENT_CLUSTERS) };
+    scenario::run(world, scenarios, no_servers.as_deref())
 }
 
 /// The stack that scenarios share.
@@ -181,8 +131,6 @@ pub type Shared = OwnedRwLockReadGuard<Option<Stack>, Stack>;
 pub struct World {
     shared: Arc<RwLock<Option<Stack>>>,
     room: Semaphore,
-    /// Two racks at once would need more inotify instances than machines have by default.
-    rack: Semaphore,
 }
 
 impl World {
@@ -199,7 +147,9 @@ impl World {
             }
         }
     }
+}
 
+impl scenario::World for World {
     async fn stop(&self) -> Outcome {
         match self.shared.write().await.take() {
             Some(stack) => stop(stack).await,
@@ -215,9 +165,9 @@ async fn start(set_up: impl FnOnce(StackOptions) -> StackOptions) -> anyhow::Res
 
 /// Stops the stack. Whatever ran on it: the rights that are shipped were enough.
 async fn stop(stack: Stack) -> Outcome {
-    let entries = stack.bed.audit_log().entries();
+    let entries = stack.management.audit_log().entries();
     // While a namespace was being deleted, nothing could be made in it.
-    let namespaces = Api::<Namespace>::all(stack.bed.admin()).list_metadata(&ListParams::default()).await?;
+    let namespaces = Api::<Namespace>::all(stack.management.admin()).list_metadata(&ListParams::default()).await?;
     let is_there = |name: &str| name.is_empty() || namespaces.iter().any(|namespace| namespace.name_any() == name);
     stack.stop().await?;
     // A Secret of others with the operator's label.
@@ -256,7 +206,7 @@ impl Tenant {
     /// Makes the namespace and registers hosts `<namespace>-1` to `<namespace>-<hosts>` with these ids.
     pub async fn new(stack: &Stack, namespace: &str, hosts: u32) -> anyhow::Result<Self> {
         let tenant = Self::in_namespace(stack, namespace).await?;
-        if stack.bed.byoh_dialect().is_some() {
+        if stack.management.byoh_dialect().is_some() {
             tenant.equip(stack, hosts).await?;
         }
         Ok(tenant)
@@ -278,7 +228,7 @@ impl Tenant {
 
     async fn in_namespace(stack: &Stack, namespace: &str) -> anyhow::Result<Self> {
         stack.make_namespace(namespace).await?;
-        Ok(Self { namespace: namespace.to_owned(), client: stack.bed.admin(), hosts: stack.hosts() })
+        Ok(Self { namespace: namespace.to_owned(), client: stack.management.admin(), hosts: stack.hosts() })
     }
 
     /// CNI and hosts, which need Cluster API and BYOH.

@@ -8,7 +8,7 @@ use o2ims_types::ProvisioningState as State;
 use sandbox::Stack;
 use testenv::AuditEntry;
 
-use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant, patient};
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant, alone_with, patient};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
@@ -18,7 +18,7 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 fn scenario(name: &str, seconds: u64) -> Scenario {
-    Scenario::alone_with(name, patient, async move |stack| rest(stack, seconds).await)
+    alone_with(name, patient, async move |stack| rest(stack, seconds).await)
 }
 
 /// Nothing is asked and nothing is written but watches and the Lease.
@@ -28,13 +28,13 @@ async fn rest(stack: &mut Stack, seconds: u64) -> Outcome {
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     // The last thing that is written for it.
     tenant.until_event("request", "Fulfilled").await?;
-    let mark = stack.bed.audit_log().mark()?;
+    let mark = stack.management.audit_log().mark()?;
     // A request is logged after its answer was seen here, so the mark alone does not tell what came before.
     let begun = Timestamp::now();
     let came_later = |entry: &&AuditEntry| entry.received.parse::<Timestamp>().is_ok_and(|received| received >= begun);
     // The time that is looked at, not a wait for something.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let entries = stack.bed.audit_log().since(&mark)?;
+    let entries = stack.management.audit_log().since(&mark)?;
     let mine: Vec<_> = entries
         .iter()
         .filter(|entry| entry.user == OPERATOR_USER && !entry.is_watch() && entry.resource != "leases")

@@ -15,21 +15,21 @@ use sandbox::{Stack, inventory};
 use serde_json::{Value, json};
 use testenv::ByohDialect;
 
-use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, SOON, Scenario, Shared, States, Tenant, wait};
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, SOON, Scenario, Shared, States, Tenant, alone, shared, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("one_master_one_worker_comes_and_goes_without_a_trace", one_and_one),
-        Scenario::new("three_masters_two_workers_behind_a_virtual_address", three_and_two),
-        Scenario::new("workers_come_and_go", workers_come_and_go),
-        Scenario::new("a_cluster_name_belongs_to_one_request", same_name_twice),
-        Scenario::new("an_endpoint_belongs_to_one_request", same_endpoint_twice),
-        Scenario::new("a_request_that_is_deleted_at_once_leaves_nothing", deleted_at_once),
-        Scenario::new("what_a_vanished_request_held_comes_free", vanished),
-        Scenario::alone("a_cluster_whose_request_vanished_runs_on_and_is_taken_back", orphaned),
-        Scenario::new("bundles_work_with_platform9_and_are_refused_with_upstream", bundle),
-        Scenario::new("hosts_get_install_scripts_and_lose_them", installer),
-        Scenario::new("twenty_clusters_on_exactly_their_hosts", twenty_clusters).slow(),
+        shared("one_master_one_worker_comes_and_goes_without_a_trace", one_and_one),
+        shared("three_masters_two_workers_behind_a_virtual_address", three_and_two),
+        shared("workers_come_and_go", workers_come_and_go),
+        shared("a_cluster_name_belongs_to_one_request", same_name_twice),
+        shared("an_endpoint_belongs_to_one_request", same_endpoint_twice),
+        shared("a_request_that_is_deleted_at_once_leaves_nothing", deleted_at_once),
+        shared("what_a_vanished_request_held_comes_free", vanished),
+        alone("a_cluster_whose_request_vanished_runs_on_and_is_taken_back", orphaned),
+        shared("bundles_work_with_platform9_and_are_refused_with_upstream", bundle),
+        shared("hosts_get_install_scripts_and_lose_them", installer),
+        shared("twenty_clusters_on_exactly_their_hosts", twenty_clusters).slow(),
     ]
 }
 
@@ -221,7 +221,7 @@ async fn vanished(stack: Shared) -> Outcome {
     cluster["metadata"]["annotations"][names::CREATING_ANNOTATION] = json!("true");
     tenant.objects(Kind::Cluster).create(&PostParams::default(), &serde_json::from_value(cluster)?).await?;
     let claim = Patch::Merge(json!({"metadata": marks}));
-    let operator = stack.bed.client_as(OPERATOR_USER, &[])?;
+    let operator = stack.management.client_as(OPERATOR_USER, &[])?;
     let hosts: Api<DynamicObject> = Api::namespaced_with(operator, &tenant.namespace, &Kind::ByoHost.api_resource());
     hosts.patch(&tenant.host(3), &PatchParams::default(), &claim).await?;
     tenant.until_host_free(3).await?;
@@ -271,7 +271,7 @@ async fn bundle(stack: Shared) -> Outcome {
     let (tenant, request) = installing(&stack, "bundled", install).await?;
     let before = tenant.inventory().await?;
     tenant.apply(&request).await?;
-    if stack.bed.byoh_dialect() == Some(ByohDialect::Platform9) {
+    if stack.management.byoh_dialect() == Some(ByohDialect::Platform9) {
         tenant.until("bundled", State::Fulfilled, "", CLUSTER).await?;
     } else {
         tenant.until("bundled", State::Pending, "destroys its own bootstrap Secret with upstream BYOH", SOON).await?;
@@ -304,15 +304,15 @@ async fn installer(stack: Shared) -> Outcome {
     let before = tenant.inventory().await?;
     tenant.apply(&request).await?;
     tenant.until("installed", State::Fulfilled, "", CLUSTER).await?;
-    let secrets: Api<Secret> = Api::namespaced(stack.bed.admin(), &tenant.namespace);
+    let secrets: Api<Secret> = Api::namespaced(stack.management.admin(), &tenant.namespace);
     // A machine that comes later gets them too, though the template is gone and the request asks too much by then.
     let script_of = |host: Option<&ByoHost>| host.and_then(|host| host.spec.installation_secret.clone());
     let old = script_of(Some(&tenant.byohosts().get(&tenant.host(2)).await?));
-    let templates: Api<ClusterTemplate> = Api::namespaced(stack.bed.admin(), &tenant.namespace);
+    let templates: Api<ClusterTemplate> = Api::namespaced(stack.management.admin(), &tenant.namespace);
     templates.delete("installs-v1", &DeleteParams::default()).await?;
     tenant.apply(&tenant.request_for("installs", "installed", &[1], &[2, 9])).await?;
     tenant.until("installed", State::Progressing, "ClusterTemplate installs-v1", CLUSTER).await?;
-    let machines = inventory::api(stack.bed.admin(), &tenant.namespace, "cluster.x-k8s.io", "Machine");
+    let machines = inventory::of_kind(stack.management.admin(), &tenant.namespace, Kind::Machine);
     for machine in machines.list(&ListParams::default().labels("!cluster.x-k8s.io/control-plane")).await? {
         machines.delete(&machine.name_any(), &DeleteParams::default()).await?;
     }
@@ -336,7 +336,7 @@ async fn installer(stack: Shared) -> Outcome {
         }
     }
     // The annotation that names a Secret can get lost; and not every Secret with the label is the operator's.
-    let operator = stack.bed.client_as(OPERATOR_USER, &[])?;
+    let operator = stack.management.client_as(OPERATOR_USER, &[])?;
     let hosts = inventory::hosts(operator, &tenant.namespace);
     let lost = Patch::Merge(json!({"metadata": {"annotations": {names::INSTALL_SECRET_ANNOTATION: null}}}));
     hosts.patch(&tenant.host(2), &PatchParams::default(), &lost).await?;

@@ -1,6 +1,6 @@
 //! The operator as a real process, with the rights that it ships, on a real control plane; hosts are simulated.
 //!
-//! Scenarios run side by side: on one bed that they share, each in a namespace of its own, or on a bed of their own where they
+//! Scenarios run side by side: on one management cluster that they share, each in a namespace of its own, or on a management cluster of their own where they
 //! disturb or count what others do. What is marked slow runs with `--include-ignored`.
 
 // Test code: a broken assumption may end the scenario.

@@ -21,18 +21,18 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, wait};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, alone, on_servers, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::alone("a_cluster_moves_to_another_management_cluster_and_back_and_runs_on", async |stack| {
+        alone("a_cluster_moves_to_another_management_cluster_and_back_and_runs_on", async |stack| {
             Box::pin(there_and_back(stack, true)).await
         }),
-        Scenario::alone("a_cluster_moves_away_and_back_while_the_operator_is_stopped", async |stack| {
+        alone("a_cluster_moves_away_and_back_while_the_operator_is_stopped", async |stack| {
             Box::pin(there_and_back(stack, false)).await
         })
         .slow(),
-        Scenario::on_servers("a_cluster_on_servers_moves_away_and_back_and_nothing_is_started_anew", async |stack| {
+        on_servers("a_cluster_on_servers_moves_away_and_back_and_nothing_is_started_anew", async |stack| {
             Box::pin(there_and_back(stack, true)).await
         })
         .slow(),
@@ -42,7 +42,7 @@ pub fn scenarios() -> Vec<Scenario> {
 const REQUEST: &str = "core-request";
 const CLUSTER_NAME: &str = "core";
 /// With it an agent resets its host.
-const RESET: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
+const RESET: &str = cluster_api::byoh::UNREGISTERING_ANNOTATION;
 /// What a request says whose Cluster has gone without it.
 const WAY_ON: &str = "is gone without having been taken down";
 
@@ -54,7 +54,7 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
     };
     tenant.apply(&tenant.request(REQUEST, CLUSTER_NAME, &[1], &[2])).await?;
     tenant.until(REQUEST, State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
-    let here = stack.bed.admin();
+    let here = stack.management.admin();
     // The Secret with its kubeconfig moves, too.
     let workload = tenant.workload(CLUSTER_NAME).await?;
     let (machines, nodes) = (machines(&here, &tenant).await?, nodes(&workload).await?);
@@ -62,17 +62,17 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
     let mut resets = Resets::watch(&tenant);
 
     // It has an operator too, which finds a cluster with the marks of a request that it does not know.
-    let bed = Options { byoh: false, ..Options::default() };
-    let options = StackOptions { bed, operator: stack.operator_options().clone(), ..StackOptions::new("") };
+    let management = Options { byoh: false, ..Options::default() };
+    let options = StackOptions { management, operator: stack.operator_options().clone(), ..StackOptions::new("") };
     let started = Stack::start(options, |line| eprintln!("the other management cluster: {line}"));
     let other = Box::pin(started).await?;
     let result = async {
-        other.bed.install_byoh_kinds().await?;
+        other.management.install_byoh_kinds().await?;
         other.make_namespace(&tenant.namespace).await?;
         if !watched && let Some(operator) = stack.operator.take() {
             operator.stop().await?;
         }
-        let there = other.bed.admin();
+        let there = other.management.admin();
 
         clusterctl_move(stack, &other, &tenant).await?;
         if watched {
@@ -113,11 +113,11 @@ async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {
 /// Moves what is in the tenant's namespace from one management cluster to another, as a user would.
 async fn clusterctl_move(from: &Stack, to: &Stack, tenant: &Tenant) -> Outcome {
     let kubeconfig = |stack: &Stack| -> anyhow::Result<PathBuf> {
-        let path = stack.bed.dir().join("clusterctl.kubeconfig");
-        stack.bed.kubeconfig_as("admin", &["system:masters"], &path)?;
+        let path = stack.management.dir().join("clusterctl.kubeconfig");
+        stack.management.kubeconfig_as("admin", &["system:masters"], &path)?;
         Ok(path)
     };
-    let output = clusterctl(from.bed.dir())
+    let output = clusterctl(from.management.dir())
         .await?
         .arg("move")
         .args(["--namespace", &tenant.namespace])

@@ -5,14 +5,14 @@ use o2ims_types::{ProvisioningState as State, conditions};
 use sandbox::{Stack, StackOptions, installation};
 use testenv::Options;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, alone_with};
 
 pub fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::alone_with("providers_that_are_installed_later_are_noticed", bare, later)]
+    vec![alone_with("providers_that_are_installed_later_are_noticed", bare, later)]
 }
 
 fn bare(options: StackOptions) -> StackOptions {
-    StackOptions { bed: Options { cluster_api: false, byoh: false, ..options.bed }, ..options }
+    StackOptions { management: Options { cluster_api: false, byoh: false, ..options.management }, ..options }
 }
 
 async fn later(stack: &mut Stack) -> Outcome {
@@ -26,10 +26,10 @@ async fn later(stack: &mut Stack) -> Outcome {
         .context("no condition")?;
     ensure!(told.status == "False" && told.reason == conditions::reason::PROVIDER_NOT_INSTALLED, "{told:?}");
 
-    stack.bed.install_cluster_api().await?;
+    stack.management.install_cluster_api().await?;
     tenant.until("request", State::Pending, "management cluster: Bring-Your-Own-Host provider (BYOH);", SOON).await?;
-    stack.bed.install_byoh().await?;
-    installation::install_provider_parts(&stack.bed, stack.hosts()).await?;
+    stack.management.install_byoh().await?;
+    installation::install_provider_parts(&stack.management, stack.hosts()).await?;
     tenant.equip(stack, 2).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     let ended = stack.operator.as_mut().context("no operator")?.ended()?;

@@ -1,5 +1,6 @@
 //! Real servers: systemd, containerd, kubelet, kubeadm and BYOH's agent, without any other network.
 
+use cluster_api::Kind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,17 +16,17 @@ use serde_json::{Value, json};
 use testenv::ByohDialect;
 use testenv::servers::Server;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, wait};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, on_servers, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::on_servers("servers_become_nodes_and_are_clean_again", come_and_go),
-        Scenario::on_servers("a_server_says_why_it_is_no_node", failures).slow(),
-        Scenario::on_servers("a_server_that_is_cut_off_halfway_goes_on_later", cut_off).slow(),
-        Scenario::on_servers("a_wrong_token_is_told", wrong_tokens).slow(),
-        Scenario::on_servers("kubernetes_comes_in_every_way_that_a_template_names", every_way).slow(),
-        Scenario::on_servers("three_masters_share_an_address_and_one_is_cut_off", three_masters).slow(),
-        Scenario::on_servers("a_health_check_mends_a_worker_and_spares_the_only_master", health_check).slow(),
+        on_servers("servers_become_nodes_and_are_clean_again", come_and_go),
+        on_servers("a_server_says_why_it_is_no_node", failures).slow(),
+        on_servers("a_server_that_is_cut_off_halfway_goes_on_later", cut_off).slow(),
+        on_servers("a_wrong_token_is_told", wrong_tokens).slow(),
+        on_servers("kubernetes_comes_in_every_way_that_a_template_names", every_way).slow(),
+        on_servers("three_masters_share_an_address_and_one_is_cut_off", three_masters).slow(),
+        on_servers("a_health_check_mends_a_worker_and_spares_the_only_master", health_check).slow(),
     ]
 }
 
@@ -173,7 +174,7 @@ async fn cut_off(stack: &mut Stack) -> Outcome {
     let tenant = Tenant::on_servers(stack, "halfway", 2).await?;
     let (master, worker) = (stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?);
     tenant.template("short", json!({"timeouts": {"controlPlane": "20s", "workers": "10s"}})).await?;
-    let heartbeat = stack.bed.byoh_dialect() == Some(ByohDialect::Platform9);
+    let heartbeat = stack.management.byoh_dialect() == Some(ByohDialect::Platform9);
     let told = if heartbeat { "is not alive: HeartbeatTimeout" } else { "its agent has been given the" };
     let silent = |number: u32| format!("host {number} ({}): {told}", tenant.host(number));
 
@@ -208,7 +209,7 @@ async fn wrong_tokens(stack: &mut Stack) -> Outcome {
     let tenant = Tenant::on_servers(stack, "token", 1).await?;
     let name = tenant.namespace.clone();
     let worker = stack.rack_up(&name, &name, 2..=2, false).await?.remove(0);
-    let right = stack.bed.bootstrap_kubeconfig(&name, worker.name()).await?;
+    let right = stack.management.bootstrap_kubeconfig(&name, worker.name()).await?;
     let token = token_in(&right)?;
     let (id, _) = token.split_once('.').context("no token id")?;
     worker.write("etc/byoh/bootstrap.conf", &right.replace(token, &format!("{id}.0123456789abcdef"))).await?;
@@ -230,7 +231,7 @@ async fn wrong_tokens(stack: &mut Stack) -> Outcome {
     let has_script = |host: Option<&ByoHost>| host.is_some_and(|host| host.spec.bootstrap_secret.is_some());
     let host = wait(tenant.byohosts(), worker.name(), "a bootstrap script", CLUSTER, has_script).await?;
     let secret = host.and_then(|host| host.spec.bootstrap_secret).context("no bootstrap script")?.name;
-    let secrets: Api<Secret> = Api::namespaced(stack.bed.admin(), &name);
+    let secrets: Api<Secret> = Api::namespaced(stack.management.admin(), &name);
     let script = secrets.get(&secret).await?.data.and_then(|mut data| data.remove("value")).context("no script")?;
     let script = String::from_utf8(script.0)?;
     let token = token_in(&script)?;
@@ -307,7 +308,7 @@ async fn every_way(stack: &mut Stack) -> Outcome {
         tenant.apply(&tenant.request_for(way, way, &[number], &[])).await?;
     }
     // There are no bundles for the servers' system.
-    let (state, told) = match stack.bed.byoh_dialect() {
+    let (state, told) = match stack.management.byoh_dialect() {
         Some(ByohDialect::Platform9) => {
             (State::Progressing, format!("host 3 ({}): its agent waits for BYOH's install script", tenant.host(3)))
         }
@@ -400,7 +401,7 @@ async fn health_check(stack: &mut Stack) -> Outcome {
     tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
     tenant.until("request", State::Fulfilled, ready, CLUSTER).await?;
     let machine_on = async |number: u32| {
-        let machines = inventory::api(stack.bed.admin(), &tenant.namespace, "cluster.x-k8s.io", "Machine");
+        let machines = inventory::of_kind(stack.management.admin(), &tenant.namespace, Kind::Machine);
         let machines = machines.list(&ListParams::default()).await?;
         let host = tenant.host(number);
         let found = machines.iter().find(|machine| machine.data["status"]["nodeRef"]["name"] == host.as_str());
@@ -416,11 +417,11 @@ async fn health_check(stack: &mut Stack) -> Outcome {
             "maxUnhealthy": "100%", "unhealthyConditions": unhealthy,
         },
     });
-    stack.bed.apply_yaml(&check.to_string()).await?;
+    stack.management.apply_yaml(&check.to_string()).await?;
 
     let server = stack.server(&tenant.host(2))?;
     server.power_off().await?;
-    let machines = inventory::api(stack.bed.admin(), &tenant.namespace, "cluster.x-k8s.io", "Machine");
+    let machines = inventory::of_kind(stack.management.admin(), &tenant.namespace, Kind::Machine);
     let gone = |machine: Option<&DynamicObject>| machine.is_none();
     wait(machines.clone(), &worker, "the worker's Machine to go", CLUSTER, gone).await?;
     // The request says what happens.

@@ -15,11 +15,10 @@ use cluster_api::cluster::{ByoCluster, Cluster};
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
 use cluster_api::templates::{ByoMachineTemplate, KubeadmConfigTemplate};
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
-use o2ims_operator::caches::Caches;
-use o2ims_operator::caches::version_of;
+use o2ims_operator::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, Requests, Templates, version_of};
 use o2ims_operator::expectations::{Expectations, Write};
 use o2ims_operator::mappers::{
     owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
@@ -32,6 +31,7 @@ use o2ims_operator::provisioner::byoh::provisioner::Byoh;
 use o2ims_operator::provisioner::interface::{Decided, decide};
 use o2ims_operator::provisioner::step::Step;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
+use operator_kit::cache::CachedObjects;
 use operator_kit::controller::Outcome;
 use serde_json::json;
 use tokio::time::Instant;
@@ -59,16 +59,14 @@ impl Chance {
 
 /// The cache of a kind, and what is on its way there.
 struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
-    writer: Writer<K>,
-    store: Store<K>,
+    objects: CachedObjects<K>,
     sent: BTreeMap<String, K>,
     on_its_way: VecDeque<Event<K>>,
 }
 
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
+impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Cache<K> {
     fn new() -> Self {
-        let writer = Writer::default();
-        Self { store: writer.as_reader(), writer, sent: BTreeMap::new(), on_its_way: VecDeque::new() }
+        Self { objects: CachedObjects::default(), sent: BTreeMap::new(), on_its_way: VecDeque::new() }
     }
 
     /// The API server tells what has changed.
@@ -88,13 +86,13 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
 
     /// The cache takes the next event: the records before and after it, and whether the object is gone.
     fn take(&mut self) -> Option<(Vec<K>, bool)> {
-        let event = self.on_its_way.pop_front()?;
-        let (Event::Apply(object) | Event::Delete(object)) = &event else { return None };
-        let object = object.clone();
-        let old = self.store.get(&ObjectRef::from_obj(&object));
-        self.writer.apply_watcher_event(&event);
+        let (object, old, is_gone) = match self.on_its_way.pop_front()? {
+            Event::Apply(object) => (object.clone(), self.objects.apply(object), false),
+            Event::Delete(object) => (object.clone(), self.objects.delete(&object), true),
+            _ => return None,
+        };
         let records = old.map(|old| K::clone(&old)).into_iter().chain([object]).collect();
-        Some((records, matches!(event, Event::Delete(_))))
+        Some((records, is_gone))
     }
 }
 
@@ -170,16 +168,16 @@ impl Operator {
     /// The reconciles read from the caches.
     fn connect(&mut self) {
         self.watches = Caches {
-            requests: self.requests.store.clone(),
-            templates: self.templates.store.clone(),
-            hosts: self.hosts.store.clone(),
-            clusters: self.clusters.store.clone(),
-            control_planes: self.control_planes.store.clone(),
-            machine_deployments: self.deployments.store.clone(),
-            machines: self.machines.store.clone(),
-            byo_clusters: self.byo_clusters.store.clone(),
-            machine_templates: self.machine_templates.store.clone(),
-            config_templates: self.config_templates.store.clone(),
+            requests: Requests::new(&mut self.requests.objects),
+            templates: Templates::new(&mut self.templates.objects),
+            hosts: Hosts::new(&mut self.hosts.objects),
+            clusters: Clusters::new(&mut self.clusters.objects),
+            control_planes: MarkedObjects::new(&mut self.control_planes.objects),
+            machine_deployments: MarkedObjects::new(&mut self.deployments.objects),
+            machines: Machines::new(&mut self.machines.objects),
+            byo_clusters: MarkedObjects::new(&mut self.byo_clusters.objects),
+            machine_templates: MarkedObjects::new(&mut self.machine_templates.objects),
+            config_templates: MarkedObjects::new(&mut self.config_templates.objects),
             ..self.world.watches()
         };
         self.send();
@@ -285,7 +283,7 @@ impl Operator {
 
     fn deliver_part<K>(&mut self, cache: impl Fn(&mut Self) -> &mut Cache<K>) -> bool
     where
-        K: Resource<DynamicType = ()> + Clone + 'static,
+        K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
     {
         let Some((records, _)) = cache(self).take() else { return false };
         for record in &records {
@@ -298,7 +296,7 @@ impl Operator {
     fn start(&mut self, name: &str) {
         self.queue.remove(name);
         self.timers.remove(name);
-        let Some(request) = self.watches.requests.find(|request| request.name_any() == name) else { return };
+        let Some(request) = self.watches.requests.all().find(|request| request.name_any() == name) else { return };
         let observed = observe(&self.watches, &request);
         self.tell(format!("{name}: observes"));
         let run = Run::Observed(Box::new(ProvisioningRequest::clone(&request)), Box::new(observed));
@@ -320,7 +318,7 @@ impl Operator {
 
     /// What `reconcile` does at its end.
     fn end(&mut self, name: &str) {
-        if self.watches.requests.find(|request| request.name_any() == name).is_none() {
+        if self.watches.requests.all().find(|request| request.name_any() == name).is_none() {
             let uid = format!("{name}-uid");
             self.expectations.forget(&uid);
             self.locks.forget(&uid, self.now);

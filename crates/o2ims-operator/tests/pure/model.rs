@@ -10,7 +10,9 @@ use std::sync::Arc;
 use cluster_api::Kind;
 use cluster_api::NameRef;
 use cluster_api::byoh::ByoHost;
-use cluster_api::byoh::{BYOHOST_CRD, ByohVariant, crd_resource};
+use cluster_api::byoh::{
+    BYOHOST_CRD, ByohVariant, MACHINE_NAME_LABEL, MACHINE_VERSION_ANNOTATION, UNREGISTERING_ANNOTATION, crd_resource,
+};
 use cluster_api::cluster::{ByoCluster, Cluster, ClusterResourceSet};
 use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
@@ -20,10 +22,8 @@ use cluster_api::templates::{ByoMachineTemplate, K8sInstallerConfigTemplate, Kub
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
-use kube::runtime::reflector::{Store, store::Writer};
-use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
-use o2ims_operator::caches::Caches;
+use o2ims_operator::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, Requests, Templates};
 use o2ims_operator::expectations::Expectations;
 use o2ims_operator::provisioner::byoh::contention::Locks;
 use o2ims_operator::provisioner::byoh::desired::DesiredCluster;
@@ -39,7 +39,7 @@ use o2ims_operator::provisioner::step::{HostPatch, Step};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
-use operator_kit::cache::SyncState;
+use operator_kit::cache::{CachedObjects, SyncState};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -50,9 +50,6 @@ pub const NAMESPACE: &str = "site-a";
 /// UID of somebody who holds what the requests want.
 pub const STRANGER: &str = "stranger";
 
-const MACHINE_NAME_LABEL: &str = "byoh.infrastructure.cluster.x-k8s.io/byomachine-name";
-const UNREGISTERING: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
-const MACHINE_VERSION: &str = "byoh.infrastructure.cluster.x-k8s.io/k8sversion";
 const FINALIZER: &str = "test/finalizer";
 const BOOTSTRAP: &str = "K8sNodeBootstrapSucceeded";
 
@@ -192,15 +189,17 @@ fn pick<T>(items: Vec<T>, pick: usize) -> Option<T> {
     items.into_iter().nth(pick.checked_rem(count)?)
 }
 
-fn store<K>(objects: impl Iterator<Item = K>) -> Store<K>
+/// A cache that has these objects.
+fn cached<K, C>(objects: impl Iterator<Item = K>, cache: impl FnOnce(&mut CachedObjects<K>) -> C) -> C
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + 'static,
+    K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let mut writer = Writer::<K>::default();
+    let mut all = CachedObjects::default();
+    let cache = cache(&mut all);
     for object in objects {
-        writer.apply_watcher_event(&Event::Apply(object));
+        all.apply(object);
     }
-    writer.as_reader()
+    cache
 }
 
 /// Changes an object, which gets a new resource version.
@@ -428,7 +427,7 @@ impl World {
     pub fn watches(&self) -> Caches {
         let state =
             |installed: bool| watch::channel(if installed { SyncState::Synced } else { SyncState::NotInstalled }).1;
-        let mut crd = Writer::<DynamicObject>::new(crd_resource());
+        let mut crd = CachedObjects::<DynamicObject>::new_with(crd_resource());
         if self.byoh_installed {
             let properties = match self.dialect {
                 ByohVariant::Upstream => json!({"bootstrapSecret": {}}),
@@ -436,23 +435,23 @@ impl World {
             };
             let mut object = DynamicObject::new(BYOHOST_CRD, &crd_resource());
             object.data = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {"properties": {"spec": {"properties": properties}}}}}]}});
-            crd.apply_watcher_event(&Event::Apply(object));
+            crd.apply(object);
         }
         let machines = self.machines.values().map(|machine| machine.record.clone());
         Caches {
-            requests: store(self.requests.values().cloned()),
-            templates: store(self.templates.values().cloned()),
-            hosts: store(self.hosts.values().cloned()),
-            clusters: store(self.clusters.values().cloned()),
-            control_planes: store(self.control_planes.values().cloned()),
-            machine_deployments: store(self.deployments.values().cloned()),
-            machines: store(machines),
-            byo_clusters: store(self.byo_clusters.values().cloned()),
-            machine_templates: store(self.machine_templates.values().cloned()),
-            config_templates: store(self.config_templates.values().cloned()),
-            installer_templates: store(self.installer_templates.values().cloned()),
-            resource_sets: store(self.resource_sets.values().cloned()),
-            byohost_crd: crd.as_reader(),
+            requests: cached(self.requests.values().cloned(), Requests::new),
+            templates: cached(self.templates.values().cloned(), Templates::new),
+            hosts: cached(self.hosts.values().cloned(), Hosts::new),
+            clusters: cached(self.clusters.values().cloned(), Clusters::new),
+            control_planes: cached(self.control_planes.values().cloned(), MarkedObjects::new),
+            machine_deployments: cached(self.deployments.values().cloned(), MarkedObjects::new),
+            machines: cached(machines, Machines::new),
+            byo_clusters: cached(self.byo_clusters.values().cloned(), MarkedObjects::new),
+            machine_templates: cached(self.machine_templates.values().cloned(), MarkedObjects::new),
+            config_templates: cached(self.config_templates.values().cloned(), MarkedObjects::new),
+            installer_templates: cached(self.installer_templates.values().cloned(), MarkedObjects::new),
+            resource_sets: cached(self.resource_sets.values().cloned(), |sets| sets.store()),
+            byohost_crd: crd.store(),
             providers: vec![
                 ("Cluster API", state(true)),
                 ("Bring-Your-Own-Host provider (BYOH)", state(self.byoh_installed)),
@@ -1029,7 +1028,7 @@ impl World {
         self.edit_host(&host, |host| {
             host.labels_mut().insert(CLUSTER_NAME_LABEL.to_owned(), cluster);
             host.labels_mut().insert(MACHINE_NAME_LABEL.to_owned(), format!("{NAMESPACE}.{machine}"));
-            host.annotations_mut().insert(MACHINE_VERSION.to_owned(), version);
+            host.annotations_mut().insert(MACHINE_VERSION_ANNOTATION.to_owned(), version);
             host.spec.bootstrap_secret = Some(NameRef { name: machine.clone() });
             let secret = |kind: &str| installer.then(|| NameRef { name: format!("byoh-{kind}-{machine}") });
             host.spec.installation_secret = secret("install");
@@ -1244,7 +1243,7 @@ impl World {
         let Some(name) = leaving.map(|machine| machine.record.name_any()) else { return false };
         if let Some(host) = self.host_of(&name) {
             self.edit_host(&host, |host| {
-                host.annotations_mut().insert(UNREGISTERING.to_owned(), String::new());
+                host.annotations_mut().insert(UNREGISTERING_ANNOTATION.to_owned(), String::new());
             });
         }
         self.revision += 1;
@@ -1269,10 +1268,10 @@ impl World {
             .filter(|host| host.is_unregistering() && !host.bootstrapped() && self.agent_works(host));
         let Some(name) = pick(told.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
         self.edit_host(&name, |host| {
-            host.annotations_mut().remove(UNREGISTERING);
+            host.annotations_mut().remove(UNREGISTERING_ANNOTATION);
             host.labels_mut().remove(CLUSTER_NAME_LABEL);
             host.labels_mut().remove(MACHINE_NAME_LABEL);
-            host.annotations_mut().remove(MACHINE_VERSION);
+            host.annotations_mut().remove(MACHINE_VERSION_ANNOTATION);
             host.spec.bootstrap_secret = None;
             host.spec.installation_secret = None;
         });

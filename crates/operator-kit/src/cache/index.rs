@@ -1,9 +1,11 @@
 //! Secondary indexes of a cached watch, so that a lookup costs what it finds and not a scan of all objects.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    borrow::Borrow,
+    collections::HashMap,
     hash::Hash,
-    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+    mem,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use kube::Resource;
@@ -14,15 +16,8 @@ use kube::Resource;
 /// replaces an index as a whole, so a reader sees either all of the old list or all of the new one.
 pub struct Index<Key, K>(Arc<RwLock<Entries<Key, K>>>);
 
-/// Namespace and name of an object; the namespace is empty for cluster-scoped kinds. The order of results.
-type ObjectName = Arc<(String, String)>;
-
-struct Entries<Key, K> {
-    /// The objects under each key.
-    objects: HashMap<Key, BTreeMap<ObjectName, Arc<K>>>,
-    /// The keys that each object is under, to find it again when it changes.
-    keys: HashMap<ObjectName, Vec<Key>>,
-}
+/// The objects under each key, in the order of namespace and name.
+type Entries<Key, K> = HashMap<Key, Vec<Arc<K>>>;
 
 impl<Key, K> Clone for Index<Key, K> {
     fn clone(&self) -> Self {
@@ -31,19 +26,36 @@ impl<Key, K> Clone for Index<Key, K> {
 }
 
 impl<Key: Eq + Hash, K> Index<Key, K> {
-    /// The objects under this key, in the order of namespace and name.
-    pub fn get(&self, key: &Key) -> Vec<Arc<K>> {
-        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        entries.objects.get(key).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    /// The objects under this key, in the order of namespace and name. A key of owned strings is found by borrowed ones,
+    /// as in a [`HashMap`].
+    pub fn get<Q>(&self, key: &Q) -> Vec<Arc<K>>
+    where
+        Key: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.entries().get(key).cloned().unwrap_or_default()
+    }
+
+    /// Whether there is an object under this key.
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        Key: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.entries().contains_key(key)
+    }
+
+    fn entries(&self) -> RwLockReadGuard<'_, Entries<Key, K>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Receives every change of a store, in order, when the store has it.
 pub(crate) trait StoreListener<K>: Send + Sync {
-    /// The object was added or changed.
-    fn applied(&self, object: &Arc<K>);
+    /// The object was added, or changed from what it was `before`.
+    fn applied(&self, before: Option<&K>, now: &Arc<K>);
     /// The object is not in the store any more.
-    fn deleted(&self, object: &K);
+    fn deleted(&self, before: &K);
     /// The store holds these objects and no others.
     fn replaced(&self, objects: &[Arc<K>]);
 }
@@ -72,67 +84,74 @@ where
     fn write(&self) -> RwLockWriteGuard<'_, Entries<Key, K>> {
         self.index.0.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl<Key, K, F> StoreListener<K> for Indexer<Key, K, F>
-where
-    Key: Eq + Hash + Clone + Send + Sync,
-    K: Resource + Send + Sync,
-    F: Fn(&K) -> Vec<Key> + Send + Sync,
-{
-    fn applied(&self, object: &Arc<K>) {
-        let keys = (self.keys)(object);
-        self.write().insert(object, keys);
-    }
-
-    fn deleted(&self, object: &K) {
-        self.write().remove(&object_name(object));
-    }
-
-    fn replaced(&self, objects: &[Arc<K>]) {
-        let mut entries = Entries::new();
-        for object in objects {
-            entries.insert(object, (self.keys)(object));
-        }
-        *self.write() = entries;
-    }
-}
-
-impl<Key: Eq + Hash, K> Entries<Key, K> {
-    fn new() -> Self {
-        Self { objects: HashMap::new(), keys: HashMap::new() }
-    }
-
-    fn insert(&mut self, object: &Arc<K>, keys: Vec<Key>)
+    fn remove(&self, entries: &mut Entries<Key, K>, object: &K)
     where
-        Key: Clone,
         K: Resource,
     {
-        let name = object_name(object.as_ref());
-        self.remove(&name);
-        for key in &keys {
-            self.objects.entry(key.clone()).or_default().insert(Arc::clone(&name), Arc::clone(object));
-        }
-        if !keys.is_empty() {
-            self.keys.insert(name, keys);
-        }
-    }
-
-    fn remove(&mut self, name: &ObjectName) {
-        for key in self.keys.remove(name).unwrap_or_default() {
-            if let Some(objects) = self.objects.get_mut(&key) {
-                objects.remove(name);
-                if objects.is_empty() {
-                    self.objects.remove(&key);
-                }
+        for key in (self.keys)(object) {
+            let Some(objects) = entries.get_mut(&key) else { continue };
+            if let Ok(position) = position(objects, object) {
+                objects.remove(position);
+            }
+            if objects.is_empty() {
+                entries.remove(&key);
             }
         }
     }
 }
 
-fn object_name<K: Resource>(object: &K) -> ObjectName {
+impl<Key, K, F> StoreListener<K> for Indexer<Key, K, F>
+where
+    Key: Eq + Hash + Send + Sync,
+    K: Resource + Send + Sync,
+    F: Fn(&K) -> Vec<Key> + Send + Sync,
+{
+    fn applied(&self, before: Option<&K>, now: &Arc<K>) {
+        let entries = &mut *self.write();
+        if let Some(before) = before {
+            self.remove(entries, before);
+        }
+        for key in (self.keys)(now) {
+            let objects = entries.entry(key).or_insert_with(|| Vec::with_capacity(1));
+            match position(objects, now.as_ref()) {
+                Ok(position) => objects[position] = Arc::clone(now),
+                Err(position) => objects.insert(position, Arc::clone(now)),
+            }
+        }
+    }
+
+    fn deleted(&self, before: &K) {
+        self.remove(&mut self.write(), before);
+    }
+
+    fn replaced(&self, objects: &[Arc<K>]) {
+        let mut entries = Entries::<Key, K>::new();
+        for object in objects {
+            for key in (self.keys)(object) {
+                entries.entry(key).or_insert_with(|| Vec::with_capacity(1)).push(Arc::clone(object));
+            }
+        }
+        for objects in entries.values_mut() {
+            objects.sort_by(|one, two| name_of(one.as_ref()).cmp(&name_of(two.as_ref())));
+            // An object may have one key twice.
+            objects.dedup_by(|one, two| Arc::ptr_eq(one, two));
+        }
+        // The former entries are dropped when readers can go on.
+        let former = mem::replace(&mut *self.write(), entries);
+        drop(former);
+    }
+}
+
+/// Where the object is among others, or where it belongs.
+fn position<K: Resource>(objects: &[Arc<K>], object: &K) -> Result<usize, usize> {
+    objects.binary_search_by(|other| name_of(other.as_ref()).cmp(&name_of(object)))
+}
+
+/// Namespace and name; the namespace is empty for cluster-scoped kinds.
+fn name_of<K: Resource>(object: &K) -> (&str, &str) {
     let meta = object.meta();
-    Arc::new((meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default()))
+    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -160,10 +179,10 @@ mod tests {
 
     fn found(index: &Index<String, ConfigMap>, key: &str) -> Vec<String> {
         let name = |object: &Arc<ConfigMap>| {
-            let (namespace, name) = object_name(object.as_ref()).as_ref().clone();
+            let (namespace, name) = name_of(object.as_ref());
             format!("{namespace}/{name}")
         };
-        index.get(&key.to_owned()).iter().map(name).collect()
+        index.get(key).iter().map(name).collect()
     }
 
     #[test]
@@ -171,10 +190,10 @@ mod tests {
         let indexer = Indexer::new(keys);
         let index = indexer.index();
         for name in ["c", "a", "b"] {
-            indexer.applied(&object("y", name, &["shared", name]));
+            indexer.applied(None, &object("y", name, &["shared", name]));
         }
-        indexer.applied(&object("x", "z", &["shared"]));
-        indexer.applied(&object("x", "none", &[]));
+        indexer.applied(None, &object("x", "z", &["shared"]));
+        indexer.applied(None, &object("x", "none", &[]));
         assert_eq!(found(&index, "shared"), ["x/z", "y/a", "y/b", "y/c"]);
         assert_eq!(found(&index, "a"), ["y/a"]);
         assert_eq!(found(&index, "other"), Vec::<String>::new());
@@ -184,15 +203,15 @@ mod tests {
     fn a_changed_object_is_found_under_its_new_keys_alone() {
         let indexer = Indexer::new(keys);
         let index = indexer.index();
-        indexer.applied(&object("x", "a", &["old", "kept"]));
+        let former = object("x", "a", &["old", "kept"]);
+        indexer.applied(None, &former);
         let changed = object("x", "a", &["kept", "new"]);
-        indexer.applied(&changed);
+        indexer.applied(Some(&former), &changed);
         assert!(found(&index, "old").is_empty());
-        assert!(Arc::ptr_eq(&index.get(&"kept".to_owned())[0], &changed), "the newest record");
+        assert!(Arc::ptr_eq(&index.get("kept")[0], &changed), "the newest record");
         assert_eq!(found(&index, "new"), ["x/a"]);
         indexer.deleted(&changed);
-        let entries = index.0.read().expect("lock");
-        assert!(entries.objects.is_empty() && entries.keys.is_empty(), "nothing is kept of what is gone");
+        assert!(index.entries().is_empty(), "nothing is kept of what is gone");
     }
 
     #[test]
@@ -200,12 +219,12 @@ mod tests {
         let indexer = Indexer::new(keys);
         let index = indexer.index();
         for name in ["a", "b"] {
-            indexer.applied(&object("x", name, &["k", name]));
+            indexer.applied(None, &object("x", name, &["k", name]));
         }
         indexer.replaced(&[object("x", "b", &["k"]), object("x", "c", &["k"])]);
         assert_eq!(found(&index, "k"), ["x/b", "x/c"]);
         assert!(found(&index, "a").is_empty() && found(&index, "b").is_empty());
-        indexer.deleted(&object("x", "b", &[]));
+        indexer.deleted(&object("x", "b", &["k"]));
         assert_eq!(found(&index, "k"), ["x/c"]);
     }
 }

@@ -2,8 +2,10 @@
 
 pub(crate) mod expectations;
 pub(crate) mod index;
+pub(crate) mod objects;
 pub(crate) mod watch;
 
 pub use expectations::Expectations;
 pub use index::Index;
+pub use objects::CachedObjects;
 pub use watch::{CachedWatch, DeserializeGuard, SyncState, api_status};

@@ -13,7 +13,7 @@ use kube::{
     Api, Resource,
     core::Status,
     runtime::{
-        reflector::{ObjectRef, Store, store::Writer},
+        reflector::{ObjectRef, Store},
         watcher::{self, Event, watcher},
     },
 };
@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cache::index::{Index, Indexer, StoreListener},
+    cache::objects::CachedObjects,
     controller::{
         backoff::Backoff,
         error::{Error, is_not_found},
@@ -63,17 +63,17 @@ where
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     metrics: Metrics,
-    dyntype: K::DynamicType,
-    writer: Writer<K>,
-    store: Store<K>,
+    objects: CachedObjects<K>,
     state: watch::Sender<SyncState>,
-    indexes: Vec<Box<dyn StoreListener<K>>>,
     mappers: Vec<ObjectHook<K>>,
     relist_hooks: Vec<Hook>,
     delete_hooks: Vec<ObjectHook<K>>,
     is_same: Option<Same<K>>,
     undecodable_advice: Option<&'static str>,
 }
+
+/// Where `kubectl apply` keeps a copy of what was applied.
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -102,17 +102,13 @@ where
         metrics: &Metrics,
         dyntype: K::DynamicType,
     ) -> Self {
-        let writer = Writer::new(dyntype.clone());
         Self {
             name,
             api,
             config,
             metrics: metrics.clone(),
-            dyntype,
-            store: writer.as_reader(),
-            writer,
+            objects: CachedObjects::new_with(dyntype),
             state: watch::Sender::new(SyncState::Syncing),
-            indexes: Vec::new(),
             mappers: Vec::new(),
             relist_hooks: Vec::new(),
             delete_hooks: Vec::new(),
@@ -145,15 +141,9 @@ where
         self
     }
 
-    /// An index of the objects by the keys that `keys` derives from each. See [`Index`].
-    pub fn index<Key>(&mut self, keys: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static) -> Index<Key, K>
-    where
-        Key: Eq + Hash + Clone + Send + Sync + 'static,
-    {
-        let indexer = Indexer::new(keys);
-        let index = indexer.index();
-        self.indexes.push(Box::new(indexer));
-        index
+    /// The objects that it fills, to add indexes.
+    pub fn objects(&mut self) -> &mut CachedObjects<K> {
+        &mut self.objects
     }
 
     /// Calls `hook` after every complete list, when the mappers have seen its objects and those that vanished.
@@ -191,7 +181,7 @@ where
 
     /// The objects. Empty until the state is [`SyncState::Synced`].
     pub fn store(&self) -> Store<K> {
-        self.store.clone()
+        self.objects.store()
     }
 
     /// The state and its changes.
@@ -200,7 +190,7 @@ where
     }
 
     pub(crate) fn dyntype(&self) -> &K::DynamicType {
-        &self.dyntype
+        self.objects.dyntype()
     }
 
     /// Watches until told to stop. Errors of the API server are logged, counted and tried again; they never end it.
@@ -255,76 +245,65 @@ where
 
     async fn accept(&mut self, event: Event<DeserializeGuard<K>>) {
         match event {
-            Event::Init => self.writer.apply_watcher_event(&Event::Init),
+            Event::Init => self.objects.begin_list(),
             Event::InitApply(object) => {
                 if let Some(object) = self.decoded(object) {
-                    self.writer.apply_watcher_event(&Event::InitApply(object));
+                    self.objects.add_to_list(object);
                 }
             }
             Event::InitDone => {
-                self.replace_store().await;
+                self.finish_list().await;
                 self.set_state(SyncState::Synced);
             }
             Event::Apply(object) => {
-                let old = self.store.get(&self.reference(object.meta()));
+                let former = self.objects.get(object.meta());
                 match self.decoded(object) {
-                    Some(object) => self.replace(old.as_deref(), object),
+                    Some(object) => self.replace(object),
                     // An outdated record must not stay: a list would not have it either.
-                    None => self.remove(old.as_deref()),
+                    None => self.remove(former.as_deref()),
                 }
             }
             Event::Delete(object) => {
-                let old = self.store.get(&self.reference(object.meta()));
+                let former = self.objects.get(object.meta());
                 match object.0 {
                     Ok(object) => {
                         self.remove(Some(&object));
-                        self.enqueue(old.as_deref());
+                        self.enqueue(former.as_deref());
                     }
-                    Err(_) => self.remove(old.as_deref()),
+                    Err(_) => self.remove(former.as_deref()),
                 }
             }
         }
     }
 
     /// Stores the object and maps it and its former record.
-    fn replace(&mut self, old: Option<&K>, object: K) {
-        let unchanged = self.is_same.zip(old).is_some_and(|(is_same, old)| is_same(old, &object));
-        let reference = self.reference(object.meta());
-        self.writer.apply_watcher_event(&Event::Apply(object));
-        let Some(stored) = self.store.get(&reference) else { return };
-        for index in &self.indexes {
-            index.applied(&stored);
-        }
-        if !unchanged {
-            self.enqueue(old);
-            self.enqueue(Some(&stored));
+    fn replace(&mut self, object: K) {
+        let meta = object.meta().clone();
+        let former = self.objects.apply(object);
+        let Some(now) = self.objects.get(&meta) else { return };
+        if !self.is_same.zip(former.as_deref()).is_some_and(|(is_same, former)| is_same(former, &now)) {
+            self.enqueue(former.as_deref());
+            self.enqueue(Some(&now));
         }
     }
 
     /// Swaps in the complete list and maps its objects, the former records of those that changed, and those that
     /// vanished.
     ///
-    /// A mapper may scan a whole store, so the task yields between objects: it must not hold its thread for thousands
-    /// of them.
-    async fn replace_store(&mut self) {
-        let before = self.store.state();
-        self.writer.apply_watcher_event(&Event::InitDone);
-        let after = self.store.state();
-        for index in &self.indexes {
-            index.replaced(&after);
-        }
-        for old in &before {
-            let now = self.store.get(&self.reference(old.meta()));
+    /// The task yields between objects: it must not hold its thread for thousands of them.
+    async fn finish_list(&mut self) {
+        for former in self.objects.finish_list() {
+            let now = self.objects.get(former.meta());
             if now.is_none() {
-                self.call_delete_hooks(old);
+                self.call_delete_hooks(&former);
             }
-            if now.is_none_or(|now| now.meta().resource_version != old.meta().resource_version) {
-                self.enqueue(Some(old));
+            if now.is_none_or(|now| now.meta().resource_version != former.meta().resource_version) {
+                self.enqueue(Some(&former));
             }
             yield_now().await;
         }
-        for object in &after {
-            self.enqueue(Some(object));
+        for object in self.objects.store().state() {
+            self.enqueue(Some(&object));
             yield_now().await;
         }
         for hook in &self.relist_hooks {
@@ -339,22 +318,26 @@ where
         tracing::info!(watch = self.name, "kind is not installed, waiting for it");
         // Before the store is empty: an empty store must not be read as a kind that is installed and has no objects.
         self.set_state(SyncState::NotInstalled);
-        self.writer.apply_watcher_event(&Event::Init);
-        self.replace_store().await;
+        self.objects.begin_list();
+        self.finish_list().await;
     }
 
     fn set_state(&self, state: SyncState) {
         let changed = self.state.send_if_modified(|current| std::mem::replace(current, state) != state);
         if changed {
-            tracing::info!(watch = self.name, ?state, objects = self.store.len(), "watch state changed");
+            tracing::info!(watch = self.name, ?state, objects = self.objects.store().len(), "watch state changed");
         }
     }
 
     fn decoded(&self, object: DeserializeGuard<K>) -> Option<K> {
         match object.0 {
             Ok(mut object) => {
-                // These are half of a typical object, and no reader uses them.
-                object.meta_mut().managed_fields = None;
+                // These are most of a typical object, and no reader uses them.
+                let meta = object.meta_mut();
+                meta.managed_fields = None;
+                if let Some(annotations) = &mut meta.annotations {
+                    annotations.remove(LAST_APPLIED_ANNOTATION);
+                }
                 Some(object)
             }
             Err(invalid) => {
@@ -375,10 +358,7 @@ where
 
     fn remove(&mut self, object: Option<&K>) {
         if let Some(object) = object {
-            self.writer.apply_watcher_event(&Event::Delete(object.clone()));
-            for index in &self.indexes {
-                index.deleted(object);
-            }
+            self.objects.delete(object);
             self.call_delete_hooks(object);
             self.enqueue(Some(object));
         }
@@ -396,14 +376,6 @@ where
             for mapper in &self.mappers {
                 mapper(object);
             }
-        }
-    }
-
-    fn reference(&self, meta: &kube::core::ObjectMeta) -> ObjectRef<K> {
-        let reference = ObjectRef::new_with(meta.name.as_deref().unwrap_or_default(), self.dyntype.clone());
-        match meta.namespace.as_deref() {
-            Some(namespace) => reference.within(namespace),
-            None => reference,
         }
     }
 }
@@ -643,14 +615,15 @@ mod tests {
     async fn indexes_follow_the_store() {
         let (server, metrics) = (Server::with(&["a", "b", "c"]), Metrics::new("test", "0"));
         let mut watch = CachedWatch::<ConfigMap>::new("test", Api::all(server.client(&metrics)), default(), &metrics);
-        let by_data = watch.index(|object| object.data.iter().flat_map(|data| data.keys().cloned()).collect());
-        let by_name = watch.index(|object| vec![object.name_any()]);
+        let by_data =
+            watch.objects().index(|object| object.data.iter().flat_map(|data| data.keys().cloned()).collect());
+        let by_name = watch.objects().index(|object| vec![object.name_any()]);
         let (stop, mut state) = (CancellationToken::new(), watch.state());
         tokio::spawn(watch.run(stop.clone()));
         state.wait_for(|now| *now == SyncState::Synced).await.expect("runs");
         sleep(Duration::from_secs(1)).await;
-        let changed = || by_data.get(&"changed".to_owned()).iter().map(|object| object.name_any()).collect::<Vec<_>>();
-        let is_known = |name: &str| !by_name.get(&name.to_owned()).is_empty();
+        let changed = || by_data.get("changed").iter().map(|object| object.name_any()).collect::<Vec<_>>();
+        let is_known = |name: &str| by_name.contains(name);
         assert!(changed().is_empty() && is_known("a"));
 
         for name in ["c", "a"] {

@@ -4,6 +4,15 @@ use std::time::Duration;
 
 use crate::random::random_unit;
 
+/// First delay of a reconcile that met a conflict: the caches will soon show what is true now.
+pub(crate) const CONFLICT_MIN: Duration = Duration::from_millis(50);
+/// First delay of a reconcile that failed and may succeed the next time.
+pub(crate) const TRANSIENT_MIN: Duration = Duration::from_millis(500);
+/// Longest delay of both.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Delay of a reconcile that fails until something changes.
+pub(crate) const TERMINAL_RETRY: Duration = Duration::from_secs(300);
+
 /// Exponential back-off of one loop that tries again after a failure.
 ///
 /// The first delay is `min`; each failure doubles it, up to `max`. Jitter moves a delay by up to a quarter either way,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::runtime::controller::Action;
 
 use crate::controller::{
-    backoff::{delay, with_jitter},
+    backoff::{BACKOFF_MAX, CONFLICT_MIN, TERMINAL_RETRY, TRANSIENT_MIN, delay, with_jitter},
     error::Error,
 };
 
@@ -58,10 +58,6 @@ pub struct Disposition {
 
 /// This many transient failures in a row are reported as an event; fewer are usual in a network.
 const WARN_AFTER: u32 = 5;
-const CONFLICT_MIN: Duration = Duration::from_millis(50);
-const TRANSIENT_MIN: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
-const TERMINAL_RETRY: Duration = Duration::from_secs(300);
 
 /// Decides what follows from the result of a reconcile.
 ///

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     controller::{backoff::lengthened, error::Error},
     metrics::Metrics,
+    process::pulse::Pulse,
     random::{random_u32, random_unit},
 };
 
@@ -110,7 +111,11 @@ pub struct Elector {
     metrics: Metrics,
     leadership: watch::Sender<Leadership>,
     observed: Option<Observed>,
+    pulse: Option<Pulse>,
 }
+
+/// As long as one reconcile may take: threads that work do not stand still for this time.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// Result of a try to acquire or renew.
 enum Attempt {
@@ -131,7 +136,15 @@ impl Elector {
             metrics: metrics.clone(),
             leadership: watch::Sender::default(),
             observed: None,
+            pulse: None,
         }
+    }
+
+    /// Gives the lease up when there was no beat for a minute: then a process that is stuck does not keep others from the
+    /// work.
+    #[must_use]
+    pub(crate) fn while_alive(self, pulse: Pulse) -> Self {
+        Self { pulse: Some(pulse), ..self }
     }
 
     /// The state and its changes.
@@ -178,6 +191,9 @@ impl Elector {
     async fn renew(&mut self, acquired: Instant) -> String {
         let mut last_held = acquired;
         loop {
+            if self.pulse.as_ref().is_some_and(|pulse| pulse.age() > STUCK_AFTER) {
+                return format!("the work has stood still for {} s", STUCK_AFTER.as_secs());
+            }
             let deadline = last_held + self.settings.renew_deadline;
             let tries = async {
                 loop {
@@ -410,6 +426,23 @@ mod tests {
         second.until_leading().await;
         assert!(released.elapsed() < Duration::from_secs(4), "{:?}", released.elapsed());
         assert_eq!(server.get("lease").expect("stored")["spec"]["leaseTransitions"], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_work_stands_still_gives_up() {
+        let server = Server::default();
+        let pulse = Pulse::default();
+        let mut first = start(candidate(&server, "first", &slow_link()).while_alive(pulse.clone()));
+        first.until_leading().await;
+        for _ in 0..120 {
+            sleep(Duration::from_secs(1)).await;
+            pulse.beat();
+        }
+        assert!(first.leads(), "it beats");
+        let stood_still = Instant::now();
+        let error = first.task.await.expect("no panic").expect_err("lost");
+        assert!(error.to_string().contains("stood still"), "{error}");
+        assert!(stood_still.elapsed() < Duration::from_secs(65), "{:?}", stood_still.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

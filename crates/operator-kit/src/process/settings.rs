@@ -10,7 +10,7 @@ use crate::{
     client::{self, Limits},
     events::Events,
     metrics::Metrics,
-    process::lease::{Elector, LeaseSettings},
+    process::{lease::LeaseSettings, lease_thread::LeaseThread},
     telemetry::{self, Format},
 };
 
@@ -55,7 +55,7 @@ pub struct ProcessParts {
     /// Publishes events.
     pub events: Events,
     /// Elects the leader, on the Lease that has the operator's name; has to be run as a service.
-    pub elector: Elector,
+    pub lease: LeaseThread,
     /// What must hold for `/readyz`; empty so far.
     pub readiness: ReadinessChecks,
     /// The admin endpoint, which listens and does not answer yet; has to be run as a service.
@@ -73,12 +73,12 @@ impl ProcessSettings {
         let client = client::build(config.clone(), operator, Limits::default(), &metrics)?;
         let lease = LeaseSettings::new(self.lease_namespace.clone(), operator)
             .lasting(Duration::from_secs(self.lease_duration_seconds));
-        let lease_client = client::build(config, operator, Limits::lease(lease.renew_deadline), &metrics)?;
         let events = Events::new(client.clone(), operator, &lease.identity);
-        let elector = Elector::new(lease_client, lease, &metrics);
+        let limits = Limits::lease(lease.renew_deadline);
+        let lease = LeaseThread::start(lease, &metrics, || Ok(client::build(config, operator, limits, &metrics)?))?;
         let readiness = ReadinessChecks::new();
         let admin = Server::bind(self.admin_address, readiness.clone(), metrics.clone()).await?;
-        Ok(ProcessParts { metrics, client, events, elector, readiness, admin })
+        Ok(ProcessParts { metrics, client, events, lease, readiness, admin })
     }
 }
 

@@ -82,7 +82,7 @@ fn unavailable(
         return Some(orphaned(host, namespace));
     }
     if host.holder().is_some() {
-        return Some(format!("is held by ProvisioningRequest {}", host.holder_name()));
+        return Some(host.held_reason());
     }
     host.in_use_reason().or_else(|| host.not_alive_reason())
 }

@@ -128,7 +128,7 @@ fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Obser
     let (state, message) = match host {
         None => (State::Unavailable, "is not registered".to_owned()),
         Some(host) if !held => match host.holder() {
-            Some(_) => (State::Unavailable, format!("is held by ProvisioningRequest {}", host.holder_name())),
+            Some(_) => (State::Unavailable, host.held_reason()),
             None => host
                 .in_use_reason()
                 .or_else(|| host.not_alive_reason())

@@ -1,7 +1,6 @@
 //! Which request an object belongs to.
 
 use cluster_api::cluster::Cluster;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::{ProvisioningRequest, names};
@@ -19,7 +18,7 @@ pub fn identity(caches: &Caches, request: &ProvisioningRequest) -> String {
     if marks.contains(&uid) {
         return uid;
     }
-    marks.into_iter().find(|mark| !caches.request_exists(mark)).unwrap_or(uid)
+    marks.into_iter().find(|mark| !caches.requests.exists(mark)).unwrap_or(uid)
 }
 
 /// The UIDs in the marks that name the request: the Cluster's, or, where somebody took that off, the control plane's, or
@@ -30,8 +29,8 @@ fn marks(caches: &Caches, request: &ProvisioningRequest) -> Vec<String> {
     let parameters = &request.spec.template_parameters;
     let name = parameters.cluster_name.as_deref().unwrap_or_default();
     let control_plane = names::control_plane(&namespace, name);
-    let cluster = caches.clusters.get(&ObjectRef::new(name).within(&namespace));
-    let control_plane = caches.control_planes.get(&ObjectRef::new(&control_plane).within(&namespace));
+    let cluster = caches.clusters.get(&namespace, name);
+    let control_plane = caches.control_planes.get(&namespace, &control_plane);
     let marked = [cluster.as_deref().map(Resource::meta), control_plane.as_deref().map(Resource::meta)];
     let marked = marked.into_iter().flatten().find_map(|meta| {
         let mark = meta.labels.as_ref()?.get(names::REQUEST_UID_LABEL)?;
@@ -41,7 +40,7 @@ fn marks(caches: &Caches, request: &ProvisioningRequest) -> Vec<String> {
         return names_the_request.then_some(mark).into_iter().collect();
     }
     let hosts = parameters.hosts.iter().flat_map(Hosts::all);
-    let hosts = hosts.filter_map(|host| caches.hosts.get(&ObjectRef::new(host.name()).within(&namespace)));
+    let hosts = hosts.filter_map(|host| caches.hosts.get(&namespace, host.name()));
     hosts
         .filter(|host| host.annotations().get(names::REQUEST_ANNOTATION) == Some(&key))
         .filter(|host| !host.is_attached_to_other(name))
@@ -62,6 +61,6 @@ pub fn owner_exists<K: Resource>(caches: &Caches, object: &K) -> bool {
     let Some(uid) = object.labels().get(names::REQUEST_UID_LABEL) else { return false };
     let name = object.annotations().get(names::REQUEST_ANNOTATION).and_then(|key| key.rsplit('/').next());
     let place = object.namespace().unwrap_or_default();
-    let named = name.and_then(|name| caches.requests.get(&ObjectRef::new(name).within(&place)));
-    caches.request_exists(uid) || named.is_some_and(|request| identity(caches, &request) == *uid)
+    let named = name.and_then(|name| caches.requests.get(&place, name));
+    caches.requests.exists(uid) || named.is_some_and(|request| identity(caches, &request) == *uid)
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::provisioner::step::InstallScripts;
 
 const COMMON: &str = include_str!("installer/common.sh");
-const CLEAN: &str = include_str!("installer/clean.sh");
+const CLEAN_HOST: &str = include_str!("installer/clean_host.sh");
 const INSTALL: &str = include_str!("installer/install.sh");
 const UNINSTALL: &str = include_str!("installer/uninstall.sh");
 
@@ -132,6 +132,6 @@ impl Values<'_> {
             ("@PODS@", self.pods.clone()),
         ]
         .into_iter()
-        .fold(format!("{COMMON}{CLEAN}{script}"), |text, (mark, value)| text.replace(mark, &value))
+        .fold(format!("{COMMON}{CLEAN_HOST}{script}"), |text, (mark, value)| text.replace(mark, &value))
     }
 }

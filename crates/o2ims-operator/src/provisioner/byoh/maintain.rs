@@ -5,15 +5,15 @@ use cluster_api::Kind;
 use kube::ResourceExt as _;
 use kube::core::ObjectMeta;
 use o2ims_types::names;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::consent::unmanaged_workers;
 use super::desired::DesiredCluster;
 use super::manifests::cluster;
 use super::marks::Marks;
 use super::observed::Observed;
-use super::rollout::revert;
-use super::scale::{is_needed, unclean_workers};
+use super::rollout;
+use super::scale::{self, is_needed, unclean_workers};
 use crate::provisioner::step::{Manifest, Step};
 
 /// Restores the marks of a Cluster or of a control plane from which somebody has removed them.
@@ -49,7 +49,7 @@ pub fn maintain(desired: &DesiredCluster, observed: &Observed, manifests: &[Mani
             None if manifest.kind == Kind::KubeadmControlPlane => None,
             None => Some(Step::Create(manifest.clone())),
             Some(existing) => {
-                let spec = revert(manifest, observed)?;
+                let spec = reverted(manifest, observed)?;
                 (!existing.deleting).then(|| Step::PatchSpec {
                     kind: manifest.kind,
                     name: manifest.name.clone(),
@@ -59,6 +59,18 @@ pub fn maintain(desired: &DesiredCluster, observed: &Observed, manifests: &[Mani
             }
         })
         .collect()
+}
+
+/// The fields that revert what another client has changed and the cluster cannot have: another number of machines, or a rollout.
+fn reverted(manifest: &Manifest, observed: &Observed) -> Option<Value> {
+    let mut fields = Map::new();
+    if scale::is_resized(manifest, observed) {
+        fields.insert("replicas".to_owned(), manifest.object["spec"]["replicas"].clone());
+    }
+    if rollout::is_requested(manifest, observed) {
+        fields.insert("rolloutAfter".to_owned(), Value::Null);
+    }
+    (!fields.is_empty()).then_some(Value::Object(fields))
 }
 
 /// Of what would be created today, what the running cluster needs: objects by name, and the templates that an object refers to which

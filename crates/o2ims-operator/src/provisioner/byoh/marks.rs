@@ -23,8 +23,8 @@ const REPORT_MAX: usize = 400;
 pub trait MarkedHost {
     /// UID of the request that holds the host.
     fn holder(&self) -> Option<&str>;
-    /// `namespace/name` of the request that holds the host, for messages.
-    fn holder_name(&self) -> String;
+    /// Why another request cannot have the host that is held, for messages.
+    fn held_reason(&self) -> String;
     /// The host is held as a master.
     fn is_held_as_master(&self) -> bool;
     /// The server's id.
@@ -40,8 +40,9 @@ impl MarkedHost for ByoHost {
         self.labels().get(names::REQUEST_UID_LABEL).map(String::as_str)
     }
 
-    fn holder_name(&self) -> String {
-        self.annotations().get(names::REQUEST_ANNOTATION).cloned().unwrap_or_else(|| "another request".to_owned())
+    fn held_reason(&self) -> String {
+        let holder = self.annotations().get(names::REQUEST_ANNOTATION).map_or("another request", String::as_str);
+        format!("is held by ProvisioningRequest {holder}")
     }
 
     fn is_held_as_master(&self) -> bool {

@@ -17,7 +17,7 @@ use super::identity::{identity, is_own_cluster, owner_exists};
 use super::instructions::misses_cluster;
 use super::marks::MarkedHost as _;
 use super::observed::{Observed, OwnedObject, Phase, ResourceSetLookup};
-use crate::caches::{Caches, is_owned_by, owned_by};
+use crate::caches::{Caches, is_marked_by};
 
 /// Collects what concerns `request`.
 pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
@@ -25,9 +25,9 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
     let uid = identity(caches, request);
     let cluster_name = request.spec.template_parameters.cluster_name.clone().unwrap_or_default();
     let template = find_template(caches, request, &namespace);
-    let machines = owned_by(&caches.machines, &namespace, &uid);
+    let machines = caches.machines.marked(&namespace, &uid);
     let (hosts, hosts_by_id) = find_hosts(caches, request, &namespace, &uid, &machines);
-    let cluster = caches.clusters.get(&ObjectRef::new(&cluster_name).within(&namespace));
+    let cluster = caches.clusters.get(&namespace, &cluster_name);
     let cluster_is_own = cluster.as_ref().is_some_and(|cluster| is_own_cluster(cluster, request, &uid));
     let own = cluster.as_deref().filter(|_| cluster_is_own);
     let owned = find_owned(caches, &namespace, &uid, own);
@@ -71,19 +71,19 @@ struct Owned {
 
 fn find_owned(caches: &Caches, namespace: &str, uid: &str, own_cluster: Option<&Cluster>) -> Owned {
     let control_planes = find_control_planes(caches, namespace, uid, own_cluster);
-    let deployments = owned_by(&caches.machine_deployments, namespace, uid);
-    let machine_templates = owned_by(&caches.machine_templates, namespace, uid);
+    let deployments = caches.machine_deployments.marked(namespace, uid);
+    let machine_templates = caches.machine_templates.marked(namespace, uid);
     let mut objects = BTreeMap::new();
     if let Some(cluster) = own_cluster {
         objects.insert((Kind::Cluster, cluster.name_any()), OwnedObject::of(cluster));
     }
     insert_all(&mut objects, Kind::MachineDeployment, &deployments);
     insert_all(&mut objects, Kind::KubeadmControlPlane, &control_planes);
-    let byo_clusters = owned_by(&caches.byo_clusters, namespace, uid);
+    let byo_clusters = caches.byo_clusters.marked(namespace, uid);
     insert_all(&mut objects, Kind::ByoCluster, &byo_clusters);
     insert_all(&mut objects, Kind::ByoMachineTemplate, &machine_templates);
-    insert_all(&mut objects, Kind::KubeadmConfigTemplate, &owned_by(&caches.config_templates, namespace, uid));
-    insert_all(&mut objects, Kind::K8sInstallerConfigTemplate, &owned_by(&caches.installer_templates, namespace, uid));
+    insert_all(&mut objects, Kind::KubeadmConfigTemplate, &caches.config_templates.marked(namespace, uid));
+    insert_all(&mut objects, Kind::K8sInstallerConfigTemplate, &caches.installer_templates.marked(namespace, uid));
     let referenced = find_referenced(&control_planes, &deployments, &machine_templates);
     Owned { objects, control_planes, byo_clusters, deployments, referenced }
 }
@@ -128,10 +128,10 @@ fn find_control_planes(
     uid: &str,
     own: Option<&Cluster>,
 ) -> Vec<Arc<KubeadmControlPlane>> {
-    let mut found = owned_by(&caches.control_planes, namespace, uid);
+    let mut found = caches.control_planes.marked(namespace, uid);
     if let Some(cluster) = own.filter(|_| found.is_empty()) {
         let name = names::control_plane(namespace, &cluster.name_any());
-        let named = caches.control_planes.get(&ObjectRef::new(&name).within(namespace));
+        let named = caches.control_planes.get(namespace, &name);
         found.extend(named.filter(|object| {
             let is_marked = object.labels().contains_key(names::REQUEST_UID_LABEL);
             !is_marked && OwnedObject::of(object.as_ref()).adopted_by == cluster.uid()
@@ -144,10 +144,8 @@ fn find_control_planes(
 fn find_template(caches: &Caches, request: &ProvisioningRequest, namespace: &str) -> Option<Arc<ClusterTemplate>> {
     let (name, version) = (&request.spec.template_name, &request.spec.template_version);
     [namespace, names::OPERATOR_NAMESPACE].into_iter().find_map(|namespace| {
-        caches
-            .templates
-            .get(&ObjectRef::new(&format!("{name}-{version}")).within(namespace))
-            .filter(|template| template.spec.name == *name && template.spec.version == *version)
+        let template = caches.templates.get(namespace, &format!("{name}-{version}"));
+        template.filter(|template| template.spec.name == *name && template.spec.version == *version)
     })
 }
 
@@ -160,24 +158,17 @@ fn find_hosts(
     uid: &str,
     machines: &[Arc<Machine>],
 ) -> FoundHosts {
-    let asked = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all);
-    let (mut names, ids): (BTreeSet<_>, BTreeSet<_>) = asked.map(|host| (host.name().to_owned(), host.id())).unzip();
-    names.extend(machines.iter().filter_map(|machine| machine.server().map(ToOwned::to_owned)));
-    let mut hosts = BTreeMap::new();
-    let mut bearers = BTreeMap::new();
-    for host in caches.hosts.state() {
-        if host.namespace().as_deref() != Some(namespace) {
-            continue;
-        }
-        let name = host.name_any();
-        if let Some(id) = host.host_id().filter(|id| ids.contains(*id)) {
-            bearers.insert(id.to_owned(), name.clone());
-        }
-        if names.contains(&name) || host.holder() == Some(uid) {
-            hosts.insert(name, host);
-        }
-    }
-    (hosts, bearers)
+    let asked: Vec<_> = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all).collect();
+    let bearers = asked.iter().filter_map(|host| {
+        let id = host.id();
+        let bearer = caches.hosts.with_id(namespace, &id).first()?.name_any();
+        Some((id, bearer))
+    });
+    let names = asked.iter().map(|host| host.name()).chain(machines.iter().filter_map(|machine| machine.server()));
+    let of_name = names.filter_map(|name| caches.hosts.get(namespace, name));
+    // The store is newer than its indexes for a moment: its record comes last, and stays.
+    let hosts = caches.hosts.held_by_mark(namespace, uid).into_iter().chain(of_name);
+    (hosts.map(|host| (host.name_any(), host)).collect(), bearers.collect())
 }
 
 /// Hosts whose holder is no request that exists.
@@ -193,18 +184,12 @@ fn find_foreign_nodes(
     uid: &str,
     hosts: &BTreeMap<String, Arc<ByoHost>>,
 ) -> BTreeMap<String, Arc<Machine>> {
-    let free: BTreeSet<_> = hosts
-        .iter()
-        .filter(|(_, host)| host.holder().is_none() && host.in_use_reason().is_none())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if free.is_empty() {
-        return BTreeMap::new();
-    }
-    let machines = caches.machines.state().into_iter();
-    machines
-        .filter(|machine| machine.metadata.namespace.as_deref() == Some(namespace))
-        .filter(|machine| machine.metadata.deletion_timestamp.is_none() && !is_owned_by(machine.as_ref(), uid))
-        .filter_map(|machine| Some((machine.server().filter(|name| free.contains(name))?.to_owned(), machine)))
-        .collect()
+    let free = hosts.iter().filter(|(_, host)| host.holder().is_none() && host.in_use_reason().is_none());
+    free.filter_map(|(name, _)| {
+        let mut machines = caches.machines.on_server(namespace, name).into_iter();
+        let runs = |machine: &Machine| machine.metadata.deletion_timestamp.is_none();
+        let machine = machines.find(|machine| runs(machine) && !is_marked_by(machine.as_ref(), uid))?;
+        Some((name.clone(), machine))
+    })
+    .collect()
 }

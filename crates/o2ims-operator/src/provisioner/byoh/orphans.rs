@@ -23,7 +23,7 @@ use super::marks::{MarkedCluster as _, MarkedHost as _};
 use super::observe::observe;
 use super::{claim, teardown};
 use crate::apply;
-use crate::caches::{Caches, is_owned_by};
+use crate::caches::Caches;
 use crate::context::Context;
 use crate::provisioner::step::Step;
 use crate::request::key;
@@ -58,12 +58,13 @@ pub fn plan_host(host: &ByoHost, caches: &Caches) -> Option<(ProvisioningRequest
         return None;
     }
     let mut holder = missing_owner(host, caches)?;
-    let uid = host.holder()?;
-    holder.spec.template_parameters.cluster_name = caches
-        .byo_clusters
-        .find(|object| is_owned_by(object, uid))
+    let (namespace, uid) = (host.namespace()?, host.holder()?);
+    let byo_clusters = caches.byo_clusters.marked(&namespace, uid);
+    let clusters = caches.clusters.marked(&namespace, uid);
+    holder.spec.template_parameters.cluster_name = byo_clusters
+        .first()
         .map(|object| object.name_any())
-        .or_else(|| caches.clusters.find(|object| is_owned_by(object, uid)).map(|object| object.name_any()))
+        .or_else(|| clusters.first().map(|object| object.name_any()))
         .or_else(|| host.labels().get(CLUSTER_NAME_LABEL).cloned());
     let observed = observe(caches, &holder);
     let steps = if observed.cluster.is_some() || observed.runs_nodes() {
@@ -126,7 +127,7 @@ async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool,
     let what = format!("look for ProvisioningRequest {namespace}/{name}");
     let found = with_timeout(&what, api.get_metadata_opt(&name)).await?;
     // One of that name that the cache does not show yet may have been restored, and take back what this would clean up.
-    if found.and_then(|found| found.metadata.uid).is_some_and(|uid| !context.caches.request_exists(&uid)) {
+    if found.and_then(|found| found.metadata.uid).is_some_and(|uid| !context.caches.requests.exists(&uid)) {
         return Ok(true);
     }
     let Some(cluster) = &holder.spec.template_parameters.cluster_name else { return Ok(false) };

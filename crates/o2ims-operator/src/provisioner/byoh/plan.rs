@@ -8,7 +8,7 @@ use super::desired::DesiredCluster;
 use super::instructions::remove_spent;
 use super::marks::Marks;
 use super::observed::{Observed, Phase};
-use super::{claim, consent, create, maintain, pause, recover, remediate, rollout, scale, teardown};
+use super::{claim, consent, create, maintain, pause, recover, remediate, scale, teardown};
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
 use crate::request::{has_finalizer, is_deleted};
@@ -108,7 +108,7 @@ fn keep(
     }
     let needed = maintain::still_needed(manifests, observed);
     let mut steps = maintain::maintain(desired, observed, &needed);
-    steps.extend(rollout::surplus_masters(desired, observed));
+    steps.extend(scale::surplus_masters(desired, observed));
     steps.extend(consent::note_restored(request, observed));
     if !consent::may_take_out(request, observed) {
         return steps;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
-use kube::runtime::reflector::ObjectRef;
 use o2ims_types::{ProvisioningRequest, rules};
 use operator_kit::controller::Outcome;
 use tokio::time::Instant;
@@ -54,9 +53,9 @@ impl Provisioner for Byoh {
                 observed.owned.get(&(*kind, name.clone())).is_some_and(|object| object.version >= *version)
             }
             Write::Host { name, version } => {
-                let host = ObjectRef::new(name).within(&request.namespace().unwrap_or_default());
+                let host = self.caches.hosts.get(&request.namespace().unwrap_or_default(), name);
                 // A host that is gone will not show anything.
-                self.caches.hosts.get(&host).is_none_or(|host| version_of(host.as_ref()) >= *version)
+                host.is_none_or(|host| version_of(host.as_ref()) >= *version)
             }
             Write::Deletion { kind, name, uid } => {
                 observed.owned.get(&(*kind, name.clone())).is_none_or(|object| object.deleting || object.uid != *uid)

@@ -8,10 +8,11 @@ use cluster_api::byoh::{ByoHost, ByohVariant};
 use kube::ResourceExt as _;
 use o2ims_types::conditions::reason;
 use o2ims_types::o2ims::v1alpha1::cluster_template::{
-    ClusterTemplateSpec, Install, InstallMethod, Kubeadm, Timeouts, VirtualIp, VirtualIpProvider,
+    ClusterTemplateSpec, Install, InstallMethod, Kubeadm, VirtualIp, VirtualIpProvider,
 };
 use o2ims_types::o2ims::v1alpha1::provisioning_request::{API_PORT, Hosts};
-use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, validation};
+use o2ims_types::o2ims::v1alpha1::timeouts::Timeouts;
+use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, rules};
 
 use super::availability::available;
 use super::consent::unmanaged_workers;
@@ -32,6 +33,10 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
             "namespace {namespace} is too long: BYOH can make clusters in namespaces of at most {} characters",
             names::NAMESPACE_MAX
         )));
+    }
+    let provisioner = &request.spec.template_parameters.cluster_provisioner;
+    if provisioner != rules::BYOH {
+        return Err(Rejection::unknown_provisioner(provisioner, [rules::BYOH]));
     }
     let template = template(request, observed)?;
     let mut warnings = Vec::new();
@@ -224,7 +229,7 @@ fn parameters(
         // The networks are those of the Cluster; today's defaults may be others.
         (parameters.pod_cidr, parameters.service_cidr) = (None, None);
     }
-    wrong.extend(validation::violations(&parameters));
+    wrong.extend(rules::fields_in_rust::violations(&parameters));
     if wrong.is_empty() { Ok(parameters) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
 

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use kube::{CustomResource, KubeSchema, core::Duration};
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::timeouts::Timeouts;
 use crate::rules;
 
 /// A kind of cluster that can be asked for, by name and version.
@@ -77,7 +78,7 @@ pub struct ClusterTemplateSpec {
     validation = Rule::new("self.method != 'installer' || !has(self.installer) || self.installer.source != 'packages' || has(self.installer.packages)").message("install.installer.packages is required with install.installer.source packages"),
 )]
 pub struct Install {
-    /// The way.
+    /// How Kubernetes gets onto a host.
     #[serde(default)]
     pub method: InstallMethod,
     /// Where Kubernetes comes from, for `method: installer`.
@@ -226,34 +227,6 @@ pub enum VirtualIpProvider {
     KubeVip,
     /// A load balancer that exists already.
     External,
-}
-
-/// Time limits of the stages. A stage that takes longer makes the request `failed`; it goes on all the same.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Timeouts {
-    /// From reserved hosts to Ready masters.
-    #[serde(default = "twenty_minutes")]
-    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
-    pub control_plane: Duration,
-    /// From Ready masters to Ready workers.
-    #[serde(default = "twenty_minutes")]
-    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
-    pub workers: Duration,
-    /// From deletion to free hosts. A stuck deletion stays `deleting` and is marked `Stalled`.
-    #[serde(default = "twenty_minutes")]
-    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
-    pub deletion: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { control_plane: twenty_minutes(), workers: twenty_minutes(), deletion: twenty_minutes() }
-    }
-}
-
-fn twenty_minutes() -> Duration {
-    std::time::Duration::from_secs(20 * 60).into()
 }
 
 /// Settings that are handed on to kubeadm and Cluster API (`cluster.x-k8s.io/v1beta1` field names).

@@ -2,3 +2,4 @@
 
 pub mod cluster_template;
 pub mod provisioning_request;
+pub mod timeouts;

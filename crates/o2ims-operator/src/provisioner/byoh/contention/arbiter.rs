@@ -10,11 +10,11 @@ use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 use tokio::time::Instant;
 
-use super::demand::{Demand, contends, has_endpoint, shares_name};
-use super::table::Table;
+use super::demand::{Demand, contenders, has_endpoint, shares_name};
+use super::lock_table::Table;
 use crate::caches::Caches;
 use crate::provisioner::byoh::identity::owner_exists;
-use crate::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
+use crate::provisioner::byoh::marks::MarkedCluster as _;
 use crate::provisioner::byoh::observe::observe;
 use crate::provisioner::byoh::observed::{Contender, Observed};
 use crate::provisioner::byoh::validate::validate;
@@ -104,7 +104,7 @@ impl<'a> Arbiter<'a> {
         let asked = demand.endpoint.as_ref()?;
         let own = observed.own_cluster();
         let is_near = |cluster: &Cluster| cluster.namespace().as_deref() == Some(&demand.namespace);
-        let cluster = self.caches.clusters.find(|cluster| {
+        let cluster = self.caches.clusters.with_endpoint(&asked.host).into_iter().find(|cluster| {
             let is_own = is_near(cluster) && demand.cluster.as_ref() == Some(&cluster.name_any());
             let is_later =
                 own.is_some_and(|own| cluster.is_creating() && age_of_cluster(own) < age_of_cluster(cluster));
@@ -126,13 +126,9 @@ impl<'a> Arbiter<'a> {
         observed: &Observed,
         carried: bool,
     ) -> Option<Arc<ProvisioningRequest>> {
-        let all = self.caches.requests.state();
-        let mut others: Vec<_> = all.into_iter().filter(|other| contends(request, other, carried)).collect();
-        if others.is_empty() {
-            return None;
-        }
-        let claims = self.claims(&others);
-        let claim = |other: &ProvisioningRequest| claims.get(&other.uid().unwrap_or_default()).copied();
+        let mut others = contenders(&self.caches.requests, request, carried);
+        let claims: HashMap<_, _> = others.iter().map(|other| (other.uid(), self.claim(other))).collect();
+        let claim = |other: &ProvisioningRequest| claims.get(&other.uid()).copied().flatten();
         let is_deleted = |other: &ProvisioningRequest| other.metadata.deletion_timestamp.is_some();
         let stays = |other: &ProvisioningRequest| {
             is_deleted(other) && has_finalizer(other) || claim(other) == Some(Claim::InUse)
@@ -160,25 +156,11 @@ impl<'a> Arbiter<'a> {
         begins
     }
 
-    /// Which of the requests hold hosts.
-    fn claims(&self, requests: &[Arc<ProvisioningRequest>]) -> HashMap<String, Claim> {
-        let clusters: HashMap<_, _> = requests
-            .iter()
-            .map(|request| {
-                let cluster = request.spec.template_parameters.cluster_name.as_deref();
-                (request.uid().unwrap_or_default(), cluster.unwrap_or_default())
-            })
-            .collect();
-        let mut claims = HashMap::new();
-        for host in self.caches.hosts.state() {
-            let Some((uid, cluster)) = host.holder().and_then(|holder| clusters.get_key_value(holder)) else {
-                continue;
-            };
-            let claim = if host.is_attached_to(cluster) { Claim::InUse } else { Claim::Free };
-            let before = claims.entry(uid.clone()).or_insert(claim);
-            *before = claim.max(*before);
-        }
-        claims
+    /// How the request holds hosts, if it does.
+    fn claim(&self, request: &ProvisioningRequest) -> Option<Claim> {
+        let held = self.caches.hosts.held_by_mark(&request.namespace()?, &request.uid()?);
+        let cluster = request.spec.template_parameters.cluster_name.as_deref().unwrap_or_default();
+        held.iter().map(|host| if host.is_attached_to(cluster) { Claim::InUse } else { Claim::Free }).max()
     }
 }
 

@@ -1,15 +1,15 @@
 //! What requests cannot share: a cluster name in a namespace, and an endpoint.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use cluster_api::byoh::ByoHost;
-use cluster_api::cluster::Cluster;
+use cluster_api::cluster::{Cluster, canonical_host};
 use kube::ResourceExt as _;
-use kube::runtime::reflector::{ObjectRef, Store};
 use o2ims_types::o2ims::v1alpha1::cluster_template::VirtualIpProvider;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::{API_PORT, Endpoint};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest};
 
+use crate::caches::{Hosts, Requests};
 use crate::provisioner::byoh::marks::MarkedHost as _;
 use crate::provisioner::byoh::observed::Observed;
 
@@ -37,7 +37,7 @@ pub enum LockKey {
 
 impl Demand {
     /// What a request demands.
-    pub fn of(request: &ProvisioningRequest, template: Option<&ClusterTemplate>, hosts: &Store<ByoHost>) -> Self {
+    pub fn of(request: &ProvisioningRequest, template: Option<&ClusterTemplate>, hosts: &Hosts) -> Self {
         Self {
             namespace: request.namespace().unwrap_or_default(),
             cluster: request.spec.template_parameters.cluster_name.clone(),
@@ -49,11 +49,8 @@ impl Demand {
     /// Under which keys a lock on it is found.
     pub fn keys(&self) -> Vec<LockKey> {
         let cluster = self.cluster.iter().map(|name| LockKey::Cluster(self.namespace.clone(), name.clone()));
-        let host = |endpoint: &Endpoint| match endpoint.host.parse::<IpAddr>() {
-            Ok(address) => address.to_string(),
-            Err(_) => endpoint.host.clone(),
-        };
-        cluster.chain(self.endpoint.iter().map(|endpoint| LockKey::Host(host(endpoint)))).collect()
+        let host = |endpoint: &Endpoint| LockKey::Host(canonical_host(&endpoint.host));
+        cluster.chain(self.endpoint.iter().map(host)).collect()
     }
 
     /// Whether both are the same cluster.
@@ -89,9 +86,23 @@ fn is_carried(template: Option<&ClusterTemplate>) -> bool {
     template.is_none_or(|template| template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip)
 }
 
-/// Whether `request` asks for the cluster name or the endpoint that `other` asks for. An endpoint that is `carried` by the
-/// masters themselves serves one cluster, on whatever port.
-pub fn contends(request: &ProvisioningRequest, other: &ProvisioningRequest, carried: bool) -> bool {
+/// The requests that ask for the cluster name or the endpoint that `request` asks for, each once. An endpoint that is `carried`
+/// by the masters themselves serves one cluster, on whatever port.
+pub fn contenders(requests: &Requests, request: &ProvisioningRequest, carried: bool) -> Vec<Arc<ProvisioningRequest>> {
+    let wanted = &request.spec.template_parameters;
+    let cluster = wanted.cluster_name.as_deref();
+    let mut all =
+        cluster.map(|name| requests.for_cluster(&request.namespace().unwrap_or_default(), name)).unwrap_or_default();
+    if let Some(endpoint) = &wanted.control_plane_endpoint {
+        let at_endpoint = requests.for_endpoint(&endpoint.host);
+        all.extend(at_endpoint.into_iter().filter(|other| !shares_name(request, other)));
+    }
+    all.retain(|other| contends(request, other, carried));
+    all
+}
+
+/// Whether `request` asks for the cluster name or the endpoint that `other` asks for.
+fn contends(request: &ProvisioningRequest, other: &ProvisioningRequest, carried: bool) -> bool {
     let shares_endpoint = || {
         let (one, two) = (&request.spec.template_parameters, &other.spec.template_parameters);
         let both = one.control_plane_endpoint.as_ref().zip(two.control_plane_endpoint.as_ref());
@@ -109,18 +120,18 @@ pub fn shares_name(request: &ProvisioningRequest, other: &ProvisioningRequest) -
 }
 
 /// Whether a Cluster stands where the request wants to have its own.
-pub fn wants_endpoint_of(request: &ProvisioningRequest, cluster: &Cluster, hosts: &Store<ByoHost>) -> bool {
+pub fn wants_endpoint_of(request: &ProvisioningRequest, cluster: &Cluster, hosts: &Hosts) -> bool {
     wanted_endpoint(request, hosts).is_some_and(|asked| has_endpoint(cluster, &asked, true))
 }
 
 /// Where the request's API is to answer: at the asked-for endpoint, or at its one master, unless somebody has that.
-fn wanted_endpoint(request: &ProvisioningRequest, hosts: &Store<ByoHost>) -> Option<Endpoint> {
+fn wanted_endpoint(request: &ProvisioningRequest, hosts: &Hosts) -> Option<Endpoint> {
     let wanted = &request.spec.template_parameters;
     if wanted.control_plane_endpoint.is_some() {
         return wanted.control_plane_endpoint.clone();
     }
     let [master] = &wanted.hosts.as_ref()?.masters[..] else { return None };
-    let host = hosts.get(&ObjectRef::new(master.name()).within(&request.namespace()?))?;
+    let host = hosts.get(&request.namespace()?, master.name())?;
     let is_free =
         host.in_use_reason().is_none() && host.holder().is_none_or(|holder| request.uid().as_deref() == Some(holder));
     let address = host.addresses().first().copied().filter(|_| is_free)?;
@@ -135,8 +146,6 @@ pub fn has_endpoint(cluster: &Cluster, asked: &Endpoint, carried: bool) -> bool 
 
 /// Behind a load balancer the port counts.
 fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, carried: bool) -> bool {
-    match (host.parse::<IpAddr>(), other.parse::<IpAddr>()) {
-        (Ok(address), Ok(other)) => address == other && (carried || port == other_port),
-        _ => host == other && port == other_port,
-    }
+    let serves_one_cluster = carried && host.parse::<IpAddr>().is_ok();
+    canonical_host(host) == canonical_host(other) && (serves_one_cluster || port == other_port)
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::arbiter::Arbiter;
 use super::demand::Demand;
-use super::table::{Lock, Table};
+use super::lock_table::{Lock, Table};
 use crate::caches::Caches;
 use crate::provisioner::byoh::observed::{Contender, Observed};
 use crate::request::{has_finalizer, key};
@@ -56,7 +56,7 @@ impl Locks {
         let uid = &observed.uid;
         let mut table = self.lock();
         // Once the cache does not have it any more, nobody would take its lock away.
-        let known = caches.requests.get(&ObjectRef::from_obj(request));
+        let known = caches.requests.get(&request.namespace().unwrap_or_default(), &request.name_any());
         known.filter(|known| known.uid() == request.uid())?;
         let mut woken = table.expire(now);
         table.stop_waiting(uid);

@@ -7,9 +7,9 @@
 
 mod arbiter;
 mod demand;
+mod lock_table;
 mod locks;
-mod table;
 
 pub use arbiter::is_able;
-pub use demand::{contends, wants_endpoint_of};
+pub use demand::{contenders, wants_endpoint_of};
 pub use locks::{Locks, Standing};

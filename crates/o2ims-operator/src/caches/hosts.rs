@@ -1,0 +1,71 @@
+//! ByoHosts, by who holds them and by what they are.
+
+use std::sync::Arc;
+
+use cluster_api::byoh::ByoHost;
+use cluster_api::cluster::canonical_host;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
+use o2ims_types::names;
+use operator_kit::cache::{CachedObjects, Index};
+
+use super::marked::{MarkedObjects, namespace};
+
+/// ByoHosts, by who holds them and by what they are.
+#[derive(Clone)]
+pub struct Hosts {
+    store: Store<ByoHost>,
+    objects: MarkedObjects<ByoHost>,
+    by_id: Index<(String, String), ByoHost>,
+    by_request: Index<String, ByoHost>,
+    by_address: Index<String, ByoHost>,
+}
+
+impl Hosts {
+    /// Adds the indexes.
+    pub fn new(objects: &mut CachedObjects<ByoHost>) -> Self {
+        Self {
+            objects: MarkedObjects::new(objects),
+            by_id: objects.index(|host: &ByoHost| {
+                let id = host.labels().get(names::HOST_ID_LABEL);
+                id.map(|id| (namespace(host), id.clone())).into_iter().collect()
+            }),
+            by_request: objects.index(|host: &ByoHost| {
+                host.annotations().get(names::REQUEST_ANNOTATION).cloned().into_iter().collect()
+            }),
+            by_address: objects
+                .index(|host: &ByoHost| host.addresses().first().map(ToString::to_string).into_iter().collect()),
+            store: objects.store(),
+        }
+    }
+
+    /// The host of this name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<ByoHost>> {
+        self.objects.get(namespace, name)
+    }
+
+    /// The hosts that the request with this UID holds by its mark.
+    pub fn held_by_mark(&self, namespace: &str, uid: &str) -> Vec<Arc<ByoHost>> {
+        self.objects.marked(namespace, uid)
+    }
+
+    /// The hosts that are held for the request of this name (`namespace/name`), whatever its UID.
+    pub fn held_by_name(&self, request: &str) -> Vec<Arc<ByoHost>> {
+        self.by_request.get(request)
+    }
+
+    /// The hosts with this id.
+    pub fn with_id(&self, namespace: &str, id: &str) -> Vec<Arc<ByoHost>> {
+        self.by_id.get(&(namespace.to_owned(), id.to_owned()))
+    }
+
+    /// The hosts of which this is the first address, in any namespace.
+    pub fn with_first_address(&self, host: &str) -> Vec<Arc<ByoHost>> {
+        self.by_address.get(&canonical_host(host))
+    }
+
+    /// Every host, for what concerns all of them.
+    pub fn all(&self) -> &Store<ByoHost> {
+        &self.store
+    }
+}

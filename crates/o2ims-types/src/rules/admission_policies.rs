@@ -1,0 +1,252 @@
+//! The ValidatingAdmissionPolicies of requests and templates, as they are shipped in `deploy/`: what may not change, what may not be
+//! deleted, and who may take the finalizer `orphan` off.
+//!
+//! They refuse with 403, which no tool takes for leave to delete an object and make it anew. A rule on what was before looks at
+//! changes of the spec only: it never keeps a status, a label or the removal of a finalizer from being written.
+
+use serde_json::{Value, json};
+
+use super::fields_in_cel::{FPR_NAME, FieldRule, TEMPLATE_OBJECT_NAME};
+use super::immutable_fields::{Form, Frozen, SMO_TRANSITIONS, TRANSITIONS, Transition, WAY_OUT};
+use crate::names::{self, focom};
+use crate::o2ims::v1alpha1::provisioning_request::API_PORT;
+
+/// A kind of requests, and what its policies are about.
+struct Requests {
+    /// Begins the policies' names.
+    prefix: &'static str,
+    group: &'static str,
+    plural: &'static str,
+    kind: &'static str,
+    short_name: &'static str,
+    operator: &'static str,
+    finalizer: &'static str,
+    protection: &'static str,
+    transitions: &'static [Transition],
+}
+
+const O_CLOUD: Requests = Requests {
+    prefix: "o2ims",
+    group: names::GROUP,
+    plural: "provisioningrequests",
+    kind: "ProvisioningRequest",
+    short_name: "pr",
+    operator: "O2IMS operator",
+    finalizer: names::FINALIZER,
+    protection: names::DELETION_PROTECTION_ANNOTATION,
+    transitions: TRANSITIONS,
+};
+
+const SMO: Requests = Requests {
+    prefix: "focom",
+    group: focom::GROUP,
+    plural: "focomprovisioningrequests",
+    kind: "FocomProvisioningRequest",
+    short_name: "fpr",
+    operator: "FOCOM operator",
+    finalizer: focom::FINALIZER,
+    protection: focom::DELETION_PROTECTION_ANNOTATION,
+    transitions: SMO_TRANSITIONS,
+};
+
+/// Policies of the O-Cloud's requests and templates, with their bindings.
+pub fn o_cloud() -> Vec<Value> {
+    let names = names_policy("o2ims-template-names", &O_CLOUD, "clustertemplates", &TEMPLATE_OBJECT_NAME);
+    [changes(&O_CLOUD), deletion(&O_CLOUD), orphan(&O_CLOUD), names].concat()
+}
+
+/// Policies of the SMO's requests, with their bindings.
+pub fn smo() -> Vec<Value> {
+    let names = names_policy("focom-request-names", &SMO, SMO.plural, &FPR_NAME);
+    [changes(&SMO), deletion(&SMO), orphan(&SMO), names].concat()
+}
+
+/// What may not change.
+fn changes(requests: &Requests) -> Vec<Value> {
+    let mut variables = vec![variable("held", "oldObject.?status.?provisionedResourceSet.hasValue()")];
+    let mut validations = Vec::new();
+    for transition in requests.transitions {
+        let name = transition.path.rsplit('.').next().unwrap_or(transition.path);
+        let (was, now) = (format!("{name}Was"), format!("{name}Now"));
+        variables.push(variable(&was, &value("oldObject", transition)));
+        variables.push(variable(&now, &value("object", transition)));
+        let (was, now) = (format!("variables.{was}"), format!("variables.{now}"));
+        let (same, told) = match transition.form {
+            Form::Text | Form::Endpoint => {
+                (format!("{was} == {now}"), format!("{} + {was} + ' to ' + {now}", quoted(" cannot change from ")))
+            }
+            Form::Hosts => (
+                format!("{was}.all(host, host in {now}) && {now}.all(host, host in {was})"),
+                format!("{} + {was}.join(', ') + ' to ' + {now}.join(', ')", quoted(" cannot change from ")),
+            ),
+            Form::Labels => {
+                let changed = format!("{name}Changed");
+                variables.push(variable(
+                    &changed,
+                    &format!(
+                        "{was}.filter(key, !(key in {now}) || {was}[key] != {now}[key]) + {now}.filter(key, !(key in {was}))"
+                    ),
+                ));
+                let changed = format!("variables.{changed}");
+                let of = |map: &str| format!("({changed}[0] in {map} ? '\"' + {map}[{changed}[0]] + '\"' : 'none')");
+                // Which of several comes first differs from try to try.
+                let told = format!(
+                    "(size({changed}) == 1 ? '[' + {changed}[0] + '] cannot change from ' + {} + ' to ' + {} : ' cannot change (' + string(size({changed})) + ' of them differ)')",
+                    of(&was),
+                    of(&now)
+                );
+                (format!("size({changed}) == 0"), told)
+            }
+        };
+        let same = transition.stands_in.map_or(same.clone(), |status| {
+            let told = format!("oldObject.?{}.orValue('')", status.replace('.', ".?"));
+            format!("{same} || ({was} == 'none' && {now} == '\"' + {told} + '\"')")
+        });
+        let holds = match transition.frozen {
+            Frozen::Always => same,
+            Frozen::OnceHostsAreHeld => format!("!variables.held || ({same})"),
+        };
+        let end = format!(": {}. {}", transition.why, WAY_OUT);
+        validations.push(json!({
+            "expression": holds,
+            "reason": "Forbidden",
+            "message": format!("{} cannot change{end}", transition.path),
+            "messageExpression": format!("{} + {told} + {}", quoted(transition.path), quoted(&end)),
+        }));
+    }
+    policy(
+        &format!("{}-request-changes", requests.prefix),
+        &resources(requests.group, requests.plural, "UPDATE"),
+        &[("the-spec-changes", "object.spec != oldObject.spec")],
+        &variables,
+        &validations,
+    )
+}
+
+/// The value of a field of `object` or `oldObject` as something that can be compared and told.
+fn value(object: &str, transition: &Transition) -> String {
+    let field = format!("{object}.{}", transition.path.replace('.', ".?"));
+    match transition.form {
+        Form::Text => format!("{field}.optMap(text, '\"' + string(text) + '\"').orValue('none')"),
+        Form::Endpoint => format!(
+            "{field}.optMap(endpoint, '\"' + endpoint.host + ':' + string(endpoint.?port.orValue({API_PORT})) + '\"').orValue('none')"
+        ),
+        Form::Hosts => format!(
+            "{field}.optMap(hosts, hosts.map(host, 'host ' + string(host.?hostId.orValue(host.?host_id.orValue(''))) + ' (' + host.?hostName.orValue(host.?host_name.orValue('')) + ')')).orValue([])"
+        ),
+        Form::Labels => format!("{field}.orValue({{}})"),
+    }
+}
+
+/// What may not be deleted.
+fn deletion(requests: &Requests) -> Vec<Value> {
+    let Requests { prefix, kind, short_name, protection, .. } = requests;
+    let name = "oldObject.metadata.?namespace.orValue('') + '/' + oldObject.metadata.name";
+    let command = format!(
+        "'kubectl annotate {short_name} ' + oldObject.metadata.name + ' -n ' + oldObject.metadata.?namespace.orValue('') + ' {protection}=false --overwrite'"
+    );
+    // What FOCOM has sent, it keeps as the SMO's request is.
+    let way_out = if *prefix == O_CLOUD.prefix {
+        let smo = format!(
+            "'at the SMO, kubectl annotate fpr ' + oldObject.metadata.labels['{}'] + ' -n ' + oldObject.metadata.?labels[?'{}'].orValue('') + ' {}=false --overwrite'",
+            focom::SOURCE_LABEL,
+            focom::SOURCE_NAMESPACE_LABEL,
+            focom::DELETION_PROTECTION_ANNOTATION
+        );
+        format!("(oldObject.metadata.?labels[?'{}'].hasValue() ? {smo} : {command})", focom::SOURCE_LABEL)
+    } else {
+        command
+    };
+    let validation = json!({
+        "expression": format!("oldObject.metadata.?annotations[?'{protection}'].orValue('') != 'true'"),
+        "reason": "Forbidden",
+        "message": format!("this {kind} is protected from deletion by its annotation {protection}"),
+        "messageExpression": format!(
+            "'{kind} ' + {name} + ' is protected from deletion, with which its cluster would go, by its annotation {protection}. If it is to go: ' + {way_out}"
+        ),
+    });
+    policy(
+        &format!("{prefix}-request-deletion"),
+        &resources(requests.group, requests.plural, "DELETE"),
+        &[("not-yet-deleted", "!has(oldObject.metadata.deletionTimestamp)")],
+        &[],
+        &[validation],
+    )
+}
+
+/// Who may take the finalizer `orphan` off. The garbage collector does at once, before the operator has seen that the cluster is to
+/// stay. It comes back when it is refused.
+fn orphan(requests: &Requests) -> Vec<Value> {
+    let Requests { prefix, operator, finalizer, .. } = requests;
+    let orphan = names::ORPHAN_FINALIZER;
+    let has = |object: &str, finalizer: &str| format!("'{finalizer}' in {object}.metadata.?finalizers.orValue([])");
+    let validation = json!({
+        "expression": format!("!({})", has("object", finalizer)),
+        "reason": "Forbidden",
+        "message": format!(
+            "finalizer {orphan} tells the {operator} to leave the cluster as it is, and stays as long as the finalizer {finalizer}"
+        ),
+    });
+    policy(
+        &format!("{prefix}-request-orphan"),
+        &resources(requests.group, requests.plural, "UPDATE"),
+        &[("orphan-is-taken-off", &format!("{} && !({})", has("oldObject", orphan), has("object", orphan)))],
+        &[],
+        &[validation],
+    )
+}
+
+/// What a new object may be called. An old one stays as it is, and deletable.
+fn names_policy(name: &str, requests: &Requests, plural: &str, rule: &FieldRule) -> Vec<Value> {
+    let validation = json!({"expression": rule.cel, "reason": "Invalid", "message": rule.message});
+    policy(name, &resources(requests.group, plural, "CREATE"), &[], &[], &[validation])
+}
+
+fn resources(group: &str, plural: &str, operation: &str) -> Value {
+    json!([{"apiGroups": [group], "apiVersions": ["*"], "resources": [plural], "operations": [operation]}])
+}
+
+fn variable(name: &str, expression: &str) -> Value {
+    json!({"name": name, "expression": expression})
+}
+
+/// A policy and its binding.
+fn policy(
+    name: &str,
+    resources: &Value,
+    conditions: &[(&str, &str)],
+    variables: &[Value],
+    validations: &[Value],
+) -> Vec<Value> {
+    let conditions: Vec<_> = conditions.iter().map(|(name, expression)| variable(name, expression)).collect();
+    let mut spec = json!({
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": resources},
+        "validations": validations,
+    });
+    if !conditions.is_empty() {
+        spec["matchConditions"] = json!(conditions);
+    }
+    if !variables.is_empty() {
+        spec["variables"] = json!(variables);
+    }
+    let object = |kind: &str, spec: Value| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec,
+        })
+    };
+    vec![
+        object("ValidatingAdmissionPolicy", spec),
+        object("ValidatingAdmissionPolicyBinding", json!({"policyName": name, "validationActions": ["Deny"]})),
+    ]
+}
+
+/// A text as CEL.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The transitions of a kind, in the order in which they are checked.
+pub fn transitions(kind: &str) -> &'static [Transition] {
+    [O_CLOUD, SMO].into_iter().find(|requests| requests.kind == kind).map_or(&[], |requests| requests.transitions)
+}

@@ -1,0 +1,218 @@
+//! The rules of [`super::fields_in_cel`] once more in Rust, for parameters after the template's defaults are filled in: the API
+//! server has not seen those.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::fields_in_cel::{self as rules, FieldRule};
+use crate::o2ims::v1alpha1::provisioning_request::{HostRef, Hosts, TemplateParameters};
+
+/// Every rule that does not hold, in the words of the CRD. Empty when all is well.
+pub fn violations(parameters: &TemplateParameters) -> Vec<String> {
+    let mut found = Violations(Vec::new());
+    found.unless(parameters.cluster_name.is_some() && parameters.hosts.is_some(), &rules::REQUIRED);
+    if parameters.k8s_version.is_none() {
+        found.0.push("k8sVersion is required: neither the request nor the template gives one".to_owned());
+    }
+    found.unless(parameters.cluster_name.as_deref().is_none_or(is_cluster_name), &rules::CLUSTER_NAME);
+    found.unless(parameters.k8s_version.as_deref().is_none_or(is_k8s_version), &rules::K8S_VERSION);
+    let pods = network(parameters.pod_cidr.as_deref());
+    let services = network(parameters.service_cidr.as_deref());
+    found.unless(pods.is_ok(), &rules::POD_CIDR);
+    found.unless(services.is_ok(), &rules::SERVICE_CIDR);
+    if let (Ok(Some(pods)), Ok(Some(services))) = (pods, services) {
+        found.unless(!pods.contains(&services) && !services.contains(&pods), &rules::CIDR_OVERLAP);
+    }
+    if !parameters.labels.as_ref().is_none_or(are_labels) {
+        found.0.push(rules::LABELS.to_owned());
+    }
+    if let Some(endpoint) = &parameters.control_plane_endpoint {
+        found.unless(is_ip(&endpoint.host) || is_dns_name(&endpoint.host, 253), &rules::ENDPOINT_HOST);
+        if !(1..=65535).contains(&endpoint.port) {
+            found.0.push("controlPlaneEndpoint.port must be from 1 to 65535".to_owned());
+        }
+    }
+    if let Some(hosts) = &parameters.hosts {
+        host_violations(hosts, &mut found);
+        if hosts.masters.len() > 1 && parameters.control_plane_endpoint.is_none() {
+            found.0.push(format!(
+                "controlPlaneEndpoint is required with {} masters: a virtual address or a load balancer",
+                hosts.masters.len()
+            ));
+        }
+    }
+    found.0
+}
+
+fn host_violations(hosts: &Hosts, found: &mut Violations) {
+    found.unless(hosts.masters.len() % 2 == 1 && hosts.masters.len() <= rules::MAX_MASTERS, &rules::MASTERS_ODD);
+    if hosts.workers.len() > rules::MAX_WORKERS {
+        found.0.push(format!("hosts.workers must have at most {} hosts", rules::MAX_WORKERS));
+    }
+    let names = |list: &[HostRef]| list.iter().map(|host| host.name().to_owned()).collect::<Vec<_>>();
+    let (masters, workers) = (names(&hosts.masters), names(&hosts.workers));
+    found.unless(first_twice(&masters).is_none(), &rules::MASTERS_UNIQUE);
+    found.unless(first_twice(&workers).is_none(), &rules::WORKERS_UNIQUE);
+    found.unless(!workers.iter().any(|name| masters.contains(name)), &rules::ROLES_DISJOINT);
+    let all = || hosts.all();
+    let ids: Vec<_> = all().map(HostRef::id).collect();
+    if let Some(id) = first_twice(&ids) {
+        found.0.push(format!("hosts must have different ids: hostId {id} is given twice"));
+    }
+    found.unless(all().all(|host| host.host_id.is_some() != host.host_id_snake.is_some()), &rules::HOST_ID_PRESENT);
+    if !ids.iter().all(|id| id.is_empty() || is_label_value(id)) {
+        found.0.push(rules::HOST_ID.to_owned());
+    }
+    found.unless(
+        all().all(|host| host.host_name.is_some() != host.host_name_snake.is_some()),
+        &rules::HOST_NAME_PRESENT,
+    );
+    found.unless(all().all(|host| host.name().is_empty() || is_dns_name(host.name(), 63)), &rules::HOST_NAME);
+    found.unless(all().all(|host| host.host_ip.as_deref().is_none_or(is_ip)), &rules::HOST_IP);
+}
+
+struct Violations(Vec<String>);
+
+impl Violations {
+    fn unless(&mut self, holds: bool, rule: &FieldRule) {
+        if !holds {
+            self.0.push(rule.message.to_owned());
+        }
+    }
+}
+
+fn first_twice(items: &[String]) -> Option<&String> {
+    let mut sorted: Vec<_> = items.iter().collect();
+    sorted.sort();
+    sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+/// `None` is no network; an error is one that is malformed or has host bits set.
+fn network(text: Option<&str>) -> Result<Option<IpNet>, ()> {
+    let Some(text) = text else { return Ok(None) };
+    let (address, length) = text.split_once('/').ok_or(())?;
+    // IpNet would take leading zeros, which CEL does not.
+    if !is_ip(address) || length.len() > 1 && length.starts_with('0') {
+        return Err(());
+    }
+    let net: IpNet = text.parse().map_err(|_| ())?;
+    if net.trunc() == net { Ok(Some(net)) } else { Err(()) }
+}
+
+/// CEL knows no IPv4 address that is written as an IPv6 one.
+fn is_ip(text: &str) -> bool {
+    match text.parse() {
+        Ok(IpAddr::V4(_)) => true,
+        Ok(IpAddr::V6(address)) => address.to_ipv4_mapped().is_none(),
+        Err(_) => false,
+    }
+}
+
+fn is_cluster_name(text: &str) -> bool {
+    text.len() <= 63 && text.starts_with(|c: char| c.is_ascii_lowercase()) && is_dns_label(text)
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(edge) && text.ends_with(edge) && text.chars().all(|c| edge(c) || c == '-')
+}
+
+fn is_dns_name(text: &str, max: usize) -> bool {
+    text.len() <= max && text.split('.').all(is_dns_label)
+}
+
+fn is_label_value(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    text.len() <= 63
+        && text.starts_with(edge)
+        && text.ends_with(edge)
+        && text.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
+}
+
+fn are_labels(labels: &BTreeMap<String, String>) -> bool {
+    const RESERVED: [&str; 4] = ["x-k8s.io", "oran.org", "kubernetes.io", "k8s.io"];
+    labels.iter().all(|(key, value)| {
+        let (prefix, name) = key.split_once('/').map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
+        let prefix_ok = prefix.is_none_or(|prefix| {
+            is_dns_name(prefix, 253)
+                && !RESERVED.iter().any(|group| prefix == *group || prefix.ends_with(&format!(".{group}")))
+        });
+        prefix_ok && is_label_value(name) && (value.is_empty() || is_label_value(value))
+    })
+}
+
+fn is_k8s_version(text: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+    let number = |part: &str| part == "0" || (digits(part) && !part.starts_with('0'));
+    let suffix =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    let Some(rest) = text.strip_prefix("v1.") else { return false };
+    let (rest, build) = rest.split_once('+').map_or((rest, None), |(rest, build)| (rest, Some(build)));
+    let (numbers, pre) = rest.split_once('-').map_or((rest, None), |(numbers, pre)| (numbers, Some(pre)));
+    let Some((minor, patch)) = numbers.split_once('.') else { return false };
+    number(minor) && number(patch) && build.is_none_or(suffix) && pre.is_none_or(suffix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn good() -> Value {
+        json!({
+            "clusterName": "core", "clusterProvisioner": "byoh", "k8sVersion": "v1.33.1",
+            "podCidr": "192.168.0.0/16", "serviceCidr": "10.128.0.0/12",
+            "hosts": {"masters": [{"hostId": 1, "hostName": "target-1"}], "workers": [{"host_id": "2", "host_name": "target-2"}]}
+        })
+    }
+
+    fn check(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut value = good();
+        change(&mut value);
+        violations(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn a_good_request_has_no_violation() {
+        assert_eq!(check(|_| ()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_rule_speaks_in_its_own_words() {
+        type Case = (fn(&mut Value), &'static str);
+        let cases: [Case; 13] = [
+            (|v| v["clusterName"] = json!("Core"), rules::CLUSTER_NAME.message),
+            (|v| v["clusterName"] = json!("core-"), rules::CLUSTER_NAME.message),
+            (|v| v["k8sVersion"] = json!("1.33.1"), rules::K8S_VERSION.message),
+            (|v| v["k8sVersion"] = json!("v1.033.1"), rules::K8S_VERSION.message),
+            (|v| v["podCidr"] = json!("192.168.0.1/16"), rules::POD_CIDR.message),
+            (|v| v["serviceCidr"] = json!("10.97.0.0/12"), rules::SERVICE_CIDR.message),
+            (|v| v["serviceCidr"] = json!("192.168.128.0/20"), rules::CIDR_OVERLAP.message),
+            (|v| v["labels"] = json!({"cluster.x-k8s.io/cluster-name": "x"}), rules::LABELS),
+            (|v| v["hosts"]["workers"][0]["host_name"] = json!("target-1"), rules::ROLES_DISJOINT.message),
+            (|v| v["hosts"]["masters"][0]["hostId"] = json!(-1), rules::HOST_ID),
+            (|v| v["hosts"]["masters"][0]["hostName"] = json!("Target_1"), rules::HOST_NAME.message),
+            (|v| v["hosts"]["masters"][0]["hostIp"] = json!("10.0.0"), rules::HOST_IP.message),
+            (|v| v["controlPlaneEndpoint"] = json!({"host": "a b"}), rules::ENDPOINT_HOST.message),
+        ];
+        for (change, message) in cases {
+            assert_eq!(check(change), [message]);
+        }
+        assert_eq!(check(|v| v["hosts"]["workers"][0]["host_id"] = json!("1")).len(), 1, "same id twice");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(name in ".{0,80}", version in ".{0,40}", cidr in ".{0,30}", host in ".{0,70}") {
+            let _ = check(|v| {
+                v["clusterName"] = json!(name);
+                v["k8sVersion"] = json!(version);
+                v["podCidr"] = json!(cidr);
+                v["hosts"]["masters"][0]["hostName"] = json!(host);
+            });
+        }
+    }
+}

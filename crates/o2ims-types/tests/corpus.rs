@@ -1,0 +1,40 @@
+//! The Rust half of the rules says of every value in the corpus what the corpus says.
+
+#![allow(clippy::expect_used, reason = "a broken assumption may end a test")]
+
+use o2ims_types::rules::fields_in_rust::violations;
+use serde_json::{Value, json};
+
+#[path = "corpus/mod.rs"]
+mod corpus;
+
+/// Parameters that are right.
+fn good() -> Value {
+    json!({
+        "clusterName": "core", "k8sVersion": "v1.33.1",
+        "hosts": {"masters": [{"hostId": 1, "hostName": "target-1"}], "workers": [{"hostId": 2, "hostName": "target-2"}]},
+    })
+}
+
+#[test]
+fn validation_agrees_with_the_corpus() {
+    let mut wrong = Vec::new();
+    for case in corpus::cases() {
+        let parameters = serde_json::from_value(case.applied_to(good())).expect("parameters");
+        let expected: Vec<_> = case.message.iter().map(ToString::to_string).collect();
+        let found = violations(&parameters);
+        if found != expected {
+            wrong.push(format!("{}: {}: expected {expected:?}, found {found:?}", case.rule, case.value));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_corpus_has_right_and_wrong_values_of_every_rule() {
+    for (rule, _) in corpus::RULES {
+        let of_rule: Vec<_> = corpus::cases().into_iter().filter(|case| case.rule == *rule).collect();
+        assert!(of_rule.iter().any(|case| case.message.is_some()), "{rule} has no wrong value");
+        assert!(of_rule.iter().any(|case| case.message.is_none()), "{rule} has no right value");
+    }
+}

@@ -1,0 +1,492 @@
+//! `./mgmt.sh up` and the other commands of an administrator, on a cluster that the product has made of real servers:
+//! an installation that is interrupted, the guide for servers word by word, and a removal. On simulated hosts: a new
+//! pod network for existing clusters.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use acceptance::{Block, Shell, ansible, blocks, top};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt as _};
+use libtest_mimic::{Arguments, Failed, Trial};
+use o2ims_types::ProvisioningRequest;
+use rustix::process::{Pid, Signal, kill_process_group};
+use sandbox::waiting::wait;
+use sandbox::{Stack, StackOptions, focom, installation, inventory};
+use serde_json::json;
+
+const GUIDE: &str = "docs/servers.md";
+const UP: &str = "./mgmt.sh up --bundle bundle --import 'ssh root@{}'";
+/// The line at which an installation is interrupted.
+const CUTS: [&str; 5] = ["importing", "cert-manager", "cluster-api", "byoh", "focom-operator"];
+/// How long a cluster, or an installation, may take.
+const LIMIT: Duration = Duration::from_secs(400);
+
+fn main() -> ExitCode {
+    let pod_network = || {
+        let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
+        result.and_then(|runtime| runtime.block_on(pod_network())).map_err(|error| Failed::from(format!("{error:#}")))
+    };
+    let mut trials = vec![
+        Trial::test("the_product_is_installed_on_a_cluster_of_its_own_used_and_removed", || {
+            let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
+            result
+                .and_then(|runtime| runtime.block_on(management()))
+                .map_err(|error| Failed::from(format!("{error:#}")))
+        })
+        // Slow: needs release programs, and takes some ten minutes.
+        .with_ignored_flag(true),
+    ];
+    let left_out = match testenv::servers::left_out() {
+        Ok(Some(why)) => Some(why),
+        Ok(None) => ansible::venv().err().map(|error| format!("{error:#}")),
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(why) = left_out {
+        eprintln!("LEFT OUT: the installation on real servers ({why})");
+        trials.clear();
+    }
+    trials.push(Trial::test("a_new_pod_network_is_for_new_clusters", pod_network).with_ignored_flag(true));
+    // Each starts BYOH's manager, whose webhook has one fixed port.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+async fn management() -> Result<()> {
+    let options = StackOptions::new(sandbox::program("o2ims-operator")?).with_servers();
+    let mut stack = Stack::start(options, |line| eprintln!("{line}")).await?;
+    let result = Box::pin(on(&mut stack)).await;
+    result.and(stack.stop().await)
+}
+
+async fn on(stack: &mut Stack) -> Result<()> {
+    let site = Site::new(stack)?;
+    let guide = blocks(GUIDE)?;
+    let (bundle, rest) = guide.split_first().context("the guide has no commands")?;
+    site.run(bundle)?;
+    // Test servers share a kernel, which kube-proxy must not configure.
+    let template = top().join("crates/testing/sandbox/manifests/server-hosts.yaml");
+    fs::copy(template, site.folder.join("bundle/manifests/cluster-template.yaml"))?;
+
+    let client = management_cluster(stack, &site).await?;
+    let before = inventory::objects(&client).await?;
+    refusals(&site)?;
+    let targets = [stack.debian_server("target-1", 13)?, stack.debian_server("target-2", 14)?];
+    for target in &targets {
+        target.power_on().await?;
+    }
+    site.write_input(stack)?;
+    for block in rest {
+        if block.commands.trim() == UP {
+            for cut in CUTS {
+                site.cut_off(cut)?;
+            }
+        }
+        let text = site.run(block)?;
+        ensure!(!text.contains("Warning"), "{GUIDE}:{}: the API server warns:\n{text}", block.line);
+        if block.commands.trim() == UP {
+            again_changes_nothing(&site)?;
+            another_namespace(&site)?;
+        }
+        if block.commands.contains("apply -f") {
+            let refused = site.refused("./mgmt.sh down --yes")?;
+            for kept in ["ProvisioningRequest default/core-cluster-request", "ByoHost default/target-1"] {
+                ensure!(refused.contains(kept), "down does not name {kept}:\n{refused}");
+            }
+        }
+    }
+    let after = inventory::objects(&client).await?;
+    let difference: Vec<_> = before.symmetric_difference(&after).collect();
+    ensure!(difference.is_empty(), "down has left, or taken too much: {difference:#?}");
+    Ok(())
+}
+
+/// Makes a cluster on the first two servers, by a request; its kubeconfig is where the guide expects it.
+async fn management_cluster(stack: &mut Stack, site: &Site) -> Result<Client> {
+    stack.make_namespace("outer").await?;
+    stack.apply_cni("outer").await?;
+    for server in stack.rack_up("outer", "manager", 1..=2, false).await? {
+        stack.authorize(&server)?;
+        server.power_on().await?;
+    }
+    let request = json!({
+        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
+        "metadata": {"name": "management", "namespace": "outer"},
+        "spec": {
+            "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0",
+            "templateParameters": {
+                "clusterName": "management", "k8sVersion": "v1.33.13",
+                "hosts": {
+                    "masters": [{"hostId": 1, "hostName": "manager-1"}], "workers": [{"hostId": 2, "hostName": "manager-2"}],
+                },
+            },
+        },
+    });
+    stack.management.apply_yaml(&request.to_string()).await?;
+    let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), "outer");
+    wait(requests, "management", "the management cluster", LIMIT, fulfilled).await?;
+    let secret: Secret = Api::namespaced(stack.management.admin(), "outer").get("management-kubeconfig").await?;
+    let text = secret.data.and_then(|mut data| data.remove("value")).context("the kubeconfig has no value")?.0;
+    fs::write(site.folder.join("management.kubeconfig"), &text)?;
+    let kubeconfig = Kubeconfig::from_yaml(&String::from_utf8(text)?)?;
+    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)?)
+}
+
+/// Errors are reported before anything is written, with a remedy.
+fn refusals(site: &Site) -> Result<()> {
+    let cases = [
+        ("./mgmt.sh up --kubeconfig management.kubeconfig", "up needs --bundle FOLDER"),
+        ("./mgmt.sh up --kubeconfig nowhere --bundle bundle", "nowhere cannot be read"),
+        ("./mgmt.sh up --kubeconfig management.kubeconfig --bundle examples", "is no bundle"),
+        ("env -u KUBECONFIG ./mgmt.sh up --bundle bundle", "no management cluster is named"),
+        (
+            "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle",
+            "manager-2 (10.77.0.12) has none of the bundle's images",
+        ),
+        (
+            "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle --import ssh",
+            "{} must stand for the node's address",
+        ),
+        (
+            "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle --import 'false {}'",
+            "manager-2 (10.77.0.12): 'false 10.77.0.12 ctr' does not work",
+        ),
+        (
+            "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle --template examples/cni.yaml",
+            "--template: examples/cni.yaml has no ClusterTemplate",
+        ),
+        (
+            "./mgmt.sh up --kubeconfig management.kubeconfig --bundle bundle --cni management.kubeconfig",
+            "--cni: management.kubeconfig has no Kubernetes objects",
+        ),
+        ("./mgmt.sh up --bundel bundle", "up takes no '--bundel'"),
+        ("./mgmt.sh hosts --kubeconfig management.kubeconfig", "BYOH is not installed on this cluster"),
+        (
+            "sed 's/10.77.0.11/10.77.0.250/' management.kubeconfig >other.kubeconfig; ./mgmt.sh status --kubeconfig other.kubeconfig",
+            "does not answer",
+        ),
+    ];
+    for (commands, words) in cases {
+        let text = site.refused(commands)?;
+        ensure!(text.contains(words), "{commands} does not say {words:?}:\n{text}");
+    }
+    let text = site.shell.run("./mgmt.sh down --kubeconfig management.kubeconfig")?;
+    ensure!(text.contains("nothing of what ./mgmt.sh up installs"), "down on an empty cluster says:\n{text}");
+    Ok(())
+}
+
+/// A second installation changes no object and no pod.
+fn again_changes_nothing(site: &Site) -> Result<()> {
+    // The generation changes with the spec only, and not with the status.
+    let state = r#"
+        kinds=$(kubectl api-resources --verbs=list,delete --output=name | grep -vE '^(events|pods)(\.|$)' | paste -sd , -)
+        kubectl get "$kinds" -A -l o2ims.provisioning.oran.org/component --ignore-not-found -o \
+            'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.metadata.generation}{"\n"}{end}'
+        kubectl get pods -A -o 'jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.status.containerStatuses[*].restartCount}{"\n"}{end}'
+    "#;
+    let lines = |text: String| text.lines().map(ToOwned::to_owned).collect::<BTreeSet<_>>();
+    let before = lines(site.shell.run(state)?);
+    ensure!(before.len() > 100, "only {} objects are there", before.len());
+    site.shell.run(UP)?;
+    let after = lines(site.shell.run(state)?);
+    let difference: Vec<_> = before.symmetric_difference(&after).collect();
+    ensure!(difference.is_empty(), "a second up has changed: {difference:#?}");
+    let foreseen = site.shell.run(&format!("{UP} --dry-run"))?;
+    ensure!(!foreseen.contains("would"), "a dry run foresees changes after that:\n{foreseen}");
+    Ok(())
+}
+
+/// A team's namespace gets a pod network; the rest of the installation does not change.
+fn another_namespace(site: &Site) -> Result<()> {
+    let up = format!("{UP} --namespace team-a");
+    let refused = site.refused(&up)?;
+    ensure!(refused.contains("there is no namespace team-a"), "{refused}");
+    site.shell.run(&format!("kubectl create namespace team-a; {up}"))?;
+    site.shell
+        .run("kubectl -n team-a get clusterresourceset,configmap cni; kubectl -n default get clusterresourceset cni")?;
+    site.shell.run("kubectl delete namespace team-a").map(drop)
+}
+
+/// `up --cni` beside a running cluster, on the installation of an earlier release, and again on that of this one.
+async fn pod_network() -> Result<()> {
+    let mut stack =
+        Stack::start(StackOptions::new(sandbox::program("o2ims-operator")?), |line| eprintln!("{line}")).await?;
+    let result = Box::pin(pod_network_on(&mut stack)).await;
+    result.and(stack.stop().await)
+}
+
+#[allow(clippy::too_many_lines, reason = "one story")]
+async fn pod_network_on(stack: &mut Stack) -> Result<()> {
+    const TEAM: &str = "team-a";
+    let shell = management_cluster_of_others(stack).await?;
+    let up = format!(
+        "'{}' up --bundle bundle --registry registry.example.org --namespace {TEAM}",
+        top().join("mgmt.sh").display()
+    );
+    let sets = inventory::api(stack.management.admin(), TEAM, "addons.cluster.x-k8s.io", "ClusterResourceSet");
+    let bindings =
+        inventory::api(stack.management.admin(), TEAM, "addons.cluster.x-k8s.io", "ClusterResourceSetBinding");
+    stack.make_namespace(TEAM).await?;
+    let former = installation::CNI
+        .replace(
+            "namespace: default",
+            &format!("namespace: {TEAM}\n  labels: {{o2ims.provisioning.oran.org/component: defaults}}"),
+        )
+        .replace("strategy: ApplyOnce", "strategy: Reconcile");
+    stack.management.apply_yaml(&former).await?;
+    stack.register(TEAM, "target", 1..=3).await?;
+    let old = cluster(stack, TEAM, "old", 1).await?;
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
+    let before = (sets.get("cni").await?.uid(), bindings.get("old").await?.data);
+
+    let foreseen = shell.run(&format!("{up} --cni blue.yaml --dry-run"))?;
+    for words in [
+        "note: the pod network in blue.yaml is for new clusters; running ones keep theirs: old",
+        "would make ClusterResourceSet team-a/cni anew with the strategy ApplyOnce; running clusters keep their pod network: old",
+        "defaults: would change v1.ConfigMap.team-a.cni",
+    ] {
+        ensure!(foreseen.contains(words), "the dry run does not say {words:?}:\n{foreseen}");
+    }
+    ensure!(sets.get("cni").await?.uid() == before.0, "a dry run has made the ClusterResourceSet anew");
+    let said = shell.run(&format!("{up} --cni blue.yaml"))?;
+    ensure!(said.contains("running ones keep theirs: old"), "{said}");
+    let set = sets.get("cni").await?;
+    ensure!(set.data["spec"]["strategy"] == "ApplyOnce", "{:#}", set.data);
+    ensure!(set.annotations().is_empty(), "it is still paused: {:?}", set.annotations());
+
+    // Cluster API reconciles all clusters of the set when it applies the network to the new one.
+    let new = cluster(stack, TEAM, "new", 2).await?;
+    ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
+
+    let said = shell.run(&format!("{up} --cni green.yaml"))?;
+    ensure!(said.contains("running ones keep theirs: new, old") && !said.contains("anew"), "{said}");
+    ensure!(sets.get("cni").await?.uid() == set.uid(), "the ClusterResourceSet was made anew once more");
+    let newest = cluster(stack, TEAM, "newest", 3).await?;
+    ensure!(daemon_sets(&newest).await? == ["green green", "simulated-cni green"], "{:?}", daemon_sets(&newest).await?);
+    ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
+    ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
+    ensure!(bindings.get("old").await?.data == before.1, "the old cluster was written to");
+    let said = shell.run(&up)?;
+    ensure!(said.contains("pod network and ClusterTemplate stay as they are"), "{said}");
+
+    // An interrupted installation: the installed pod network stays, and so do the clusters.
+    shell.run(&format!("kubectl -n {TEAM} delete clusterresourceset cni --cascade=orphan --wait=false; kubectl -n {TEAM} patch clusterresourceset cni --type merge -p '{{\"metadata\":{{\"finalizers\":null}}}}' || true; {up}"))?;
+    let manifest = shell.run(&format!("kubectl -n {TEAM} get configmap cni -o yaml"))?;
+    ensure!(manifest.contains("green"), "the pod network that was given is gone:\n{manifest}");
+
+    // Another owner's pod network is not changed, and not applied to running clusters.
+    shell.run(&format!("kubectl -n {TEAM} delete clusterresourceset cni"))?;
+    stack
+        .management
+        .apply_yaml(&former.replace("o2ims.provisioning.oran.org/component: defaults", "of: others"))
+        .await?;
+    let (code, refused) = shell.attempt(&format!("{up} --cni blue.yaml"))?;
+    ensure!(
+        code != 0 && refused.contains("its strategy Reconcile would give blue.yaml to running clusters too"),
+        "{refused}"
+    );
+    Ok(())
+}
+
+/// A shell with a bundle, on a management cluster with everything but the pod network. The cluster's node is SIMULATED:
+/// there is only the object.
+async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
+    let folder = stack.management.dir().join("site");
+    fs::create_dir_all(folder.join("bundle/manifests"))?;
+    let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    fs::write(folder.join("bundle/bundle.json"), format!("{{\n  \"architecture\": \"{architecture}\"\n}}"))?;
+    for file in [
+        "10-cert-manager",
+        "20-cluster-api",
+        "21-clusterctl-inventory",
+        "30-kubeadm-bootstrap",
+        "40-kubeadm-control-plane",
+        "50-byoh",
+        "60-o2ims-operator",
+        "70-focom-operator",
+    ] {
+        fs::write(folder.join(format!("bundle/manifests/{file}.yaml")), "")?;
+    }
+    fs::write(folder.join("bundle/manifests/cni.yaml"), installation::CNI)?;
+    fs::write(folder.join("bundle/manifests/cluster-template.yaml"), installation::TEMPLATE)?;
+    // Nodes of simulated hosts are Ready when the DaemonSet simulated-cni is there.
+    let daemon_set = |name: &str, image: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": "kube-system"},
+            "spec": {
+                "selector": {"matchLabels": {"app": name}},
+                "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "cni", "image": image}]}},
+            },
+        })
+    };
+    for network in ["blue", "green"] {
+        let manifest = format!("{}\n---\n{}\n", daemon_set(network, network), daemon_set("simulated-cni", network));
+        fs::write(folder.join(format!("{network}.yaml")), manifest)?;
+    }
+    stack.management.kubeconfig_as("administrator", &["system:masters"], &folder.join("management.kubeconfig"))?;
+    let kubectl = stack.management.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
+    let mut shell = Shell::new(folder.clone(), folder.join("environment"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    shell.set("PATH", format!("{}:{path}", kubectl.display()));
+    shell.set("KUBECONFIG", folder.join("management.kubeconfig").display().to_string());
+    let certificates = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "certificates.cert-manager.io"},
+        "spec": {
+            "group": "cert-manager.io", "scope": "Namespaced", "names": {"kind": "Certificate", "plural": "certificates"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}},
+            }],
+        },
+    });
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "simulated"}});
+    for object in [certificates, node] {
+        stack.management.apply_yaml(&object.to_string()).await?;
+    }
+    let state = json!({"status": {
+        "nodeInfo": {"architecture": architecture}, "conditions": [{"type": "Ready", "status": "True"}],
+    }});
+    shell.run(&format!("kubectl patch node simulated --subresource status --patch '{state}'; kubectl taint node simulated node.kubernetes.io/not-ready-"))?;
+    focom::install(&stack.management).await?;
+    Ok(shell)
+}
+
+/// Makes a cluster of one simulated host, and returns a client of its API server.
+async fn cluster(stack: &Stack, namespace: &str, name: &str, number: u32) -> Result<Client> {
+    let request = json!({
+        "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0",
+            "templateParameters": {
+                "clusterName": name, "k8sVersion": "v1.33.13",
+                "hosts": {"masters": [{"hostId": number, "hostName": format!("target-{number}")}]},
+            },
+        },
+    });
+    stack.management.apply_yaml(&request.to_string()).await?;
+    let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), namespace);
+    wait(requests, name, "the cluster", LIMIT, fulfilled).await?;
+    stack.site.workload_client(name).await.context("the cluster has no API server")
+}
+
+fn fulfilled(request: Option<&ProvisioningRequest>) -> bool {
+    request
+        .and_then(|request| serde_json::to_value(request).ok())
+        .is_some_and(|request| request["status"]["provisioningStatus"]["provisioningState"] == "fulfilled")
+}
+
+/// Name and image of a cluster's DaemonSets, which are its pod network.
+async fn daemon_sets(client: &Client) -> Result<Vec<String>> {
+    let all: Api<DaemonSet> = Api::namespaced(client.clone(), "kube-system");
+    let image = |set: &DaemonSet| set.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone();
+    let all = all.list(&ListParams::default()).await?.items;
+    Ok(all.iter().map(|set| format!("{} {}", set.name_any(), image(set).unwrap_or_default())).collect())
+}
+
+/// A folder as a reader of the guide has it.
+struct Site {
+    folder: PathBuf,
+    shell: Shell,
+}
+
+impl Site {
+    fn new(stack: &Stack) -> Result<Self> {
+        let folder = stack.management.dir().join("site");
+        fs::create_dir_all(folder.join("bin"))?;
+        for part in ["ansible", "ansible.cfg", "crds", "deploy", "docs", "examples"] {
+            symlink(top().join(part), folder.join(part))?;
+        }
+        let login = stack.login()?;
+        let program = |name: &str, command: String| -> Result<()> {
+            let path = folder.join(name);
+            fs::write(&path, format!("#!/bin/bash\nexec {command} \"$@\"\n"))?;
+            Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
+        };
+        program("mgmt.sh", format!("'{}'", top().join("mgmt.sh").display()))?;
+        // A reader has these settings in the configuration of ssh.
+        let ssh = format!("-i '{}' -o UserKnownHostsFile='{}'", login.key.display(), login.known_hosts.display());
+        program("bin/ssh", format!("/usr/bin/ssh {ssh} -o BatchMode=yes"))?;
+        fs::write(folder.join("management.json"), ansible::SHARED_KERNEL_VARIABLES)?;
+        let venv = ansible::venv()?;
+        program(
+            "bin/ansible-playbook",
+            format!("'{}' -e @management.json", venv.join("bin/ansible-playbook").display()),
+        )?;
+        symlink(stack.management.kubectl(), folder.join("bin/kubectl"))?;
+        let mut shell = Shell::new(folder.clone(), folder.join("environment"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        shell.set("PATH", format!("{}:{path}", folder.join("bin").display()));
+        shell.set("ANSIBLE_HOME", folder.join("ansible-home").display().to_string());
+        // Servers of another test have the same addresses.
+        shell.set("ANSIBLE_SSH_CONTROL_PATH_DIR", folder.join("ssh").display().to_string());
+        shell.set("PYTHONDONTWRITEBYTECODE", "1");
+        shell.set("LC_ALL", "C.UTF-8");
+        Ok(Self { folder, shell })
+    }
+
+    fn run(&self, block: &Block) -> Result<String> {
+        let begun = Instant::now();
+        let text = self.shell.run_block(GUIDE, block)?;
+        eprintln!("  {:.1} s", begun.elapsed().as_secs_f32());
+        Ok(text)
+    }
+
+    /// Runs commands that must fail, and returns their output.
+    fn refused(&self, commands: &str) -> Result<String> {
+        let (code, text) = self.shell.attempt(commands)?;
+        ensure!(code != 0, "this succeeded: {commands}\n{text}");
+        Ok(text)
+    }
+
+    /// Starts an installation, and kills all of its processes when it prints this line.
+    fn cut_off(&self, at: &str) -> Result<()> {
+        let mut command = self.shell.command(&format!("export KUBECONFIG=$PWD/management.kubeconfig; {UP}"));
+        let mut child = command.stdout(Stdio::piped()).process_group(0).spawn()?;
+        let output = child.stdout.take().context("no output")?;
+        let mut seen = Vec::new();
+        for line in BufReader::new(output).lines() {
+            seen.push(line?);
+            if seen.last().is_some_and(|line| line.starts_with(at)) {
+                break;
+            }
+        }
+        let group = Pid::from_child(&child);
+        // An error means that it has ended by itself, which is checked below.
+        let _ = kill_process_group(group, Signal::KILL);
+        child.wait()?;
+        ensure!(seen.last().is_some_and(|line| line.starts_with(at)), "{at:?} was never printed:\n{}", seen.join("\n"));
+        eprintln!("cut off at {:?}", seen.last());
+        Ok(())
+    }
+
+    /// The input file of the guide, with the addresses of these servers.
+    fn write_input(&self, stack: &Stack) -> Result<()> {
+        let login = stack.login()?;
+        let host = |number: u8| {
+            json!({
+                "name": format!("target-{number}"), "address": format!("10.77.0.{}", 12 + number), "user": "root",
+                "hostId": number, "keyFile": login.key,
+            })
+        };
+        let input = json!({
+            "kubeconfig": "management.kubeconfig", "namespace": "default", "k8sVersion": "v1.33.13",
+            "sources": {"containerd": "files", "kubernetes": "files", "files": "bundle/hosts"},
+            "hosts": [host(1), host(2)],
+        });
+        Ok(fs::write(self.folder.join("input.json"), serde_json::to_string_pretty(&input)?)?)
+    }
+}

@@ -1,0 +1,631 @@
+//! The playbook over ssh: from freshly installed machines to clusters, and back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use acceptance::{ansible, top};
+use anyhow::{Context as _, ensure};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use libtest_mimic::{Arguments, Trial};
+use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
+use sandbox::waiting::wait;
+
+use sandbox::{OperatorOptions, Stack, StackOptions, focom, installation, inventory};
+use serde_json::{Value, json};
+use testenv::servers::Server;
+use tokio::process::Command;
+
+type Outcome = anyhow::Result<()>;
+
+/// The variable that, if it is set, makes the test print the output of each run of the playbook.
+const VERBOSE: &str = "O2IMS_PLAYBOOK_OUTPUT";
+const NAMES: [&str; 4] = ["target-1", "target-2", "target-3", "target-4"];
+/// How many invalid inputs are tried at the same time.
+const SIDE_BY_SIDE: usize = 3;
+/// How long a request may take to be fulfilled, and to be deleted.
+const REQUEST: Duration = Duration::from_secs(300);
+/// A package of the site that depends on one which the playbook has installed.
+const SITE_TOOL: &str = r"set -e
+mkdir -p /tmp/site-tool/DEBIAN
+printf '%s\n' 'Package: site-tool' 'Version: 1' 'Architecture: all' 'Depends: containerd' 'Maintainer: site' 'Description: x' >/tmp/site-tool/DEBIAN/control
+dpkg-deb --build /tmp/site-tool /tmp/site-tool.deb
+dpkg --install /tmp/site-tool.deb";
+
+/// Docker's packages in apt's format. They conflict with the distribution's containerd.
+const DOCKER: &str = r#"set -e
+package() {
+    mkdir -p /tmp/$1/DEBIAN
+    printf '%s\n' 'Version: 1' 'Architecture: all' 'Maintainer: site' 'Description: x' >/tmp/$1/DEBIAN/control
+    printf '%s\n' "Package: $*" >>/tmp/$1/DEBIAN/control
+    dpkg-deb --build /tmp/$1 /tmp/$1.deb
+    dpkg --install /tmp/$1.deb
+}
+package containerd.io $'\nConflicts: containerd, runc\nReplaces: containerd, runc\nProvides: containerd, runc'
+package docker-ce $'\nDepends: containerd.io'"#;
+/// Shows changes of a server, except those of its agent: files of the system, their times, and the start times of
+/// services.
+const STATE: &str = r"find /etc /opt /usr/bin /usr/sbin /usr/local /usr/lib/systemd /usr/lib/cni /var/lib/dpkg /var/lib/o2ims-host -xdev -type f \
+        -printf '%p %T@ %s\n' 2>/dev/null | grep -v byoh | sort
+    hostname
+    cat /proc/sys/net/ipv4/ip_forward
+    systemctl show containerd kubelet --property Id,ActiveEnterTimestamp,MainPID
+    ctr --namespace k8s.io tasks list 2>/dev/null | sort";
+
+fn main() -> ExitCode {
+    // One at a time, because they share a network.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let venv = match ansible::venv() {
+        Ok(venv) => venv,
+        Err(why) => {
+            eprintln!("LEFT OUT: what needs ansible ({why:#})");
+            return libtest_mimic::run(&arguments, Vec::new()).exit_code();
+        }
+    };
+    let mut trials = Vec::new();
+    let mut add = |name: &str, slow: bool, body: fn(&Path) -> Outcome| {
+        let venv = venv.clone();
+        let trial = Trial::test(name, move || body(&venv).map_err(|error| format!("{error:#}").into()));
+        trials.push(trial.with_ignored_flag(slow));
+    };
+    add("what_is_wrong_in_the_input_is_told_by_host_and_field", false, wrong_inputs);
+    add("the_checks_of_the_input_agree_with_its_schema", false, table);
+    add("ansible_lint_finds_nothing", false, lint);
+    if let Some(why) = testenv::servers::left_out().unwrap() {
+        eprintln!("LEFT OUT: what needs real servers ({why})");
+    } else {
+        add("machines_out_of_the_box_become_clusters_and_come_back", true, |venv| {
+            on_servers(venv, from_the_box_and_back)
+        });
+        add("hosts_in_use_get_certificates_and_nothing_else", true, |venv| on_servers(venv, in_use));
+        add("broken_machines_stop_no_others", false, |venv| on_servers(venv, some_are_broken));
+        add("what_a_site_has_on_its_servers_stays", true, |venv| on_servers(venv, sites_have_their_own));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The output of a run of ansible-playbook.
+struct Run {
+    success: bool,
+    text: String,
+    took: Duration,
+}
+
+impl Run {
+    fn succeeded(self) -> anyhow::Result<Self> {
+        ensure!(self.success, "the playbook failed:\n{}", self.text);
+        Ok(self)
+    }
+
+    fn failed(self) -> anyhow::Result<Self> {
+        ensure!(!self.success, "the playbook succeeded:\n{}", self.text);
+        Ok(self)
+    }
+
+    fn says(&self, words: &str) -> Outcome {
+        // ansible folds long lines.
+        let text = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(text.contains(words), "{words:?} was not said:\n{}", self.text);
+        Ok(())
+    }
+
+    /// A host's number of tasks with this result, from the recap.
+    fn count(&self, host: &str, what: &str) -> anyhow::Result<u32> {
+        let recap = self.text.split("PLAY RECAP").nth(1).context("there is no recap")?;
+        let line = recap.lines().find(|line| line.split_whitespace().next() == Some(host));
+        let counted =
+            line.and_then(|line| line.split_whitespace().find_map(|word| word.strip_prefix(what)?.strip_prefix('=')));
+        Ok(counted.with_context(|| format!("no {what} of {host} in the recap:\n{}", self.text))?.parse()?)
+    }
+
+    fn changed_nothing(&self) -> Outcome {
+        for name in NAMES {
+            ensure!(self.count(name, "changed")? == 0, "{name} was changed:\n{}", self.text);
+        }
+        Ok(())
+    }
+}
+
+/// A folder with an input file, and ansible.
+struct Control {
+    folder: PathBuf,
+    venv: PathBuf,
+    /// The folder of kubectl.
+    kubectl: PathBuf,
+    ssh: String,
+}
+
+impl Control {
+    async fn run(&self, playbook: &str, more: &[&str]) -> anyhow::Result<Run> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{}:{path}", self.venv.join("bin").display(), self.kubectl.display());
+        let begun = Instant::now();
+        let output = Command::new(self.venv.join("bin/ansible-playbook"))
+            .arg(top().join("ansible").join(playbook))
+            .args(["-e", ansible::SHARED_KERNEL_VARIABLES])
+            .args(more)
+            .current_dir(&self.folder)
+            // From this variable the playbook knows the folder in which it was called.
+            .env("PWD", &self.folder)
+            .env("PATH", path)
+            .env("ANSIBLE_HOME", self.folder.join("ansible"))
+            .env("ANSIBLE_SSH_ARGS", &self.ssh)
+            // Servers of another test have the same addresses.
+            .env("ANSIBLE_SSH_CONTROL_PATH_DIR", self.folder.join("ssh"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("starting ansible-playbook")?;
+        let text = [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();
+        let run = Run { success: output.status.success(), text, took: begun.elapsed() };
+        eprintln!("{playbook} {}: {:.1} s", more.join(" "), run.took.as_secs_f32());
+        if std::env::var_os(VERBOSE).is_some() {
+            eprintln!("{}", run.text);
+        }
+        Ok(run)
+    }
+}
+
+struct Setting {
+    control: Control,
+    servers: Vec<Arc<Server>>,
+    input: Value,
+}
+
+impl Setting {
+    fn write_input(&self) -> Outcome {
+        Ok(fs::write(self.control.folder.join("input.json"), self.input.to_string())?)
+    }
+}
+
+fn on_servers(venv: &Path, body: impl AsyncFnOnce(&mut Stack, Setting) -> Outcome) -> Outcome {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let line = |line: &str| eprintln!("{line}");
+        let mut stack =
+            Stack::start(StackOptions::new(sandbox::program("o2ims-operator")?).with_servers(), line).await?;
+        let result = async {
+            let setting = setting(&mut stack, venv.to_path_buf()).await?;
+            body(&mut stack, setting).await
+        }
+        .await;
+        result.and(stack.stop().await)
+    })
+}
+
+/// Four freshly installed machines, and the input for them.
+async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
+    let files = testenv::servers::host_files(|line| eprintln!("{line}")).await?;
+    let folder = stack.management.dir().join("control");
+    fs::create_dir(&folder)?;
+    stack.management.kubeconfig_as("platform-operator", &["system:masters"], &folder.join("management.kubeconfig"))?;
+    let mut servers = Vec::new();
+    for (number, name) in (11..).zip(NAMES) {
+        servers.push(stack.debian_server(name, number)?);
+    }
+    futures::future::try_join_all(servers.iter().map(|server| server.power_on())).await?;
+    let login = stack.login()?;
+    let mut hosts: Vec<_> = (1..)
+        .zip(&servers)
+        .map(|(number, server)| {
+            json!({
+                "name": server.name(), "address": server.address(), "user": "root", "hostId": number,
+                "labels": {"rack": format!("r{number}")}, "keyFile": login.key,
+            })
+        })
+        .collect();
+    // The key may also be one that ssh finds by itself.
+    hosts[3].as_object_mut().context("a host")?.remove("keyFile");
+    let input = json!({
+        "kubeconfig": "management.kubeconfig", "k8sVersion": "v1.33.13",
+        "sources": {"containerd": "files", "kubernetes": "files", "files": files}, "hosts": hosts,
+    });
+    let ssh = format!(
+        "-o UserKnownHostsFile={} -o IdentityFile={} -o ControlMaster=auto -o ControlPersist=20s",
+        login.known_hosts.display(),
+        login.key.display()
+    );
+    let kubectl = stack.management.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
+    let setting = Setting { control: Control { folder, venv, kubectl, ssh }, servers, input };
+    setting.write_input()?;
+    Ok(setting)
+}
+
+/// The provisioning state of a request.
+fn state(request: &ProvisioningRequest) -> Option<String> {
+    let request = serde_json::to_value(request).ok()?;
+    Some(request["status"]["provisioningStatus"]["provisioningState"].as_str()?.to_owned())
+}
+
+async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
+    let Setting { control, .. } = &setting;
+    let hosts = inventory::hosts(stack.management.admin(), "default");
+
+    setting.servers[1].run(&["mkdir", "-p", "/etc/cloud/cloud.cfg.d"]).await?;
+    let check = control.run("site.yaml", &["--check"]).await?.succeeded()?;
+    check.says("target-4 (10.77.0.14, hostId 4) would be registered")?;
+    ensure!(hosts.list(&ListParams::default()).await?.items.is_empty(), "--check has registered hosts");
+    let first = control.run("site.yaml", &[]).await?.succeeded()?;
+    for (number, name) in (1..).zip(NAMES) {
+        first.says(&format!("{name} (10.77.0.1{number}, hostId {number}) is registered"))?;
+        let host = hosts.get(name).await?;
+        let wanted = BTreeMap::from([("host-id", number.to_string()), ("rack", format!("r{number}"))]);
+        for (label, value) in wanted {
+            ensure!(host.labels().get(label) == Some(&value), "{name}: {:?}", host.labels());
+        }
+    }
+    let second = control.run("site.yaml", &[]).await?.succeeded()?;
+    second.changed_nothing()?;
+    let check = control.run("site.yaml", &["--check", "-e", "hosts=target-1"]).await?.succeeded()?;
+    ensure!(check.count("target-1", "changed")? == 0, "--check would change a host that is done:\n{}", check.text);
+    setting.servers[1].run(&["grep", "preserve_hostname: true", "/etc/cloud/cloud.cfg.d/90-o2ims-host.cfg"]).await?;
+    eprintln!("first run {:.1} s, second {:.1} s", first.took.as_secs_f32(), second.took.as_secs_f32());
+
+    stack.start_focom(&OperatorOptions::new(sandbox::program("focom-operator")?)).await?;
+    let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
+    let by_smo: Api<FocomProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
+    stack.management.apply_yaml(installation::EXAMPLE).await?;
+    stack.management.apply_yaml(focom::EXAMPLE).await?;
+    let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
+    wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
+    let fulfilled = |request: Option<&FocomProvisioningRequest>| {
+        request.and_then(|request| request.remote_state()) == Some("fulfilled")
+    };
+    wait(by_smo.clone(), "edge-cluster-request", "the cluster edge", REQUEST, fulfilled).await?;
+
+    // Hosts in a cluster are not changed.
+    control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()?;
+    certificates_are_renewed(&setting).await?;
+    let request = requests.get("core-cluster-request").await?;
+    ensure!(state(&request).as_deref() == Some("fulfilled"), "{:?}", state(&request));
+    for playbook in ["unregister.yaml", "reset.yaml"] {
+        let refused = control.run(playbook, &["-e", "hosts=target-1"]).await?.failed()?;
+        refused.says("ByoHost default/target-1 is in use by cluster core and ProvisioningRequest")?;
+        refused.says("core-cluster-request")?;
+        ensure!(refused.count("target-1", "changed")? == 0, "a host in use was changed:\n{}", refused.text);
+    }
+
+    requests.delete("core-cluster-request", &DeleteParams::default()).await?;
+    by_smo.delete("edge-cluster-request", &DeleteParams::default()).await?;
+    wait(requests, "core-cluster-request", "the end of core", REQUEST, |request| request.is_none()).await?;
+    wait(by_smo, "edge-cluster-request", "the end of edge", REQUEST, |request| request.is_none()).await?;
+
+    let run = control.run("unregister.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    run.says("target-1 (10.77.0.11, hostId 1) is unregistered")?;
+    ensure!(hosts.get_opt("target-1").await?.is_none() && hosts.get_opt("target-2").await?.is_some(), "the wrong host");
+    let server = &setting.servers[0];
+    ensure!(server.run(&["systemctl", "is-active", "byoh-hostagent"]).await.is_err(), "the agent still runs");
+    ensure!(server.run(&["ls", "/root/.byoh/config"]).await.is_err(), "the credentials are still there");
+    let run = control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    run.says("target-1 (10.77.0.11, hostId 1) is registered")?;
+    ensure!(hosts.get_opt("target-1").await?.is_some(), "target-1 is not registered again");
+
+    let purge = ["-e", "hosts=target-2", "-e", "purge=true"];
+    setting.servers[1].run(&["bash", "-c", SITE_TOOL]).await?;
+    let refused = control.run("reset.yaml", &purge).await?.failed()?;
+    refused.says("site-tool would be removed too")?;
+    ensure!(refused.count("target-2", "changed")? == 0, "it was changed all the same:\n{}", refused.text);
+    setting.servers[1].run(&["dpkg", "--purge", "site-tool"]).await?;
+    control.run("reset.yaml", &purge).await?.succeeded()?;
+    ensure!(hosts.get_opt("target-2").await?.is_none(), "a host that was reset is still registered");
+    let left = "ls -d /usr/local/bin/byoh-hostagent /usr/local/bin/kubelet /opt/kubernetes /usr/bin/containerd /etc/containerd \
+        /etc/systemd/system/kubelet.service /etc/byoh /etc/sysctl.d/90-o2ims-host.conf /etc/cloud/cloud.cfg.d/90-o2ims-host.cfg 2>/dev/null || true";
+    let left = setting.servers[1].run(&["bash", "-c", left]).await?;
+    ensure!(left.trim().is_empty(), "left on a machine that was reset:\n{left}");
+    control
+        .run("site.yaml", &["-e", "hosts=target-2"])
+        .await?
+        .succeeded()?
+        .says("target-2 (10.77.0.12, hostId 2) is registered")?;
+    Ok(())
+}
+
+/// Hosts in a cluster: one has lost its certificate, as after a year, and that of the other one expires soon.
+async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) -> Outcome {
+    const CERTIFICATE: &str = "/root/.byoh/config";
+    servers[0].run(&["rm", CERTIFICATE]).await?;
+    control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    servers[0].run(&["test", "-s", CERTIFICATE]).await?;
+    let before = servers[1].run(&["cat", CERTIFICATE]).await?;
+    let soon = "preflight_certificate_percent=100";
+    control
+        .run("site.yaml", &["-e", "hosts=target-2", "-e", soon])
+        .await?
+        .succeeded()?
+        .says("percent of the lifetime of the certificate in /root/.byoh/config are left")?;
+    ensure!(servers[1].run(&["cat", CERTIFICATE]).await? != before, "the certificate was not renewed");
+    control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()
+}
+
+/// Hosts of a running cluster, for which the input has another version and another host id, while all certificates are
+/// renewed: nothing else of them changes, and the differences are reported.
+async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
+    const BOTH: [&str; 4] = ["-e", "hosts=target-1,target-2", "-e", "preflight_certificate_percent=100"];
+    setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
+    stack.management.apply_yaml(installation::EXAMPLE).await?;
+    let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
+    let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
+    wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
+    let run = setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
+    run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
+    ensure!(!run.text.contains("stay as they are"), "something differs on a host that was just made:\n{}", run.text);
+
+    let hosts = inventory::hosts(stack.management.admin(), "default");
+    // In the same way the GPU operator adds its runtime.
+    let runtime = r#"printf '%s\n' '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]' '  runtime_type = "io.containerd.runc.v2"' \
+        >>/etc/containerd/config.toml"#;
+    setting.servers[0].run(&["bash", "-c", runtime]).await?;
+    setting.input["k8sVersion"] = json!("v1.33.14");
+    setting.input["hosts"][0]["hostId"] = json!(71);
+    setting.write_input()?;
+    let states = async |servers: &[Arc<Server>]| {
+        futures::future::try_join_all(servers[..2].iter().map(|server| server.run(&["bash", "-c", STATE]))).await
+    };
+    let before = states(&setting.servers).await?;
+    let labels = hosts.get("target-1").await?.metadata.labels;
+    let certificate = setting.servers[0].run(&["cat", "/root/.byoh/config"]).await?;
+    for more in [&["--check"][..], &[]] {
+        let run = setting.control.run("site.yaml", &[&BOTH, more].concat()).await?.succeeded()?;
+        run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
+        run.says("its kubelet is v1.33.13, and input.json says v1.33.14")?;
+        run.says("/etc/containerd/config.toml is not as the playbook would write it")?;
+        run.says("its ByoHost has not the label host-id=71")?;
+        ensure!(states(&setting.servers).await? == before, "more than certificates was changed:\n{}", run.text);
+        let renewed = setting.servers[0].run(&["cat", "/root/.byoh/config"]).await? != certificate;
+        ensure!(renewed == more.is_empty(), "the certificate: {renewed}\n{}", run.text);
+    }
+    ensure!(hosts.get("target-1").await?.metadata.labels == labels, "labels of a host in use were changed");
+    let request = requests.get("core-cluster-request").await?;
+    ensure!(state(&request).as_deref() == Some("fulfilled"), "{:?}", state(&request));
+    Ok(())
+}
+
+/// A full disk, an ssh server that is off, and a node of another cluster; the fourth machine is registered.
+async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
+    nothing_fits(&mut setting).await?;
+    let Setting { control, servers, .. } = &setting;
+    servers[2].run(&["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", "/var/lib/containerd"]).await?;
+    servers[1].run(&["systemctl", "stop", "ssh"]).await?;
+    servers[3].run(&["bash", "-c", "mkdir -p /etc/kubernetes && touch /etc/kubernetes/kubelet.conf"]).await?;
+    let run = control.run("site.yaml", &[]).await?.failed()?;
+    run.says("3 of 4 hosts failed: target-2 (10.77.0.12): ")?;
+    run.says("ssh root@10.77.0.12 (port 22) does not work")?;
+    run.says("target-3 (10.77.0.13): ")?;
+    run.says("disk: 100 MiB are free in /var/lib/containerd; at least 4096 MiB are wanted")?;
+    run.says("target-4 (10.77.0.14): ")?;
+    run.says("but of none that this management cluster has made (there is no /root/.byoh/config)")?;
+    let registered = inventory::hosts(stack.management.admin(), "default").list(&ListParams::default()).await?;
+    let registered: Vec<_> = registered.items.iter().map(ResourceExt::name_any).collect();
+    ensure!(registered == ["target-1"], "{registered:?} are registered:\n{}", run.text);
+    Ok(())
+}
+
+/// A server with its own settings, one with Docker, and one with the name of another.
+async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcome {
+    let hosts = inventory::hosts(stack.management.admin(), "default");
+    let [own, docker, other] = [0, 1, 2].map(|number| setting.servers[number].clone());
+    let settings =
+        "mkdir -p /etc/containerd && printf 'version = 2\n# mirror of the site\n' >/etc/containerd/config.toml
+        echo KUBELET_EXTRA_ARGS=--node-labels=site=a >/etc/default/kubelet";
+    own.run(&["bash", "-c", settings]).await?;
+    docker.run(&["bash", "-c", DOCKER]).await?;
+    let before = docker.run(&["bash", "-c", STATE]).await?;
+    let both = ["-e", "hosts=target-1,target-2"];
+    for more in [&["--check"][..], &[]] {
+        let run = setting.control.run("site.yaml", &[&both, more].concat()).await?.failed()?;
+        run.says("1 of 2 hosts failed: target-2 (10.77.0.12): ")?;
+        run.says("containerd.io, docker-ce would be removed by apt")?;
+        run.says("Set sources.containerd to present")?;
+        ensure!(run.count("target-2", "changed")? == 0, "target-2 was changed:\n{}", run.text);
+    }
+    ensure!(docker.run(&["bash", "-c", STATE]).await? == before, "something of target-2 was changed");
+    // dpkg asked no question, and the old file is kept beside the new one.
+    own.run(&["bash", "-c", "grep -q SystemdCgroup /etc/containerd/config.toml && grep -q 'mirror of the site' /etc/containerd/config.toml.*~"])
+        .await?;
+    own.run(&["bash", "-c", "grep -q node-labels=site=a /etc/default/kubelet.*~"]).await?;
+    let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    ensure!(run.count("target-1", "changed")? == 0, "a second run has changed target-1:\n{}", run.text);
+
+    // Another server with the name target-1, as on another site.
+    let registered = hosts.get("target-1").await?;
+    let before = other.run(&["bash", "-c", STATE]).await?;
+    let good = setting.input.clone();
+    setting.input["hosts"] = json!([good["hosts"][2]]);
+    setting.input["hosts"][0]["name"] = json!("target-1");
+    setting.input["hosts"][0]["hostId"] = json!(71);
+    setting.write_input()?;
+    for playbook in ["site.yaml", "unregister.yaml", "reset.yaml"] {
+        let run = setting.control.run(playbook, &["-e", "hosts=target-1"]).await?.failed()?;
+        run.says("ByoHost default/target-1 is another server's (addresses 10.77.0.11, free)")?;
+        ensure!(run.count("target-1", "changed")? == 0, "it was changed:\n{}", run.text);
+    }
+    ensure!(other.run(&["bash", "-c", STATE]).await? == before, "something of the other server was changed");
+    let now = hosts.get("target-1").await?;
+    ensure!(now.resource_version() == registered.resource_version(), "the ByoHost was changed: {now:#?}");
+
+    // The same server without the files of its agent, as after a new installation, is registered again.
+    setting.input = good;
+    setting.write_input()?;
+    own.run(&["bash", "-c", "systemctl stop byoh-hostagent && rm -rf /root/.byoh /etc/byoh"]).await?;
+    let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    run.says("target-1 (10.77.0.11, hostId 1) is registered")
+}
+
+/// Programs for another processor, packages for another distribution, and a management API that the machine cannot
+/// reach are reported, and the machine is not changed.
+async fn nothing_fits(setting: &mut Setting) -> Outcome {
+    let good = setting.input.clone();
+    let folder = setting.control.folder.join("arm");
+    fs::create_dir_all(folder.join("bin"))?;
+    fs::create_dir_all(folder.join("packages"))?;
+    fs::write(folder.join("packages/x_1_arm64.deb"), "")?;
+    fs::write(folder.join("packages/os-release"), "ID=ubuntu\nVERSION_ID=\"24.04\"\n")?;
+    for program in ["kubelet", "kubeadm", "kubectl", "byoh-hostagent"] {
+        let mut head = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\0\0";
+        head[18] = if std::env::consts::ARCH == "aarch64" { 62 } else { 183 };
+        fs::write(folder.join("bin").join(program), head)?;
+    }
+    setting.input["sources"]["files"] = json!(folder);
+    setting.input["apiServer"] = json!("https://10.77.0.1:1");
+    setting.write_input()?;
+    let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.failed()?;
+    run.says("1 of 1 hosts failed: target-1 (10.77.0.11): ")?;
+    run.says("and the programs in sources.files are for")?;
+    run.says("Debian GNU/Linux 12 (bookworm); the packages in sources.files are for ubuntu 24.04")?;
+    run.says("this machine does not reach https://10.77.0.1:1: Connection refused")?;
+    ensure!(run.count("target-1", "changed")? == 0, "target-1 was changed:\n{}", run.text);
+    setting.input = good;
+    setting.write_input()
+}
+
+/// A change of a valid input file, and the message about it.
+fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        ("/hosts/1/hostId", json!(1), "hosts[1] (b): hostId: 1 is also a's; each host needs its own"),
+        ("/hosts/1/hostId", json!("1"), "hosts[1] (b): hostId: 1 is also a's; each host needs its own"),
+        ("/hosts/1/hostId", json!(-1), "hosts[1] (b): hostId: -1 is out of range: 0 to 2147483647"),
+        (
+            "/hosts/1/hostId",
+            json!(1.5),
+            "hosts[1] (b): hostId: must be a number or a string, not a number with a fraction",
+        ),
+        ("/hosts/1/hostId", json!("x y"), "hosts[1] (b): hostId: 'x y' is no label value"),
+        ("/hosts/1/hostId", json!(true), "hosts[1] (b): hostId: must be a number or a string, not true"),
+        ("/hosts/1/name", json!("a"), "hosts[1] (a): name: a is also another host's"),
+        ("/hosts/1/name", json!("Target_2"), "hosts[1] (Target_2): name: 'Target_2' is no DNS label"),
+        ("/hosts/1/name", json!(""), "hosts[1]: name: is empty"),
+        ("/hosts/1/name", json!("localhost"), "hosts[1] (localhost): name: localhost is every machine's name"),
+        (
+            "/hosts/1/address",
+            json!("192.0.2.1"),
+            "hosts[1] (b): address: 192.0.2.1 is also a's; each host needs its own",
+        ),
+        (
+            "/hosts/1/address",
+            json!("192.0.2.300"),
+            "hosts[1] (b): address: '192.0.2.300' is neither an IP address nor a DNS name",
+        ),
+        ("/hosts/1/address", json!("not an address"), "hosts[1] (b): address: 'not an address' is neither"),
+        ("/hosts/1/user", json!("two words"), "hosts[1] (b): user: 'two words' is no user name"),
+        ("/hosts/1/user", json!(null), "hosts[1] (b): user: must be a string, not null"),
+        ("/hosts/1/port", json!(0), "hosts[1] (b): port: 0 is no port: 1 to 65535"),
+        ("/hosts/1/port", json!("22"), "hosts[1] (b): port: must be a number, not a string"),
+        ("/hosts/1/keyFile", json!("nowhere"), "hosts[1] (b): keyFile: "),
+        ("/hosts/1/labels", json!({"rack": 7}), "hosts[1] (b): labels[rack]: must be a string, not a number"),
+        ("/hosts/1/labels", json!({"rack": "a b"}), "hosts[1] (b): labels[rack]: is no label value"),
+        ("/hosts/1/labels", json!({"-rack": "a"}), "hosts[1] (b): labels[-rack]: is no label key"),
+        ("/hosts/1/labels", json!({"host-id": "9"}), "hosts[1] (b): labels[host-id]: this label cannot be given"),
+        ("/hosts/1/labels", json!({"cluster.x-k8s.io/cluster-name": "x"}), "belongs to the operators"),
+        ("/hosts/1/hostid", json!(2), "hosts[1] (b): hostid: unknown field; did you mean hostId?"),
+        ("/hosts/1", json!("b"), "hosts[1]: must be an object, not a string"),
+        ("/hosts", json!([]), "hosts: is empty"),
+        ("/hosts", json!({}), "hosts: must be a list, not an object"),
+        ("/kubeconfig", json!("nowhere"), "nowhere is no file: the kubeconfig of the management cluster is wanted"),
+        ("/namespace", json!("My Namespace"), "namespace: 'My Namespace' is no DNS label"),
+        ("/k8sVersion", json!("1.33"), "k8sVersion: '1.33' is no Kubernetes version such as v1.33.13"),
+        ("/apiServer", json!("http://192.0.2.9"), "apiServer: 'http://192.0.2.9' is not https://HOST:PORT"),
+        ("/sources/containerd", json!("docker"), "sources.containerd: 'docker' is none of packages, files, present"),
+        ("/sources/kubernetes", json!("files"), "sources.files: is missing, and sources.kubernetes is files"),
+        ("/sources/files", json!("nowhere"), "nowhere is no folder"),
+        ("/sources/agent", json!("management.kubeconfig"), "management.kubeconfig is no program for Linux"),
+        ("/hostz", json!([]), "hostz: unknown field; did you mean hosts?"),
+    ]
+}
+
+/// The same with text that is not valid JSON.
+const UNREADABLE: [(&str, &str); 3] = [
+    ("{\n  \"kubeconfig\": \"x\",\n  \"hosts\": [,]\n}", "line 3, column 13: no valid JSON"),
+    ("[]", "must be an object, not a list"),
+    ("{\"hosts\": [], \"hosts\": []}", "the field \"hosts\" is given twice"),
+];
+
+fn wrong_inputs(venv: &Path) -> Outcome {
+    let scratch = tempfile::tempdir()?;
+    let folder = scratch.path().to_path_buf();
+    fs::write(folder.join("management.kubeconfig"), "")?;
+    fs::copy(std::env::current_exe()?, folder.join("agent"))?;
+    let good = json!({
+        "kubeconfig": "management.kubeconfig", "k8sVersion": "v1.33.13", "sources": {"agent": "agent"},
+        "hosts": [
+            {"name": "a", "address": "192.0.2.1", "user": "root", "hostId": 1},
+            {"name": "b", "address": "192.0.2.2", "user": "root", "hostId": 2},
+        ],
+    });
+    let mut cases: Vec<(String, &str)> = UNREADABLE.iter().map(|(text, said)| ((*text).to_owned(), *said)).collect();
+    for (pointer, value, said) in mistakes() {
+        let mut input = good.clone();
+        let (parent, field) = pointer.rsplit_once('/').context("a pointer")?;
+        match input.pointer_mut(parent).context("a place")? {
+            Value::Array(list) => list[field.parse::<usize>()?] = value,
+            object => object[field] = value,
+        }
+        cases.push((input.to_string(), said));
+    }
+    for field in ["name", "address", "user", "hostId"] {
+        let mut input = good.clone();
+        input["hosts"][0].as_object_mut().context("a host")?.remove(field);
+        let said = [
+            "hosts[0]: name: is missing",
+            "hosts[0] (a): address: is missing",
+            "user: is missing",
+            "hostId: is missing",
+        ];
+        let index = ["name", "address", "user", "hostId"].iter().position(|name| *name == field).context("a field")?;
+        cases.push((input.to_string(), said[index]));
+    }
+    eprintln!("{} wrong inputs", cases.len());
+    let control = Control { folder: folder.clone(), venv: venv.to_path_buf(), kubectl: folder, ssh: String::new() };
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let refused = cases.into_iter().enumerate().map(async |(number, (input, said))| {
+            let file = format!("input-{number}.json");
+            fs::write(control.folder.join(&file), &input)?;
+            let run = control.run("site.yaml", &["-e", &format!("input={file}")]).await?.failed()?;
+            run.says(said).with_context(|| input.clone())?;
+            run.says("nothing was touched")
+        });
+        stream::iter(refused).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+        // All at the same time.
+        let mut input = good;
+        input["hosts"][0]["address"] = json!("nowhere.");
+        input["hosts"][0]["port"] = json!(0);
+        input["hosts"][1]["hostId"] = json!(1);
+        fs::write(control.folder.join("input.json"), input.to_string())?;
+        let run = control.run("site.yaml", &[]).await?.failed()?;
+        run.says("input.json: 2 mistakes; nothing was touched")?;
+        run.says("hosts[0] (a): port: 0 is no port: 1 to 65535")?;
+        run.says("hosts[1] (b): hostId: 1 is also a's; each host needs its own")
+    })
+}
+
+fn table(venv: &Path) -> Outcome {
+    let mut tests = std::process::Command::new(venv.join("bin/python"));
+    tests.args(["-B", "-m", "unittest", "discover", "--start-directory", "tests"]);
+    quiet(&mut tests)
+}
+
+fn lint(venv: &Path) -> Outcome {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let scratch = tempfile::tempdir()?;
+    let mut lint = std::process::Command::new(venv.join("bin/ansible-lint"));
+    lint.args(["--offline", "--strict", "--nocolor"]);
+    lint.env("PATH", format!("{}:{path}", venv.join("bin").display())).env("ANSIBLE_HOME", scratch.path());
+    quiet(&mut lint)
+}
+
+/// Runs a program in the folder of the playbook. An error has its output.
+fn quiet(command: &mut std::process::Command) -> Outcome {
+    let output = command.current_dir(top().join("ansible")).stdin(Stdio::null()).output()?;
+    let said = [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();
+    ensure!(output.status.success(), "{said}");
+    Ok(())
+}

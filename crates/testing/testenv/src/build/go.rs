@@ -1,0 +1,48 @@
+//! Runs the Go toolchain.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::command::last_lines;
+
+/// How many lines of its output an error quotes.
+const QUOTED_LINES: usize = 15;
+
+/// Runs `go` in a folder and returns what it printed.
+///
+/// # Errors
+/// When `go` is not installed, or fails; the error has its last lines.
+pub(crate) async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("go")
+        .args(arguments)
+        .current_dir(folder)
+        .env("CGO_ENABLED", "0")
+        // The build must not depend on the user's settings: exactly what the modules pin, with the installed Go.
+        .env("GOFLAGS", "-mod=readonly -buildvcs=false")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOWORK", "off")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context(
+            "`go` cannot be started: install Go 1.25 or newer (https://go.dev/doc/install) and have it in PATH, or bring \
+             a cache that was filled elsewhere (O2IMS_TESTENV_CACHE); etcd, kube-apiserver and kubectl may also come from \
+             KUBEBUILDER_ASSETS",
+        )?;
+    if output.status.success() {
+        return Ok(String::from_utf8(output.stdout)?);
+    }
+    let last = last_lines(&String::from_utf8_lossy(&output.stderr), QUOTED_LINES);
+    let offline = std::env::var_os("O2IMS_OWN_NAMESPACE").is_some();
+    let hint = if offline && last.contains("dial tcp") {
+        "\nThere is no network in here (scripts/in-own-namespace); run crates/testing/testenv/modules/fetch outside first, or \
+         `target/debug/testenv build --tools --gitops` or `target/debug/bundle --prepare` for what only some tests need"
+    } else {
+        ""
+    };
+    bail!("go {} failed:\n{last}{hint}", arguments.join(" "))
+}
