@@ -63,6 +63,7 @@ The product on this machine:
   bench scale                 what the operator costs with thousands of requests and hosts, on an API server without the
                               controllers of Cluster API and BYOH; some 30 minutes
       --requests N,N,...      numbers of requests, growing; 100,1000,10000
+      --carried-out N         how many of them are carried out; the others wait; 1000
   bundle FOLDER               make the offline bundle: manifests, images of the management cluster, and hosts' files, from source
       --without-hosts         leave hosts/ out, which takes root to make
       --operators FOLDER      take the operators' programs from there, as scripts/build-release FOLDER makes them
@@ -614,7 +615,7 @@ bench() {
     local argument
     for argument in "$@"; do
         case $argument in
-        focom | scale | --requests | --requests=* | --rounds | --three-masters | --rounds=* | --three-masters=* | [0-9]*) ;;
+        focom | scale | --requests | --requests=* | --carried-out | --carried-out=* | --rounds | --three-masters | --rounds=* | --three-masters=* | [0-9]*) ;;
         *) wrong "bench takes no '$argument'" ;;
         esac
     done

@@ -1,5 +1,5 @@
 //! Access across namespaces. It requires an explicit grant, on the object or on its Namespace. Every reconcile checks
-//! the grants anew.
+//! the grants again.
 
 use k8s_openapi::api::core::v1;
 use kube::Resource;

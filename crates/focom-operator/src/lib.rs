@@ -1,5 +1,5 @@
-//! The FOCOM operator: turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state
-//! back.
+//! The FOCOM operator: turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and copies their state
+//! to the SMO.
 
 pub mod authorization;
 pub mod caches;

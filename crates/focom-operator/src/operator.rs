@@ -22,19 +22,19 @@ const NAME: &str = "focom-operator";
 /// [`o_cloud::limiter`]).
 const CONCURRENCY: &str = "256";
 
-/// Turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and brings their state back.
+/// Turns FocomProvisioningRequests into ProvisioningRequests on O-Clouds and copies their state to the SMO.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version)]
 #[command(mut_arg("lease_namespace", |arg| arg.default_value(focom::OPERATOR_NAMESPACE)))]
 #[command(mut_arg("concurrency", |arg| arg.default_value(CONCURRENCY)))]
 pub struct Settings {
-    /// What every operator has.
+    /// Settings that every operator has.
     #[command(flatten)]
     pub process: ProcessSettings,
     /// The oCloudId that means this very cluster.
     #[arg(long, env = "LOCAL_O_CLOUD", default_value = focom::LOCAL_O_CLOUD)]
     pub local_o_cloud: String,
-    /// What tells this SMO from others on an O-Cloud, a label value. Default: the UID of the Namespace kube-system.
+    /// Identifies this SMO on O-Clouds: a label value. Default: the UID of the Namespace kube-system.
     #[arg(long, env = "SMO_ID", value_parser = label_value)]
     pub smo_id: Option<String>,
 }
@@ -62,7 +62,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         Some(id) => id,
         None => cluster_id(&client).await?,
     };
-    tracing::info!(smo, "marks its ProvisioningRequests");
+    tracing::info!(smo, "id of this SMO, a label of its ProvisioningRequests");
 
     let triggers = Triggers::default();
     let prepared = watches::set_up(&client, &metrics, &triggers);
@@ -137,11 +137,10 @@ fn forget_what_is_deleted(prepared: Prepared, context: &Arc<Context>) -> Prepare
     Prepared { requests, o_clouds, namespaces, ..prepared }
 }
 
-/// The usual stand-in for an id of a cluster.
+/// UID of the Namespace kube-system, which is commonly used as the id of a cluster.
 async fn cluster_id(client: &Client) -> anyhow::Result<String> {
     let found = Api::<v1::Namespace>::all(client.clone()).get_metadata("kube-system").await;
-    let found =
-        found.context("reading the Namespace kube-system, whose UID tells this SMO from others (or set --smo-id)")?;
+    let found = found.context("reading the Namespace kube-system, whose UID identifies this SMO (or set --smo-id)")?;
     found.uid().context("the Namespace kube-system has no UID")
 }
 

@@ -65,8 +65,8 @@ impl Prepared {
 pub fn set_up(client: &Client, metrics: &Metrics, triggers: &Triggers) -> Prepared {
     let mut requests = watch::<FocomProvisioningRequest>("focomprovisioningrequests", client, metrics)
         .on_undecodable(
-            "make its spec what the CustomResourceDefinition says; to get rid of it, remove its finalizer \
-             focom.nephio.org/finalizer and delete its ProvisioningRequest on the O-Cloud",
+            "correct its spec by the schema in the CustomResourceDefinition; to delete it, remove its finalizer \
+             focom.nephio.org/finalizer too, and delete its ProvisioningRequest on the O-Cloud",
         )
         .triggers(&triggers.requests, |request| vec![ObjectRef::from_obj(request)]);
     let all = Requests::new(requests.objects());

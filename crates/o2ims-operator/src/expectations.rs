@@ -11,7 +11,7 @@ pub enum Write {
     Finalizer,
     /// The status of the request, at this resource version.
     Status(u64),
-    /// An object that was made or changed, at this resource version.
+    /// An object that was created or changed, at this resource version.
     Object {
         /// Its kind.
         kind: Kind,

@@ -1,5 +1,5 @@
-//! The O2IMS operator: turns ProvisioningRequests into Cluster API clusters for the Bring-Your-Own-Host provider, on exactly the hosts
-//! that were asked for, and takes them down until every host is free.
+//! The O2IMS operator: creates Cluster API clusters with the Bring-Your-Own-Host provider from ProvisioningRequests, on exactly the requested
+//! hosts, and tears them down until every host is free.
 //!
 //! [`operator`] wires the process; [`watches`] fill the [`caches`] and trigger; [`provisioning_request`] is the reconcile of a request,
 //! whichever [`provisioner`] carries it out; [`apply`] writes.

@@ -23,14 +23,14 @@ where
     objects.into_iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
 }
 
-/// The request that an object was made for.
+/// The request that an object was created for.
 pub fn owner<K: Resource>(requests: &Requests) -> impl Fn(&K) -> RequestRefs + Send + Sync + 'static {
     let requests = requests.clone();
     move |object| owner_of(&requests, object)
 }
 
-/// The request whose UID is on the object. The label is what everything carries, also what Cluster API makes from the
-/// operator's templates. Where somebody took it off, or the request was restored from a backup with another UID, the request is the
+/// The request whose UID is on the object. Every object has the label, also what Cluster API creates from the operator's templates. Where the
+/// label was removed, or the request was restored from a backup with another UID, the request is the
 /// one that asks for the cluster by its name.
 pub fn owner_of<K: Resource>(requests: &Requests, object: &K) -> RequestRefs {
     let uid = object.labels().get(names::REQUEST_UID_LABEL);
@@ -80,28 +80,28 @@ pub fn requests_for_host(requests: &Requests, host: &ByoHost) -> RequestRefs {
     concerned
 }
 
-/// The hosts that a request which goes away holds: one that was restored from a backup by its name, as its mark is another UID.
+/// The hosts that a deleted request holds. A request that was restored from a backup holds them by its name, as its mark is another UID.
 pub fn hosts_of_request(hosts: &Hosts, request: &ProvisioningRequest) -> Vec<ObjectRef<ByoHost>> {
-    let mut held = references(&hosts.held_by_name(&key(request)));
+    let mut held = references(&hosts.naming_request(&key(request)));
     if let Some(uid) = &request.metadata.uid {
-        held.extend(references(&hosts.held_by_mark(&request.namespace().unwrap_or_default(), uid)));
+        held.extend(references(&hosts.with_mark(&request.namespace().unwrap_or_default(), uid)));
     }
     held
 }
 
-/// The Cluster that a request asks for, for when it goes away.
+/// The Cluster that a request asks for, for when the request is deleted.
 pub fn cluster_of_request(request: &ProvisioningRequest) -> Vec<ObjectRef<Cluster>> {
     let name = request.spec.template_parameters.cluster_name.as_deref();
     name.map(|name| ObjectRef::new(name).within(&request.namespace().unwrap_or_default())).into_iter().collect()
 }
 
-/// The hosts that were held for a Cluster that goes away or was never let go.
+/// The hosts that are held for a Cluster that is being deleted, or whose creation has not ended.
 pub fn hosts_of_cluster(hosts: Hosts) -> impl Fn(&Cluster) -> Vec<ObjectRef<ByoHost>> + Send + Sync + 'static {
     move |cluster| {
         let ends = cluster.metadata.deletion_timestamp.is_some() || cluster.is_creating();
         let holder = cluster.labels().get(names::REQUEST_UID_LABEL).filter(|_| ends);
         let Some(holder) = holder else { return Vec::new() };
-        references(&hosts.held_by_mark(&cluster.namespace().unwrap_or_default(), holder))
+        references(&hosts.with_mark(&cluster.namespace().unwrap_or_default(), holder))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::watches;
 
 const NAME: &str = "o2ims-operator";
 
-/// Turns ProvisioningRequests into Cluster API clusters on exactly the hosts that were asked for.
+/// Creates Cluster API clusters from ProvisioningRequests, on exactly the requested hosts.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version)]
 #[command(mut_arg("lease_namespace", |arg| arg.default_value(OPERATOR_NAMESPACE)))]
@@ -53,7 +53,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .after(prepared.root.state())
         .when_leading(lease.leadership());
     for (name, state) in &prepared.states {
-        // A provider that is not installed is told on the requests; it does not make the operator unready.
+        // The status of the requests reports a provider that is not installed; it does not make the operator unready.
         let known = state.clone();
         readiness.add(*name, move || *known.borrow() != SyncState::Syncing);
         controller = controller.after(state.clone());

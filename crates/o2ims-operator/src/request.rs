@@ -14,7 +14,7 @@ pub fn has_finalizer(request: &ProvisioningRequest) -> bool {
 }
 
 /// Whether the request is being deleted.
-pub fn is_deleted(request: &ProvisioningRequest) -> bool {
+pub fn is_being_deleted(request: &ProvisioningRequest) -> bool {
     request.meta().deletion_timestamp.is_some()
 }
 

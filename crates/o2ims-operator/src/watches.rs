@@ -55,11 +55,11 @@ fn watch_requests(
     let api = Api::all(client.clone());
     let mut root = CachedWatch::new("provisioningrequests", api, watcher::Config::default(), metrics)
         .on_undecodable(
-            "make its spec what the CustomResourceDefinition says, or remove its finalizer \
-             o2ims.provisioning.oran.org/hosts and delete its Cluster; its hosts then come free",
+            "correct its spec to match the CustomResourceDefinition, or remove its finalizer \
+             o2ims.provisioning.oran.org/hosts and delete its Cluster; its hosts are then released",
         )
         .triggers(trigger, |request| vec![ObjectRef::from_obj(request)]);
-    // A request that is deleted or edited may let another one go on.
+    // When a request is deleted or edited, another one may continue.
     let requests = Requests::new(root.objects());
     let all = requests.clone();
     (root.triggers(trigger, move |changed| requests_for_request(&all, changed)), requests)
@@ -214,7 +214,7 @@ impl Setup<'_> {
         CachedWatch::new(name, api, config, self.metrics).triggers(self.trigger, concerns)
     }
 
-    /// One CustomResourceDefinition, by name. It tells the dialects apart, so it concerns every request.
+    /// One CustomResourceDefinition, by name. It tells the variants of BYOH apart, so it concerns every request.
     fn watch_crd(&mut self, crd: &str) -> Store<DynamicObject> {
         let resource: ApiResource = crd_resource();
         let config = watcher::Config::default().fields(&format!("metadata.name={crd}"));
@@ -242,7 +242,7 @@ impl Setup<'_> {
     }
 }
 
-/// After a list everything may have changed, also by what is not there any more.
+/// After a list everything may have changed, also by objects that are gone.
 fn enqueue_all<K>(trigger: &Trigger<K>, store: &Store<K>) -> impl Fn() + Send + Sync + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,

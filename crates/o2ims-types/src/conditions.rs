@@ -1,46 +1,47 @@
 //! Condition types and reasons of a ProvisioningRequest. `Ready`, `Reconciling` and `Stalled` follow kstatus, so that
 //! Flux, Argo CD and `kubectl wait` understand them; the others are the stages of provisioning, in order.
 
-/// The cluster is there as asked for.
+/// The cluster exists as requested: every requested node is Ready.
 pub const READY: &str = "Ready";
-/// Work is under way (kstatus).
+/// The operator works on the request, or waits (kstatus).
 pub const RECONCILING: &str = "Reconciling";
-/// Somebody has to act: the request is wrong, or a deadline has passed (kstatus).
+/// Action is required: the message says what is wrong, or which time limit has passed (kstatus).
 pub const STALLED: &str = "Stalled";
 
-/// Somebody has paused the cluster or a part of it, so it is left alone.
+/// The cluster or a part of it is paused, not by this operator, which changes nothing until the pause is removed.
 pub const PAUSED: &str = "Paused";
-/// Something is wrong that does not keep the cluster from being Ready, or that it would hide.
+/// Something is wrong with a created cluster that the condition Ready does not report.
 pub const DEGRADED: &str = "Degraded";
 
 /// Stage: Cluster API and BYOH are installed.
 pub const PROVIDERS_AVAILABLE: &str = "ProvidersAvailable";
-/// Stage: the request is right, and can be carried out as far as the O-Cloud knows.
+/// Stage: the request is valid and can be carried out.
 pub const VALIDATED: &str = "Validated";
 /// Stage: every host is held by this request.
 pub const HOSTS_RESERVED: &str = "HostsReserved";
-/// Stage: every master is a Ready node at the asked-for version.
+/// Stage: every master is a Ready node at the requested version.
 pub const CONTROL_PLANE_READY: &str = "ControlPlaneReady";
-/// Stage: every worker is a Ready node at the asked-for version.
+/// Stage: every worker is a Ready node at the requested version.
 pub const WORKERS_READY: &str = "WorkersReady";
 
-/// Reasons, CamelCase as the Kubernetes API conventions want them.
+/// Reasons, CamelCase as the Kubernetes API conventions require.
 pub mod reason {
     /// A stage is done.
     pub const SUCCEEDED: &str = "Succeeded";
     /// A stage waits for the one before.
     pub const WAITING: &str = "WaitingForEarlierStage";
-    /// A stage is being worked on.
+    /// A stage is in progress.
     pub const IN_PROGRESS: &str = "InProgress";
     /// A value of the request is wrong; only a change of the request helps.
     pub const INVALID: &str = "Invalid";
-    /// The ClusterTemplate does not exist or is not usable.
+    /// The ClusterTemplate does not exist or cannot be used.
     pub const TEMPLATE_UNAVAILABLE: &str = "TemplateUnavailable";
-    /// This combination of providers and template is known to break.
+    /// This combination of providers and template is known not to work.
     pub const UNSUPPORTED: &str = "Unsupported";
     /// Another request has this cluster name or endpoint.
     pub const NAME_TAKEN: &str = "NameTaken";
-    /// A host is missing, busy, dead or not the one that was meant.
+    /// A host is not registered, is held by another request, is in use, has no live agent, or has another id or address than
+    /// the request gives.
     pub const HOSTS_UNAVAILABLE: &str = "HostsUnavailable";
     /// A provider's CustomResourceDefinitions do not exist.
     pub const PROVIDER_NOT_INSTALLED: &str = "ProviderNotInstalled";
@@ -48,80 +49,81 @@ pub mod reason {
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// The request is being deleted.
     pub const DELETING: &str = "Deleting";
-    /// The Cluster object went although nobody asked for that, and its nodes run.
+    /// The Cluster is lost: it is gone although the request is not being deleted, and its nodes run, or may run.
     pub const CLUSTER_MISSING: &str = "ClusterMissing";
-    /// The last master is gone, and etcd with it.
+    /// The last master was deleted, and etcd with it; or the KubeadmControlPlane was deleted, which cannot be created again for
+    /// a running cluster.
     pub const CONTROL_PLANE_LOST: &str = "ControlPlaneLost";
-    /// Somebody has paused the cluster or a part of it.
+    /// The cluster or a part of it is paused, not by this operator.
     pub const PAUSED: &str = "Paused";
-    /// The cluster runs; something about it is not as the request says.
+    /// The cluster runs, but not as the request specifies it.
     pub const MISMATCH: &str = "Mismatch";
     /// Nothing to do.
     pub const IDLE: &str = "Idle";
 }
 
-/// Conditions and reasons of the SMO's objects, beside those above.
+/// Conditions and reasons of the SMO's objects, in addition to those above.
 pub mod focom {
-    /// Stage of a FocomProvisioningRequest: it is right as far as the SMO can know, and may go where it wants.
+    /// Stage of a FocomProvisioningRequest: it is valid as far as the SMO can check, and may be sent to its O-Cloud.
     pub const VALIDATED: &str = super::VALIDATED;
     /// Stage of a FocomProvisioningRequest: the O-Cloud answers.
     pub const O_CLOUD_AVAILABLE: &str = "OCloudAvailable";
-    /// Stage of a FocomProvisioningRequest: the O-Cloud has it as it stands at the SMO.
+    /// Stage of a FocomProvisioningRequest: the O-Cloud has its present version.
     pub const SYNCED: &str = "Synced";
 
-    /// Reasons, CamelCase as the Kubernetes API conventions want them.
+    /// Reasons, CamelCase as the Kubernetes API conventions require.
     pub mod reason {
         /// The O-Cloud can be used.
         pub const READY: &str = "Ready";
-        /// The first answer has not come yet.
+        /// The O-Cloud has not answered yet.
         pub const CONNECTING: &str = "Connecting";
-        /// There is no such Secret, or it has no kubeconfig.
+        /// The Secret does not exist, or has no kubeconfig.
         pub const SECRET_MISSING: &str = "SecretMissing";
         /// The operator may not read the Secret, or may not read it for this OCloud.
         pub const SECRET_NOT_ALLOWED: &str = "SecretNotAllowed";
-        /// The kubeconfig has something that is not allowed, or lacks something.
+        /// The kubeconfig has a setting that is not allowed, or lacks one.
         pub const KUBECONFIG_REFUSED: &str = "KubeconfigRefused";
         /// The O-Cloud does not answer.
         pub const UNREACHABLE: &str = "Unreachable";
-        /// The O-Cloud's certificate, or ours, is not believed.
+        /// The O-Cloud's certificate is not accepted, or the O-Cloud does not accept that of the operator.
         pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
-        /// The O-Cloud does not know us.
+        /// The O-Cloud does not accept the credentials (401).
         pub const UNAUTHORIZED: &str = "Unauthorized";
-        /// The O-Cloud knows us, and does not let us do this.
+        /// The account lacks a right on the O-Cloud (403).
         pub const FORBIDDEN: &str = "Forbidden";
-        /// The O-Cloud has no ProvisioningRequests.
+        /// The kind ProvisioningRequest is not installed on the O-Cloud.
         pub const API_MISSING: &str = "ApiMissing";
-        /// There is no such OCloud, or this namespace may not use it.
+        /// The OCloud does not exist, or this namespace may not use it.
         pub const O_CLOUD_UNKNOWN: &str = "OCloudUnknown";
-        /// The ProvisioningRequest went from the O-Cloud, and nobody was seen to delete it.
+        /// The ProvisioningRequest is gone from the O-Cloud, and its deletion was not seen.
         pub const REMOTE_GONE: &str = "ProvisioningRequestGone";
         /// The OCloud leads to another O-Cloud than the one that the request was sent to.
         pub const O_CLOUD_CHANGED: &str = "OCloudChanged";
-        /// The namespace takes no requests from this one.
+        /// The namespace of the SMO's own cluster does not allow requests from this namespace.
         pub const NOT_ALLOWED: &str = "NotAllowed";
-        /// The parameters are not what the template's schema says.
+        /// A value of the request is wrong: it does not match the template's schema, or may not change.
         pub const INVALID: &str = super::super::reason::INVALID;
         /// The TemplateInfo has no usable schema.
         pub const TEMPLATE_INVALID: &str = "TemplateInvalid";
-        /// The O-Cloud has a ProvisioningRequest of that name, which is not this request's.
+        /// The O-Cloud has a ProvisioningRequest of that name, which does not belong to this request.
         pub const NAME_TAKEN: &str = super::super::reason::NAME_TAKEN;
         /// A dry run of an adoption: the message says what would be adopted.
         pub const ADOPTION_DRY_RUN: &str = "AdoptionDryRun";
-        /// A ProvisioningRequest of the name may be the request's; the message says what it takes to adopt it.
+        /// A ProvisioningRequest of the name exists that the request may be able to adopt; the message says what is required.
         pub const ADOPTION_REQUIRED: &str = "AdoptionRequired";
         /// The ProvisioningRequest is protected from deletion.
         pub const DELETION_PROTECTED: &str = "DeletionProtected";
-        /// The O-Cloud refuses the ProvisioningRequest.
+        /// The O-Cloud's API server refuses the ProvisioningRequest.
         pub const REFUSED: &str = "Refused";
-        /// The O-Cloud says that the request has failed.
+        /// The O-Cloud reports that the request has failed.
         pub const REMOTE_FAILED: &str = "RemoteFailed";
-        /// On the way.
+        /// The request is in progress.
         pub const IN_PROGRESS: &str = super::super::reason::IN_PROGRESS;
         /// Done.
         pub const SUCCEEDED: &str = super::super::reason::SUCCEEDED;
         /// The request is being deleted.
         pub const DELETING: &str = super::super::reason::DELETING;
-        /// Not looked at, because an earlier stage is not done.
+        /// Not checked, because an earlier stage is not done.
         pub const WAITING: &str = super::super::reason::WAITING;
         /// Nothing to do.
         pub const IDLE: &str = super::super::reason::IDLE;

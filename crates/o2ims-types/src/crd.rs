@@ -29,8 +29,7 @@ fn shipped(crd: &CustomResourceDefinition) -> Result<Value, serde_json::Error> {
     Ok(crd)
 }
 
-/// An optional field is left out, never `null`: with `nullable` every CEL rule would have to tell the two apart.
-/// Formats that Kubernetes does not know go as well.
+/// An optional field is left out, never `null`: with `nullable` every CEL rule would have to distinguish the two.
 fn drop_nullable(value: &mut Value) {
     match value {
         Value::Object(map) => {

@@ -1,13 +1,14 @@
-//! Kubernetes resources of the O-Cloud side: [`ProvisioningRequest`] and [`ClusterTemplate`], the rules that their
-//! values obey, and the names and condition types that all parts agree on.
+//! The Kubernetes resources of the O-Cloud ([`ProvisioningRequest`], [`ClusterTemplate`]) and of the SMO
+//! ([`FocomProvisioningRequest`], [`OCloud`], [`TemplateInfo`]), the rules on their values, and the names and condition types that
+//! all crates use.
 //!
-//! A folder stands for an API group, and a folder in it for a version. A rule on a value exists twice, with the same words: as the CRD's
-//! CEL, and in Rust for values after a template's defaults. What may not change is refused by admission policies. All of that is in
-//! [`rules`].
+//! A directory stands for an API group, and a directory in it for a version. A rule on a value exists twice, with the same words: as the CRD's
+//! CEL, and in Rust for values after a template's defaults. A change that is not allowed is refused by admission policies. Module
+//! [`rules`] has all of these.
 
 // The derive macros copy the struct without its lint attributes; the field names are the API's.
 #![allow(clippy::struct_field_names)]
-// Columns have a type and a path each, which the lint takes for one attribute given twice.
+// Columns have a type and a path each, which the lint regards as one attribute given twice.
 #![allow(clippy::duplicated_attributes)]
 
 pub mod conditions;

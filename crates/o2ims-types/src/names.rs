@@ -1,52 +1,55 @@
-//! Names that more than one part relies on, and names of children, which are functions of what was asked.
+//! Names that more than one crate uses; and the names of the objects that are created for a request, which are functions of the
+//! request.
 
 use std::fmt::Write as _;
 
 /// API group of the O-Cloud side.
 pub const GROUP: &str = "o2ims.provisioning.oran.org";
-/// Namespace of the O2IMS operator, and where templates for all namespaces are kept.
+/// Namespace of the O2IMS operator, and of the ClusterTemplates for all namespaces.
 pub const OPERATOR_NAMESPACE: &str = "o2ims-system";
 /// Field manager of everything that the O2IMS operator applies.
 pub const FIELD_MANAGER: &str = "o2ims-operator";
-/// Finalizer of a ProvisioningRequest: it stays until every host is free.
+/// Finalizer of a ProvisioningRequest: it stays until every host is released.
 pub const FINALIZER: &str = "o2ims.provisioning.oran.org/hosts";
 
-/// Label on a ByoHost that names the server; set by the field engineer, or by the operator where it is missing.
+/// Label on a ByoHost: id of the host; set by the field engineer, or by the operator if it is missing.
 pub const HOST_ID_LABEL: &str = "host-id";
-/// Label on a ByoHost: UID of the request that holds it. Also on every object that the operator makes.
+/// Label on a ByoHost: owner UID of the request that holds it. Also on every object that the operator creates.
 pub const REQUEST_UID_LABEL: &str = "o2ims.provisioning.oran.org/request-uid";
 /// Label on a ByoHost: what the host is for, [`ROLE_CONTROL_PLANE`] or [`ROLE_WORKER`].
 pub const ROLE_LABEL: &str = "o2ims.provisioning.oran.org/role";
-/// Annotation that names the request (`namespace/name`) on what it holds or made; for people and for messages.
+/// Annotation on the hosts that a request holds, and on the objects that were created for it: the request, as `namespace/name`. For
+/// messages, and to recognise a request that was restored.
 pub const REQUEST_ANNOTATION: &str = "o2ims.provisioning.oran.org/request";
-/// Annotation on a ByoHost whose `host-id` was set by the operator, so that it is taken off again on release.
+/// Annotation on a ByoHost whose label `host-id` was set by the operator, so that it is removed on release.
 pub const HOST_ID_SET_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-id-set";
-/// Annotation on every object that the operator makes: hash of what was applied.
+/// Annotation on every object that the operator creates: hash of what was applied.
 pub const APPLIED_HASH_ANNOTATION: &str = "o2ims.provisioning.oran.org/applied-hash";
-/// Annotation on a Cluster that is still being made: it is paused by the operator, not by a user.
+/// Annotation on a Cluster that is still being created: it is paused by the operator, not by a user.
 pub const CREATING_ANNOTATION: &str = "o2ims.provisioning.oran.org/creating";
-/// Annotation on a Cluster: how Kubernetes gets onto its hosts, as its ClusterTemplate said (JSON of `spec.install`).
+/// Annotation on a Cluster: how Kubernetes is installed on its hosts (JSON of `spec.install` of its ClusterTemplate).
 pub const INSTALL_ANNOTATION: &str = "o2ims.provisioning.oran.org/install";
-/// Annotation on a ByoHost: name of the Secret with its install scripts, which goes when the host is let go.
+/// Annotation on a ByoHost: name of the Secret with its install scripts, which is deleted when the host is released.
 pub const INSTALL_SECRET_ANNOTATION: &str = "o2ims.provisioning.oran.org/install-secret";
-/// Begins the names of Secrets with install scripts; `deploy/` lets the operator write no others.
+/// Prefix of the names of Secrets with install scripts; `deploy/` lets the operator write no others.
 pub const INSTALL_SECRET_PREFIX: &str = "o2ims-install.";
-/// Annotation on a ByoHost: what the install scripts or kubeadm failed with, written by the host itself.
+/// Annotation on a ByoHost: the error of the install scripts or of kubeadm, written by the host itself.
 pub const FAILURE_ANNOTATION: &str = "o2ims.provisioning.oran.org/failure";
-/// Annotation on a ProvisioningRequest: the id of a Cluster or ByoHost that its status names. What went behind the request's back
-/// is taken back as it runs.
+/// Annotation on a ProvisioningRequest: ids of the lost Cluster or of ByoHosts, which its status names. What still runs is kept, and
+/// managed again.
 pub const RESTORE_ANNOTATION: &str = "o2ims.provisioning.oran.org/restore";
-/// Annotation on a ProvisioningRequest: the id of a Cluster that its status names. What still runs of it is taken down, and
-/// its servers are reset.
+/// Annotation on a ProvisioningRequest: the id of the lost Cluster, which its status names: what still runs of it is torn down, and
+/// its servers are reset. Or ids of ByoHosts that BYOH left paused: the pause is removed, so that their agents clean them.
 pub const CLEAN_ANNOTATION: &str = "o2ims.provisioning.oran.org/clean";
-/// Annotation on a Cluster that is to be taken down although its request stays, because that has [`CLEAN_ANNOTATION`].
+/// Annotation on a Cluster that is torn down although its request stays: the request has [`CLEAN_ANNOTATION`], or a part
+/// of it was deleted while it was being created.
 pub const CLEANING_ANNOTATION: &str = "o2ims.provisioning.oran.org/cleaning";
-/// Annotation on a Cluster: UID of the restored request that has taken it back whole. From then on an edit of that request may
-/// take workers out.
+/// Annotation on a Cluster: UID of the restored request that has named every host that it holds. From then on an edit of that
+/// request may remove workers.
 pub const RESTORED_BY_ANNOTATION: &str = "o2ims.provisioning.oran.org/restored-by";
 /// Annotation on a ProvisioningRequest: with the value `true` the API server refuses to delete it.
 pub const DELETION_PROTECTION_ANNOTATION: &str = "o2ims.provisioning.oran.org/deletion-protection";
-/// Annotation on what stands for a cluster: with the value `true` it may be deleted by hand.
+/// Annotation on an object of a cluster, or on a CustomResourceDefinition: with the value `true` it may be deleted by hand.
 pub const ALLOW_DELETION_ANNOTATION: &str = "o2ims.provisioning.oran.org/allow-deletion";
 /// Finalizer that the API server adds to an object that is deleted with `--cascade=orphan`.
 pub const ORPHAN_FINALIZER: &str = "orphan";
@@ -57,55 +60,56 @@ pub const ROLE_WORKER: &str = "worker";
 
 /// Names of the SMO's side.
 pub mod focom {
-    /// API group of requests and O-Clouds.
+    /// API group of FocomProvisioningRequests and OClouds.
     pub const GROUP: &str = "focom.nephio.org";
     /// Namespace of the FOCOM operator.
     pub const OPERATOR_NAMESPACE: &str = "focom-system";
     /// Field manager of everything that the FOCOM operator applies.
     pub const FIELD_MANAGER: &str = "focom-operator";
-    /// Finalizer of a FocomProvisioningRequest, as Nephio names it: it stays until the O-Cloud has none of it.
+    /// Finalizer of a FocomProvisioningRequest, as Nephio names it: it stays until its ProvisioningRequest is deleted.
     pub const FINALIZER: &str = "focom.nephio.org/finalizer";
-    /// `oCloudId` that means the very cluster that the operator works for.
+    /// Default of the `oCloudId` that means the SMO's own cluster.
     pub const LOCAL_O_CLOUD: &str = "management-cluster";
 
-    /// Label on a ProvisioningRequest: name of the FocomProvisioningRequest that it was made for.
+    /// Label on a ProvisioningRequest: name of the FocomProvisioningRequest that it was created for.
     pub const SOURCE_LABEL: &str = "focom.nephio.org/source";
-    /// Label on a ProvisioningRequest: namespace of the FocomProvisioningRequest that it was made for.
+    /// Label on a ProvisioningRequest: namespace of the FocomProvisioningRequest that it was created for.
     pub const SOURCE_NAMESPACE_LABEL: &str = "focom.nephio.org/source-namespace";
-    /// Label on a ProvisioningRequest: UID of the FocomProvisioningRequest that it was made for. What carries it is ours.
+    /// Label on a ProvisioningRequest: UID of the FocomProvisioningRequest that it was created for, and to
+    /// which it belongs.
     pub const SOURCE_UID_LABEL: &str = "focom.nephio.org/source-uid";
-    /// Label on a ProvisioningRequest: the SMO that it came from.
+    /// Label on a ProvisioningRequest: id of the SMO that has sent it.
     pub const SMO_LABEL: &str = "focom.nephio.org/smo";
     /// Annotation on a ProvisioningRequest: `metadata.generation` of the FocomProvisioningRequest that was last applied.
     pub const SOURCE_GENERATION_ANNOTATION: &str = "focom.nephio.org/source-generation";
     /// Annotation on a ProvisioningRequest: hash of what was applied.
     pub const APPLIED_HASH_ANNOTATION: &str = "focom.nephio.org/applied-hash";
 
-    /// On a FocomProvisioningRequest: the id, which its status names, of what went with a ProvisioningRequest that is gone without having
-    /// been deleted. Another one is sent then.
+    /// Annotation on a FocomProvisioningRequest whose ProvisioningRequest is gone: the UID, which its status names, of the Cluster, or if
+    /// there was none of the first ByoHost. The request is then sent again.
     pub const SEND_AGAIN_ANNOTATION: &str = "focom.nephio.org/send-again";
-    /// Annotation on a FocomProvisioningRequest. `true`: when it is deleted, nothing is waited for on its O-Cloud. The value of
-    /// `status.sentTo`: what is on that O-Cloud stays there, and the request is sent to the one that its OCloud leads to now.
+    /// Annotation on a FocomProvisioningRequest. `true`: its deletion does not wait for that of its ProvisioningRequest. The value of
+    /// `status.sentTo`: its ProvisioningRequest stays on that O-Cloud, and it is sent to the one that its OCloud leads to now.
     pub const ABANDON_ANNOTATION: &str = "focom.nephio.org/abandon";
-    /// Annotation on a FocomProvisioningRequest that is to take a ProvisioningRequest of its name that it has not made:
-    /// [`ADOPT_DRY_RUN`], or the UID of that ProvisioningRequest. Nothing new is sent while it is there.
+    /// Annotation on a FocomProvisioningRequest that is to adopt a ProvisioningRequest of its name that was not created for it:
+    /// [`ADOPT_DRY_RUN`], or the UID of that ProvisioningRequest. No new ProvisioningRequest is sent while the annotation is set.
     pub const ADOPT_ANNOTATION: &str = "focom.nephio.org/adopt";
     /// Value of [`ADOPT_ANNOTATION`]: the status says what would be adopted, and nothing is written.
     pub const ADOPT_DRY_RUN: &str = "dry-run";
     /// Annotation on a FocomProvisioningRequest, `true` or `false`: whether its deletion is refused. It is passed on as
     /// [`super::DELETION_PROTECTION_ANNOTATION`].
     pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
-    /// Annotation on a Namespace: namespaces, separated by commas, whose requests to this very cluster may be for it.
+    /// Annotation on a Namespace: namespaces, separated by commas, whose requests to the SMO's own cluster may be for it; `*` for all.
     pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";
-    /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets.
+    /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets; `*` for all.
     pub const SECRETS_FOR_ANNOTATION: &str = "focom.nephio.org/secrets-for";
 
-    /// Name of the ProvisioningRequest of a FocomProvisioningRequest.
+    /// Name of the ProvisioningRequest that is created for a FocomProvisioningRequest.
     pub fn remote_request(name: &str) -> String {
         format!("{name}-o2ims")
     }
 
-    /// The names under which a ProvisioningRequest of a FocomProvisioningRequest may be: ours, and Nephio's for one that was adopted.
+    /// The names that the ProvisioningRequest of a FocomProvisioningRequest can have: the one above, or Nephio's, if it was adopted.
     pub fn remote_requests(name: &str) -> [String; 2] {
         [remote_request(name), name.to_owned()]
     }
@@ -117,10 +121,10 @@ const LABEL_VALUE_MAX: usize = 63;
 const MACHINE_SUFFIX: usize = 12;
 /// `-` and the eight digits of a hash.
 const HASH_SUFFIX: usize = 9;
-/// Below this nothing readable is left beside the hash.
+/// A shorter name would have nothing readable beside the hash.
 const SHORTEST: usize = 16;
 
-/// Longest namespace in which clusters can be made: BYOH writes `<namespace>.<machine>` into one label value.
+/// Longest namespace in which clusters can be created: BYOH writes `<namespace>.<machine>` into one label value.
 pub const NAMESPACE_MAX: usize = LABEL_VALUE_MAX - 1 - MACHINE_SUFFIX - SHORTEST;
 
 /// Name of the KubeadmControlPlane, and stem of the templates that belong to it.
@@ -131,7 +135,7 @@ pub fn control_plane(namespace: &str, cluster: &str) -> String {
 
 /// Name of the MachineDeployment of one worker host, and stem of the templates that belong to it.
 ///
-/// `<cluster>-worker-<host>` where cluster and host can be told from it; a hash of the two tells them apart otherwise.
+/// `<cluster>-worker-<host>` if that can be read in one way only and is not too long; otherwise a hash of the two is appended.
 pub fn worker(namespace: &str, cluster: &str, host_name: &str) -> String {
     const ROLE: &str = "-worker-";
     let name = format!("{cluster}{ROLE}{}", host_name.replace('.', "-"));
@@ -142,8 +146,8 @@ pub fn worker(namespace: &str, cluster: &str, host_name: &str) -> String {
     if one_reading { name } else { with_hash(&name, &format!("{cluster}\0{host_name}"), namespace) }
 }
 
-/// Name of the Secret with a host's install scripts for one machine. The dot keeps it apart from what Cluster API and BYOH name after
-/// clusters and machines.
+/// Name of the Secret with a host's install scripts for one machine. The dot distinguishes it from the names that Cluster API and BYOH
+/// derive from clusters and machines.
 pub fn install_secret(host_name: &str, machine: &str) -> String {
     format!("{INSTALL_SECRET_PREFIX}{host_name}.{}", short_hash(machine))
 }
@@ -155,12 +159,12 @@ pub fn is_install_secret_of(name: &str, host_name: &str) -> bool {
     rest.is_some_and(|hash| !hash.is_empty() && !hash.contains('.'))
 }
 
-/// Name of an immutable template: its content is part of its name, so that a change makes a new object.
+/// Name of an immutable template: a hash of its content is part of its name, so that a change results in a new object.
 pub fn hashed(stem: &str, content_hash: &str) -> String {
     format!("{stem}-{}", &content_hash[..content_hash.len().min(8)])
 }
 
-/// Longest name whose machines' names BYOH can carry in a label value beside the namespace.
+/// Longest name whose machines' names fit into BYOH's label value beside the namespace.
 fn room(namespace: &str) -> usize {
     (LABEL_VALUE_MAX - 1 - MACHINE_SUFFIX).saturating_sub(namespace.len()).max(SHORTEST)
 }
@@ -171,13 +175,13 @@ fn with_hash(name: &str, identity: &str, namespace: &str) -> String {
     format!("{}-{}", keep.trim_end_matches('-'), short_hash(identity))
 }
 
-/// A name that ends like one made by [`with_hash`] could be taken for one.
+/// Whether a name ends like one of [`with_hash`], and so could be equal to one.
 fn ends_like_a_hash(name: &str) -> bool {
     let digits = |hash: &str| hash.len() == HASH_SUFFIX - 1 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
     name.rsplit_once('-').is_some_and(|(_, last)| digits(last))
 }
 
-/// Eight hex digits of FNV-1a, 32 bit: short, stable over releases, and no secret.
+/// Eight hex digits of FNV-1a, 32 bit: short, the same in all releases, not secret.
 fn short_hash(text: &str) -> String {
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let mut out = String::with_capacity(8);

@@ -1,5 +1,5 @@
-//! Shared runtime of the operators, without a word of their domain: controllers, cached watches, writes to the API
-//! server, and the process with its leader election, events, logs and metrics.
+//! Shared runtime of the operators, independent of their domain: controllers, cached watches, writes to the API server,
+//! and the process with its leader election, events, logs and metrics.
 
 pub mod admin;
 pub mod cache;

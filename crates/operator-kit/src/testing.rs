@@ -107,7 +107,7 @@ impl Server {
         content.send("DELETED", &object);
     }
 
-    /// Ends the watches, makes changes that nobody sees, and refuses the next watch as too old.
+    /// Ends the watches, makes changes that no watch reports, and refuses the next watch as too old.
     pub(crate) fn expire_watches(&self, unseen: impl FnOnce(&Self)) {
         {
             let mut content = self.content();

@@ -1,6 +1,10 @@
-//! The caches of the SMO's objects, with an index for every lookup: no lookup costs what exists, only what it finds.
+//! The caches of the SMO's objects, with an index for every lookup: the time of a lookup depends on how much it finds,
+//! not on how much exists.
 
-#[allow(clippy::module_inception, reason = "the caches, among the caches of each kind")]
+#[allow(
+    clippy::module_inception,
+    reason = "`caches.rs` has the struct of all caches; the other files have one kind each"
+)]
 mod caches;
 mod o_clouds;
 mod requests;

@@ -15,7 +15,7 @@ pub struct OClouds {
 }
 
 impl OClouds {
-    /// Adds the index.
+    /// A view of `objects`; adds the index that it needs to them.
     pub fn new(objects: &mut CachedObjects<OCloud>) -> Self {
         Self {
             by_namespace: objects
@@ -29,7 +29,7 @@ impl OClouds {
         self.store.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// The OClouds that are, or have their Secret, in this namespace.
+    /// The OClouds that are in this namespace, or whose Secret is.
     pub fn of_namespace(&self, namespace: &str) -> Vec<Arc<OCloud>> {
         self.by_namespace.get(namespace)
     }

@@ -20,7 +20,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Adds the indexes.
+    /// A view of `objects`; adds the indexes that it needs to them.
     pub fn new(objects: &mut CachedObjects<FocomProvisioningRequest>) -> Self {
         type Request = FocomProvisioningRequest;
         Self {

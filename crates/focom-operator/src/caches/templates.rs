@@ -15,7 +15,7 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Adds the index.
+    /// A view of `objects`; adds the index that it needs to them.
     pub fn new(objects: &mut CachedObjects<TemplateInfo>) -> Self {
         Self {
             by_version: objects.index(|template: &TemplateInfo| {

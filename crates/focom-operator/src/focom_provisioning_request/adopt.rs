@@ -1,6 +1,6 @@
-//! Adoption: a request takes a ProvisioningRequest that was not made for it. One of a former request of its name is
-//! taken without being asked for, one of another SMO or of nobody by annotation. An adoption writes only labels and
-//! annotations, so the spec has to be the request's already.
+//! Adoption: a request becomes the owner of a ProvisioningRequest that was not created for it. One that was created for
+//! a former request of its name is adopted automatically; one of another SMO, or without labels of an SMO, by
+//! annotation. An adoption writes only labels and annotations, so the spec must already be that of the request.
 
 use kube::ResourceExt as _;
 use o2ims_types::FocomProvisioningRequest;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::annotations;
 use super::manifest::{applied_spec_hash, spec_hash};
 use super::observe::Relation;
-use super::validate::Refusal;
+use super::validate::Rejection;
 use crate::o_cloud::remote_request::RemoteRequest;
 
 /// Most fields that a message names.
@@ -34,14 +34,14 @@ pub fn check_adoption(
     manifest: &Value,
     found: &RemoteRequest,
     relation: &Relation,
-) -> Result<(), Refusal> {
+) -> Result<(), Rejection> {
     let is_dry_run = annotations::adopt(request) == Some(focom::ADOPT_DRY_RUN);
     if found.metadata.deletion_timestamp.is_some() {
         let message = format!(
-            "{} is not this request's and is being deleted there; this request is sent when it is gone, {RENAME}",
+            "{} is not this request's and is being deleted; this request is sent when that deletion is finished, {RENAME}",
             place(request, &found.name_any())
         );
-        return Err(Refusal::new(reason::NAME_TAKEN, message));
+        return Err(Rejection::new(reason::NAME_TAKEN, message));
     }
     if *relation == Relation::Own && !is_dry_run {
         return Ok(());
@@ -55,7 +55,7 @@ pub fn check_adoption(
 const RENAME: &str = "or choose another metadata.name";
 
 /// Whether `found` is such that it can be adopted at all, or by an annotation.
-fn check_name(request: &FocomProvisioningRequest, found: &RemoteRequest, relation: &Relation) -> Result<(), Refusal> {
+fn check_name(request: &FocomProvisioningRequest, found: &RemoteRequest, relation: &Relation) -> Result<(), Rejection> {
     let namespace = request.namespace().unwrap_or_default();
     let (o_cloud_namespace, o_cloud) = request.o_cloud();
     let exists = format!(
@@ -67,7 +67,7 @@ fn check_name(request: &FocomProvisioningRequest, found: &RemoteRequest, relatio
         (Relation::Other, _) => format!("{exists}: choose another metadata.name"),
         (Relation::Unmarked, _) if is_guest => format!(
             "{exists}. For a request of namespace {namespace} it can be adopted when it \
-             has there the labels {}={} and {}={namespace}; {RENAME}",
+             has the labels {}={} and {}={namespace} on the O-Cloud; {RENAME}",
             focom::SOURCE_LABEL,
             request.name_any(),
             focom::SOURCE_NAMESPACE_LABEL
@@ -79,7 +79,7 @@ fn check_name(request: &FocomProvisioningRequest, found: &RemoteRequest, relatio
         ),
         _ => return Ok(()),
     };
-    Err(Refusal::new(reason::NAME_TAKEN, message))
+    Err(Rejection::new(reason::NAME_TAKEN, message))
 }
 
 /// Whether the annotation names `found`, if it has to.
@@ -87,25 +87,26 @@ fn check_annotation(
     request: &FocomProvisioningRequest,
     found: &RemoteRequest,
     relation: &Relation,
-) -> Result<(), Refusal> {
+) -> Result<(), Rejection> {
     let (place, uid) = (place(request, &found.name_any()), found.uid().unwrap_or_default());
     let adopt = focom::ADOPT_ANNOTATION;
     let message = match (relation, annotations::adopt(request)) {
         (Relation::OtherSmo(Some(smo)), None) => format!(
-            "{place} was made for a request of this name and namespace by another SMO ({smo}): if this is that SMO, restored, start the \
+            "{place} was created for a request of this name and namespace by another SMO ({smo}): if this is that SMO, restored, start the \
              operator with --smo-id={smo}, or annotate this request with {adopt}={uid}; {RENAME}"
         ),
         (Relation::OtherSmo(None), None) => format!(
-            "{place} was made for a request of this name and namespace, and does not say by which SMO: annotate this request with \
-             {adopt}={uid} to adopt it; {RENAME}"
+            "{place} was created for a request of this name and namespace, and has no label {} that names the SMO: annotate this request \
+             with {adopt}={uid} to adopt it; {RENAME}",
+            focom::SMO_LABEL
         ),
         (_, Some(value)) if value != focom::ADOPT_DRY_RUN && value != uid => format!(
-            "{place} has the UID {uid}, and the annotation {adopt} of this request names {value}: nothing is written there; put its UID \
-             there, or take the annotation off"
+            "{place} has the UID {uid}, and the annotation {adopt} of this request names {value}: nothing is written; set the \
+             annotation to {uid} to adopt it, or remove the annotation"
         ),
         _ => return Ok(()),
     };
-    Err(Refusal::new(reason::ADOPTION_REQUIRED, message))
+    Err(Rejection::new(reason::ADOPTION_REQUIRED, message))
 }
 
 /// Whether an adoption would leave the spec of `found` as it is. A dry run ends here in any case, with the result as
@@ -115,12 +116,12 @@ fn check_spec(
     manifest: &Value,
     found: &RemoteRequest,
     is_dry_run: bool,
-) -> Result<(), Refusal> {
+) -> Result<(), Rejection> {
     let (place, uid) = (place(request, &found.name_any()), found.uid().unwrap_or_default());
     let differences = differences(manifest, found);
     match (differences.is_empty(), is_dry_run) {
         (true, false) => Ok(()),
-        (true, true) => Err(Refusal::new(
+        (true, true) => Err(Rejection::new(
             reason::ADOPTION_DRY_RUN,
             format!(
                 "dry run: {place} (UID {uid}) would be adopted; its spec is this request's, so only labels and annotations would be \
@@ -128,11 +129,11 @@ fn check_spec(
                 focom::ADOPT_ANNOTATION
             ),
         )),
-        (false, _) => Err(Refusal::new(
+        (false, _) => Err(Rejection::new(
             if is_dry_run { reason::ADOPTION_DRY_RUN } else { reason::ADOPTION_REQUIRED },
             format!(
-                "{}{place} (UID {uid}) cannot be adopted, because it differs from this request in {}. Nothing was written. Make these \
-                 fields of this request what they are there, and change them after the adoption; {RENAME}",
+                "{}{place} (UID {uid}) cannot be adopted, because it differs from this request in {}. Nothing was written. Give these \
+                 fields of this request the values that they have on the O-Cloud, and change them after the adoption; {RENAME}",
                 if is_dry_run { "dry run: " } else { "" },
                 differences.join(", ")
             ),
@@ -143,13 +144,13 @@ fn check_spec(
 /// The generation of the request that its ProvisioningRequest was sent from, compared with the present one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceGeneration {
-    /// It was sent from this generation or an earlier one, or does not tell.
+    /// It was sent from this generation or an earlier one, or its generation is not known.
     NotNewer,
     /// It was sent from a later generation, as when the SMO was restored from an older backup, and has the same
     /// content: an update brings its generation back to the request's.
     NewerButEqual,
     /// It was sent from a later generation and differs, so it must not be changed.
-    NewerAndDifferent(Refusal),
+    NewerAndDifferent(Rejection),
 }
 
 /// Compares the generation that `own` was sent from with that of the request.
@@ -169,12 +170,12 @@ pub fn source_generation(
     }
     let message = format!(
         "{} was sent from a newer state of this request (generation {sent}, this is {now}), as after a restore of the SMO from an older \
-         backup, and differs from it in {}: nothing is changed there; make these fields of this request what they are there, and change \
-         them afterwards",
+         backup, and differs from it in {}: nothing is changed on the O-Cloud; give these fields of this request the values that they have \
+         there, and change them afterwards",
         place(request, &own.name_any()),
         differences.join(", ")
     );
-    SourceGeneration::NewerAndDifferent(Refusal::new(reason::ADOPTION_REQUIRED, message))
+    SourceGeneration::NewerAndDifferent(Rejection::new(reason::ADOPTION_REQUIRED, message))
 }
 
 /// The ProvisioningRequest that the request is to adopt, of those that have one of its names.
@@ -187,7 +188,8 @@ pub fn choose<'a>(
     // Its own may have lost the label by which it is watched.
     let chosen = named.or_else(|| found.iter().find(|(_, relation)| *relation == Relation::Own));
     chosen.or_else(|| {
-        // A deletion takes no other one than it names, or than another operator has sent for the request.
+        // A request that is being deleted adopts only the one that its annotation names, or that another operator has
+        // sent for it.
         let is_sent = uid.is_none() && sent_by_other_operator(request).is_some();
         let may_be_any = request.metadata.deletion_timestamp.is_none() || is_sent;
         let usable = found.iter().find(|(_, relation)| *relation != Relation::Other);
@@ -195,21 +197,21 @@ pub fn choose<'a>(
     })
 }
 
-/// The refusal of a request that must not be sent, while the O-Cloud has no ProvisioningRequest that it could adopt.
-pub fn nothing_to_adopt(request: &FocomProvisioningRequest) -> Refusal {
+/// The rejection of a request that must not be sent, while the O-Cloud has no ProvisioningRequest that it could adopt.
+pub fn nothing_to_adopt(request: &FocomProvisioningRequest) -> Rejection {
     let [ours, nephios] = focom::remote_requests(&request.name_any());
     let (namespace, id) = request.o_cloud();
     let adopt = focom::ADOPT_ANNOTATION;
     let why = if annotations::adopt(request).is_some() {
         format!(
-            "nothing is sent while this request has the annotation {adopt}; correct its UID, or take it off to have the request sent"
+            "nothing is sent while this request has the annotation {adopt}; correct its UID, or remove it to have the request sent"
         )
     } else {
-        "its status says that another operator has sent it: nothing is sent a second time; make a new request to have it sent".to_owned()
+        "the status of this request says that another operator has sent it: it is not sent again; create a new request to have it sent".to_owned()
     };
     let message =
         format!("there is neither ProvisioningRequest {ours} nor {nephios} on O-Cloud {namespace}/{id}, and {why}");
-    Refusal::new(reason::ADOPTION_REQUIRED, message)
+    Rejection::new(reason::ADOPTION_REQUIRED, message)
 }
 
 fn place(request: &FocomProvisioningRequest, name: &str) -> String {
@@ -220,7 +222,8 @@ fn place(request: &FocomProvisioningRequest, name: &str) -> String {
 /// Paths of the fields of `found` that would change if `manifest` were applied.
 fn differences(manifest: &Value, found: &RemoteRequest) -> Vec<String> {
     let mut paths = Vec::new();
-    // Server-side apply removes fields that we applied before and do not apply again; fields of others stay.
+    // Server-side apply removes fields that this operator applied before and does not apply again; fields of other
+    // managers stay.
     let is_same = applied_spec_hash(found).is_none_or(|hash| Some(hash) == spec_hash(manifest));
     compare(&manifest["spec"], &found.spec, false, "spec", &mut paths);
     if paths.is_empty() && !is_same {

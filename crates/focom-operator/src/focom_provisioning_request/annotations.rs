@@ -1,4 +1,4 @@
-//! What the owner of a request says by annotations, and by the way of its deletion.
+//! The annotations that the owner of a request sets, and whether it is deleted with `--cascade=orphan`.
 
 use kube::ResourceExt as _;
 use o2ims_types::FocomProvisioningRequest;
@@ -14,7 +14,8 @@ pub fn adopt_uid(request: &FocomProvisioningRequest) -> Option<&str> {
     adopt(request).filter(|value| *value != focom::ADOPT_DRY_RUN)
 }
 
-/// The annotation that has a request sent again whose ProvisioningRequest is gone: the id of the cluster that is gone.
+/// The annotation that has a request sent again whose ProvisioningRequest is gone: the UID of its Cluster, or, where it
+/// had none yet, of its first ByoHost.
 pub fn send_again(request: &FocomProvisioningRequest) -> Option<&str> {
     annotation(request, focom::SEND_AGAIN_ANNOTATION)
 }
@@ -24,13 +25,13 @@ pub fn deletion_protection(request: &FocomProvisioningRequest) -> Option<&str> {
     annotation(request, focom::DELETION_PROTECTION_ANNOTATION)
 }
 
-/// Whether the request is being deleted and does not wait until its ProvisioningRequest is gone.
+/// Whether the request is being deleted and does not wait for the deletion of its ProvisioningRequest.
 pub fn skips_remote_deletion(request: &FocomProvisioningRequest) -> bool {
     request.metadata.deletion_timestamp.is_some() && abandon(request) == Some("true")
 }
 
-/// Whether the request gives up the O-Cloud that it was sent to. The annotation has the fingerprint of that O-Cloud, so
-/// it has no effect any more once the request is sent to another one.
+/// Whether the request leaves its ProvisioningRequest on the O-Cloud that it was sent to. The value of the annotation is
+/// the fingerprint of that O-Cloud, so it has no effect once the request is sent to another one.
 pub fn abandons_previous_target(request: &FocomProvisioningRequest) -> bool {
     let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
     sent_to.is_some() && abandon(request) == sent_to

@@ -17,10 +17,10 @@ use super::write_error::WriteError;
 use crate::context::Context;
 
 /// Carries out `steps` in order, up to the first that fails or has adopted a ProvisioningRequest: the next reconcile
-/// sees what that is. Returns the name of the ProvisioningRequest that was adopted.
+/// continues with it. Returns the name of the ProvisioningRequest that was adopted.
 ///
 /// # Errors
-/// The first write that was not done.
+/// Why a write failed.
 pub async fn apply(
     context: &Context,
     request: &FocomProvisioningRequest,
@@ -46,7 +46,7 @@ struct Writer<'a> {
     request: &'a FocomProvisioningRequest,
     uid: &'a str,
     api: Api<FocomProvisioningRequest>,
-    /// `None` if the O-Cloud cannot be used. Plans write nothing there then.
+    /// `None` if the O-Cloud cannot be used. A plan has no writes to it then.
     remote: Option<RemoteApi<'a>>,
 }
 
@@ -93,8 +93,9 @@ impl Writer<'_> {
         if finalizer::add_finalizer(&self.api, self.request, focom::FINALIZER, focom::FIELD_MANAGER).await? {
             return Ok(());
         }
-        // Without the finalizer nothing may be sent: nobody would take it back.
-        Err(Error::conflict(format!("{} is gone", self.request.name_any())).into())
+        // Without the finalizer no ProvisioningRequest may be sent: it would not be deleted with the request.
+        Err(Error::conflict(format!("FocomProvisioningRequest {} does not exist any more", self.request.name_any()))
+            .into())
     }
 
     async fn create(&self, remote: &RemoteApi<'_>, manifest: &Value) -> Result<(), WriteError> {
@@ -116,7 +117,7 @@ impl Writer<'_> {
         let waits = !skips_remote_deletion(self.request) && !orphans_remote(self.request);
         if let Some(remote) = self.remote.as_ref().filter(|_| waits) {
             if self.context.expectations.may_come_late(self.uid) {
-                let message = "a write that the O-Cloud has not answered may be carried out late: the request stays for a minute after it";
+                let message = "the O-Cloud has not answered a write and may still carry it out: this request is kept for a minute after that write";
                 return Err(Error::transient(message).into());
             }
             remote.ensure_absent(self.uid).await?;
@@ -134,7 +135,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// `None` in place of an error, if the request is let go whatever the O-Cloud says.
+    /// `None` in place of an error, if the request is deleted without waiting for the O-Cloud.
     fn unless_skipped<T>(&self, result: Result<T, WriteError>) -> Result<Option<T>, WriteError> {
         match result {
             Ok(value) => Ok(Some(value)),

@@ -9,14 +9,14 @@ use super::annotations;
 use super::expectations::Expectations;
 use super::observe::{Observed, RemoteState};
 use super::plan::{self, Step};
-use super::validate::{self, Refusal};
+use super::validate::{self, Rejection};
 use crate::o_cloud::connection::ConnectionState;
 
 /// What is decided for a request.
 #[derive(Clone, Debug)]
 pub struct Decision {
     /// Whether it is carried out.
-    pub verdict: Result<(), Refusal>,
+    pub verdict: Result<(), Rejection>,
     /// The writes that are due.
     pub steps: Vec<Step>,
     /// A warning for the user, to be given before the writes.
@@ -55,8 +55,8 @@ pub fn decide(
     Ok(Decision { verdict, steps, warning })
 }
 
-/// Whether to wait for the first answer of the O-Cloud, which comes soon. The user has a status already, and it holds
-/// meanwhile.
+/// Whether to wait for the first answer of the O-Cloud, which comes soon. The request has a status already, which
+/// stays as it is until then.
 fn awaits_first_connection(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) -> bool {
     let connecting = remote.is_some_and(|remote| matches!(remote.connection.state, ConnectionState::Connecting));
     let needs_no_answer = annotations::skips_remote_deletion(request) || annotations::orphans_remote(request);
@@ -75,7 +75,7 @@ fn orphan_warning(request: &FocomProvisioningRequest, remote: Option<&RemoteStat
         let exists = remote.is_some_and(|remote| remote.own().is_some()) || request.was_sent();
         let message = format!(
             "ProvisioningRequest {name} stays on O-Cloud {namespace}/{id}, with its cluster and hosts, because this request was deleted \
-             with --cascade=orphan; a request of the same name, namespace and spec takes it back"
+             with --cascade=orphan; a request of the same name, namespace and spec adopts it"
         );
         return (is_last && exists).then_some(Warning { reason: "Orphaned", message });
     }
@@ -95,8 +95,8 @@ fn orphan_warning(request: &FocomProvisioningRequest, remote: Option<&RemoteStat
     (is_last && stays).then(|| Warning {
         reason: "NotDeleted",
         message: format!(
-            "ProvisioningRequest {name} stays on O-Cloud {namespace}/{id}: it was made for an earlier object of this name, and this \
-             request has not adopted it"
+            "ProvisioningRequest {name} stays on O-Cloud {namespace}/{id}: it was created for an earlier FocomProvisioningRequest of \
+             this name and namespace, and this request has not adopted it"
         ),
     })
 }

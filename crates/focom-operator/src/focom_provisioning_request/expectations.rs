@@ -1,5 +1,5 @@
-//! What this process remembers of its own writes: those that the caches do not show yet, and what came of the last write
-//! to the O-Cloud.
+//! What this process remembers of its own writes: those that the caches do not show yet, and the result of the last
+//! write to the O-Cloud.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,7 @@ pub struct Expectations {
 /// The last write to the O-Cloud.
 #[derive(Default)]
 struct RemoteWrite {
-    /// What the O-Cloud made of what was sent.
+    /// Hash of the spec, as the O-Cloud stored it.
     stored: Option<String>,
     /// Until when a write that was not answered may still be carried out.
     unanswered: Option<Instant>,
@@ -74,7 +74,7 @@ impl Expectations {
         self.remote().insert(uid.to_owned(), last);
     }
 
-    /// The ProvisioningRequest was deleted; it may not come back into the cache, so nothing of it is awaited.
+    /// The ProvisioningRequest was deleted; the cache may never show its writes, so none of them is awaited.
     pub fn deleted_remote(&self, uid: &str) {
         self.writes.withdraw(uid, is_remote);
         if let Some(last) = self.remote().get_mut(uid) {
@@ -92,14 +92,14 @@ impl Expectations {
         self.remote().get(uid).and_then(|last| last.unanswered).is_some_and(|until| Instant::now() < until)
     }
 
-    /// Whether this is what the O-Cloud made of the last write.
+    /// Whether the spec of `remote` is what the O-Cloud stored at the last write.
     pub fn is_stored(&self, uid: &str, remote: &RemoteRequest) -> bool {
         let all = self.remote();
         let stored = all.get(uid).and_then(|last| last.stored.as_ref());
         stored.is_some_and(|stored| *stored == content_hash(&remote.spec))
     }
 
-    /// The request is gone.
+    /// The request was deleted.
     pub fn forget(&self, uid: &str) {
         self.writes.forget(uid);
         self.remote().remove(uid);

@@ -64,8 +64,8 @@ pub fn at_revision_of(mut manifest: Value, found: &RemoteRequest) -> Value {
     manifest
 }
 
-/// Whether `found` needs no update. `is_stored` tells whether its spec is what the O-Cloud has made of the last update,
-/// as an admission webhook there may.
+/// Whether `found` needs no update. `is_stored` tells whether its spec is what the O-Cloud stored at the last update: an
+/// admission webhook there may have changed it.
 pub fn is_up_to_date(found: &RemoteRequest, manifest: &Value, is_stored: impl Fn(&RemoteRequest) -> bool) -> bool {
     let annotation = |key: &str| found.annotations().get(key).map(String::as_str);
     // A new generation of the request with the same content needs no update.

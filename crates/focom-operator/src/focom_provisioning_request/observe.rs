@@ -24,7 +24,7 @@ pub struct Observed {
     pub target: Target,
     /// The TemplateInfo of its template, if there is one.
     pub template: Option<Arc<TemplateInfo>>,
-    /// The state on the O-Cloud; `None` if the request may not use that O-Cloud, so that nothing of it can be told.
+    /// The state on the O-Cloud; `None` if the request may not use that O-Cloud, so that nothing of it may be shown.
     pub remote: Option<RemoteState>,
 }
 
@@ -35,12 +35,12 @@ pub enum Target {
     Local(Option<Arc<Namespace>>),
     /// The O-Cloud of an OCloud, if that exists.
     OCloud(Option<Arc<OCloud>>),
-    /// An O-Cloud that is still connected although its OCloud was deleted, as with a namespace.
+    /// An O-Cloud that is still connected although its OCloud was deleted with its namespace.
     ConnectionOnly,
 }
 
 impl Target {
-    /// Whether the request may use the O-Cloud, also to be deleted there.
+    /// Whether the request may use the O-Cloud, also for its deletion there.
     pub fn is_allowed(&self, request: &FocomProvisioningRequest) -> bool {
         let (from, (to, _)) = (request.namespace().unwrap_or_default(), request.o_cloud());
         match self {
@@ -93,7 +93,7 @@ fn template(request: &FocomProvisioningRequest, caches: &Caches, namespace: &str
         .or_else(|| caches.templates.of_version(namespace, name, version).into_iter().next())
 }
 
-/// The request that a ProvisioningRequest was made for, by its labels, as seen from a request that uses its name.
+/// The request that a ProvisioningRequest was created for, by its labels, as seen from a request that uses its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
     /// This request.
@@ -109,7 +109,7 @@ pub enum Relation {
     Other,
 }
 
-/// The request that `found` was made for. `exists` tells whether this SMO has a request of a UID.
+/// The request that `found` was created for. `exists` tells whether this SMO has a request of a UID.
 pub fn relation(
     found: &RemoteRequest,
     request: &FocomProvisioningRequest,
@@ -139,7 +139,7 @@ pub struct RemoteState {
     pub connection: ConnectionSnapshot,
     /// The ProvisioningRequest that has a name of the request, if it came from this SMO.
     pub request: Option<Arc<RemoteRequest>>,
-    /// What `request` was made for.
+    /// What `request` was created for.
     pub relation: Option<Relation>,
 }
 
@@ -173,7 +173,7 @@ impl RemoteState {
     }
 
     /// Whether the OCloud leads to another O-Cloud than the one that the request was sent to, and the
-    /// ProvisioningRequest is not there: it would be created twice, or be forgotten on the former O-Cloud.
+    /// ProvisioningRequest is not on the present one: it would be created twice, or left on the former O-Cloud.
     pub fn target_changed(&self, request: &FocomProvisioningRequest) -> bool {
         let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
         let now = self.connection.fingerprint.as_deref();
@@ -182,12 +182,12 @@ impl RemoteState {
         self.ready().is_some() && is_absent && sent_to.is_some() && sent_to != now
     }
 
-    /// The ProvisioningRequest, if it was made for this request.
+    /// The ProvisioningRequest, if it was created for this request.
     pub fn own(&self) -> Option<&RemoteRequest> {
         self.of(&Relation::Own)
     }
 
-    /// The ProvisioningRequest, if it was made for a former request of this name.
+    /// The ProvisioningRequest, if it was created for a former request of this name.
     pub fn predecessor(&self) -> Option<&RemoteRequest> {
         self.of(&Relation::Predecessor)
     }

@@ -3,13 +3,13 @@
 use kube::ResourceExt as _;
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::focom::v1alpha1::focom_provisioning_request::{Phase, RemoteProvisioningStatus};
-use o2ims_types::names::focom;
+use o2ims_types::names::{self, focom};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 
 use super::adopt::{self, SourceGeneration};
 use super::manifest::manifest;
 use super::observe::{Observed, Relation, RemoteState};
-use super::validate::Refusal;
+use super::validate::Rejection;
 use super::write_error::WriteError;
 use super::{annotations, plan};
 use crate::o_cloud::connection::ConnectionState;
@@ -20,7 +20,7 @@ use crate::o_cloud::remote_request::RemoteRequest;
 pub const MESSAGE_MAX: usize = 2_000;
 /// Longest name of a state that is copied, in characters.
 pub const STATE_MAX: usize = 63;
-/// Reasons that a request cannot have an existing ProvisioningRequest.
+/// Reasons of a request that must not, or not yet, adopt a ProvisioningRequest that exists.
 pub const ADOPTION_REASONS: [&str; 3] = [reason::ADOPTION_DRY_RUN, reason::ADOPTION_REQUIRED, reason::NAME_TAKEN];
 
 /// The phase of a request, and why.
@@ -29,44 +29,44 @@ pub struct PhaseAssessment {
     pub phase: Phase,
     /// Reason of the conditions.
     pub reason: &'static str,
-    /// What happens, what is waited for, or what is wrong and what to do about it.
+    /// What the operator does, what it waits for, or what is wrong and what to do about it.
     pub message: String,
-    /// Whether somebody has to act.
+    /// Whether a user has to act.
     pub stalled: bool,
-    /// Whether the O-Cloud's state is known now.
-    pub current: bool,
+    /// Whether the state on the O-Cloud is known now.
+    pub is_remote_state_known: bool,
     /// Whether the O-Cloud has fulfilled the request.
     pub ready: bool,
 }
 
 impl PhaseAssessment {
-    fn waiting(phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { phase, reason, message: message.into(), stalled: false, current: true, ready: false }
+    fn new(phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { phase, reason, message: message.into(), stalled: false, is_remote_state_known: true, ready: false }
     }
 
     fn stalled(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { stalled: true, ..Self::waiting(Phase::Failed, reason, message) }
+        Self { stalled: true, ..Self::new(Phase::Failed, reason, message) }
     }
 
-    /// While the O-Cloud cannot be asked.
+    /// An assessment while the O-Cloud does not answer, so that its state is not known.
     fn unknown(phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { current: false, ..Self::waiting(phase, reason, message) }
+        Self { is_remote_state_known: false, ..Self::new(phase, reason, message) }
     }
 }
 
-/// The phase of the request. `write_error` is the write that was not done, if there was one.
+/// The phase of the request. `write_error`: why a write failed, if one did.
 pub fn assess_phase(
     request: &FocomProvisioningRequest,
     observed: &Observed,
-    verdict: &Result<(), Refusal>,
+    verdict: &Result<(), Rejection>,
     write_error: Option<&WriteError>,
 ) -> PhaseAssessment {
     if request.metadata.deletion_timestamp.is_some() {
         return assess_deletion(request, observed, verdict, write_error);
     }
-    if let Err(refusal) = verdict {
-        let rest = if request.was_sent() { "; the O-Cloud has the request as it was sent before" } else { "" };
-        return PhaseAssessment::stalled(refusal.reason, format!("{}{rest}", refusal.message));
+    if let Err(rejection) = verdict {
+        let rest = if request.was_sent() { "; the ProvisioningRequest on the O-Cloud is not changed" } else { "" };
+        return PhaseAssessment::stalled(rejection.reason, format!("{}{rest}", rejection.message));
     }
     let remote = match &observed.remote {
         Some(remote) if remote.ready().is_some() => remote,
@@ -82,12 +82,17 @@ pub fn assess_phase(
         return assessment;
     }
     match remote.own() {
-        Some(own) if own.metadata.deletion_timestamp.is_some() => PhaseAssessment::waiting(
+        Some(own) if own.metadata.deletion_timestamp.is_some() => PhaseAssessment::new(
             Phase::Creating,
             reason::IN_PROGRESS,
-            "the ProvisioningRequest was deleted on the O-Cloud; it is made anew when it is gone",
+            format!(
+                "ProvisioningRequest {} is being deleted on O-Cloud {}, although this request is not; it is created again when its deletion \
+                 is finished",
+                own.name_any(),
+                o_cloud(request)
+            ),
         ),
-        Some(own) => assess_synced(own),
+        Some(own) => assess_synced(request, own),
         None => assess_absent(request),
     }
 }
@@ -99,78 +104,90 @@ fn assess_connection(request: &FocomProvisioningRequest, remote: Option<&RemoteS
         return PhaseAssessment::unknown(last_phase_or_pending(request), error.reason, message);
     }
     let message = format!("connecting to O-Cloud {}", o_cloud(request));
-    PhaseAssessment::waiting(Phase::Pending, reason::CONNECTING, message)
+    PhaseAssessment::new(Phase::Pending, reason::CONNECTING, message)
 }
 
-/// A write was not done.
+/// A write failed.
 fn assess_write_error(request: &FocomProvisioningRequest, error: &WriteError) -> PhaseAssessment {
     let message = error.error.message();
     if error.reason == reason::ADOPTION_DRY_RUN {
-        PhaseAssessment::waiting(Phase::Pending, error.reason, message)
+        PhaseAssessment::new(Phase::Pending, error.reason, message)
     } else if error.requires_action {
         PhaseAssessment::stalled(error.reason, message)
     } else {
-        PhaseAssessment::waiting(last_phase_or_pending(request), error.reason, message)
+        PhaseAssessment::new(last_phase_or_pending(request), error.reason, message)
     }
 }
 
-/// The ProvisioningRequest of the request's name was made for another request, or for a later generation of this one.
+/// The ProvisioningRequest with a name that this request uses on the O-Cloud was created for another request, or sent
+/// from a later generation of this one.
 fn assess_adoption(request: &FocomProvisioningRequest, remote: &RemoteState) -> Option<PhaseAssessment> {
     let (found, relation, ready) = (remote.request.as_deref()?, remote.relation.as_ref()?, remote.ready()?);
     let wanted = manifest(request, ready, &found.name_any());
     if *relation == Relation::Own {
         return match adopt::source_generation(request, &wanted, found) {
             SourceGeneration::NotNewer | SourceGeneration::NewerButEqual => None,
-            SourceGeneration::NewerAndDifferent(refusal) => {
-                Some(PhaseAssessment::stalled(refusal.reason, refusal.message))
+            SourceGeneration::NewerAndDifferent(rejection) => {
+                Some(PhaseAssessment::stalled(rejection.reason, rejection.message))
             }
         };
     }
     Some(match adopt::check_adoption(request, &wanted, found, relation) {
         Ok(()) => {
             let message = format!(
-                "ProvisioningRequest {} on O-Cloud {} was made for an earlier object of this name, and becomes this request's",
+                "ProvisioningRequest {} on O-Cloud {} was created for an earlier FocomProvisioningRequest of this name and namespace; this \
+                 request adopts it",
                 found.name_any(),
                 o_cloud(request)
             );
-            PhaseAssessment::waiting(last_phase_or_pending(request), reason::IN_PROGRESS, message)
+            PhaseAssessment::new(last_phase_or_pending(request), reason::IN_PROGRESS, message)
         }
-        Err(refusal) if refusal.reason == reason::ADOPTION_DRY_RUN => {
-            PhaseAssessment::waiting(Phase::Pending, refusal.reason, refusal.message)
+        Err(rejection) if rejection.reason == reason::ADOPTION_DRY_RUN => {
+            PhaseAssessment::new(Phase::Pending, rejection.reason, rejection.message)
         }
-        Err(refusal) => PhaseAssessment::stalled(refusal.reason, refusal.message),
+        Err(rejection) => PhaseAssessment::stalled(rejection.reason, rejection.message),
     })
 }
 
-/// The O-Cloud has no ProvisioningRequest of the request's name.
+/// The O-Cloud has no ProvisioningRequest with a name that this request uses there.
 fn assess_absent(request: &FocomProvisioningRequest) -> PhaseAssessment {
     if request.status.is_none() {
-        let message = format!("O-Cloud {} answers; the request is about to be sent", o_cloud(request));
-        return PhaseAssessment::waiting(Phase::Pending, reason::IN_PROGRESS, message);
+        let message = format!("O-Cloud {} answers; this request has not been sent to it yet", o_cloud(request));
+        return PhaseAssessment::new(Phase::Pending, reason::IN_PROGRESS, message);
     }
-    match plan::gone_cluster_id(request) {
+    match plan::gone_resource_id(request) {
         Some(id) if !annotations::abandons_previous_target(request) => {
             PhaseAssessment::stalled(reason::REMOTE_GONE, gone_message(request, id))
         }
-        _ => PhaseAssessment::waiting(
+        _ => PhaseAssessment::new(
             Phase::Creating,
             reason::IN_PROGRESS,
-            "the ProvisioningRequest is sent to the O-Cloud",
+            format!(
+                "ProvisioningRequest {} was sent to O-Cloud {}",
+                focom::remote_request(&request.name_any()),
+                o_cloud(request)
+            ),
         ),
     }
 }
 
 /// The O-Cloud has the ProvisioningRequest of the request.
-fn assess_synced(own: &RemoteRequest) -> PhaseAssessment {
+fn assess_synced(request: &FocomProvisioningRequest, own: &RemoteRequest) -> PhaseAssessment {
     let status = own.status.clone();
     let RemoteProvisioningStatus { provisioning_state: state, provisioning_message: message, .. } =
         status.provisioning_status.unwrap_or_default();
     let message = match (state.is_empty(), message.is_empty()) {
-        (true, _) => "the O-Cloud has the request and has not looked at it yet".to_owned(),
-        (false, true) => format!("the O-Cloud says: {}", truncate(&state, STATE_MAX)),
+        (true, _) => format!(
+            "ProvisioningRequest {} exists on O-Cloud {}; the operator there has not reported a state yet",
+            own.name_any(),
+            o_cloud(request)
+        ),
+        (false, true) => {
+            format!("O-Cloud {} reports state {}, without a message", o_cloud(request), truncate(&state, STATE_MAX))
+        }
         (false, false) => truncate(&message, MESSAGE_MAX),
     };
-    // A status without observedGeneration is assumed to be of now.
+    // A status without observedGeneration counts as current.
     let is_current =
         status.observed_generation.is_none_or(|seen| own.metadata.generation.is_none_or(|present| seen >= present));
     if is_current && state == ProvisioningState::Failed.to_string() {
@@ -178,41 +195,43 @@ fn assess_synced(own: &RemoteRequest) -> PhaseAssessment {
     }
     let ready = is_current && state == ProvisioningState::Fulfilled.to_string();
     let reason = if ready { reason::SUCCEEDED } else { reason::IN_PROGRESS };
-    PhaseAssessment { ready, ..PhaseAssessment::waiting(Phase::Synced, reason, message) }
+    PhaseAssessment { ready, ..PhaseAssessment::new(Phase::Synced, reason, message) }
 }
 
 fn assess_deletion(
     request: &FocomProvisioningRequest,
     observed: &Observed,
-    verdict: &Result<(), Refusal>,
+    verdict: &Result<(), Rejection>,
     write_error: Option<&WriteError>,
 ) -> PhaseAssessment {
-    let wait = |reason, message: String| PhaseAssessment::waiting(Phase::Deleting, reason, message);
+    let wait = |reason, message: String| PhaseAssessment::new(Phase::Deleting, reason, message);
     let o_cloud = o_cloud(request);
-    let give_up = give_up();
+    let hint = abandon_hint();
     if annotations::orphans_remote(request) {
-        let message = "the request is let go (--cascade=orphan), and its ProvisioningRequest stays on the O-Cloud";
-        return wait(reason::DELETING, message.to_owned());
+        let message = format!(
+            "this request is deleted with --cascade=orphan: its ProvisioningRequest stays on O-Cloud {o_cloud}"
+        );
+        return wait(reason::DELETING, message);
     }
     let Some(remote) = &observed.remote else {
         return match verdict {
             Err(_) if observed.namespace_terminating && request.o_cloud().0 == observed.namespace => {
                 let message = format!(
-                    "namespace {} is being deleted, and OCloud {o_cloud} is gone with it: ProvisioningRequest {} stays on that O-Cloud \
-                     until it is deleted there{give_up}",
+                    "namespace {} is being deleted, and OCloud {o_cloud} is already deleted, so this operator cannot delete \
+                     ProvisioningRequest {} on that O-Cloud: delete it there{hint}",
                     observed.namespace,
-                    focom::remote_request(&request.name_any())
+                    sent_name(request)
                 );
                 wait(reason::O_CLOUD_UNKNOWN, message)
             }
-            Err(refusal) => wait(refusal.reason, format!("{}{give_up}", refusal.message)),
+            Err(rejection) => wait(rejection.reason, format!("{}{hint}", rejection.message)),
             Ok(()) => wait(reason::CONNECTING, format!("connecting to O-Cloud {o_cloud}")),
         };
     };
     match &remote.connection.state {
         ConnectionState::Failed(error) => {
             let why = redacted_reason(request, error);
-            let message = format!("waiting for O-Cloud {o_cloud}: {why}{give_up}");
+            let message = format!("waiting for O-Cloud {o_cloud}: {why}{hint}");
             PhaseAssessment::unknown(Phase::Deleting, error.reason, message)
         }
         ConnectionState::Connecting => wait(reason::CONNECTING, format!("connecting to O-Cloud {o_cloud}")),
@@ -233,101 +252,115 @@ fn remote_deletion(
         return (reason::O_CLOUD_CHANGED, target_changed_message(request));
     }
     if let Some(error) = write_error {
-        let give_up = if ADOPTION_REASONS.contains(&error.reason) { give_up() } else { String::new() };
-        return (error.reason, format!("{}{give_up}", error.error.message()));
+        let hint = if ADOPTION_REASONS.contains(&error.reason) { abandon_hint() } else { String::new() };
+        return (error.reason, format!("{}{hint}", error.error.message()));
     }
     let target = plan::deletion_target(request, remote);
     let is_blocked = |found: &RemoteRequest| {
         plan::is_deletion_blocked(request, found) && found.metadata.deletion_timestamp.is_none()
     };
     if let Some(found) = target.filter(|found| is_blocked(found)) {
-        let message = format!(
-            "ProvisioningRequest {} on O-Cloud {} is protected from deletion; set {}=false on this request to have it deleted",
-            found.name_any(),
-            o_cloud(request),
-            focom::DELETION_PROTECTION_ANNOTATION
-        );
-        return (reason::DELETION_PROTECTED, message);
+        return (reason::DELETION_PROTECTED, protected_message(request, found));
     }
     if plan::awaits_gone_request(request, remote) {
-        let id = plan::gone_cluster_id(request).unwrap_or_default();
+        let id = plan::gone_resource_id(request).unwrap_or_default();
         return (reason::REMOTE_GONE, gone_message(request, id));
     }
-    // A message from before the deletion is about a cluster that is to stay, so it is not repeated.
-    let said = target.and_then(|found| found.status.provisioning_status.as_ref()).filter(|said| {
-        said.provisioning_state == ProvisioningState::Deleting.to_string() && !said.provisioning_message.is_empty()
+    let Some(found) = target else {
+        return (reason::DELETING, format!("O-Cloud {} has no ProvisioningRequest of this request", o_cloud(request)));
+    };
+    // Only a message that the O-Cloud wrote after the deletion began is shown.
+    let status = found.status.provisioning_status.as_ref().filter(|status| {
+        status.provisioning_state == ProvisioningState::Deleting.to_string() && !status.provisioning_message.is_empty()
     });
-    let said = said.map_or("the O-Cloud takes the request back", |said| &said.provisioning_message);
-    (reason::DELETING, said.to_owned())
+    let message = match status {
+        Some(status) => status.provisioning_message.clone(),
+        None => format!("ProvisioningRequest {} is being deleted on O-Cloud {}", found.name_any(), o_cloud(request)),
+    };
+    (reason::DELETING, message)
 }
 
-/// How to let a request go that waits for its deletion on the O-Cloud.
-fn give_up() -> String {
+/// Why `found` is not deleted with the request, and how to have it deleted.
+fn protected_message(request: &FocomProvisioningRequest, found: &RemoteRequest) -> String {
+    let (name, o_cloud, annotation) = (found.name_any(), o_cloud(request), focom::DELETION_PROTECTION_ANNOTATION);
+    if annotations::deletion_protection(request) == Some("true") {
+        format!(
+            "this request has the annotation {annotation}=true, which forbids the deletion of ProvisioningRequest {name} on O-Cloud \
+             {o_cloud}: annotate this request with {annotation}=false to have both deleted"
+        )
+    } else {
+        format!(
+            "ProvisioningRequest {name} on O-Cloud {o_cloud} is protected from deletion by its annotation {}=true: annotate this request \
+             with {annotation}=false to have it deleted",
+            names::DELETION_PROTECTION_ANNOTATION
+        )
+    }
+}
+
+/// How to delete a request that waits for the deletion of its ProvisioningRequest.
+fn abandon_hint() -> String {
     format!(
-        "; to let the request go and leave on the O-Cloud what is there, annotate it with {}=true",
+        "; to delete this request without waiting for the ProvisioningRequest, which may then stay on the O-Cloud, annotate this request \
+         with {}=true",
         focom::ABANDON_ANNOTATION
     )
 }
 
-/// The ProvisioningRequest is gone, and its deletion was not seen. `id` is that of its cluster.
+/// The ProvisioningRequest is gone, and its deletion was not seen. `id` is the UID of its Cluster, or, where it had none
+/// yet, of its first ByoHost.
 fn gone_message(request: &FocomProvisioningRequest, id: &str) -> String {
-    let deleted = request.metadata.deletion_timestamp.is_some();
-    let (meanwhile, for_good, annotation, value) = if deleted {
-        (
-            "This request waits for it: if it comes back there, it is deleted, and this request goes",
-            "If it is gone for good, see that nothing runs on its hosts, and let this request go",
-            focom::ABANDON_ANNOTATION,
-            "true",
-        )
-    } else {
-        (
-            "Nothing is sent. If it comes back there, it is this request's again",
-            "If it is gone for good, have it sent again; where that O-Cloud still has its Cluster, it is taken back as it runs, and where not, \
-             see first that nothing runs on its hosts",
-            focom::SEND_AGAIN_ANNOTATION,
-            id,
-        )
-    };
-    let other = annotations::send_again(request).filter(|said| !deleted && *said != id).map(|said| {
-        format!(
-            ". The annotation {} of this request names {:?}, which is not the id of what is gone",
-            focom::SEND_AGAIN_ANNOTATION,
-            truncate(said, STATE_MAX)
-        )
+    let gone = format!(
+        "ProvisioningRequest {} is gone from O-Cloud {}, and was not seen being deleted. Possible causes: it was deleted while the O-Cloud \
+         did not answer, its finalizer was removed by hand, or the O-Cloud was restored from a backup. Its hosts may still run the \
+         cluster.",
+        sent_name(request),
+        o_cloud(request)
+    );
+    let annotate =
+        format!("kubectl annotate fpr {} -n {}", request.name_any(), request.namespace().unwrap_or_default());
+    if request.metadata.deletion_timestamp.is_some() {
+        return format!(
+            "{gone} The deletion of this request waits: if the ProvisioningRequest reappears on the O-Cloud, it is deleted, and then this \
+             request. If it does not, make sure first that no node of the cluster runs on its hosts. Then delete this request without the \
+             ProvisioningRequest: {annotate} {}=true --overwrite",
+            focom::ABANDON_ANNOTATION
+        );
+    }
+    let send_again = focom::SEND_AGAIN_ANNOTATION;
+    let other = annotations::send_again(request).filter(|value| *value != id).map(|value| {
+        let value = truncate(value, STATE_MAX);
+        format!(". The annotation {send_again} of this request names {value:?}, but the id is {id}")
     });
     format!(
-        "ProvisioningRequest {} is gone from O-Cloud {}, and was not seen being deleted: that happens while an O-Cloud does not answer, when \
-         somebody takes a finalizer off, and when an O-Cloud is restored; its hosts may run the cluster all the same. {meanwhile}. \
-         {for_good}: \
-         kubectl annotate fpr {} -n {} {annotation}={value} --overwrite{}",
-        request.status.as_ref().and_then(|status| status.remote_name.as_deref()).unwrap_or_default(),
-        o_cloud(request),
-        request.name_any(),
-        request.namespace().unwrap_or_default(),
+        "{gone} This request is not sent again by itself. If the ProvisioningRequest reappears on the O-Cloud, this request continues with \
+         it. If it does not, make sure first that the O-Cloud still has the Cluster, which then stays as it runs, or that no node of the \
+         cluster runs on its hosts. Then have this request sent again: {annotate} {send_again}={id} --overwrite{}",
         other.unwrap_or_default()
     )
 }
 
 fn target_changed_message(request: &FocomProvisioningRequest) -> String {
+    let (value, effect) = if request.metadata.deletion_timestamp.is_some() {
+        ("true", "delete this request")
+    } else {
+        let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
+        (sent_to.unwrap_or_default(), "send this request to the present one")
+    };
     format!(
-        "OCloud {} leads to another O-Cloud than the one that the request was sent to, and its ProvisioningRequest is not there: put \
-         the former kubeconfig back, or annotate the request with {}={} to leave there what is there",
+        "OCloud {} leads to another O-Cloud than the one that this request was sent to, and that other O-Cloud has no ProvisioningRequest of \
+         this request: put the former kubeconfig back; or annotate this request with {}={value} to leave its ProvisioningRequest on the \
+         former O-Cloud and {effect}",
         o_cloud(request),
-        focom::ABANDON_ANNOTATION,
-        if request.metadata.deletion_timestamp.is_some() {
-            "true"
-        } else {
-            request.status.as_ref().and_then(|status| status.sent_to.as_deref()).unwrap_or_default()
-        }
+        focom::ABANDON_ANNOTATION
     )
 }
 
-/// Why the O-Cloud cannot be used. A request of another namespace than the OCloud's is told the reason only.
+/// Why the O-Cloud cannot be used. For a request in another namespace than the OCloud: only the reason, not the message.
 pub fn redacted_reason(request: &FocomProvisioningRequest, error: &ConnectionError) -> String {
     if request.namespace().as_deref() == Some(request.o_cloud().0) {
         error.message.clone()
     } else {
-        format!("it cannot be used now ({}); its OCloud says why", error.reason)
+        format!("it cannot be used now ({}); the status of OCloud {} says why", error.reason, o_cloud(request))
     }
 }
 
@@ -341,7 +374,14 @@ fn o_cloud(request: &FocomProvisioningRequest) -> String {
     format!("{namespace}/{id}")
 }
 
-/// The phase that was last written, or `Pending` for a request that was not sent.
+/// The name of the ProvisioningRequest that the request was sent as.
+fn sent_name(request: &FocomProvisioningRequest) -> String {
+    let name = request.status.as_ref().and_then(|status| status.remote_name.clone());
+    name.unwrap_or_else(|| focom::remote_request(&request.name_any()))
+}
+
+/// The phase that was last written, or `Creating` if that is none of the three below; `Pending` for a request that was
+/// not sent.
 fn last_phase_or_pending(request: &FocomProvisioningRequest) -> Phase {
     if !request.was_sent() {
         return Phase::Pending;

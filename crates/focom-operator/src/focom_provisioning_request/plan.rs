@@ -1,5 +1,5 @@
-//! The writes that are due, as a function of the request and of what was observed. A plan that was carried out leaves
-//! an empty one.
+//! The writes that are due, as a function of the request and of what was observed. When a plan has been carried
+//! out, the next plan is empty.
 
 use kube::ResourceExt as _;
 use o2ims_types::names::{self, focom};
@@ -10,7 +10,7 @@ use super::adopt::{self, SourceGeneration};
 use super::annotations;
 use super::manifest::{at_revision_of, is_up_to_date, manifest};
 use super::observe::{Observed, Relation, RemoteState};
-use super::validate::Refusal;
+use super::validate::Rejection;
 use crate::o_cloud::connection::ReadyOCloud;
 use crate::o_cloud::remote_request::RemoteRequest;
 
@@ -26,32 +26,32 @@ pub enum Step {
     /// Gives the ProvisioningRequest of this UID, which a former request has left, the request's labels and
     /// annotations. The spec in the manifest is its spec.
     Adopt(Value, String),
-    /// Asks the O-Cloud itself for a ProvisioningRequest of the request's names, which may lack the labels by which it
-    /// is watched, and adopts it if the request allows that.
+    /// Reads the ProvisioningRequests of the request's names from the O-Cloud, which may lack the labels by which they
+    /// are watched, and adopts one if the request allows that.
     FindAndAdopt,
-    /// Takes the protection from deletion off the ProvisioningRequest of this UID and revision.
+    /// Removes the protection from deletion of the ProvisioningRequest of this UID and revision.
     Unprotect(String, String),
     /// Deletes the ProvisioningRequest of this UID.
     Delete(String),
-    /// Removes the annotation from the request that had it sent again: it would hold for the next time, too.
+    /// Removes the annotation [`focom::SEND_AGAIN_ANNOTATION`] from the request: it would also apply to a later loss.
     RemoveSendAgain,
-    /// Removes the finalizer from the request: nothing is left of it.
+    /// Removes the finalizer from the request, so that its deletion is finished.
     RemoveFinalizer,
 }
 
 /// The writes that are due for the request. `is_stored` tells whether the spec of a ProvisioningRequest is what the
-/// O-Cloud has made of the last update.
+/// O-Cloud stored at the last update.
 pub fn plan(
     request: &FocomProvisioningRequest,
     observed: &Observed,
-    verdict: &Result<(), Refusal>,
+    verdict: &Result<(), Rejection>,
     is_stored: impl Fn(&RemoteRequest) -> bool,
 ) -> Vec<Step> {
     let has_finalizer = has_finalizer(request);
     if request.metadata.deletion_timestamp.is_some() {
         return if has_finalizer { teardown(request, observed.remote.as_ref()) } else { Vec::new() };
     }
-    // The first write is the status, so that the user is told something at once. Its event starts the next reconcile.
+    // The first write is the status, so that the user sees one at once. Its watch event triggers the next reconcile.
     if verdict.is_err() || request.status.is_none() {
         return Vec::new();
     }
@@ -76,7 +76,7 @@ fn remote_write(
     let wanted = manifest(request, o_cloud, &remote.name(request));
     if remote.request.is_none() {
         let adopts = annotations::adopt(request).is_some() || adopt::sent_by_other_operator(request).is_some();
-        let is_gone = gone_cluster_id(request).is_some() && !annotations::abandons_previous_target(request);
+        let is_gone = gone_resource_id(request).is_some() && !annotations::abandons_previous_target(request);
         return match (adopts, is_gone) {
             (true, _) => Some(Step::FindAndAdopt),
             (false, true) => None,
@@ -100,22 +100,23 @@ fn remote_write(
     Some(Step::Adopt(at_revision_of(wanted, found), found.uid().unwrap_or_default()))
 }
 
-/// The id of the cluster that the request had on its O-Cloud, if its ProvisioningRequest is gone should it not be
-/// there: it had a cluster, was not seen being deleted, and its owner has not asked to have it sent again. An O-Cloud
-/// that was restored from an older state does not know such a cluster, and its hosts may run it all the same.
-pub fn gone_cluster_id(request: &FocomProvisioningRequest) -> Option<&str> {
+/// Whether a missing ProvisioningRequest of this request counts as gone: it had a Cluster or hosts, was not seen being
+/// deleted, and the owner of the request has not had it sent again. Then the id of what it had: the UID of its Cluster,
+/// or, where it had none yet, of its first ByoHost. An O-Cloud that was restored from an older state does not know that
+/// cluster, although the hosts may run it.
+pub fn gone_resource_id(request: &FocomProvisioningRequest) -> Option<&str> {
     let resources = request.status.as_ref()?.provisioned_resource_set.as_ref()?;
     let id = resources.o_cloud_node_cluster_id.as_ref().or(resources.o_cloud_infrastructure_resource_ids.first())?;
     let was_deleting = request.remote_state() == Some(ProvisioningState::Deleting.to_string().as_str());
-    // A request that is being deleted is not sent, whatever it says.
+    // A request that is being deleted is not sent, whatever its annotation says.
     let is_sent_again = annotations::send_again(request) == Some(id) && request.metadata.deletion_timestamp.is_none();
     (!was_deleting && !is_sent_again).then_some(id)
 }
 
-/// Whether the deletion of the request waits for a ProvisioningRequest that is gone: if that comes back, nobody else
+/// Whether the deletion of the request waits for a ProvisioningRequest that is gone: if that reappears, nothing else
 /// would delete it.
 pub fn awaits_gone_request(request: &FocomProvisioningRequest, remote: &RemoteState) -> bool {
-    remote.request.is_none() && gone_cluster_id(request).is_some() && !annotations::skips_remote_deletion(request)
+    remote.request.is_none() && gone_resource_id(request).is_some() && !annotations::skips_remote_deletion(request)
 }
 
 fn teardown(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) -> Vec<Step> {
@@ -174,8 +175,8 @@ fn is_protected(found: &RemoteRequest) -> bool {
     protection.is_some_and(|value| value == "true")
 }
 
-/// Whether the ProvisioningRequest must not be deleted: the request says so, or somebody else has protected it and the
-/// request does not say that the protection is to be taken off.
+/// Whether the ProvisioningRequest must not be deleted: the annotation of the request forbids it, or the
+/// ProvisioningRequest is protected and the annotation of the request does not remove that protection.
 pub fn is_deletion_blocked(request: &FocomProvisioningRequest, found: &RemoteRequest) -> bool {
     match annotations::deletion_protection(request) {
         Some("true") => true,

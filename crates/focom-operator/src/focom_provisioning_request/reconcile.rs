@@ -48,8 +48,8 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     drop(permit);
     let write_error = match applied {
         Ok(_) if steps.contains(&Step::RemoveFinalizer) => return Ok(Outcome::Done),
-        Ok(Some(adopted)) => return Ok(tell_adopted(&request, &context, &adopted).await),
-        // Somebody else was faster. The change that this reconcile has not seen triggers the next one.
+        Ok(Some(adopted)) => return Ok(report_adoption(&request, &context, &adopted).await),
+        // Another client wrote first. That change, which this reconcile has not seen, triggers the next one.
         Err(failed) if failed.error.class() == Class::Conflict => return Err(failed.error),
         Ok(None) => None,
         Err(failed) => Some(failed),
@@ -57,8 +57,8 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let (status, outcome) = status::assess(&request, &observed, &verdict, write_error.as_ref(), Timestamp::now());
     write_status(&request, &context, &observed, &status).await?;
     match write_error {
-        // Nothing failed. No watch may show what the request is to adopt, so it is looked at again.
-        Some(refused) if ADOPTION_REASONS.contains(&refused.reason) => Ok(Outcome::progressing_for(RECHECK_INTERVAL)),
+        // Nothing failed. Perhaps no watch shows what the request is to adopt, so the reconcile is repeated.
+        Some(rejected) if ADOPTION_REASONS.contains(&rejected.reason) => Ok(Outcome::progressing_for(RECHECK_INTERVAL)),
         Some(failed) => Err(failed.error),
         None => Ok(outcome),
     }
@@ -77,9 +77,9 @@ fn connection_for<'a>(steps: &[Step], observed: &'a Observed) -> Option<&'a Conn
     remote.connection.connection.as_deref()
 }
 
-async fn tell_adopted(request: &FocomProvisioningRequest, context: &Context, name: &str) -> Outcome {
+async fn report_adoption(request: &FocomProvisioningRequest, context: &Context, name: &str) -> Outcome {
     let note = format!(
-        "ProvisioningRequest {name} on the O-Cloud is this request's now; only its labels and annotations were written"
+        "this request has adopted ProvisioningRequest {name} on the O-Cloud; only its labels and annotations were written"
     );
     context.events.normal(&request.object_ref(&()), "Adopted", "Provision", &note).await;
     Outcome::progressing_for(limiter::RETRY_AFTER)
@@ -120,6 +120,6 @@ async fn send_events(request: &FocomProvisioningRequest, context: &Context, new:
 }
 
 fn remote_state(status: &FocomProvisioningRequestStatus) -> Option<&str> {
-    let said = status.provisioning_status.as_ref()?;
-    Some(said.provisioning_state.as_str()).filter(|state| !state.is_empty())
+    let remote = status.provisioning_status.as_ref()?;
+    Some(remote.provisioning_state.as_str()).filter(|state| !state.is_empty())
 }

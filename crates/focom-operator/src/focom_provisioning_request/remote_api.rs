@@ -72,14 +72,14 @@ impl<'a> RemoteApi<'a> {
         apply::delete(&self.api, &self.name, preconditions).await.map_err(|error| self.explain(error))
     }
 
-    /// Takes the protection from deletion off the ProvisioningRequest of this UID and revision.
+    /// Removes the protection from deletion of the ProvisioningRequest of this UID and revision.
     ///
     /// # Errors
     /// What the O-Cloud refused or did not answer, or that there is a newer revision.
     pub async fn unprotect(&self, uid: &str, revision: &str) -> Result<(), WriteError> {
         let annotations = [(names::DELETION_PROTECTION_ANNOTATION.to_owned(), Some("false".to_owned()))].into();
         let patch = MetadataPatch { annotations, ..MetadataPatch::default() };
-        tracing::info!(uid, "taking the protection from deletion off the ProvisioningRequest");
+        tracing::info!(uid, "removing the protection from deletion of the ProvisioningRequest");
         // The revision guards the UID too: another object of this name has another revision.
         let result = apply::patch_metadata(&self.api, &self.name, revision, &patch, focom::FIELD_MANAGER).await;
         result.map(drop).map_err(|error| self.explain(error))
@@ -101,7 +101,7 @@ impl<'a> RemoteApi<'a> {
             Relation::Predecessor => Err(conflict.into()),
             other => match adopt::check_adoption(self.request, manifest, &found, &other) {
                 Ok(()) => Err(conflict.into()),
-                Err(refusal) => Err(refusal.into()),
+                Err(rejection) => Err(rejection.into()),
             },
         }
     }
@@ -117,8 +117,8 @@ impl<'a> RemoteApi<'a> {
             found.extend(self.look(&name).await?);
         }
         let Some((remote, relation)) = adopt::choose(self.request, &found) else {
-            let is_deleted = self.request.metadata.deletion_timestamp.is_some();
-            return if is_deleted { Ok(None) } else { Err(adopt::nothing_to_adopt(self.request).into()) };
+            let is_being_deleted = self.request.metadata.deletion_timestamp.is_some();
+            return if is_being_deleted { Ok(None) } else { Err(adopt::nothing_to_adopt(self.request).into()) };
         };
         let wanted = manifest(self.request, self.o_cloud, &remote.name_any());
         adopt::check_adoption(self.request, &wanted, remote, relation)?;
@@ -127,9 +127,9 @@ impl<'a> RemoteApi<'a> {
         self.write(&at_revision_of(wanted, remote), Precondition::Uid(&uid)).await.map(Some)
     }
 
-    /// Asks the O-Cloud itself whether anything of the request is left, and deletes what has its name. After the
-    /// request nothing knows of its ProvisioningRequest, and the cache may lag behind a write of a former leader, or
-    /// not show it for lack of a label.
+    /// Checks on the O-Cloud that no ProvisioningRequest of the request is left, and deletes one that has its name. Once
+    /// the request is deleted, nothing would delete it, and the cache may lag behind a write of a former leader, or not
+    /// show it for lack of a label.
     ///
     /// # Errors
     /// That something is left, or what the O-Cloud refused or did not answer.
@@ -147,8 +147,8 @@ impl<'a> RemoteApi<'a> {
             format!("ProvisioningRequest {} is still on the O-Cloud", self.place)
         } else {
             format!(
-                "ProvisioningRequest {name} of namespace {namespace:?} on the O-Cloud has the label {} of this request, which stays as long \
-                 as that does: take the label off there, or delete that ProvisioningRequest",
+                "ProvisioningRequest {name} of namespace {namespace:?} on the O-Cloud has the label {} with the UID of this request, \
+                 so the deletion of this request waits: remove that label, or delete that ProvisioningRequest",
                 focom::SOURCE_UID_LABEL
             )
         };
@@ -169,12 +169,12 @@ impl<'a> RemoteApi<'a> {
     fn ensure_not_newer(&self, manifest: &Value, found: &RemoteRequest) -> Result<(), WriteError> {
         match adopt::source_generation(self.request, manifest, found) {
             SourceGeneration::NotNewer | SourceGeneration::NewerButEqual => Ok(()),
-            SourceGeneration::NewerAndDifferent(refusal) => Err(refusal.into()),
+            SourceGeneration::NewerAndDifferent(rejection) => Err(rejection.into()),
         }
     }
 
-    /// Turns an error into a message that a requester may read, and asks for a probe of an O-Cloud that did not answer.
-    /// Of an O-Cloud's answer only the rejection of the ProvisioningRequest is quoted.
+    /// Turns an error into a message that a requester may read, and requests a probe of an O-Cloud that did not answer.
+    /// Of an O-Cloud's answer only the refusal of the ProvisioningRequest is quoted.
     fn explain(&self, error: Error) -> WriteError {
         let what = format!("ProvisioningRequest {}", self.place);
         let unreachable = |error: ConnectionError| {
@@ -185,8 +185,8 @@ impl<'a> RemoteApi<'a> {
         match origin {
             Some(kube::Error::Api(_)) if error.class() == Class::Conflict => error.context(what).into(),
             Some(kube::Error::Api(status)) => {
-                let said = self.connection.quote(&status.message);
-                explain_status(&what, status, &said, error.is_refused_by_webhook())
+                let quote = self.connection.quote(&status.message);
+                explain_status(&what, status, &quote, error.is_refused_by_webhook())
             }
             Some(kube::Error::SerdeError(_)) => {
                 WriteError::transient(reason::IN_PROGRESS, format!("{what}: the O-Cloud's answer cannot be read"))
@@ -198,29 +198,27 @@ impl<'a> RemoteApi<'a> {
     }
 }
 
-/// What an answer of the O-Cloud's API server means. `said` is its message, as it may be quoted.
-fn explain_status(what: &str, status: &Status, said: &str, is_refused_by_webhook: bool) -> WriteError {
-    let rejected = || WriteError::permanent(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {said}"));
+/// What an answer of the O-Cloud's API server means. `quote` is its message, as it may be quoted.
+fn explain_status(what: &str, status: &Status, quote: &str, is_refused_by_webhook: bool) -> WriteError {
+    let refused = || WriteError::permanent(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {quote}"));
     let waiting = |message: &str| WriteError::transient(reason::IN_PROGRESS, format!("{what}: {message}"));
     match status.code {
-        _ if is_refused_by_webhook => rejected(),
-        // Only a Status object of an API server is a rejection.
-        400 | 422 if status.reason != NO_STATUS => rejected(),
-        403 if is_policy(&status.message) => rejected(),
-        403 if status.message.contains(TERMINATING) => {
-            waiting("its namespace is being deleted on the O-Cloud, and takes nothing new until it is made anew")
-        }
+        _ if is_refused_by_webhook => refused(),
+        // Only a Status object of an API server is a refusal.
+        400 | 422 if status.reason != NO_STATUS => refused(),
+        403 if is_policy(&status.message) => refused(),
+        403 if status.message.contains(TERMINATING) => waiting(
+            "its namespace is being deleted on the O-Cloud; it can be sent when that namespace is created again",
+        ),
         403 => WriteError {
             requires_action: true,
             ..WriteError::transient(
                 reason::FORBIDDEN,
-                format!(
-                    "{what}: the O-Cloud does not let the SMO's account write it: give the account its rights there"
-                ),
+                format!("{what}: the SMO's account on the O-Cloud may not write it: give the account its rights there"),
             )
         },
         404 => waiting(
-            "the O-Cloud has no such namespace: make it there, or make the request anew with another oCloudNamespace",
+            "the O-Cloud has no such namespace: create it there, or create the request again with another oCloudNamespace",
         ),
         code => waiting(&format!("the O-Cloud answers with an error ({code})")),
     }
@@ -232,7 +230,7 @@ const NO_STATUS: &str = "Failed to parse error data";
 /// Part of an API server's message for a namespace that is being deleted.
 const TERMINATING: &str = "because it is being terminated";
 
-/// Whether a policy of the O-Cloud rejects the write, and not RBAC.
+/// Whether a policy of the O-Cloud refuses the write, and not RBAC.
 fn is_policy(message: &str) -> bool {
     message.contains("ValidatingAdmissionPolicy") && message.contains("denied request")
 }

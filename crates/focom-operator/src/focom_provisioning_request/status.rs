@@ -17,31 +17,33 @@ use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};
 use super::annotations;
 use super::observe::{Observed, RemoteState};
 use super::phase::{MESSAGE_MAX, PhaseAssessment, STATE_MAX, assess_phase, redacted_reason, truncate};
-use super::validate::Refusal;
+use super::validate::Rejection;
 use super::write_error::WriteError;
 use crate::o_cloud::connection::ConnectionState;
 use crate::o_cloud::remote_request::RemoteRequest;
 
-/// After this time it is looked again for a ProvisioningRequest that no watch shows.
+/// After this time a ProvisioningRequest that no watch shows is looked for again.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(300);
-/// How long the message of a rejection is kept, in seconds. What was rejected is tried again every five minutes.
-const REJECTION_SECONDS: i64 = 200;
+/// How long the message of a refusal by the O-Cloud is kept, in seconds. A refused write is tried again every five
+/// minutes.
+const REFUSAL_SECONDS: i64 = 200;
 /// Most resources of one cluster that are copied.
 const RESOURCES_MAX: usize = 1_000;
 
-/// The status to write, and how the reconcile ends. `write_error` is the write that was not done, if there was one.
+/// The status to write, and how the reconcile ends. `write_error`: why a write failed, if one did.
 pub fn assess(
     request: &FocomProvisioningRequest,
     observed: &Observed,
-    verdict: &Result<(), Refusal>,
+    verdict: &Result<(), Rejection>,
     write_error: Option<&WriteError>,
     now: Timestamp,
 ) -> (FocomProvisioningRequestStatus, Outcome) {
     let remote = observed.remote.as_ref();
     let mut assessment = assess_phase(request, observed, verdict, write_error);
     let old = request.status.clone().unwrap_or_default();
-    if assessment.reason == reason::REFUSED && was_just_told(&old, request, now) {
-        // Each rejection may have another text. Written, it would trigger a reconcile, and so the next try, at once.
+    if assessment.reason == reason::REFUSED && was_just_refused(&old, request, now) {
+        // Each refusal may have another text. A new text in the status would trigger a reconcile, and so the next try,
+        // at once.
         assessment.message.clone_from(&old.message);
     }
     assessment.message = truncate(&assessment.message, 2 * MESSAGE_MAX);
@@ -62,13 +64,13 @@ fn outcome(assessment: PhaseAssessment) -> Outcome {
     match (assessment.ready, assessment.stalled) {
         (true, _) => Outcome::Done,
         (false, true) => Outcome::blocked(assessment.message),
-        // No watch shows a ProvisioningRequest that comes back without its labels.
+        // No watch shows a ProvisioningRequest that reappears without its labels.
         (false, false) if assessment.reason == reason::REMOTE_GONE => Outcome::progressing_for(RECHECK_INTERVAL),
         (false, false) => Outcome::progressing(),
     }
 }
 
-/// Notes where the request was sent to.
+/// Sets the O-Cloud that the request was sent to, and the name on it.
 fn set_target(
     new: &mut FocomProvisioningRequestStatus,
     request: &FocomProvisioningRequest,
@@ -77,7 +79,8 @@ fn set_target(
 ) {
     let fingerprint = remote.and_then(|remote| remote.connection.fingerprint.clone());
     let own = remote.and_then(RemoteState::own);
-    // While the O-Cloud cannot be asked, the phase is the last one: nothing is sent, and the OCloud may lead elsewhere now.
+    // While the O-Cloud does not answer, the phase is the last one: nothing is sent, and the OCloud may lead to another
+    // O-Cloud now.
     let is_creating = assessment.phase == Phase::Creating && remote.is_some_and(|remote| remote.ready().is_some());
     if own.is_some() || is_creating && fingerprint.is_some() {
         new.sent_to = fingerprint;
@@ -91,7 +94,7 @@ fn set_target(
     }
 }
 
-/// Copies the state of the ProvisioningRequest. What the O-Cloud said last is kept while it cannot be asked.
+/// Copies the state of the ProvisioningRequest. The last known state is kept while the O-Cloud does not answer.
 fn set_remote_state(
     new: &mut FocomProvisioningRequestStatus,
     request: &FocomProvisioningRequest,
@@ -101,10 +104,10 @@ fn set_remote_state(
     let own = remote.and_then(RemoteState::own);
     if let Some(own) = own {
         let status = own.status.clone();
-        new.provisioning_status = status.provisioning_status.map(|said| RemoteProvisioningStatus {
-            provisioning_state: truncate(&said.provisioning_state, STATE_MAX),
-            provisioning_message: truncate(&said.provisioning_message, MESSAGE_MAX),
-            ..said
+        new.provisioning_status = status.provisioning_status.map(|reported| RemoteProvisioningStatus {
+            provisioning_state: truncate(&reported.provisioning_state, STATE_MAX),
+            provisioning_message: truncate(&reported.provisioning_message, MESSAGE_MAX),
+            ..reported
         });
         new.provisioned_resource_set = status.provisioned_resource_set.map(|mut set| {
             set.o_cloud_infrastructure_resource_ids.truncate(RESOURCES_MAX);
@@ -112,15 +115,15 @@ fn set_remote_state(
         });
     }
     let deleting = ProvisioningState::Deleting.to_string();
-    let is_told = new.provisioning_status.as_ref().is_some_and(|said| said.provisioning_state == deleting);
-    if is_being_deleted(request, own, assessment) && !is_told {
+    let is_reported = new.provisioning_status.as_ref().is_some_and(|status| status.provisioning_state == deleting);
+    if is_being_deleted(request, own, assessment) && !is_reported {
         new.provisioning_status =
             Some(RemoteProvisioningStatus { provisioning_state: deleting, ..RemoteProvisioningStatus::default() });
     }
 }
 
-/// Whether the O-Cloud has accepted a deletion of the ProvisioningRequest. Its operator may not get to say so before
-/// the object is gone, and an object whose deletion was not seen counts as gone.
+/// Whether the O-Cloud has accepted a deletion of the ProvisioningRequest. The operator there may not report it before
+/// the object is deleted, and an object whose deletion was not seen counts as gone.
 fn is_being_deleted(
     request: &FocomProvisioningRequest,
     own: Option<&RemoteRequest>,
@@ -130,19 +133,19 @@ fn is_being_deleted(
     by_request || own.is_some_and(|own| own.metadata.deletion_timestamp.is_some())
 }
 
-/// Whether the status has a rejection of the present generation that is not older than the last try.
-fn was_just_told(old: &FocomProvisioningRequestStatus, request: &FocomProvisioningRequest, now: Timestamp) -> bool {
+/// Whether the status has a refusal of the present generation that is younger than [`REFUSAL_SECONDS`].
+fn was_just_refused(old: &FocomProvisioningRequestStatus, request: &FocomProvisioningRequest, now: Timestamp) -> bool {
     let ready = status::find(&old.conditions, conditions::READY);
     let age = old.last_updated.as_ref().map(|Time(at)| now.as_second() - at.as_second());
     old.observed_generation == request.metadata.generation
         && ready.is_some_and(|ready| ready.reason == reason::REFUSED)
-        && age.is_some_and(|age| age < REJECTION_SECONDS)
+        && age.is_some_and(|age| age < REFUSAL_SECONDS)
 }
 
 fn set_conditions(
     new: &mut FocomProvisioningRequestStatus,
     request: &FocomProvisioningRequest,
-    verdict: &Result<(), Refusal>,
+    verdict: &Result<(), Rejection>,
     remote: Option<&RemoteState>,
     assessment: &PhaseAssessment,
     now: Timestamp,
@@ -152,7 +155,7 @@ fn set_conditions(
         let observation = ConditionUpdate { type_, status, reason, message, observed_generation };
         status::set(&mut new.conditions, observation, now);
     };
-    let ready = match (assessment.ready, assessment.current) {
+    let ready = match (assessment.ready, assessment.is_remote_state_known) {
         (true, _) => ConditionStatus::True,
         (false, true) => ConditionStatus::False,
         (false, false) => ConditionStatus::Unknown,
@@ -177,10 +180,10 @@ fn set_conditions(
     set(stage::SYNCED, synced(verdict, assessment));
 }
 
-fn validated(verdict: &Result<(), Refusal>) -> (ConditionStatus, &'static str, String) {
+fn validated(verdict: &Result<(), Rejection>) -> (ConditionStatus, &'static str, String) {
     match verdict {
         Ok(()) => (ConditionStatus::True, reason::SUCCEEDED, String::new()),
-        Err(refusal) => (ConditionStatus::False, refusal.reason, refusal.message.clone()),
+        Err(rejection) => (ConditionStatus::False, rejection.reason, rejection.message.clone()),
     }
 }
 
@@ -196,9 +199,11 @@ fn available(
     }
 }
 
-fn synced(verdict: &Result<(), Refusal>, assessment: &PhaseAssessment) -> (ConditionStatus, &'static str, String) {
+fn synced(verdict: &Result<(), Rejection>, assessment: &PhaseAssessment) -> (ConditionStatus, &'static str, String) {
     match (assessment.phase, assessment.reason) {
-        _ if !assessment.current => (ConditionStatus::Unknown, assessment.reason, assessment.message.clone()),
+        _ if !assessment.is_remote_state_known => {
+            (ConditionStatus::Unknown, assessment.reason, assessment.message.clone())
+        }
         (Phase::Synced, _) | (_, reason::REMOTE_FAILED) => (ConditionStatus::True, reason::SUCCEEDED, String::new()),
         (Phase::Creating, _) => (ConditionStatus::False, reason::IN_PROGRESS, assessment.message.clone()),
         _ if verdict.is_err() => (ConditionStatus::Unknown, reason::WAITING, String::new()),

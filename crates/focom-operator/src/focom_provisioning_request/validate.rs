@@ -1,4 +1,4 @@
-//! Whether a request may go where it wants, and is right as far as the SMO can know.
+//! Whether a request may use its O-Cloud, and is valid as far as the SMO can know.
 
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::focom;
@@ -11,15 +11,15 @@ use crate::template_info::parameters;
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// Reason of the condition.
     pub reason: &'static str,
     /// What is wrong, and what to do about it.
     pub message: String,
 }
 
-impl Refusal {
-    /// A refusal with its reason and message.
+impl Rejection {
+    /// A rejection with its reason and message.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
@@ -29,7 +29,7 @@ impl Refusal {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn validate(request: &FocomProvisioningRequest, observed: &Observed) -> Result<(), Refusal> {
+pub fn validate(request: &FocomProvisioningRequest, observed: &Observed) -> Result<(), Rejection> {
     authorize(request, &observed.target)?;
     match &observed.remote {
         Some(remote) if request.metadata.deletion_timestamp.is_none() => {
@@ -47,14 +47,14 @@ pub fn validate(request: &FocomProvisioningRequest, observed: &Observed) -> Resu
 ///
 /// # Errors
 /// What is missing, in the same words whether or not an object of another namespace exists.
-pub fn authorize(request: &FocomProvisioningRequest, target: &Target) -> Result<(), Refusal> {
+pub fn authorize(request: &FocomProvisioningRequest, target: &Target) -> Result<(), Rejection> {
     if target.is_allowed(request) {
         return Ok(());
     }
     let (to, id) = request.o_cloud();
     let from = request.metadata.namespace.as_deref().unwrap_or_default();
     Err(match target {
-        Target::Local(_) => Refusal::new(
+        Target::Local(_) => Rejection::new(
             reason::NOT_ALLOWED,
             format!(
                 "oCloudNamespace {to} is not for requests of namespace {from}: annotate Namespace {to} with {}={from}, or use \
@@ -62,13 +62,13 @@ pub fn authorize(request: &FocomProvisioningRequest, target: &Target) -> Result<
                 focom::REQUESTS_FROM_ANNOTATION
             ),
         ),
-        Target::OCloud(_) | Target::ConnectionOnly if to == from => Refusal::new(
+        Target::OCloud(_) | Target::ConnectionOnly if to == from => Rejection::new(
             reason::O_CLOUD_UNKNOWN,
             format!(
-                "oCloudId {id}: there is no OCloud {to}/{id}: make one, or delete this request and make a new one with another oCloudId"
+                "oCloudId {id}: there is no OCloud {to}/{id}: create it, or delete this request and create one with another oCloudId"
             ),
         ),
-        Target::OCloud(_) | Target::ConnectionOnly => Refusal::new(
+        Target::OCloud(_) | Target::ConnectionOnly => Rejection::new(
             reason::O_CLOUD_UNKNOWN,
             format!(
                 "oCloudId {id}: namespace {from} may use no OCloud {to}/{id}: it does not exist, or its spec.allowedNamespaces does \
@@ -83,11 +83,11 @@ pub fn authorize(request: &FocomProvisioningRequest, target: &Target) -> Result<
 ///
 /// # Errors
 /// The first field that is wrong, with its values.
-pub fn check_transitions(request: &FocomProvisioningRequest, own: Option<&RemoteRequest>) -> Result<(), Refusal> {
+pub fn check_transitions(request: &FocomProvisioningRequest, own: Option<&RemoteRequest>) -> Result<(), Rejection> {
     let spec = &request.spec;
     let protection = annotations::deletion_protection(request);
     if let Some(value) = protection.filter(|value| !["true", "false"].contains(value)) {
-        return Err(Refusal::new(
+        return Err(Rejection::new(
             reason::INVALID,
             format!(
                 "metadata.annotations[{}] is {value:?}: it must be \"true\" or \"false\"",
@@ -97,7 +97,7 @@ pub fn check_transitions(request: &FocomProvisioningRequest, own: Option<&Remote
     }
     let (namespace, id) = request.o_cloud();
     let remote = |field: &str| own.and_then(|own| own.spec[field].as_str()).unwrap_or_default();
-    // If the present spec was sent already, a difference was made on the O-Cloud, and is put back.
+    // If the present spec was sent already, the difference was written on the O-Cloud, and is reverted.
     let is_sent = own.is_none_or(|own| manifest::is_current_spec(request, own));
     let fields = [
         ("oCloudId", id, spec.o_cloud_id.as_str(), false),
@@ -107,11 +107,11 @@ pub fn check_transitions(request: &FocomProvisioningRequest, own: Option<&Remote
     ];
     match fields.into_iter().find(|(_, sent, now, may_differ)| sent != now && !may_differ) {
         None => Ok(()),
-        Some((field, sent, now, _)) => Err(Refusal::new(
+        Some((field, sent, now, _)) => Err(Rejection::new(
             reason::INVALID,
             format!(
-                "spec.{field} cannot change from {sent} to {now}, because the request was sent to OCloud {namespace}/{id}: set it back to \
-                 {sent}, or make a new request of another name"
+                "spec.{field} cannot change from {sent} to {now}, because the request was sent to O-Cloud {namespace}/{id}: set it back to \
+                 {sent}, or create a request with another name"
             ),
         )),
     }
@@ -127,12 +127,12 @@ fn needs_parameter_validation(request: &FocomProvisioningRequest, remote: &Remot
 }
 
 /// Checks the parameters against the schema of the TemplateInfo, if there is one.
-fn check_parameters(request: &FocomProvisioningRequest, template: Option<&TemplateInfo>) -> Result<(), Refusal> {
+fn check_parameters(request: &FocomProvisioningRequest, template: Option<&TemplateInfo>) -> Result<(), Rejection> {
     let Some(template) = template else { return Ok(()) };
     match parameters::violations(&template.spec, &request.spec.template_parameters) {
         Ok(violations) if violations.is_empty() => Ok(()),
-        Ok(violations) => Err(Refusal::new(reason::INVALID, violations.join("; "))),
-        Err(error) => Err(Refusal::new(
+        Ok(violations) => Err(Rejection::new(reason::INVALID, violations.join("; "))),
+        Err(error) => Err(Rejection::new(
             reason::TEMPLATE_INVALID,
             format!(
                 "TemplateInfo {}/{}: templateParameterSchema {error}",

@@ -1,23 +1,23 @@
-//! Why a write of a plan was not done.
+//! Why a write of a plan failed.
 
 use o2ims_types::conditions::focom::reason;
 use operator_kit::controller::Error;
 
-use super::validate::Refusal;
+use super::validate::Rejection;
 
-/// Why a write was not done, and what that means for the request.
+/// Why a write failed, and what that means for the request.
 #[derive(Debug)]
 pub struct WriteError {
     /// Decides about the next try; its message is for the user.
     pub error: Error,
     /// Reason of the condition.
     pub reason: &'static str,
-    /// Whether the write fails until somebody changes something.
+    /// Whether the write fails until a user changes something.
     pub requires_action: bool,
 }
 
 impl WriteError {
-    /// An error that lasts until somebody changes something.
+    /// An error that lasts until a user changes something.
     pub fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
         Self { error: Error::terminal(message), reason, requires_action: true }
     }
@@ -34,8 +34,8 @@ impl From<Error> for WriteError {
     }
 }
 
-impl From<Refusal> for WriteError {
-    fn from(refusal: Refusal) -> Self {
-        Self::permanent(refusal.reason, refusal.message)
+impl From<Rejection> for WriteError {
+    fn from(rejection: Rejection) -> Self {
+        Self::permanent(rejection.reason, rejection.message)
     }
 }

@@ -29,10 +29,10 @@ use crate::caches::Requests;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take to list the ProvisioningRequests of this SMO.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
-/// A connection that worked for this long starts its back-off anew: the next try comes at once.
+/// A connection that worked for this long resets its back-off: the next try comes at once.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(500);
-/// Bounds how late it is noticed that an O-Cloud is back.
+/// Bounds how late it is noticed that an O-Cloud answers again.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Timeout of the watch at the O-Cloud, in seconds. It bounds how late a connection that died silently is noticed.
 const WATCH_SECONDS: u32 = 60;
@@ -56,7 +56,7 @@ pub enum ConnectionState {
 /// An O-Cloud that answers.
 #[derive(Clone)]
 pub struct ReadyOCloud {
-    /// Value of the label that tells what came from this SMO.
+    /// Value of the label [`focom::SMO_LABEL`], which identifies this SMO.
     pub smo: String,
     /// The kind ProvisioningRequest, as it is served there.
     pub kind: ApiResource,
@@ -90,7 +90,7 @@ pub type Changed = Arc<dyn Fn() + Send + Sync>;
 /// What all connections have in common.
 #[derive(Clone)]
 pub struct ConnectionSettings {
-    /// Value of the label that tells what came from this SMO.
+    /// Value of the label [`focom::SMO_LABEL`], which identifies this SMO.
     pub smo: String,
     /// Metrics.
     pub metrics: Metrics,
@@ -102,7 +102,7 @@ pub struct ConnectionSettings {
 
 /// Which O-Cloud a connection is to.
 pub struct Identity {
-    /// Tells it from others; see
+    /// Identifies the O-Cloud; see
     /// [`ClusterCredentials::fingerprint`](super::kubeconfig::ClusterCredentials::fingerprint).
     pub fingerprint: String,
     /// The token, which is removed from everything that is quoted.
@@ -146,18 +146,18 @@ impl Connection {
         (Self { client, identity, shared, limiter, _stop: stop.drop_guard() }, run)
     }
 
-    /// Tells the O-Cloud from others.
+    /// Identifies the O-Cloud.
     pub fn fingerprint(&self) -> &str {
         &self.identity.fingerprint
     }
 
     /// Quotes an answer of the O-Cloud: shortened, and with the token removed.
-    pub fn quote(&self, said: &str) -> String {
-        let said = match self.identity.token.as_deref() {
-            Some(token) if !token.is_empty() => said.replace(token, "…"),
-            _ => said.to_owned(),
+    pub fn quote(&self, answer: &str) -> String {
+        let quote = match self.identity.token.as_deref() {
+            Some(token) if !token.is_empty() => answer.replace(token, "…"),
+            _ => answer.to_owned(),
         };
-        said.chars().take(QUOTE_MAX).collect()
+        quote.chars().take(QUOTE_MAX).collect()
     }
 
     /// The client to write with.
@@ -175,7 +175,7 @@ impl Connection {
         &self.limiter
     }
 
-    /// Asks for a probe of the O-Cloud, because a call was not answered.
+    /// Requests a probe of the O-Cloud, because a call was not answered.
     pub fn request_probe(&self) {
         self.shared.probe_requested.notify_one();
     }
@@ -225,7 +225,7 @@ impl ConnectionTask {
         }
     }
 
-    /// Asks for the version, and for the scope of ProvisioningRequests.
+    /// Reads the version, and the scope of ProvisioningRequests.
     async fn probe(&self) -> Result<ProbeResult, ConnectionError> {
         let version = self.client.apiserver_version().await.map_err(|error| ConnectionError::from_kube(&error))?;
         let resources = self.client.list_api_group_resources(API_VERSION).await;
@@ -275,7 +275,7 @@ impl ConnectionTask {
             }
         };
         let probe_requested = async {
-            // The list answers what was asked for until now, so a request from before it is dropped.
+            // The list shows that the O-Cloud answers, so a probe that was requested before it is dropped.
             let _ = synced.wait_for(is_synced).await;
             let _ = timeout(Duration::ZERO, self.shared.probe_requested.notified()).await;
             self.shared.probe_requested.notified().await;
@@ -283,7 +283,7 @@ impl ConnectionTask {
         tokio::select! {
             error = reflection.until_failure() => match &error {
                 // List can succeed where watch is forbidden.
-                error if !is_synced(&state.borrow()) || is_rejected(error) => Err(ConnectionError::from_watch(error)),
+                error if !is_synced(&state.borrow()) || is_refused(error) => Err(ConnectionError::from_watch(error)),
                 _ => Ok(()),
             },
             () = list_takes_too_long => Err(ConnectionError::timeout()),
@@ -291,8 +291,8 @@ impl ConnectionTask {
         }
     }
 
-    /// Triggers the requests that could use the name of a ProvisioningRequest that is gone: one of them may wait for
-    /// it.
+    /// Triggers the requests that could use the name of a ProvisioningRequest that was deleted: one of them may wait
+    /// for that name.
     fn trigger_requests_of_name(&self) -> impl Fn(&RemoteRequest) + Send + Sync + 'static {
         let (requests, trigger) = (self.settings.requests.clone(), self.settings.trigger.clone());
         move |gone| {
@@ -306,8 +306,8 @@ impl ConnectionTask {
     }
 }
 
-/// Whether the O-Cloud has rejected the watch. A revision that is too old (410) is no rejection.
-fn is_rejected(error: &watcher::Error) -> bool {
+/// Whether the O-Cloud has refused the watch. A revision that is too old (410) is no refusal.
+fn is_refused(error: &watcher::Error) -> bool {
     api_status(error).is_some_and(|status| matches!(status.code, 401 | 403 | 404))
 }
 
@@ -326,7 +326,7 @@ impl Shared {
         }
     }
 
-    /// Stops writes until the O-Cloud has answered a probe. Nobody is told, so statuses stay as they are meanwhile.
+    /// Stops writes until the O-Cloud has answered a probe. Triggers nothing, so statuses stay as they are until then.
     fn pause(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = ConnectionState::Connecting;
     }
@@ -338,7 +338,7 @@ struct ProbeResult {
     server_version: String,
 }
 
-/// The request that a ProvisioningRequest was made for.
+/// The request that a ProvisioningRequest was created for.
 fn source(remote: &RemoteRequest) -> Vec<ObjectRef<FocomProvisioningRequest>> {
     let label = |key: &str| remote.labels().get(key);
     match (label(focom::SOURCE_LABEL), label(focom::SOURCE_NAMESPACE_LABEL)) {

@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::connection::Changed;
 
-/// Where a kubeconfig may stand in a Secret: Nephio's key, then Cluster API's.
+/// The keys under which a Secret may have the kubeconfig: Nephio's, then Cluster API's.
 pub const KEYS: [&str; 2] = ["kubeconfig", "value"];
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -95,7 +95,7 @@ async fn watch(api: Api<Secret>, name: &str, state: &Mutex<SecretState>, changed
                 backoff.reset();
                 Some(secret.as_ref().map_or(SecretState::Missing, content))
             }
-            // Without an answer the last state holds.
+            // Without an answer the last state is kept.
             Err(error) => api_status(error).filter(|status| status.code == 403).map(|_| SecretState::Forbidden),
         };
         if let Some(now) = now {

@@ -111,7 +111,7 @@ impl ConnectionError {
     }
 }
 
-/// Parts of rustls' messages (in lower case), and what is told instead.
+/// Parts of rustls' messages (in lower case), and the text that is shown instead.
 const CERTIFICATE_ERRORS: [(&str, &str); 6] = [
     ("unknownissuer", "it is not signed by the authority in the kubeconfig"),
     ("not valid for name", "it is for another host name or address than the kubeconfig's"),

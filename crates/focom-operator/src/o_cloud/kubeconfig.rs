@@ -86,7 +86,7 @@ pub fn read(content: &[u8]) -> Result<ClusterCredentials, KubeconfigError> {
 }
 
 impl ClusterCredentials {
-    /// Tells one O-Cloud from another without telling its address: a hash of the address and of the trusted
+    /// Identifies an O-Cloud without revealing its address: a hash of the address and of the trusted
     /// authorities. A new token or client certificate does not change it. Sixteen hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         content_hash(&json!([self.server, self.tls_server_name, self.authority]))
@@ -115,7 +115,8 @@ impl ClusterCredentials {
             "current-context": "o-cloud",
         });
         drop_nulls(&mut file);
-        serde_json::from_value(file).map_err(|_| KubeconfigError::at("", "it cannot be handed on"))
+        serde_json::from_value(file)
+            .map_err(|_| KubeconfigError::at("", "the client library cannot read the kubeconfig"))
     }
 }
 
@@ -144,7 +145,7 @@ fn cluster(fields: &Fields<'_>) -> Result<ClusterCredentials, KubeconfigError> {
     ])?;
     if fields.get("insecure-skip-tls-verify").is_some_and(|value| value.as_bool() != Some(false)) {
         return Err(
-            fields.error_at("insecure-skip-tls-verify", "is not allowed: anybody could answer in the O-Cloud's place")
+            fields.error_at("insecure-skip-tls-verify", "is not allowed: any server could pass for the O-Cloud")
         );
     }
     if fields.get("disable-compression").is_some_and(|value| !value.is_boolean()) {
@@ -318,7 +319,7 @@ impl<'a> Fields<'a> {
 fn rejection_reason(key: &str) -> &'static str {
     match key {
         "exec" => "is not allowed: it would run a program in the operator",
-        "auth-provider" => "is not allowed: it would run a plug-in; put a token there",
+        "auth-provider" => "is not allowed: it would run a plug-in; use a token",
         "tokenFile" => "is not allowed: it would read a file of the operator; put the token into token",
         "client-certificate" => {
             "is not allowed: it would read a file of the operator; put the content into client-certificate-data"
@@ -327,9 +328,11 @@ fn rejection_reason(key: &str) -> &'static str {
         "certificate-authority" => {
             "is not allowed: it would read a file of the operator; put the content into certificate-authority-data"
         }
-        "proxy-url" => "is not allowed: requests would go by way of a proxy of the Secret's choice",
-        "as" | "as-uid" | "as-groups" | "as-user-extra" => "is not allowed: it impersonates somebody",
-        "username" | "password" => "is not allowed: Kubernetes knows no passwords; use a token or a client certificate",
+        "proxy-url" => "is not allowed: requests would go through a proxy that the Secret names",
+        "as" | "as-uid" | "as-groups" | "as-user-extra" => "is not allowed: it impersonates another user",
+        "username" | "password" => {
+            "is not allowed: Kubernetes accepts no passwords; use a token or a client certificate"
+        }
         _ => "is not a field that is allowed here",
     }
 }

@@ -16,7 +16,7 @@ const MAX_IN_FLIGHT: usize = 4;
 /// After this time a request that got no permit tries again, if it is not triggered before.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Gives permits to a few requests, and triggers the others when there are free ones.
+/// Gives permits to a few requests, and triggers the other ones when permits end.
 #[derive(Clone)]
 pub struct ConcurrencyLimiter(Arc<Inner>);
 
@@ -28,12 +28,12 @@ struct Inner {
 #[derive(Default)]
 struct State {
     in_flight: usize,
-    /// In the order in which they asked, each once.
+    /// In the order of their attempts, each once.
     waiting: VecDeque<ObjectRef<FocomProvisioningRequest>>,
     queued: HashSet<ObjectRef<FocomProvisioningRequest>>,
 }
 
-/// Leave to write, given back on drop.
+/// Permission to write, which ends when this is dropped.
 pub struct Permit(ConcurrencyLimiter);
 
 impl ConcurrencyLimiter {
@@ -42,8 +42,8 @@ impl ConcurrencyLimiter {
         Self(Arc::new(Inner { state: Mutex::default(), trigger }))
     }
 
-    /// A permit, or `None`: then the request is triggered when there is a free one. Requests that are triggered may be
-    /// gone or have nothing to write any more, so each of them should also come back after [`RETRY_AFTER`].
+    /// A permit, or `None`: then the request is triggered when a permit ends. Requests that are triggered may be deleted
+    /// or have nothing to write any more, so each of them should also try again after [`RETRY_AFTER`].
     pub fn try_acquire(&self, request: &ObjectRef<FocomProvisioningRequest>) -> Option<Permit> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.in_flight < MAX_IN_FLIGHT {
@@ -61,7 +61,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.0.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.in_flight -= 1;
-        // As many are triggered as there are permits, because some of them may not ask again.
+        // As many are triggered as there are permits, because some of them may not try again.
         for _ in 0..MAX_IN_FLIGHT {
             let Some(next) = state.waiting.pop_front() else { break };
             state.queued.remove(&next);

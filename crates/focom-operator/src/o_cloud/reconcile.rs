@@ -1,4 +1,4 @@
-//! Connects to the O-Cloud of one OCloud, and tells in the OCloud's status whether that worked.
+//! Connects to the O-Cloud of one OCloud, and reports in the OCloud's status whether that worked.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::registry::{NamespacedName, id};
 use crate::authorization;
 use crate::context::Context;
 
-/// Brings the connection to one O-Cloud to what its OCloud says: grant, Secret, kubeconfig, connection, status.
+/// Makes the connection to one O-Cloud what its OCloud specifies: grant, Secret, kubeconfig, connection, status.
 ///
 /// # Errors
 /// What the SMO's API server refused or did not answer. An O-Cloud that cannot be used is a condition, not an error.
@@ -33,7 +33,7 @@ pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Ou
     }
     connect(&o_cloud, &id, &context).await;
     if context.caches.o_clouds.get(&id.0, &id.1).is_none() {
-        // It was deleted during this reconcile: the hook for deleted OClouds ran before the entry was made.
+        // It was deleted during this reconcile: the hook for deleted OClouds ran before the entry was created.
         connections.forget(&id);
         return Ok(Outcome::Done);
     }

@@ -124,7 +124,7 @@ impl ConnectionRegistry {
         self.close(id, error);
     }
 
-    /// Closes the connection. Requests are told `error` until there is a new one.
+    /// Closes the connection. The statuses of requests show `error` until there is a new one.
     pub fn close(&self, id: &NamespacedName, error: ConnectionError) {
         let mut state = self.lock();
         let entry = state.entries.entry(id.clone()).or_default();
@@ -178,12 +178,12 @@ impl ConnectionRegistry {
     /// Removes the entry of an OCloud that was deleted.
     pub fn forget(&self, id: &NamespacedName) {
         if self.lock().entries.remove(id).is_some() {
-            tracing::info!(namespace = id.0, name = id.1, "OCloud is gone, its connection is closed");
+            tracing::info!(namespace = id.0, name = id.1, "OCloud was deleted, its connection is closed");
         }
         self.enqueue_requests(id);
     }
 
-    /// Removes the entries that were kept for the requests of a namespace that is gone now. `exists` tells whether an
+    /// Removes the entries that were kept for the requests of a namespace that is deleted now. `exists` tells whether an
     /// OCloud exists, as in a new namespace of the same name.
     pub fn forget_namespace(&self, namespace: &str, exists: impl Fn(&NamespacedName) -> bool) {
         self.lock().entries.retain(|id, _| id.0 != namespace || exists(id));
@@ -221,8 +221,8 @@ impl ConnectionRegistry {
             .map_or_else(|| ConnectionSnapshot::without_connection(ConnectionState::Connecting), ConnectionSnapshot::of)
     }
 
-    /// Connects to the SMO's own cluster, unless that was done before. Only an SMO whose requests go there watches
-    /// there.
+    /// Connects to the SMO's own cluster, unless that was done before. The SMO's own cluster is watched only
+    /// if a request is for it.
     pub fn connect_local(&self) {
         let mut state = self.lock();
         if state.local.is_some() {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// Group and version of the ProvisioningRequests that are driven.
+/// Group and version of the ProvisioningRequests on O-Clouds.
 pub const API_VERSION: &str = "o2ims.provisioning.oran.org/v1alpha1";
 /// Version of them.
 pub const VERSION: &str = "v1alpha1";
@@ -40,12 +40,12 @@ fn lenient_status<'de, D: Deserializer<'de>>(status: D) -> Result<RemoteStatus, 
         T::deserialize(value).ok()
     }
     let status = Value::deserialize(status)?;
-    let said = &status["provisioningStatus"];
-    let provisioning_status = said.is_object().then(|| RemoteProvisioningStatus {
-        provisioning_state: part(&said["provisioningState"]).unwrap_or_default(),
-        provisioning_message: part(&said["provisioningMessage"]).unwrap_or_default(),
+    let reported = &status["provisioningStatus"];
+    let provisioning_status = reported.is_object().then(|| RemoteProvisioningStatus {
+        provisioning_state: part(&reported["provisioningState"]).unwrap_or_default(),
+        provisioning_message: part(&reported["provisioningMessage"]).unwrap_or_default(),
         // The API stores whole seconds.
-        provisioning_update_time: part(&said["provisioningUpdateTime"])
+        provisioning_update_time: part(&reported["provisioningUpdateTime"])
             .and_then(|Time(time)| Timestamp::from_second(time.as_second()).ok().map(Time)),
     });
     Ok(RemoteStatus {
@@ -84,8 +84,8 @@ impl Resource for RemoteRequest {
 pub struct RemoteStatus {
     /// State and message.
     pub provisioning_status: Option<RemoteProvisioningStatus>,
-    /// The resources that it holds.
+    /// Ids of its resources.
     pub provisioned_resource_set: Option<ProvisionedResourceSet>,
-    /// Generation that the status is about; Nephio's operator does not tell.
+    /// Generation that the status was computed from; Nephio's operator does not set it.
     pub observed_generation: Option<i64>,
 }

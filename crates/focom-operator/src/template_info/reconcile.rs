@@ -1,4 +1,4 @@
-//! Tells in a TemplateInfo's status whether its schema can be used.
+//! Reports in a TemplateInfo's status whether its schema can be used.
 
 use std::sync::Arc;
 

@@ -164,7 +164,7 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
         ensure!(request.is_none() || request.as_ref() == marked, "{source} is not marked with its new UID");
     }
     let words = "(generation 7, this is 2), as after a restore of the SMO from an older backup, and differs from it in \
-                 spec.templateParameters.hosts.workers: nothing is changed there";
+                 spec.templateParameters.hosts.workers: nothing is changed on the O-Cloud";
     tenant.until("rolled", "Failed", words, SOON).await?;
     ensure!(remote.get("rolled-o2ims").await?.metadata.generation == rolled.metadata.generation, "it was changed");
     let entries = site_b.audit_log().since(&mark)?.into_iter();
@@ -184,7 +184,7 @@ async fn restored_requests(world: Arc<World>) -> Outcome {
     wait(remote.clone(), "rolled-o2ims", "the change to arrive", SOON, changed).await?;
 
     // What was kept in memory is gone with the former process.
-    let words = "namespace restored-ending is being deleted, and OCloud restored-ending/site-b is gone with it";
+    let words = "namespace restored-ending is being deleted, and OCloud restored-ending/site-b is already deleted";
     ending.until("left", "Deleting", words, SOON).await?;
     ending.abandon("left", "true").await?;
     ending.until_gone("left", SOON).await?;
@@ -228,8 +228,8 @@ async fn forgotten(world: Arc<World>) -> Outcome {
     force_away(&remote, "edge-o2ims").await?;
     tenant.until("edge", "Failed", words, SOON).await?;
     annotate(&tenant, "edge", names::SEND_AGAIN_ANNOTATION, Some("another")).await?;
-    tenant.until("edge", "Failed", "names \"another\", which is not the id of what is gone", SOON).await?;
     let id = before.provisioned_resource_set.and_then(|set| set.o_cloud_node_cluster_id).context("an id")?;
+    tenant.until("edge", "Failed", &format!("names \"another\", but the id is {id}"), SOON).await?;
     annotate(&tenant, "edge", names::SEND_AGAIN_ANNOTATION, Some(&id)).await?;
     tenant.until("edge", "Synced", ready, SOON).await?;
     let used_up = |found: Option<&FocomProvisioningRequest>| {
@@ -345,7 +345,7 @@ async fn adopted(world: Arc<World>) -> Outcome {
     sandbox::focom::introduce(&tenant.parts.smo, "adopted", "site-c", &tenant.parts.kubeconfig_b).await?;
     tenant.until("kept", "Failed", "annotate this request with focom.nephio.org/adopt=dry-run", SOON).await?;
     tenant.delete("kept").await?;
-    tenant.until("kept", "Deleting", "annotate it with focom.nephio.org/abandon=true", SOON).await?;
+    tenant.until("kept", "Deleting", "annotate this request with focom.nephio.org/abandon=true", SOON).await?;
     ensure!(remote.get("kept").await?.metadata.deletion_timestamp.is_none(), "deleted without a word");
     annotate(&tenant, "kept", names::ADOPT_ANNOTATION, Some(&kept)).await?;
     tenant.until_gone("kept", SOON).await?;
@@ -393,7 +393,7 @@ async fn another_smo(world: Arc<World>) -> Outcome {
     let theirs = send_as_nephio(&tenant, site_b, &tenant.request("bare", "site-b", &[2], &[]), json!({})).await?;
     for (name, uid, words) in [
         ("edge", found.uid().unwrap_or_default(), "is not this request's: choose another metadata.name"),
-        ("bare", theirs, "it can be adopted when it has there the labels focom.nephio.org/source=bare"),
+        ("bare", theirs, "it can be adopted when it has the labels focom.nephio.org/source=bare"),
     ] {
         let mut request = guest.request(name, "site-b", &[2], &[]);
         request["spec"]["oCloudNamespace"] = json!("two-smos");

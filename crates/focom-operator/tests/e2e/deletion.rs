@@ -62,7 +62,8 @@ async fn a_request_is_given_up(world: Arc<World>) -> Outcome {
     put_secret(&tenant, "site-b", "kubeconfig", &lost).await?;
     tenant.until_o_cloud("site-b", "Unreachable").await?;
     tenant.delete("lost").await?;
-    tenant.until("lost", "Deleting", &format!("annotate it with {}=true", names::ABANDON_ANNOTATION), SOON).await?;
+    let words = format!("annotate this request with {}=true", names::ABANDON_ANNOTATION);
+    tenant.until("lost", "Deleting", &words, SOON).await?;
     tenant.abandon("lost", "yes").await?;
     // The status speaks of the changed request, so it was looked at with that annotation.
     let change = json!({"spec": {"description": "a new generation"}});

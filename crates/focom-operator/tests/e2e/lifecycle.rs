@@ -106,7 +106,7 @@ async fn the_very_cluster_needs_no_o_cloud(world: Arc<World>) -> Outcome {
     // As in the integration guide.
     request["spec"].as_object_mut().context("a spec")?.remove("templateVersion");
     tenant.apply(&request).await?;
-    tenant.until("here", "Synced", "has not looked at it yet", SOON).await?;
+    tenant.until("here", "Synced", "has not reported a state yet", SOON).await?;
     let api = tenant.remote(&tenant.parts.smo);
     let remote = api.get("here-o2ims").await?;
     ensure!(remote.spec.template_version == "v1.0.0", "the default version is not filled in");

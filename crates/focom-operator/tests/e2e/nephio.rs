@@ -132,7 +132,7 @@ async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &ManagementCluster) -> 
     tenant.until_o_cloud("nephio", "ApiMissing").await?;
     tenant.until("early", "Pending", "install the O2IMS operator there", SOON).await?;
     o_cloud.apply_yaml(&cluster_scoped_crd().to_string()).await?;
-    tenant.until("early", "Synced", "has not looked at it yet", SOON).await?;
+    tenant.until("early", "Synced", "has not reported a state yet", SOON).await?;
     let ready = tenant.until_o_cloud("nephio", "Ready").await?;
     ensure!(format!("{:?}", ready.status).contains("cluster-scoped"));
 
@@ -169,7 +169,7 @@ async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &ManagementCluster) -> 
     let uid = remote.patch("sent", &PatchParams::apply("nephio"), &Patch::Apply(&object)).await?.metadata.uid;
     request["metadata"]["annotations"] = json!({ names::ADOPT_ANNOTATION: uid });
     tenant.apply(&request).await?;
-    tenant.until("sent", "Synced", "has not looked at it yet", SOON).await?;
+    tenant.until("sent", "Synced", "has not reported a state yet", SOON).await?;
     ensure!(remote.get("sent").await?.metadata.uid == uid, "it is another one");
     ensure!(remote.get_opt("sent-o2ims").await?.is_none(), "a second one was sent");
     tenant.delete("sent").await?;
@@ -197,7 +197,7 @@ async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &ManagementCluster) -> 
     tenant.until_gone("early", SOON).await?;
     // One that nothing keeps goes as it is deleted, before its operator can say a word.
     tenant.apply(&tenant.request("quick", "nephio", &[1], &[])).await?;
-    tenant.until("quick", "Synced", "has not looked at it yet", SOON).await?;
+    tenant.until("quick", "Synced", "has not reported a state yet", SOON).await?;
     say("quick-o2ims", "fulfilled").await?;
     tenant.until_state("quick", "fulfilled", SOON).await?;
     tenant.delete("quick").await?;

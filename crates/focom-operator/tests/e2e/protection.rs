@@ -118,8 +118,9 @@ async fn protection(world: Arc<World>) -> Outcome {
     remote.patch("edge-o2ims", &PatchParams::default(), &Patch::Merge(&protect)).await?;
     tenant.until("edge", "Synced", "", SOON).await?;
     tenant.delete("edge").await?;
-    let words = "ProvisioningRequest edge-o2ims on O-Cloud protected/site-b is protected from deletion; set \
-                 focom.nephio.org/deletion-protection=false on this request to have it deleted";
+    let words = "ProvisioningRequest edge-o2ims on O-Cloud protected/site-b is protected from deletion by its annotation \
+                 o2ims.provisioning.oran.org/deletion-protection=true: annotate this request with \
+                 focom.nephio.org/deletion-protection=false to have it deleted";
     tenant.until("edge", "Deleting", words, SOON).await?;
     until_protected(&tenant, "edge-o2ims", Some("true")).await?;
     ensure!(remote.get("edge-o2ims").await?.metadata.deletion_timestamp.is_none(), "deleted though it is protected");

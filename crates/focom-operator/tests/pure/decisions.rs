@@ -6,7 +6,7 @@ use focom_operator::focom_provisioning_request::manifest::{self, contains};
 use focom_operator::focom_provisioning_request::observe::{Observed, RemoteState, Target, relation};
 use focom_operator::focom_provisioning_request::plan::{self, Step};
 use focom_operator::focom_provisioning_request::status::assess;
-use focom_operator::focom_provisioning_request::validate::{self, Refusal};
+use focom_operator::focom_provisioning_request::validate::{self, Rejection};
 use focom_operator::focom_provisioning_request::write_error::WriteError;
 use focom_operator::o_cloud::connection::{ConnectionState, ReadyOCloud};
 use focom_operator::o_cloud::error::ConnectionError;
@@ -117,8 +117,8 @@ fn the_finalizer_comes_before_the_first_effect() {
 
 #[test]
 fn nothing_is_planned_for_what_may_not_go_or_cannot_be_asked() {
-    let refusal = Err(Refusal { reason: "NotAllowed", message: "no".to_owned() });
-    assert!(plan::plan(&request(json!({"status": {}})), &observed(None), &refusal, |_| false).is_empty());
+    let rejection = Err(Rejection { reason: "NotAllowed", message: "no".to_owned() });
+    assert!(plan::plan(&request(json!({"status": {}})), &observed(None), &rejection, |_| false).is_empty());
     assert!(steps(&with_finalizer(), &remote(broken(), None)).is_empty());
     assert!(steps(&with_finalizer(), &remote(ConnectionState::Connecting, None)).is_empty());
     assert!(validate::authorize(&request(json!({})), &observed(None).target).is_err(), "an unknown OCloud");
@@ -195,7 +195,7 @@ fn a_deletion_waits_for_what_is_gone_and_was_not_seen_being_deleted() {
     assert_eq!((phase.as_str(), ready.as_str()), ("Deleting", "False ProvisioningRequestGone"));
     for words in [
         "ProvisioningRequest edge-o2ims is gone from O-Cloud team/site, and was not seen being deleted",
-        "if it comes back there, it is deleted, and this request goes",
+        "if the ProvisioningRequest reappears on the O-Cloud, it is deleted, and then this request.",
         "kubectl annotate fpr edge -n team focom.nephio.org/abandon=true --overwrite",
     ] {
         assert!(message.contains(words), "{message}");
@@ -256,8 +256,7 @@ fn the_word_to_send_again_has_to_be_right_and_is_used_up() {
     assert!(message.ends_with(command), "{message}");
     assert!(steps(&annotated("x"), &none()).is_empty());
     let (_, message, _) = told(&annotated("x"), &none(), None);
-    let words =
-        "The annotation focom.nephio.org/send-again of this request names \"x\", which is not the id of what is gone";
+    let words = "The annotation focom.nephio.org/send-again of this request names \"x\", but the id is id";
     assert!(message.contains(command) && message.ends_with(words), "{message}");
     let own = stored(&created(&steps(&annotated("id"), &none())));
     for value in ["id", "x"] {
@@ -354,26 +353,26 @@ fn phase_and_message_follow_from_what_is_seen() {
         (
             told(&known, &remote(open(true), None), None),
             "Creating",
-            "the ProvisioningRequest is sent to the O-Cloud",
+            "ProvisioningRequest edge-o2ims was sent to O-Cloud team/site",
             "False InProgress",
         ),
         (told(&known, &remote(open(true), None), Some(&refused)), "Failed", "no such field", "False Refused"),
         (
             told(&known, &remote(open(true), Some(sent.clone())), None),
             "Synced",
-            "the O-Cloud has the request and has not looked at it yet",
+            "ProvisioningRequest edge-o2ims exists on O-Cloud team/site; the operator there has not reported a state yet",
             "False InProgress",
         ),
         (told(&known, &says("progressing", 1), None), "Synced", "it is progressing", "False InProgress"),
         (told(&known, &says("fulfilled", 1), None), "Synced", "it is fulfilled", "True Succeeded"),
-        // It speaks of the request before it was changed.
+        // It is about the request before it was changed.
         (told(&known, &says("fulfilled", 0), None), "Synced", "it is fulfilled", "False InProgress"),
         (told(&known, &says("failed", 1), None), "Failed", "it is failed", "False RemoteFailed"),
         (told(&known, &says("somethingNew", 1), None), "Synced", "it is somethingNew", "False InProgress"),
         (
             told(&deleted(json!({})), &says("fulfilled", 1), None),
             "Deleting",
-            "the O-Cloud takes the request back",
+            "ProvisioningRequest edge-o2ims is being deleted on O-Cloud team/site",
             "False Deleting",
         ),
         (told(&deleted(json!({})), &says("deleting", 1), None), "Deleting", "it is deleting", "False Deleting"),
@@ -508,7 +507,8 @@ fn a_protection_is_passed_on_and_holds_a_deletion() {
 fn a_request_that_was_sent_stays_where_it_was_sent_to() {
     let sent = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
     let own: RemoteRequest = serde_json::from_value(sent).unwrap();
-    let told = |more: Value| validate::check_transitions(&request(more), Some(&own)).map_err(|refusal| refusal.message);
+    let told =
+        |more: Value| validate::check_transitions(&request(more), Some(&own)).map_err(|rejection| rejection.message);
     let status = json!({"sentToOCloud": "team/site", "remoteName": "edge-o2ims"});
     assert_eq!(told(json!({"status": status})), Ok(()));
     assert_eq!(told(json!({"spec": {"templateParameters": {"a": 2}}, "status": status})), Ok(()));

@@ -19,7 +19,7 @@ use focom_operator::focom_provisioning_request::observe::{Observed, Relation, ob
 use focom_operator::focom_provisioning_request::phase::ADOPTION_REASONS;
 use focom_operator::focom_provisioning_request::plan::{Step, has_finalizer};
 use focom_operator::focom_provisioning_request::status::{assess, ready_reason};
-use focom_operator::focom_provisioning_request::validate::Refusal;
+use focom_operator::focom_provisioning_request::validate::Rejection;
 use focom_operator::focom_provisioning_request::write_error::WriteError;
 use focom_operator::o_cloud::connection::{ConnectionState, ReadyOCloud};
 use focom_operator::o_cloud::error::ConnectionError;
@@ -108,7 +108,7 @@ pub struct Flight {
     request: FocomProvisioningRequest,
     site: usize,
     observed: Observed,
-    verdict: Result<(), Refusal>,
+    verdict: Result<(), Rejection>,
     steps: Vec<Step>,
     next: usize,
 }
@@ -256,12 +256,12 @@ impl World {
         });
     }
 
-    /// Somebody lets a request go that waits for its O-Cloud, as its message says.
+    /// A user abandons a request that waits for its O-Cloud, as its message says.
     pub fn abandon(&mut self, name: &str) {
         self.annotate(name, focom::ABANDON_ANNOTATION, Some("true".to_owned()));
     }
 
-    /// Somebody has a protected ProvisioningRequest deleted with its request, as its message says.
+    /// A user has a protected ProvisioningRequest deleted with its request, as its message says.
     pub fn unprotect(&mut self, name: &str) {
         self.annotate(name, focom::DELETION_PROTECTION_ANNOTATION, Some("false".to_owned()));
     }
@@ -555,7 +555,7 @@ impl World {
             Relation::Predecessor => Err(conflict()),
             other => match adopt::check_adoption(&flight.request, manifest, found, &other) {
                 Ok(()) => Err(conflict()),
-                Err(refusal) => Err(refusal.into()),
+                Err(rejection) => Err(rejection.into()),
             },
         }
     }
@@ -783,7 +783,7 @@ impl World {
         let status = request.status.as_ref().unwrap();
         let (ready, message) = (ready_reason(status), status.message.as_str());
         let told = format!("{name}: {} {ready}: {message}", status.phase);
-        let names_remedy = ["annotate", "choose another", "put ", "set ", "make these", "correct its UID"]
+        let names_remedy = ["annotate", "choose another", "put ", "set ", "give these", "correct its UID"]
             .iter()
             .any(|remedy| message.contains(remedy));
         match status.phase.as_str() {
@@ -811,7 +811,7 @@ impl World {
 fn ensure_not_newer(flight: &Flight, manifest: &Value, found: &RemoteRequest) -> Result<(), WriteError> {
     match adopt::source_generation(&flight.request, manifest, found) {
         SourceGeneration::NotNewer | SourceGeneration::NewerButEqual => Ok(()),
-        SourceGeneration::NewerAndDifferent(refusal) => Err(refusal.into()),
+        SourceGeneration::NewerAndDifferent(rejection) => Err(rejection.into()),
     }
 }
 

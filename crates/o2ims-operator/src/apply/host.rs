@@ -26,7 +26,7 @@ fn of_host(error: Error, namespace: &str, name: &str) -> Error {
 
 /// Sets and removes labels and annotations, if the host is still as it was observed.
 pub async fn patch(target: &Target<'_>, patch: &HostPatch) -> Result<Write, Error> {
-    if let Some(name) = &patch.drops_install_secret {
+    if let Some(name) = &patch.install_secret_to_delete {
         delete_install_secret(target, &patch.host, name).await?;
     }
     let fields = MetadataPatch { labels: patch.labels.clone(), annotations: patch.annotations.clone() };
@@ -76,13 +76,13 @@ pub async fn reattach(target: &Target<'_>, reattachment: &Reattachment) -> Resul
         .await
         .map_err(|error| of_host(error, namespace, name))?;
     let fields = Patch::Merge(reattachment.fields(known.metadata.resource_version.as_deref().unwrap_or_default()));
-    let host = apply::with_timeout("give the host back to its machine", api.patch(name, &params, &fields))
+    let host = apply::with_timeout("attach the host to its machine", api.patch(name, &params, &fields))
         .await
         .map_err(|error| of_host(error, namespace, name))?;
     Ok(Write::Host { name: name.clone(), version: version_of(&host) })
 }
 
-/// Deletes an install Secret by its name alone: the operator reads no Secrets, so it knows no UID, and nobody else gives such names. An
+/// Deletes an install Secret by its name alone: the operator reads no Secrets, so it knows no UID, and no other client uses such names. An
 /// agent may write the annotation with the name, and not only on its own host: a name that is not one of this host's is ignored.
 async fn delete_install_secret(target: &Target<'_>, host: &str, name: &str) -> Result<(), Error> {
     let Target { client, namespace, .. } = target;

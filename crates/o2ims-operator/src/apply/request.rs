@@ -49,7 +49,7 @@ pub async fn orphan(target: &Target<'_>) -> Result<Option<Write>, Error> {
     Ok(None)
 }
 
-/// Removes the finalizer. The request is the last object that names what was made for it, so the API server itself is asked once more
+/// Removes the finalizer. The request is the last object that names what was created for it, so the API server itself is asked once more
 /// whether any of that is left; the caches may lag behind a write of a former leader.
 pub async fn remove_finalizer(target: &Target<'_>) -> Result<Option<Write>, Error> {
     let Target { client, namespace, owner_uid, .. } = target;
@@ -61,8 +61,8 @@ pub async fn remove_finalizer(target: &Target<'_>) -> Result<Option<Write>, Erro
             Ok(list) if list.items.is_empty() => {}
             Ok(list) => {
                 let name = list.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
-                // Mostly the caches do not show it yet. What they never show, such as an object that cannot be decoded, has to be told.
-                return Err(Error::transient(format!("{} {namespace}/{name} is still there", kind.name())));
+                // Mostly the caches do not show it yet. What they never show, such as an object that cannot be decoded, has to be reported.
+                return Err(Error::transient(format!("{} {namespace}/{name} still exists", kind.name())));
             }
             // The provider is not installed any more. kube does not call this answer "not found".
             Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -73,7 +73,7 @@ pub async fn remove_finalizer(target: &Target<'_>) -> Result<Option<Write>, Erro
     orphan(target).await
 }
 
-/// Deletes the install Secrets of hosts from which somebody has removed the annotation that names them.
+/// Deletes the install Secrets of hosts that lack the annotation that names them.
 async fn delete_install_secrets(target: &Target<'_>) -> Result<(), Error> {
     let Target { client, namespace, owner_uid, .. } = target;
     let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
@@ -81,7 +81,7 @@ async fn delete_install_secrets(target: &Target<'_>) -> Result<(), Error> {
     let deletion = async { Ok(secrets.delete_collection(&DeleteParams::default(), &owned).await) };
     match apply::with_timeout("delete install scripts", deletion).await? {
         Ok(_) => Ok(()),
-        // The policy of the operator's Secrets: somebody has put the label on another Secret, which is not the operator's.
+        // The policy of the operator's Secrets: a Secret that is not the operator's has the label.
         Err(kube::Error::Api(status)) if status.code == 403 => {
             tracing::warn!(namespace, message = %status.message, "a Secret with a request's label stays");
             Ok(())

@@ -11,6 +11,6 @@ pub struct Target<'a> {
     pub request: &'a ProvisioningRequest,
     /// The request's namespace.
     pub namespace: &'a str,
-    /// The UID by which the request is known to what was made for it.
+    /// The owner UID: the value of the request's mark.
     pub owner_uid: &'a str,
 }

@@ -19,7 +19,7 @@ use super::marked::MarkedObjects;
 use super::requests::Requests;
 use super::templates::Templates;
 
-/// The kinds of which the operator makes objects.
+/// The Cluster API kinds that the operator creates.
 pub const OWNED_KINDS: [Kind; 7] = [
     Kind::Cluster,
     Kind::MachineDeployment,
@@ -33,38 +33,38 @@ pub const OWNED_KINDS: [Kind; 7] = [
 /// The caches. A reconcile reads from them and from nothing else.
 #[derive(Clone)]
 pub struct Caches {
-    /// Requests, whole.
+    /// ProvisioningRequests, with all fields.
     pub requests: Requests,
-    /// Templates, whole.
+    /// ClusterTemplates, with all fields.
     pub templates: Templates,
-    /// Hosts.
+    /// All ByoHosts.
     pub hosts: Hosts,
-    /// Clusters, also those of others.
+    /// All Clusters of the management cluster.
     pub clusters: Clusters,
-    /// Control planes, also those of others: one that lost its mark is still found.
+    /// All KubeadmControlPlanes, so that one whose mark was removed is still found.
     pub control_planes: MarkedObjects<KubeadmControlPlane>,
-    /// MachineDeployments that the operator made.
+    /// MachineDeployments with a mark.
     pub machine_deployments: MarkedObjects<MachineDeployment>,
-    /// Machines of clusters that the operator made.
+    /// Machines with a mark.
     pub machines: Machines,
-    /// ByoClusters that the operator made.
+    /// ByoClusters with a mark.
     pub byo_clusters: MarkedObjects<ByoCluster>,
-    /// ByoMachineTemplates that the operator made.
+    /// ByoMachineTemplates with a mark.
     pub machine_templates: MarkedObjects<ByoMachineTemplate>,
-    /// KubeadmConfigTemplates that the operator made.
+    /// KubeadmConfigTemplates with a mark.
     pub config_templates: MarkedObjects<KubeadmConfigTemplate>,
-    /// K8sInstallerConfigTemplates that the operator made.
+    /// K8sInstallerConfigTemplates with a mark.
     pub installer_templates: MarkedObjects<K8sInstallerConfigTemplate>,
-    /// CNIs that templates can name.
+    /// ClusterResourceSets, which templates name as their CNI.
     pub resource_sets: Store<ClusterResourceSet>,
-    /// BYOH's ByoHost definition, to tell the dialects apart.
+    /// BYOH's CustomResourceDefinition of ByoHost, which tells the variants of BYOH apart.
     pub byohost_crd: Store<DynamicObject>,
     /// Whether each provider's kinds exist, by what a user has to install.
     pub providers: Vec<(&'static str, watch::Receiver<SyncState>)>,
 }
 
 impl Caches {
-    /// Projects of which kinds are not installed, as a user would look for them.
+    /// Providers of which a kind is not installed, by the name that a user would search for.
     pub fn missing_providers(&self) -> Vec<String> {
         self.providers
             .iter()

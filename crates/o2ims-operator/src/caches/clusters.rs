@@ -1,4 +1,4 @@
-//! Clusters, by the request that made them and by their endpoint.
+//! Clusters, by the mark of a request and by endpoint.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use operator_kit::cache::{CachedObjects, Index};
 
 use super::marked::MarkedObjects;
 
-/// Clusters, also those of others, by the request that made them and by their endpoint.
+/// All Clusters, by the mark of a request and by endpoint.
 #[derive(Clone)]
 pub struct Clusters {
     objects: MarkedObjects<Cluster>,
@@ -15,7 +15,7 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// Adds the indexes.
+    /// A view of `objects`; adds the indexes that it needs to them.
     pub fn new(objects: &mut CachedObjects<Cluster>) -> Self {
         Self {
             objects: MarkedObjects::new(objects),

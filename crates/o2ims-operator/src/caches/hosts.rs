@@ -1,4 +1,4 @@
-//! ByoHosts, by who holds them and by what they are.
+//! ByoHosts, by holder, id, request and first address.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use operator_kit::cache::{CachedObjects, Index};
 
 use super::marked::{MarkedObjects, namespace};
 
-/// ByoHosts, by who holds them and by what they are.
+/// ByoHosts, by holder, id, request and first address.
 #[derive(Clone)]
 pub struct Hosts {
     store: Store<ByoHost>,
@@ -22,7 +22,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Adds the indexes.
+    /// A view of `objects`; adds the indexes that it needs to them.
     pub fn new(objects: &mut CachedObjects<ByoHost>) -> Self {
         Self {
             objects: MarkedObjects::new(objects),
@@ -44,13 +44,13 @@ impl Hosts {
         self.objects.get(namespace, name)
     }
 
-    /// The hosts that the request with this UID holds by its mark.
-    pub fn held_by_mark(&self, namespace: &str, uid: &str) -> Vec<Arc<ByoHost>> {
+    /// The hosts with the mark of the request with this UID.
+    pub fn with_mark(&self, namespace: &str, uid: &str) -> Vec<Arc<ByoHost>> {
         self.objects.marked(namespace, uid)
     }
 
-    /// The hosts that are held for the request of this name (`namespace/name`), whatever its UID.
-    pub fn held_by_name(&self, request: &str) -> Vec<Arc<ByoHost>> {
+    /// The hosts whose annotation `request` names this request (`namespace/name`), whatever its UID.
+    pub fn naming_request(&self, request: &str) -> Vec<Arc<ByoHost>> {
         self.by_request.get(request)
     }
 
@@ -64,7 +64,7 @@ impl Hosts {
         self.by_address.get(&canonical_host(host))
     }
 
-    /// Every host, for what concerns all of them.
+    /// All hosts: for a change that may concern each of them, such as a new list.
     pub fn all(&self) -> &Store<ByoHost> {
         &self.store
     }

@@ -1,4 +1,4 @@
-//! Machines, by the request that they were made for and by their server.
+//! Machines, by the mark of a request and by server.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use operator_kit::cache::{CachedObjects, Index};
 
 use super::marked::{MarkedObjects, namespace};
 
-/// Machines of clusters that the operator made, by the request that they were made for and by their server.
+/// Machines with a mark, by the mark of a request and by server.
 #[derive(Clone)]
 pub struct Machines {
     objects: MarkedObjects<Machine>,
@@ -15,7 +15,7 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// Adds the indexes.
+    /// A view of `objects`; adds the indexes that it needs to them.
     pub fn new(objects: &mut CachedObjects<Machine>) -> Self {
         Self {
             objects: MarkedObjects::new(objects),
@@ -30,7 +30,7 @@ impl Machines {
         self.objects.marked(namespace, uid)
     }
 
-    /// The Machines that are a node on the server of this name.
+    /// The Machines whose node runs on the server of this name.
     pub fn on_server(&self, namespace: &str, name: &str) -> Vec<Arc<Machine>> {
         self.by_server.get(&(namespace.to_owned(), name.to_owned()))
     }

@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt as _};
 use o2ims_types::names;
 use operator_kit::cache::{CachedObjects, Index};
 
-/// The objects of one kind, by the request that they were made for.
+/// The objects of one kind, by the mark of a request.
 #[derive(Clone)]
 pub struct MarkedObjects<K: Resource<DynamicType = ()> + 'static> {
     store: Store<K>,
@@ -18,7 +18,7 @@ impl<K> MarkedObjects<K>
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    /// Adds the index.
+    /// A view of `objects`; adds the index that it needs to them.
     pub fn new(objects: &mut CachedObjects<K>) -> Self {
         let by_mark =
             objects.index(|object: &K| mark(object).map(|uid| (namespace(object), uid.clone())).into_iter().collect());
@@ -41,7 +41,7 @@ pub fn is_marked_by<K: Resource>(object: &K, uid: &str) -> bool {
     mark(object).is_some_and(|mark| mark == uid)
 }
 
-/// The UID of the request that the object was made for.
+/// The value of the object's mark: the owner UID of its request.
 fn mark<K: Resource>(object: &K) -> Option<&String> {
     object.labels().get(names::REQUEST_UID_LABEL)
 }

@@ -1,6 +1,10 @@
-//! Local copies of what the API server has, with an index for every lookup: no lookup costs what exists, only what it finds.
+//! Local copies of what the API server has, with an index for every lookup. The time of a lookup depends on how much it finds,
+//! not on how much exists.
 
-#[allow(clippy::module_inception, reason = "the caches, among the caches of each kind")]
+#[allow(
+    clippy::module_inception,
+    reason = "`caches.rs` has the struct of all caches; the other files have one kind each"
+)]
 mod caches;
 mod clusters;
 mod hosts;

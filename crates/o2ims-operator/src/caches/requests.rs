@@ -5,28 +5,28 @@ use std::sync::Arc;
 use cluster_api::cluster::canonical_host;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
-use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts as RequestedHosts;
 use o2ims_types::{HostRef, ProvisioningRequest};
 use operator_kit::cache::{CachedObjects, Index};
 
 use super::marked::namespace;
 
-type Requested = Index<(String, String), ProvisioningRequest>;
+type ByNamespacedName = Index<(String, String), ProvisioningRequest>;
 
-/// ProvisioningRequests, whole, by what they ask for.
+/// ProvisioningRequests, with all fields, by what they ask for.
 #[derive(Clone)]
 pub struct Requests {
     store: Store<ProvisioningRequest>,
     by_uid: Index<String, ProvisioningRequest>,
-    by_cluster: Requested,
+    by_cluster: ByNamespacedName,
     by_endpoint: Index<String, ProvisioningRequest>,
-    by_host: Requested,
-    by_host_id: Requested,
-    by_template: Requested,
+    by_host: ByNamespacedName,
+    by_host_id: ByNamespacedName,
+    by_template: ByNamespacedName,
 }
 
 impl Requests {
-    /// Adds the indexes.
+    /// A view of `objects`; adds the indexes that it needs to them.
     pub fn new(objects: &mut CachedObjects<ProvisioningRequest>) -> Self {
         Self {
             by_uid: objects.index(|request: &ProvisioningRequest| request.uid().into_iter().collect()),
@@ -90,13 +90,13 @@ impl Requests {
         self.by_template.get(&(name.to_owned(), version.to_owned()))
     }
 
-    /// Every request, for what concerns all of them.
+    /// All requests: for a change that may concern each of them, such as a new list.
     pub fn all(&self) -> &Store<ProvisioningRequest> {
         &self.store
     }
 }
 
 fn of_hosts(request: &ProvisioningRequest, key: impl Fn(&HostRef) -> String) -> Vec<(String, String)> {
-    let hosts = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all);
+    let hosts = request.spec.template_parameters.hosts.iter().flat_map(RequestedHosts::all);
     hosts.map(|host| (namespace(request), key(host))).collect()
 }

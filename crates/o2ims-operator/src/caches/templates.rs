@@ -6,7 +6,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use o2ims_types::ClusterTemplate;
 use operator_kit::cache::{CachedObjects, Index};
 
-/// ClusterTemplates, whole, by the ClusterResourceSet that they name.
+/// ClusterTemplates, with all fields, by the ClusterResourceSet that they name.
 #[derive(Clone)]
 pub struct Templates {
     store: Store<ClusterTemplate>,
@@ -14,7 +14,7 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Adds the index.
+    /// A view of `objects`; adds the index that it needs to them.
     pub fn new(objects: &mut CachedObjects<ClusterTemplate>) -> Self {
         Self {
             by_resource_set: objects.index(|template: &ClusterTemplate| {

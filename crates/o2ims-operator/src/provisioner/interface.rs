@@ -25,10 +25,10 @@ pub trait Provisioner: Send + Sync + 'static {
     /// Collects from the caches what concerns the request.
     fn observe(&self, request: &ProvisioningRequest) -> Self::Observed;
 
-    /// The UID by which the request is known to what was made for it: its own, or, where it was restored from a backup, the earlier one.
+    /// The owner UID: the value of the request's mark. Its own UID, or, where it was restored from a backup, the earlier one.
     fn owner_uid<'a>(&self, observed: &'a Self::Observed) -> &'a str;
 
-    /// Whether the caches show a write that was made for the request.
+    /// Whether the caches show this write for the request.
     fn shows(&self, write: &Write, request: &ProvisioningRequest, observed: &Self::Observed) -> bool;
 
     /// Checks the request, and gives it what only one request can have.
@@ -58,7 +58,7 @@ pub trait Provisioner: Send + Sync + 'static {
         observed: &Self::Observed,
     ) -> Report;
 
-    /// Whether something was made, or is held, for the request.
+    /// Whether an object was created, or a host is held, for the request.
     fn is_engaged(&self, observed: &Self::Observed) -> bool;
 
     /// The request with this UID is gone.
@@ -69,9 +69,9 @@ pub trait Provisioner: Send + Sync + 'static {
 pub struct Admission<D> {
     /// Whether it can be carried out.
     pub verdict: Result<D, Rejection>,
-    /// When to look again, if no change tells.
+    /// When to look again, if no change is watched before.
     pub recheck: Option<Duration>,
-    /// Kept until the request's writes are made and its status is written.
+    /// Kept until the request's steps and its status are written.
     pub guard: Box<dyn Send>,
 }
 
@@ -113,7 +113,7 @@ pub fn decide<P: Provisioner + ?Sized>(
 
 /// A decision, whichever provisioner made it.
 pub struct Decision {
-    /// The UID by which the request is known to what was made for it.
+    /// The owner UID: the value of the request's mark.
     pub owner_uid: String,
     /// The writes that are due.
     pub steps: Vec<Step>,
@@ -178,7 +178,7 @@ impl<P: Provisioner> AnyProvisioner for P {
 }
 
 impl Decision {
-    /// A decision that nothing is done, with what is told about it.
+    /// A decision without steps, with its report.
     pub fn none(request_uid: String, report: Report) -> Self {
         Self { owner_uid: request_uid, steps: Vec::new(), report, recheck: None, _guard: Box::new(()) }
     }

@@ -10,7 +10,7 @@ use super::interface::{AnyProvisioner, Decision};
 use super::report::{Deleting, Progress, Provisioning, Rejection, Report, Stage, StageState};
 use crate::caches::version_of;
 use crate::expectations::{Expectations, Write};
-use crate::request::{has_finalizer, is_deleted};
+use crate::request::{has_finalizer, is_being_deleted};
 
 /// The provisioners, by `clusterProvisioner`.
 pub struct Provisioners(Vec<Box<dyn AnyProvisioner>>);
@@ -43,8 +43,8 @@ impl Provisioners {
         Ok(Decision::none(uid, self.unknown(request)))
     }
 
-    /// The provisioner that the request names. If that is unknown, and the request has our finalizer: the one that has made something for
-    /// it, or any one, which then finds nothing and removes the finalizer.
+    /// The provisioner that the request names. If that is unknown, and the request has the operator's finalizer: the one that has created
+    /// something for it, or any one, which then finds nothing and removes the finalizer.
     fn of(&self, request: &ProvisioningRequest) -> Option<&dyn AnyProvisioner> {
         let name = &request.spec.template_parameters.cluster_provisioner;
         let mut all = self.0.iter().map(AsRef::as_ref);
@@ -62,19 +62,19 @@ impl Provisioners {
         }
     }
 
-    /// A request of an unknown provisioner is refused before anything is made for it.
+    /// The report of a request of an unknown provisioner, which is rejected before anything is created for it.
     fn unknown(&self, request: &ProvisioningRequest) -> Report {
         let name = &request.spec.template_parameters.cluster_provisioner;
         let rejection = Rejection::unknown_provisioner(name, self.0.iter().map(|provisioner| provisioner.name()));
         let old = request.status.clone().unwrap_or_default();
-        let progress = if is_deleted(request) {
+        let progress = if is_being_deleted(request) {
             Progress::Deleting(Deleting {
                 message: rejection.message,
                 paused: None,
                 limit: Timeouts::default().deletion.into(),
             })
         } else {
-            let state = StageState::refused(&rejection);
+            let state = StageState::blocked(&rejection);
             Progress::Provisioning(Provisioning {
                 stages: vec![Stage::new(conditions::VALIDATED, state)],
                 has_begun: false,

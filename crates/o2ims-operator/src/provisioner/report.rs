@@ -16,16 +16,16 @@ pub struct Rejection {
     pub reason: &'static str,
     /// What is wrong, with the field or the object, and what helps.
     pub message: String,
-    /// Only a change of the request itself helps: `failed`. Otherwise somebody else can correct it: `pending`.
+    /// Only a change of the request itself helps: `failed`. Otherwise a change of something else can help: `pending`.
     pub terminal: bool,
     /// It is about hosts; everything that is checked before them is correct.
-    pub hosts: bool,
+    pub is_about_hosts: bool,
 }
 
 impl Rejection {
     /// The request itself is wrong.
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self { reason: reason::INVALID, message: message.into(), terminal: true, hosts: false }
+        Self { reason: reason::INVALID, message: message.into(), terminal: true, is_about_hosts: false }
     }
 
     /// The request names a provisioner that is not among those that are known.
@@ -36,12 +36,12 @@ impl Rejection {
 
     /// Something that the request needs is missing.
     pub fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), terminal: false, hosts: false }
+        Self { reason, message: message.into(), terminal: false, is_about_hosts: false }
     }
 
-    /// Hosts cannot be had.
+    /// Hosts are not available.
     pub fn hosts(messages: &[String]) -> Self {
-        Self { reason: reason::HOSTS_UNAVAILABLE, message: messages.join("; "), terminal: false, hosts: true }
+        Self { reason: reason::HOSTS_UNAVAILABLE, message: messages.join("; "), terminal: false, is_about_hosts: true }
     }
 }
 
@@ -76,16 +76,16 @@ pub struct Provisioning {
     pub exists: bool,
     /// Message of a request whose stages are all done.
     pub ready: String,
-    /// What is wrong with a cluster that runs, whatever the stages say.
+    /// What is wrong with a running cluster, whatever the stages say.
     pub degraded: Vec<String>,
-    /// Somebody has paused the cluster.
+    /// The cluster is paused, not by the operator.
     pub paused: Option<Pause>,
 }
 
 /// A pause of a cluster.
 #[derive(Clone, Debug)]
 pub struct Pause {
-    /// What is paused, by whom, and what ends it.
+    /// What is paused, and what ends it.
     pub message: String,
     /// What the pause delays, to be appended to the message; empty if that is nothing.
     pub delays: String,
@@ -96,7 +96,7 @@ pub struct Pause {
 pub struct Deleting {
     /// What the deletion waits for.
     pub message: String,
-    /// Somebody has paused the cluster.
+    /// The cluster is paused, not by the operator.
     pub paused: Option<Pause>,
     /// How long it may take.
     pub limit: Duration,
@@ -107,7 +107,7 @@ pub struct Deleting {
 pub struct Stage {
     /// Type of its condition.
     pub type_: &'static str,
-    /// How long it may take once the stages before it are done; `None` where it waits for others.
+    /// How long it may take once the stages before it are done; `None` where it waits for other objects.
     pub limit: Option<Limit>,
     /// How far it is.
     pub state: StageState,
@@ -116,7 +116,7 @@ pub struct Stage {
 /// The time limit of a stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// What takes that long, as the subject of a sentence.
+    /// What must be done in that time, for messages: `the workers`.
     pub subject: &'static str,
     /// The time.
     pub duration: Duration,
@@ -127,8 +127,8 @@ pub struct Limit {
 pub enum StageState {
     /// It is done.
     Done,
-    /// It cannot go on.
-    Refused {
+    /// It cannot continue.
+    Blocked {
         /// Reason of the condition.
         reason: &'static str,
         /// Why, and what helps.
@@ -136,12 +136,12 @@ pub enum StageState {
         /// Only a change of the request helps, or nothing does.
         terminal: bool,
     },
-    /// It goes on.
+    /// It is in progress.
     InProgress {
         /// What it waits for.
         message: String,
     },
-    /// Somebody has paused it.
+    /// It is paused, not by the operator.
     Paused {
         /// What is paused.
         message: String,
@@ -165,7 +165,7 @@ impl Stage {
 
 impl StageState {
     /// The stage that a rejected request is at.
-    pub fn refused(rejection: &Rejection) -> Self {
-        Self::Refused { reason: rejection.reason, message: rejection.message.clone(), terminal: rejection.terminal }
+    pub fn blocked(rejection: &Rejection) -> Self {
+        Self::Blocked { reason: rejection.reason, message: rejection.message.clone(), terminal: rejection.terminal }
     }
 }

@@ -27,7 +27,7 @@ pub enum Step {
     Create(Manifest),
     /// Applies an object again; it must be the one with this UID.
     Update(Manifest, String),
-    /// Restores marks of the manifest that somebody has removed from the object; it must be the one with this UID.
+    /// Restores marks of the manifest that were removed from the object; it must be the one with this UID.
     RestoreMarks(Manifest, String),
     /// Deletes an object; it must be the one with this UID.
     Delete {
@@ -37,7 +37,7 @@ pub enum Step {
         name: String,
         /// Its UID.
         uid: String,
-        /// It must also be as it was observed: nodes are deleted with it, and somebody may just have paused it.
+        /// It must also be as it was observed: nodes are deleted with it, and it may just have been paused.
         resource_version: Option<String>,
     },
     /// Creates the Cluster again, if this part of it exists.
@@ -47,7 +47,7 @@ pub enum Step {
         /// Kind, name and UID of the part.
         part: (Kind, String, String),
     },
-    /// Attaches a host that was registered anew to its Machine, if it is still as it was observed.
+    /// Attaches a host that was registered again to its Machine, if it is still as it was observed.
     Reattach(Reattachment),
     /// Sets (`Some`) or removes (`None`) annotations of an object; it must be the one with this UID.
     Annotate {
@@ -85,7 +85,7 @@ pub struct HostPatch {
     /// Annotations to set or to remove.
     pub annotations: BTreeMap<String, Option<String>>,
     /// The Secret with its install scripts, which is deleted first.
-    pub drops_install_secret: Option<String>,
+    pub install_secret_to_delete: Option<String>,
 }
 
 /// An object as it is applied.

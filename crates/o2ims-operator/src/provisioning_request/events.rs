@@ -1,4 +1,4 @@
-//! Events: what a user would want to be told when it happens.
+//! Events: changes of a request that a user should notice when they happen.
 
 use kube::{Resource as _, ResourceExt as _};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::HostStatus;
@@ -48,7 +48,7 @@ pub async fn tell_of_instructions(request: &ProvisioningRequest, context: &Conte
         let Step::RemoveAnnotations(annotations) = step else { continue };
         for annotation in annotations {
             let id = request.annotations().get(*annotation).cloned().unwrap_or_default();
-            let note = format!("annotation {annotation}={id} is taken off: nothing that it names is lost any more");
+            let note = format!("annotation {annotation}={id} was removed: nothing that it names is lost any more");
             context.events.normal(&request.object_ref(&()), "AnnotationTakenOff", ACTION, &note).await;
         }
     }

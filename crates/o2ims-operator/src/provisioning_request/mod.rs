@@ -1,7 +1,7 @@
 //! A ProvisioningRequest, whichever provisioner carries it out: finalizer, deadlines, conditions, state and events are the same for all.
 //!
 //! The path of a request is [`reconcile`]: its provisioner observes, validates and plans; the plan is carried out by [`crate::apply`];
-//! [`status`] derives what the user is told, and [`events`] tells what has changed.
+//! [`status`] derives the status, and [`events`] reports what has changed.
 
 pub mod events;
 pub mod reconcile;

@@ -49,7 +49,7 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
         return Ok(Outcome::Done);
     }
     let write_error = match &applied {
-        // Somebody else was faster; the caches will show what is true now.
+        // Another client has changed the object before; the caches will show that change.
         Err(error) if error.class() == Class::Conflict => return applied.map(|()| Outcome::Done),
         Err(error) => Some(error.message().to_owned()),
         Ok(()) => None,

@@ -1,4 +1,4 @@
-//! What a user is told, derived anew each time from what the provisioner reports. `now` is a parameter; of the old status only ids and the
+//! The status of a request, derived each time from the provisioner's report. `now` is a parameter; of the old status only ids and the
 //! times at which conditions changed are read.
 
 use std::time::Duration;
@@ -91,7 +91,7 @@ fn provisioning(progress: &Provisioning, write_error: Option<&str>, conditions: 
     };
     let stalled = summary.state == ProvisioningState::Failed;
     conditions.summarize(summary.state, reason, stalled.then_some(reason), &summary.message);
-    // What the state is about is told by Ready.
+    // Ready has the message of the state; Degraded does not repeat it.
     let told = if summary.state == ProvisioningState::Fulfilled { "" } else { summary.message.as_str() };
     let degraded: Vec<_> =
         progress.degraded.iter().filter(|text| told.is_empty() || !told.contains(text.as_str())).cloned().collect();
@@ -132,7 +132,7 @@ fn fulfilled(progress: &Provisioning, write_error: Option<&str>) -> Summary {
     Summary { state: ProvisioningState::Fulfilled, message, recheck: None }
 }
 
-/// What is told of a request whose stage `type_` is not done, and the reason of its Ready condition.
+/// State and message of a request whose stage `type_` is not done, and the reason of its Ready condition.
 fn unfinished(
     progress: &Provisioning,
     state: &StageState,
@@ -145,7 +145,7 @@ fn unfinished(
     let summary = |state, message| Summary { state, message, recheck: None };
     match state {
         StageState::Paused { message } => (summary(begun(progress.exists), message.clone()), reason::IN_PROGRESS),
-        StageState::Refused { reason, message, terminal } => {
+        StageState::Blocked { reason, message, terminal } => {
             // A cluster that exists is progressing, not pending.
             let state = if *terminal { ProvisioningState::Failed } else { begun(progress.exists) };
             let write_error = write_error.map(|error| format!("; {error}")).unwrap_or_default();
@@ -160,7 +160,7 @@ fn unfinished(
             let left = limit.map(|limit| conditions.left_of(type_, limit.duration));
             if let (Some(limit), Some(Duration::ZERO)) = (limit, left) {
                 let seconds = limit.duration.as_secs();
-                let message = format!("{} took longer than {seconds} s: {message}", limit.subject);
+                let message = format!("time limit of {seconds} s exceeded for {}: {message}", limit.subject);
                 conditions.set(type_, ConditionStatus::False, reason::DEADLINE_EXCEEDED, message.clone());
                 return (summary(ProvisioningState::Failed, message), reason::DEADLINE_EXCEEDED);
             }
@@ -183,7 +183,7 @@ fn deleting(
     let message = if in_time {
         message.to_owned()
     } else {
-        format!("deletion takes longer than {} s: {message}", progress.limit.as_secs())
+        format!("time limit of {} s exceeded for the deletion: {message}", progress.limit.as_secs())
     };
     let stalled = (!in_time).then_some(reason::DEADLINE_EXCEEDED);
     conditions.summarize(ProvisioningState::Deleting, reason::DELETING, stalled, &message);
@@ -214,7 +214,7 @@ impl Conditions {
     fn set_stage(&mut self, type_: &str, state: &StageState) {
         let (status, reason, message) = match state {
             StageState::Done => (ConditionStatus::True, reason::SUCCEEDED, String::new()),
-            StageState::Refused { reason, message, .. } => (ConditionStatus::False, *reason, message.clone()),
+            StageState::Blocked { reason, message, .. } => (ConditionStatus::False, *reason, message.clone()),
             StageState::InProgress { message } => (ConditionStatus::False, reason::IN_PROGRESS, message.clone()),
             StageState::Paused { message } => (ConditionStatus::Unknown, reason::PAUSED, message.clone()),
             StageState::Waiting => (ConditionStatus::Unknown, reason::WAITING, String::new()),

@@ -201,19 +201,19 @@ fn cases() -> Vec<(String, Change, End, String)> {
         "a host without id",
         set("templateParameters/hosts/masters/0/hostId", Value::Null),
         Refused,
-        "hostId is required",
+        "exactly one of hostId and host_id is required",
     );
     case(
         "a host without name",
         set("templateParameters/hosts/masters/0/hostName", Value::Null),
         Refused,
-        "hostName is required",
+        "exactly one of hostName and host_name is required",
     );
     case(
         "an id twice over",
         set("templateParameters/hosts/masters/0/host_id", json!(1)),
         Refused,
-        "hostId is required (host_id is read too; give one of them)",
+        "exactly one of hostId and host_id is required",
     );
     case("a negative id", set("templateParameters/hosts/masters/0/hostId", json!(-1)), Refused, "hostId");
     case("an id with a space", set("templateParameters/hosts/masters/0/hostId", json!("a b")), Refused, "hostId");

@@ -122,8 +122,9 @@ async fn vanishes(stack: Shared) -> Outcome {
     let before = machines(&tenant).await?;
 
     take_away(&tenant, Kind::Cluster, "site").await?;
-    let told =
-        tenant.until("request", State::Failed, "Cluster site is gone without having been taken down", SOON).await?;
+    let told = tenant
+        .until("request", State::Failed, "Cluster site is gone, but this request is not being deleted", SOON)
+        .await?;
     let told = told.status.context("no status")?.provisioning_status.provisioning_message;
     for words in [
         "its nodes run on host 1 (vanishes-1), host 2 (vanishes-2)",
@@ -189,7 +190,12 @@ async fn headless(stack: Shared) -> Outcome {
     take_away(&tenant, Kind::KubeadmControlPlane, "site-control-plane").await?;
     merge(&tenant.objects(Kind::Cluster), "site", pause(false)).await?;
     tenant
-        .until("request", State::Failed, "KubeadmControlPlane site-control-plane was deleted by somebody", SOON)
+        .until(
+            "request",
+            State::Failed,
+            "KubeadmControlPlane site-control-plane was deleted, not by this operator",
+            SOON,
+        )
         .await?;
     ensure!(machines(&tenant).await? == before, "other Machines");
     assert_not_cleaned(&tenant).await?;
@@ -255,7 +261,7 @@ async fn paused(stack: Shared) -> Outcome {
         (Kind::MachineDeployment, "site-worker-paused-2"),
     ] {
         merge(&tenant.objects(kind), name, pause.clone()).await?;
-        let told = format!("paused by somebody: {} {name} (annotation {PAUSED_ANNOTATION})", kind.name());
+        let told = format!("paused: {} {name} (annotation {PAUSED_ANNOTATION})", kind.name());
         tenant.until("request", State::Fulfilled, &told, SOON).await?;
         merge(&tenant.objects(kind), name, resume.clone()).await?;
         tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", SOON).await?;
@@ -263,11 +269,9 @@ async fn paused(stack: Shared) -> Outcome {
     // A pause is never a failure, however short the time limit.
     merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": true}})).await?;
     tenant.apply(&ask(&[2, 3])).await?;
-    tenant.until("request", State::Progressing, "paused by somebody: Cluster site (spec.paused)", SOON).await?;
+    tenant.until("request", State::Progressing, "paused: Cluster site (spec.paused)", SOON).await?;
     tenant.delete("request").await?;
-    tenant
-        .until("request", State::Deleting, "the deletion waits: paused by somebody: Cluster site (spec.paused)", SOON)
-        .await?;
+    tenant.until("request", State::Deleting, "the deletion waits: paused: Cluster site (spec.paused)", SOON).await?;
     ensure!(tenant.objects(Kind::Cluster).get("site").await?.metadata.deletion_timestamp.is_none(), "it was touched");
     assert_not_cleaned(&tenant).await?;
     merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": false}})).await?;
@@ -347,12 +351,12 @@ async fn servers_live(stack: &mut Stack) -> Outcome {
         (Kind::MachineDeployment, "site-worker-harm-2".to_owned()),
     ] {
         merge(&tenant.objects(kind), &name, annotated(json!(""))).await?;
-        tenant.until("request", State::Fulfilled, &format!("paused by somebody: {} {name}", kind.name()), SOON).await?;
+        tenant.until("request", State::Fulfilled, &format!("paused: {} {name}", kind.name()), SOON).await?;
         lives(&format!("{} paused by annotation", kind.name())).await?;
         merge(&tenant.objects(kind), &name, annotated(Value::Null)).await?;
     }
     merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": true}})).await?;
-    tenant.until("request", State::Fulfilled, "paused by somebody: Cluster site (spec.paused)", SOON).await?;
+    tenant.until("request", State::Fulfilled, "paused: Cluster site (spec.paused)", SOON).await?;
     lives("Cluster paused by field").await?;
     merge(&tenant.objects(Kind::Cluster), "site", json!({"spec": {"paused": false}})).await?;
     until_calm(&tenant, "request", workers).await?;
@@ -408,7 +412,7 @@ async fn servers_live(stack: &mut Stack) -> Outcome {
     until_condition(&tenant, "request", conditions::DEGRADED, "host 3 (harm-3) is not registered").await?;
     lives("ByoHost of a node deleted").await?;
     stack.server(&name)?.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
-    until_condition(&tenant, "request", conditions::DEGRADED, "its ByoHost was registered anew").await?;
+    until_condition(&tenant, "request", conditions::DEGRADED, "its ByoHost was registered again").await?;
     lives("ByoHost of a node registered anew").await?;
     tenant.apply(&tenant.request("other", "other", &[3], &[])).await?;
     tenant.until("other", State::Pending, "host 3 (harm-3) runs the node of Machine", SOON).await?;

@@ -44,7 +44,7 @@ const CLUSTER_NAME: &str = "core";
 /// With it an agent resets its host.
 const RESET: &str = cluster_api::byoh::UNREGISTERING_ANNOTATION;
 /// What a request says whose Cluster has gone without it.
-const WAY_ON: &str = "is gone without having been taken down";
+const WAY_ON: &str = "is gone, but this request is not being deleted";
 
 /// `watched`: the operator at home runs all the time.
 async fn there_and_back(stack: &mut Stack, watched: bool) -> Outcome {

@@ -99,13 +99,13 @@ fn nothing_that_runs_is_touched_unasked() {
             "the Cluster vanishes",
             |world| assert!(world.cluster_vanishes(0)),
             Failed,
-            "Cluster core is gone without having been taken down",
+            "Cluster core is gone, but this request is not being deleted",
         ),
         (
             "the Cluster vanishes, and the template with it",
             |world| assert!(world.cluster_vanishes(0) && world.template_goes_or_comes(0)),
             Failed,
-            "Cluster core is gone without having been taken down",
+            "Cluster core is gone, but this request is not being deleted",
         ),
         (
             "all that Cluster API has vanishes, as at the source of a move",
@@ -123,38 +123,33 @@ fn nothing_that_runs_is_touched_unasked() {
             "spec.paused",
             |world| assert!(world.cluster_is_paused_or_resumed(0)),
             Fulfilled,
-            "paused by somebody: Cluster core (spec.paused)",
+            "paused: Cluster core (spec.paused)",
         ),
         (
             "the Cluster is paused by annotation",
             |world| annotate(world, Kind::Cluster, "core"),
             Fulfilled,
-            "paused by somebody: Cluster core (annotation",
+            "paused: Cluster core (annotation",
         ),
         (
             "the control plane is paused by annotation",
             |world| annotate(world, Kind::KubeadmControlPlane, "core-control-plane"),
             Fulfilled,
-            "paused by somebody: KubeadmControlPlane core-control-plane (annotation",
+            "paused: KubeadmControlPlane core-control-plane (annotation",
         ),
         (
             "the ByoCluster is paused",
             |world| annotate(world, Kind::ByoCluster, "core"),
             Fulfilled,
-            "paused by somebody: ByoCluster core",
+            "paused: ByoCluster core",
         ),
         (
             "a worker is paused",
             |world| annotate(world, Kind::MachineDeployment, "core-worker-target-2"),
             Fulfilled,
-            "paused by somebody: MachineDeployment core-worker-target-2",
+            "paused: MachineDeployment core-worker-target-2",
         ),
-        (
-            "a host is paused",
-            |world| pause_host(world, "target-2", true),
-            Fulfilled,
-            "paused by somebody: ByoHost target-2",
-        ),
+        ("a host is paused", |world| pause_host(world, "target-2", true), Fulfilled, "paused: ByoHost target-2"),
         (
             "the marks are taken off the Cluster and the hosts",
             |world| {
@@ -230,7 +225,7 @@ fn nothing_that_runs_is_touched_unasked() {
             "the MachineDeployment of a worker goes without it",
             |world| world.vanish(Kind::MachineDeployment, "core-worker-target-2"),
             Fulfilled,
-            "MachineDeployment core-worker-target-2 is gone, and its Machine",
+            "MachineDeployment core-worker-target-2 is gone, but its Machine",
         ),
         (
             "the request is restored while its Cluster is not there yet",
@@ -241,13 +236,13 @@ fn nothing_that_runs_is_touched_unasked() {
                 restore(world, &backup, false);
             },
             Failed,
-            "Cluster core is gone without having been taken down",
+            "Cluster core is gone, but this request is not being deleted",
         ),
         (
             "a host in use is registered anew",
             |world| assert!(world.host_is_registered_anew_in_use(1)),
             Fulfilled,
-            "but its ByoHost was registered anew",
+            "but its ByoHost was registered again",
         ),
         (
             "the ByoHost of a node is deleted",
@@ -287,7 +282,7 @@ fn nothing_that_runs_is_touched_unasked() {
                 });
             },
             Failed,
-            "k8sVersion of a cluster that runs cannot change: it is v1.33.1, asked for is v1.34.0",
+            "k8sVersion of a running cluster cannot change: it is v1.33.1, requested is v1.34.0",
         ),
     ];
     for (what, befalls, state, message) in cases {
@@ -393,8 +388,8 @@ fn a_cluster_of_which_nothing_is_known_is_not_made_anew_unasked() {
     world.settle();
     assert_eq!(world.state("one"), Some(Failed), "{}", world.message("one"));
     let told = world.message("one");
-    assert!(told.contains("neither its Machines nor its hosts are known here; its servers may still run"), "{told}");
-    assert!(told.contains("restore its hosts, paused and with their status"), "{told}");
+    assert!(told.contains("no Machine and no attached ByoHost of it is left; its servers may still run"), "{told}");
+    assert!(told.contains("restore from a backup first its ByoHosts (paused, with their status)"), "{told}");
     assert!(world.clusters.is_empty() && world.hosts.values().all(|host| host.holder().is_none()));
     say(&mut world, names::CLEAN_ANNOTATION);
     assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
@@ -461,7 +456,7 @@ fn a_host_that_was_left_paused_is_cleaned_when_its_owner_says_so() {
         world.settle();
         let told = condition_message(&world, conditions::PAUSED).unwrap();
         let ids = ["target-2", "target-3"].map(|name| world.hosts[name].uid().unwrap()).join(",");
-        assert!(told.contains("has asked for the cleaning of host 2 (target-2), host 3 (target-3) and left"), "{told}");
+        assert!(told.contains("has requested the cleaning of host 2 (target-2), host 3 (target-3) and left"), "{told}");
         assert!(told.ends_with(&format!("{ids} --overwrite")), "{told}");
         world.edit_request("one", |request| {
             let said = request.annotations_mut().entry(names::CLEAN_ANNOTATION.to_owned()).or_default();
@@ -486,7 +481,7 @@ fn a_host_that_lost_its_machine_ref_says_so_and_gets_it_back() {
     world.settle();
     assert_eq!(world.state("one"), Some(Fulfilled));
     let told = condition_message(&world, conditions::DEGRADED).unwrap();
-    assert!(told.starts_with("host 2 (target-2): somebody has taken status.machineRef off its ByoHost"), "{told}");
+    assert!(told.starts_with("host 2 (target-2): status.machineRef was removed from its ByoHost"), "{told}");
     say(&mut world, names::RESTORE_ANNOTATION);
     assert_eq!(world.hosts["target-2"].status.machine_ref, machine);
     assert_eq!((runs(&world), condition_message(&world, conditions::DEGRADED)), (before, None));
@@ -516,7 +511,7 @@ fn of_two_words_about_one_loss_none_counts() {
     world.settle();
     assert_eq!((world.state("one"), runs(&world)), (Some(Failed), before));
     let told = world.message("one");
-    assert!(told.ends_with("so nothing is done: take one of them off"), "{told}");
+    assert!(told.ends_with("so neither has an effect: remove the id from one of them"), "{told}");
 }
 
 /// Its Machines would be deleted by it alone.
@@ -528,7 +523,7 @@ fn a_cluster_that_lost_its_control_plane_is_told_and_taken_down() {
     world.settle();
     assert_eq!((world.state("one"), runs(&world)), (Some(Failed), before));
     let told = world.message("one");
-    assert!(told.starts_with("KubeadmControlPlane core-control-plane was deleted by somebody"), "{told}");
+    assert!(told.starts_with("KubeadmControlPlane core-control-plane was deleted, not by this operator"), "{told}");
     is_taken_down(&mut world);
 }
 
@@ -639,7 +634,7 @@ fn paused_hosts_are_not_cleaned() {
     world.settle();
     assert_eq!(runs(&world), before);
     let told = world.message("one");
-    assert!(told.starts_with("the deletion waits: paused by somebody: ByoHost target-1"), "{told}");
+    assert!(told.starts_with("the deletion waits: paused: ByoHost target-1"), "{told}");
     pause(&mut world, false);
     world.settle();
     assert!(world.requests.is_empty());
@@ -667,7 +662,7 @@ fn machines_stay_as_long_as_their_hosts_are_paused() {
     world.settle();
     assert_eq!(runs(&world), before, "a request that was deleted");
     let told = world.message("one");
-    assert!(told.starts_with("the deletion waits: paused by somebody: ByoHost target-2"), "{told}");
+    assert!(told.starts_with("the deletion waits: paused: ByoHost target-2"), "{told}");
     pause_host(&mut world, "target-2", false);
     world.settle();
     assert!(world.requests.is_empty());
@@ -691,7 +686,7 @@ fn a_deletion_waits_for_whatever_is_paused() {
     world.delete_request("one");
     world.settle();
     assert_eq!(runs(&world), before);
-    assert!(world.message("one").starts_with("the deletion waits: paused by somebody: Machine"));
+    assert!(world.message("one").starts_with("the deletion waits: paused: Machine"));
     pause(&mut world, false);
     world.settle();
     assert!(world.requests.is_empty());

@@ -771,7 +771,7 @@ impl Operator {
     }
 }
 
-const TAKEN_BY_A: &str = "controlPlaneEndpoint 10.0.0.100:6443 is taken by ProvisioningRequest site-a/a; this request goes on when it is gone";
+const TAKEN_BY_A: &str = "controlPlaneEndpoint 10.0.0.100:6443 is taken by ProvisioningRequest site-a/a; this request continues when it is gone";
 
 /// Of two requests that want the same, only one begins at a time, whichever comes first.
 #[test]

@@ -611,7 +611,7 @@ impl World {
                 self.drop_finished_requests();
             }
             Step::PatchHost(marks) => {
-                if marks.drops_install_secret.is_some() {
+                if marks.install_secret_to_delete.is_some() {
                     self.install_secrets.remove(&marks.host);
                 }
                 self.edit_host(&marks.host, |host| {

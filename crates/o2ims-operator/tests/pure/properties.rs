@@ -458,7 +458,7 @@ fn a_new_cluster_waits_for_clean_hosts() {
         world.reconcile("one");
     }
     assert!(world.clusters.is_empty() && world.held("one-uid").len() == 2);
-    assert_eq!(world.message("one"), "host target-1 is being cleaned by its agent");
+    assert_eq!(world.message("one"), "creation of Cluster core waits: host 1 (target-1) is being cleaned by its agent");
     world.heal();
     world.settle();
     assert_eq!(world.state("one"), Some(ProvisioningState::Fulfilled), "{}", world.message("one"));
@@ -556,17 +556,17 @@ fn a_host_that_byoh_forgot_is_cleaned() {
         hosts: [("target-1".to_owned(), Arc::new(host))].into(),
         ..Observed::default()
     };
-    let [Step::PatchHost(marks)] = &claim::request_cleanup(&observed)[..] else { panic!("one step") };
+    let [Step::PatchHost(marks)] = &claim::clean_attached_hosts(&observed)[..] else { panic!("one step") };
     assert_eq!(marks.annotations.get(UNREGISTERING_ANNOTATION), Some(&Some(String::new())));
     assert!(marks.labels.is_empty() && marks.resource_version == "7");
 
     // Another cluster of that name, or a Cluster that is still there, is not ours to speak for.
     let mut other = observed.clone();
     other.cluster_name = "edge".to_owned();
-    assert!(claim::request_cleanup(&other).iter().all(
+    assert!(claim::clean_attached_hosts(&other).iter().all(
         |step| matches!(step, Step::PatchHost(marks) if !marks.annotations.contains_key(UNREGISTERING_ANNOTATION))
     ));
     let mut there = observed;
     there.cluster = Some(Arc::default());
-    assert_eq!(claim::request_cleanup(&there), []);
+    assert_eq!(claim::clean_attached_hosts(&there), []);
 }

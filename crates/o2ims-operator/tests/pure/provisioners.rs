@@ -11,7 +11,7 @@ use o2ims_operator::provisioner::registry::Provisioners;
 use o2ims_operator::provisioner::report::{Deleting, Progress, Provisioning, Rejection, Report, Stage, StageState};
 use o2ims_operator::provisioner::step::Step;
 use o2ims_operator::provisioning_request::status::assess;
-use o2ims_operator::request::{has_finalizer, is_deleted};
+use o2ims_operator::request::{has_finalizer, is_being_deleted};
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::StatusExtensions;
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
@@ -52,7 +52,7 @@ impl Provisioner for Paper {
     }
 
     fn plan(&self, request: &ProvisioningRequest, verdict: &Result<(), Rejection>, _: &String) -> Vec<Step> {
-        match (is_deleted(request), has_finalizer(request)) {
+        match (is_being_deleted(request), has_finalizer(request)) {
             (true, true) => vec![Step::RemoveFinalizer],
             (false, false) if verdict.is_ok() => vec![Step::AddFinalizer],
             _ => Vec::new(),
@@ -61,12 +61,12 @@ impl Provisioner for Paper {
 
     fn report(&self, request: &ProvisioningRequest, verdict: &Result<(), Rejection>, _: &String) -> Report {
         let (resources, extensions) = (None, StatusExtensions::default());
-        if is_deleted(request) {
+        if is_being_deleted(request) {
             let limit = Duration::from_secs(60);
             let deleting = Deleting { message: "shredding".to_owned(), paused: None, limit };
             return Report { progress: Progress::Deleting(deleting), resources, extensions };
         }
-        let validated = verdict.as_ref().err().map_or(StageState::Done, StageState::refused);
+        let validated = verdict.as_ref().err().map_or(StageState::Done, StageState::blocked);
         let printed = if has_finalizer(request) {
             StageState::Done
         } else {
@@ -141,7 +141,7 @@ fn deadlines_and_rejections_are_the_same_for_each_provisioner() {
     printed.last_transition_time = Time("2020-01-01T00:00:00Z".parse().unwrap());
     slow.status = Some(status);
     let (_, status) = decide(&slow);
-    assert_eq!(told(&status), (ProvisioningState::Failed, "printing took longer than 60 s: printing"));
+    assert_eq!(told(&status), (ProvisioningState::Failed, "time limit of 60 s exceeded for printing: printing"));
 }
 
 #[test]

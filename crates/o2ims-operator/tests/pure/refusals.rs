@@ -64,7 +64,7 @@ fn cases() -> Vec<Case> {
             reason: reason::PROVIDER_NOT_INSTALLED,
             state: Pending,
             stage: conditions::PROVIDERS_AVAILABLE,
-            message: "missing on the O-Cloud's management cluster: Bring-Your-Own-Host provider (BYOH); this request goes on when that is installed",
+            message: "not installed on the management cluster: Bring-Your-Own-Host provider (BYOH); this request continues when it is installed",
         },
         waiting(
             "the template is missing",
@@ -114,12 +114,12 @@ fn cases() -> Vec<Case> {
         }),
         invalid(
             "three masters without endpoint",
-            "controlPlaneEndpoint is required with 3 masters: a virtual address or a load balancer",
+            "controlPlaneEndpoint is required with 3 masters: a virtual IP or a load balancer",
             |request| request.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[1, 3, 4])),
         ),
         invalid(
             "the endpoint is one of three masters",
-            "controlPlaneEndpoint.host 10.0.0.3 is the address of one of 3 masters; it must be a virtual address or a load balancer",
+            "controlPlaneEndpoint.host 10.0.0.3 is the address of one of 3 masters; it must be a virtual IP or a load balancer",
             |request| {
                 request.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[1, 3, 4]));
                 request.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.3"})));
@@ -137,7 +137,7 @@ fn cases() -> Vec<Case> {
         waiting(
             "the cluster's name is taken by a request",
             reason::NAME_TAKEN,
-            "clusterName core is taken by ProvisioningRequest site-a/older; this request goes on when it is gone",
+            "clusterName core is taken by ProvisioningRequest site-a/older; this request continues when it is gone",
             |world| {
                 world.submit(request("older", "core", &[5], &[]));
                 world.second += 5;
@@ -146,7 +146,7 @@ fn cases() -> Vec<Case> {
         waiting(
             "the cluster's name is taken by a Cluster",
             reason::NAME_TAKEN,
-            "clusterName core is taken by a Cluster that no ProvisioningRequest made",
+            "clusterName core is taken by a Cluster that was not created for a ProvisioningRequest",
             |world| {
                 world.submit(request("x", "core", &[5], &[]));
                 assert!(world.stranger_makes_the_cluster(0));
@@ -178,7 +178,7 @@ fn cases() -> Vec<Case> {
             ..waiting(
                 "",
                 reason::NAME_TAKEN,
-                "controlPlaneEndpoint 10.0.0.100:6443 is taken by a Cluster that no ProvisioningRequest made",
+                "controlPlaneEndpoint 10.0.0.100:6443 is taken by a Cluster that was not created for a ProvisioningRequest",
                 |world| {
                     world.submit(request("x", "theirs", &[5], &[]));
                     assert!(world.stranger_makes_the_cluster(0));
@@ -347,7 +347,7 @@ fn a_wrong_request_keeps_no_name() {
     let mut world = world_with_a_wrong_request();
     world.reconcile("one");
     assert_eq!(world.state("one"), Some(ProvisioningState::Pending));
-    assert!(world.message("one").starts_with("reserving hosts"), "{}", world.message("one"));
+    assert!(world.message("one").starts_with("claiming hosts"), "{}", world.message("one"));
 }
 
 /// A request that was put right counts as right from that moment, not only when its status says so.
@@ -358,7 +358,7 @@ fn a_request_that_was_put_right_keeps_its_place() {
     world.reconcile("one");
     assert_eq!(
         world.message("one"),
-        "clusterName core is taken by ProvisioningRequest site-a/older; this request goes on when it is gone"
+        "clusterName core is taken by ProvisioningRequest site-a/older; this request continues when it is gone"
     );
 }
 
@@ -388,7 +388,7 @@ fn the_oldest_rival_is_named() {
         world.reconcile(name);
         assert_eq!(
             world.message(name),
-            "clusterName core is taken by ProvisioningRequest site-a/d; this request goes on when it is gone"
+            "clusterName core is taken by ProvisioningRequest site-a/d; this request continues when it is gone"
         );
     }
 }

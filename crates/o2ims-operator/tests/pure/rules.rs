@@ -274,7 +274,7 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
         return;
     }
     // A creation that somebody has interrupted is taken apart, under its Cluster and while nothing runs.
-    if world.own_clusters(uid).iter().any(|cluster| cluster.is_creating() && cluster.is_cleaning()) {
+    if world.own_clusters(uid).iter().any(|cluster| cluster.is_creating() && cluster.is_being_torn_down()) {
         let nodes = world.machines.values().find(|machine| machine.record.was_a_node());
         assert!(nodes.is_none(), "takes a cluster apart that has nodes");
         return;

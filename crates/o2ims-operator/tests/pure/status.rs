@@ -77,14 +77,14 @@ fn is(world: &World, state: ProvisioningState, message: &str, told_stages: &str,
 fn a_request_from_its_beginning_to_its_end() {
     let mut world = world(ByohVariant::Upstream);
     world.reconcile("one");
-    is(&world, Pending, "reserving hosts", "++-??", ["Free", "Free"]);
+    is(&world, Pending, "claiming hosts: 0 of 2 are held", "++-??", ["Free", "Free"]);
     world.reconcile("one");
     world.reconcile("one");
-    is(&world, Progressing, "making the cluster's objects", "+++-?", ["Reserved", "Reserved"]);
+    is(&world, Progressing, "creating the objects of Cluster core", "+++-?", ["Reserved", "Reserved"]);
     for _ in 0..3 {
         world.reconcile("one");
     }
-    is(&world, Progressing, "host 1 (target-1): waits to be given to a machine", "+++-?", ["Reserved", "Reserved"]);
+    is(&world, Progressing, "host 1 (target-1): waits to be attached to a machine", "+++-?", ["Reserved", "Reserved"]);
     assert_eq!(status(&world).extensions.hosts[1].message, "waits for the control plane");
 
     let begins: [Move; 5] = [
@@ -108,14 +108,20 @@ fn a_request_from_its_beginning_to_its_end() {
     after(&mut world, &[World::node_appears]);
     is(&world, Progressing, "host 1 (target-1): its node is not Ready: NodeNotReady", "+++-?", ["Joined", "Reserved"]);
     after(&mut world, &[World::node_becomes_ready]);
-    let counts = "waiting for KubeadmControlPlane core-control-plane: 0 of 1 replicas ready; if that stays so, see whether \
-        host 1 (target-1) is up and the cluster's API answers at 10.0.0.1:6443";
+    let counts = "waiting for KubeadmControlPlane core-control-plane: 0 of 1 replicas ready; if this does not change, check that \
+        host 1 (target-1) is up and that the cluster's API answers at 10.0.0.1:6443";
     is(&world, Progressing, counts, "+++-?", ["Ready", "Reserved"]);
     after(&mut world, &[World::counters_are_updated]);
     is(&world, Progressing, "host 2 (target-2): waits for the control plane", "++++-", ["Ready", "Reserved"]);
     after(&mut world, &begins);
     after(&mut world, &[World::host_is_bootstrapped, World::node_appears, World::node_becomes_ready]);
-    is(&world, Progressing, "waiting for MachineDeployment core-worker-target-2", "++++-", ["Ready", "Ready"]);
+    is(
+        &world,
+        Progressing,
+        "waiting for MachineDeployment core-worker-target-2: 0 of 1 replicas ready",
+        "++++-",
+        ["Ready", "Ready"],
+    );
     after(&mut world, &[World::counters_are_updated]);
     is(&world, Fulfilled, "cluster is ready: 1 master, 1 worker", "+++++", ["Ready", "Ready"]);
     let extensions = status(&world).extensions;
@@ -167,7 +173,8 @@ fn a_deadline_passes_and_the_request_recovers() {
     assert_eq!(world.state("one"), Some(Progressing));
     world.second = began + 300;
     world.reconcile("one");
-    let late = "the control plane took longer than 300 s: host 1 (target-1): waits to be given to a machine";
+    let late =
+        "time limit of 300 s exceeded for the control plane: host 1 (target-1): waits to be attached to a machine";
     is(&world, Failed, late, "+++-?", ["Reserved", "Reserved"]);
     let stage = find(&status(&world).conditions, conditions::CONTROL_PLANE_READY).unwrap().clone();
     assert_eq!((stage.reason.as_str(), stage.last_transition_time.0.as_second()), (reason::DEADLINE_EXCEEDED, began));
@@ -192,7 +199,7 @@ fn a_deadline_passes_and_the_request_recovers() {
     assert_eq!(world.state("one"), Some(Progressing));
     world.second += 180;
     world.reconcile("one");
-    let late = "workers took longer than 180 s: host 2 (target-2): waits for the control plane";
+    let late = "time limit of 180 s exceeded for the workers: host 2 (target-2): waits for the control plane";
     is(&world, Failed, late, "++++-", ["Ready", "Reserved"]);
     world.settle();
     is(&world, Fulfilled, "cluster is ready: 1 master, 1 worker", "+++++", ["Ready", "Ready"]);
@@ -217,7 +224,7 @@ fn a_deletion_that_hangs_says_so_and_goes_on() {
     world.reconcile("one");
     assert_eq!(
         (world.state("one"), world.message("one")),
-        (Some(Deleting), format!("deletion takes longer than 600 s: {waits}"))
+        (Some(Deleting), format!("time limit of 600 s exceeded for the deletion: {waits}"))
     );
     let stalled = find(&status(&world).conditions, conditions::STALLED).unwrap().clone();
     assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", reason::DEADLINE_EXCEEDED));
@@ -312,7 +319,7 @@ fn a_running_cluster_in_trouble() {
                 });
             },
             Progressing,
-            "host 2 (target-2): its node runs Kubernetes v1.32.0, asked for v1.33.1",
+            "host 2 (target-2): its node runs Kubernetes v1.32.0, requested is v1.33.1",
             "++++-",
         ),
         (
@@ -344,13 +351,13 @@ fn a_running_cluster_in_trouble() {
         (
             |world| world.cluster_is_paused_or_resumed(0).then_some(()).unwrap(),
             Fulfilled,
-            "cluster is ready: 1 master, 1 worker; paused by somebody: Cluster core (spec.paused)",
+            "cluster is ready: 1 master, 1 worker; paused: Cluster core (spec.paused)",
             "+++++",
         ),
         (
             |world| world.cluster_is_deleted_by_hand(0).then_some(()).unwrap(),
             Progressing,
-            "Cluster core is being deleted by somebody else",
+            "Cluster core is being deleted, not by this operator",
             "+++-+",
         ),
         (

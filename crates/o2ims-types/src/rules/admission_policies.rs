@@ -1,8 +1,8 @@
-//! The ValidatingAdmissionPolicies of requests and templates, as they are shipped in `deploy/`: what may not change, what may not be
-//! deleted, and who may take the finalizer `orphan` off.
+//! The ValidatingAdmissionPolicies of requests and templates, as they are shipped in `deploy/`: which fields may not change, what may
+//! not be deleted, when the finalizer `orphan` may be removed, and how new objects may be named.
 //!
-//! They refuse with 403, which no tool takes for leave to delete an object and make it anew. A rule on what was before looks at
-//! changes of the spec only: it never keeps a status, a label or the removal of a finalizer from being written.
+//! They refuse with 403: no tool deletes an object and creates it again after that. The rules on changes apply to changes of the spec
+//! only: status, labels and finalizers, other than `orphan`, can always be written.
 
 use serde_json::{Value, json};
 
@@ -11,9 +11,9 @@ use super::immutable_fields::{Form, Frozen, SMO_TRANSITIONS, TRANSITIONS, Transi
 use crate::names::{self, focom};
 use crate::o2ims::v1alpha1::provisioning_request::API_PORT;
 
-/// A kind of requests, and what its policies are about.
+/// A kind of requests, and what its policies need.
 struct Requests {
-    /// Begins the policies' names.
+    /// Prefix of the policies' names.
     prefix: &'static str,
     group: &'static str,
     plural: &'static str,
@@ -61,7 +61,7 @@ pub fn smo() -> Vec<Value> {
     [changes(&SMO), deletion(&SMO), orphan(&SMO), names].concat()
 }
 
-/// What may not change.
+/// The policy on fields that may not change.
 fn changes(requests: &Requests) -> Vec<Value> {
     let mut variables = vec![variable("held", "oldObject.?status.?provisionedResourceSet.hasValue()")];
     let mut validations = Vec::new();
@@ -89,7 +89,7 @@ fn changes(requests: &Requests) -> Vec<Value> {
                 ));
                 let changed = format!("variables.{changed}");
                 let of = |map: &str| format!("({changed}[0] in {map} ? '\"' + {map}[{changed}[0]] + '\"' : 'none')");
-                // Which of several comes first differs from try to try.
+                // The order of the keys is not fixed, so of several labels none is named.
                 let told = format!(
                     "(size({changed}) == 1 ? '[' + {changed}[0] + '] cannot change from ' + {} + ' to ' + {} : ' cannot change (' + string(size({changed})) + ' of them differ)')",
                     of(&was),
@@ -123,7 +123,7 @@ fn changes(requests: &Requests) -> Vec<Value> {
     )
 }
 
-/// The value of a field of `object` or `oldObject` as something that can be compared and told.
+/// The value of a field of `object` or `oldObject`, in a form that can be compared and printed.
 fn value(object: &str, transition: &Transition) -> String {
     let field = format!("{object}.{}", transition.path.replace('.', ".?"));
     match transition.form {
@@ -138,14 +138,14 @@ fn value(object: &str, transition: &Transition) -> String {
     }
 }
 
-/// What may not be deleted.
+/// The policy on deletion.
 fn deletion(requests: &Requests) -> Vec<Value> {
     let Requests { prefix, kind, short_name, protection, .. } = requests;
     let name = "oldObject.metadata.?namespace.orValue('') + '/' + oldObject.metadata.name";
     let command = format!(
         "'kubectl annotate {short_name} ' + oldObject.metadata.name + ' -n ' + oldObject.metadata.?namespace.orValue('') + ' {protection}=false --overwrite'"
     );
-    // What FOCOM has sent, it keeps as the SMO's request is.
+    // The FOCOM operator copies the annotation of its request to the ProvisioningRequest, so it must be changed at the SMO.
     let way_out = if *prefix == O_CLOUD.prefix {
         let smo = format!(
             "'at the SMO, kubectl annotate fpr ' + oldObject.metadata.labels['{}'] + ' -n ' + oldObject.metadata.?labels[?'{}'].orValue('') + ' {}=false --overwrite'",
@@ -162,7 +162,7 @@ fn deletion(requests: &Requests) -> Vec<Value> {
         "reason": "Forbidden",
         "message": format!("this {kind} is protected from deletion by its annotation {protection}"),
         "messageExpression": format!(
-            "'{kind} ' + {name} + ' is protected from deletion, with which its cluster would go, by its annotation {protection}. If it is to go: ' + {way_out}"
+            "'{kind} ' + {name} + ' is protected from deletion, which would delete its cluster too, by its annotation {protection}. To allow the deletion: ' + {way_out}"
         ),
     });
     policy(
@@ -174,8 +174,8 @@ fn deletion(requests: &Requests) -> Vec<Value> {
     )
 }
 
-/// Who may take the finalizer `orphan` off. The garbage collector does at once, before the operator has seen that the cluster is to
-/// stay. It comes back when it is refused.
+/// The policy on the removal of the finalizer `orphan`. The garbage collector removes it at once, before the operator has seen that the
+/// cluster must stay. It tries again when it is refused.
 fn orphan(requests: &Requests) -> Vec<Value> {
     let Requests { prefix, operator, finalizer, .. } = requests;
     let orphan = names::ORPHAN_FINALIZER;
@@ -184,7 +184,7 @@ fn orphan(requests: &Requests) -> Vec<Value> {
         "expression": format!("!({})", has("object", finalizer)),
         "reason": "Forbidden",
         "message": format!(
-            "finalizer {orphan} tells the {operator} to leave the cluster as it is, and stays as long as the finalizer {finalizer}"
+            "finalizer {orphan} tells the {operator} to leave the cluster as it is, and cannot be removed before the finalizer {finalizer}"
         ),
     });
     policy(
@@ -196,7 +196,7 @@ fn orphan(requests: &Requests) -> Vec<Value> {
     )
 }
 
-/// What a new object may be called. An old one stays as it is, and deletable.
+/// The policy on the names of new objects. It does not apply to existing ones, so that they can be changed and deleted.
 fn names_policy(name: &str, requests: &Requests, plural: &str, rule: &FieldRule) -> Vec<Value> {
     let validation = json!({"expression": rule.cel, "reason": "Invalid", "message": rule.message});
     policy(name, &resources(requests.group, plural, "CREATE"), &[], &[], &[validation])
@@ -241,7 +241,7 @@ fn policy(
     ]
 }
 
-/// A text as CEL.
+/// A text as a CEL literal.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }

@@ -1,13 +1,13 @@
-//! The rules of a field's value, each as the CEL expression that the API server runs and the words that a user reads.
-//! [`super::fields_in_rust`] is their other half.
+//! The rules on the values of fields, each as the CEL expression that the API server evaluates and the message that a user reads.
+//! [`super::fields_in_rust`] has the same rules in Rust.
 //!
 //! A rule on an optional field is written on the object that holds the field, so that its message can name the field.
 
-/// One rule: a CEL expression and what a user is told when it does not hold.
+/// One rule: a CEL expression, and the message if it does not hold.
 pub struct FieldRule {
-    /// CEL expression; `self` is the object that carries the rule. In rules for new objects `object` is the whole one.
+    /// CEL expression; `self` is the part of the object that has the rule. In rules for new objects `object` is the whole object.
     pub cel: &'static str,
-    /// What is wrong and what is right, naming the field.
+    /// What a right value is, naming the field.
     pub message: &'static str,
 }
 
@@ -18,7 +18,7 @@ macro_rules! rule {
     };
 }
 
-/// Names of namespaces (RFC 1123 labels). They become parts of URLs, so nothing else gets in.
+/// Names of namespaces (RFC 1123 labels). They become parts of URLs, so nothing else is accepted.
 pub const LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// Names of most objects (RFC 1123 subdomains).
 pub const SUBDOMAIN_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
@@ -26,7 +26,7 @@ pub const SUBDOMAIN_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9](
 pub const BYOH: &str = "byoh";
 /// Most masters in one request. etcd gains nothing from more than seven members.
 pub const MAX_MASTERS: usize = 7;
-/// Most workers in one request. Bounds the cost of the rules on them.
+/// Most workers in one request. It limits the cost of the rules on them.
 pub const MAX_WORKERS: usize = 400;
 
 rule!(
@@ -36,7 +36,7 @@ rule!(
     "clusterName must be a DNS label: lower-case letters, digits and '-', starting with a letter, at most 63 characters"
 );
 rule!(
-    /// Kubernetes versions as Cluster API wants them.
+    /// Kubernetes versions as Cluster API requires them.
     K8S_VERSION,
     "!has(self.k8sVersion) || self.k8sVersion.matches('^v1[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?([+][0-9A-Za-z.-]+)?$')",
     "k8sVersion must be a Kubernetes version such as v1.33.1"
@@ -60,13 +60,13 @@ rule!(
     "podCidr and serviceCidr must not overlap"
 );
 rule!(
-    /// Both are needed before anything can be done; templates may supply `k8sVersion`.
+    /// Both must be in the request; `k8sVersion` may come from the template.
     REQUIRED,
     "self.clusterProvisioner != 'byoh' || (has(self.clusterName) && has(self.hosts))",
     "clusterName and hosts are required"
 );
-/// Labels that controllers read are not for requests to set. Not a CEL rule: keys of a map have no bounded length, so the
-/// API server would refuse it as too costly.
+/// Requests may not set labels that controllers read. This is not a CEL rule: keys of a map have no bounded length, so the
+/// API server would refuse the rule as too costly.
 pub const LABELS: &str =
     "labels must have valid label keys and values, and no key of x-k8s.io, k8s.io, kubernetes.io or oran.org";
 
@@ -83,7 +83,7 @@ rule!(
     "hosts.masters must not name a host twice"
 );
 rule!(
-    /// One host runs one node. Lists of more than 200 are left to the operator: with long names they would cost more than a rule may,
+    /// One host runs one node. The operator checks lists of more than 200: with long names the rule would cost more than is allowed,
     /// and the request could not be written any more.
     WORKERS_UNIQUE,
     "!has(self.workers) || size(self.workers) > 200 || [self.workers.map(w, has(w.hostName) ? w.hostName : (has(w.host_name) ? w.host_name : ''))].all(names, names.all(name, names.indexOf(name) == names.lastIndexOf(name)))",
@@ -96,30 +96,30 @@ rule!(
     "hosts.masters and hosts.workers must not name the same host"
 );
 rule!(
-    /// Either spelling, but one.
+    /// One of the two spellings, not both.
     HOST_ID_PRESENT,
     "has(self.hostId) != has(self.host_id)",
-    "hostId is required (host_id is read too; give one of them)"
+    "exactly one of hostId and host_id is required"
 );
-/// It becomes the value of the label `host-id`. In the CRD this is a pattern and a minimum: CEL takes a value that may be
-/// a number or a string for one of unbounded length.
+/// It becomes the value of the label `host-id`. In the CRD this is a pattern and a minimum: for CEL, a value that may be
+/// a number or a string has no bounded length.
 pub const HOST_ID: &str =
     "hostId must be a number from 0 or a label value: letters, digits, '-', '_' and '.', at most 63 characters";
 /// The pattern of a `hostId` that is a string.
 pub const HOST_ID_PATTERN: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
-/// The pattern of a time limit: Go's durations, without a sign, and bounded so that none overflows. A template with
-/// another one could not be read.
+/// The pattern of a time limit: Go's durations, without a sign, and limited so that none overflows. The operator could not
+/// parse a template with another one.
 pub const DURATION_PATTERN: &str = "^([0-9]{1,6}([.][0-9]{1,6})?(h|m|s|ms))+$";
-/// An absolute path that is written into a script: no character that a shell or a Go template would read.
+/// An absolute path that is written into a script: no character that has a meaning for a shell or a Go template.
 pub const HOST_PATH_PATTERN: &str = "^/[-A-Za-z0-9_./+]+$";
-/// A URL that is written into a script.
+/// A URL that is written into a script, with the same restriction.
 pub const HOST_URL_PATTERN: &str = "^(https?|file):[-A-Za-z0-9_./:+~%]+$";
 
 rule!(
-    /// Either spelling, but one.
+    /// One of the two spellings, not both.
     HOST_NAME_PRESENT,
     "has(self.hostName) != has(self.host_name)",
-    "hostName is required (host_name is read too; give one of them)"
+    "exactly one of hostName and host_name is required"
 );
 rule!(
     /// BYOH finds the Node of a host by its name.
@@ -140,7 +140,7 @@ rule!(
     "controlPlaneEndpoint.host must be an IP address or a DNS name"
 );
 rule!(
-    /// The name is the value of a label on the ProvisioningRequest. Only for new objects: what is there must stay deletable.
+    /// The name is the value of a label on the ProvisioningRequest. Only for new objects: existing ones must stay deletable.
     FPR_NAME,
     "size(object.metadata.name) <= 63",
     "metadata.name must have at most 63 characters"

@@ -1,5 +1,5 @@
-//! The rules of [`super::fields_in_cel`] once more in Rust, for parameters after the template's defaults are filled in: the API
-//! server has not seen those.
+//! The rules of [`super::fields_in_cel`] in Rust, for parameters after the template's defaults are filled in: the API server has not
+//! validated those.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::fields_in_cel::{self as rules, FieldRule};
 use crate::o2ims::v1alpha1::provisioning_request::{HostRef, Hosts, TemplateParameters};
 
-/// Every rule that does not hold, in the words of the CRD. Empty when all is well.
+/// The message of every rule that does not hold, in the words of the CRD; empty if all hold.
 pub fn violations(parameters: &TemplateParameters) -> Vec<String> {
     let mut found = Violations(Vec::new());
     found.unless(parameters.cluster_name.is_some() && parameters.hosts.is_some(), &rules::REQUIRED);
@@ -38,7 +38,7 @@ pub fn violations(parameters: &TemplateParameters) -> Vec<String> {
         host_violations(hosts, &mut found);
         if hosts.masters.len() > 1 && parameters.control_plane_endpoint.is_none() {
             found.0.push(format!(
-                "controlPlaneEndpoint is required with {} masters: a virtual address or a load balancer",
+                "controlPlaneEndpoint is required with {} masters: a virtual IP or a load balancer",
                 hosts.masters.len()
             ));
         }
@@ -89,11 +89,11 @@ fn first_twice(items: &[String]) -> Option<&String> {
     sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
-/// `None` is no network; an error is one that is malformed or has host bits set.
+/// `None`: there is no network; an error: it is malformed, or has host bits set.
 fn network(text: Option<&str>) -> Result<Option<IpNet>, ()> {
     let Some(text) = text else { return Ok(None) };
     let (address, length) = text.split_once('/').ok_or(())?;
-    // IpNet would take leading zeros, which CEL does not.
+    // IpNet accepts leading zeros, which CEL does not.
     if !is_ip(address) || length.len() > 1 && length.starts_with('0') {
         return Err(());
     }
@@ -101,7 +101,7 @@ fn network(text: Option<&str>) -> Result<Option<IpNet>, ()> {
     if net.trunc() == net { Ok(Some(net)) } else { Err(()) }
 }
 
-/// CEL knows no IPv4 address that is written as an IPv6 one.
+/// CEL does not accept an IPv4 address that is written as an IPv6 one.
 fn is_ip(text: &str) -> bool {
     match text.parse() {
         Ok(IpAddr::V4(_)) => true,

@@ -1,19 +1,20 @@
-//! Which fields of a request may not change, from when on, and why. [`super::admission_policies`] makes the policies of it that refuse such a
-//! change.
+//! Which fields of a request may not change, from when on, and why. [`super::admission_policies`] derives from this the policies that
+//! refuse such a change.
 
-/// What may not change on a request that is there. It is no rule of the CRD: the API server answers those with 422, which tools
-/// with a `--force` take for leave to delete the object and make it anew. [`super::admission_policies`] makes refusals with 403 of it.
+/// A field that may not change. This is no rule of the CRD: the API server answers such a rule with 422, and after that tools with a
+/// `--force` delete the object and create it again. [`super::admission_policies`] refuses with 403.
 #[derive(Clone, Copy, Debug)]
 pub struct Transition {
     /// Path of the field, from the root of the object.
     pub path: &'static str,
-    /// How its value is compared and told.
+    /// How its value is compared and printed.
     pub form: Form,
-    /// From when on.
+    /// From when on it may not change.
     pub frozen: Frozen,
-    /// Why; a clause.
+    /// Why; a clause, without a full stop.
     pub why: &'static str,
-    /// Path of the status field that tells what the cluster has where the field is absent: to write that out changes nothing.
+    /// Path of the status field with the value that the cluster has if the field is absent: setting the field to that value is
+    /// no change.
     pub stands_in: Option<&'static str>,
 }
 
@@ -24,7 +25,7 @@ pub enum Form {
     Text,
     /// Host and port.
     Endpoint,
-    /// Hosts, by id and name as texts, in whatever order and spelling.
+    /// Hosts, by id and name as texts, in any order and spelling.
     Hosts,
     /// A map of strings.
     Labels,
@@ -33,15 +34,15 @@ pub enum Form {
 /// When a field becomes unchangeable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frozen {
-    /// With the object.
+    /// From the creation of the object.
     Always,
-    /// When hosts are held; until then a mistake can be mended.
+    /// As soon as hosts are held; until then a mistake can be corrected.
     OnceHostsAreHeld,
 }
 
 /// What a user can do whose change was refused.
 pub const WAY_OUT: &str =
-    "Put the old value back; for another one delete this request, which deletes its cluster, and make a new one";
+    "Set the old value again; for another one delete this request, which deletes its cluster, and create a new request";
 
 const fn always(path: &'static str, why: &'static str) -> Transition {
     Transition { path, form: Form::Text, frozen: Frozen::Always, why, stands_in: None }
@@ -55,12 +56,12 @@ const fn told_by(status: &'static str, transition: Transition) -> Transition {
     Transition { stands_in: Some(status), ..transition }
 }
 
-/// What may not change on a ProvisioningRequest.
+/// The fields of a ProvisioningRequest that may not change.
 pub const TRANSITIONS: &[Transition] = &[
-    always("spec.templateParameters.clusterName", "the cluster's objects carry it"),
-    always("spec.templateParameters.clusterProvisioner", "the provisioner's objects exist"),
-    always("spec.templateName", "a cluster keeps the template that it was made from"),
-    always("spec.templateVersion", "a cluster keeps the template that it was made from"),
+    always("spec.templateParameters.clusterName", "the cluster's objects are named after it"),
+    always("spec.templateParameters.clusterProvisioner", "a cluster keeps the provisioner that created it"),
+    always("spec.templateName", "a cluster keeps the template that it was created from"),
+    always("spec.templateVersion", "a cluster keeps the template that it was created from"),
     told_by(
         "status.extensions.k8sVersion",
         once_held("spec.templateParameters.k8sVersion", Form::Text, "this release does not upgrade clusters"),
@@ -68,21 +69,25 @@ pub const TRANSITIONS: &[Transition] = &[
     once_held(
         "spec.templateParameters.hosts.masters",
         Form::Hosts,
-        "this release does not exchange masters; hosts.workers can change",
+        "this release does not add, remove or exchange masters; hosts.workers can change",
     ),
     told_by(
         "status.extensions.controlPlaneEndpoint",
-        once_held("spec.templateParameters.controlPlaneEndpoint", Form::Endpoint, "the nodes' certificates are for it"),
+        once_held(
+            "spec.templateParameters.controlPlaneEndpoint",
+            Form::Endpoint,
+            "the cluster's certificates and kubeconfigs contain it",
+        ),
     ),
-    once_held("spec.templateParameters.podCidr", Form::Text, "the nodes have their parts of it"),
-    once_held("spec.templateParameters.serviceCidr", Form::Text, "the Services have their addresses of it"),
-    once_held("spec.templateParameters.labels", Form::Labels, "what selects the cluster goes by them"),
+    once_held("spec.templateParameters.podCidr", Form::Text, "the nodes have pod CIDRs from it"),
+    once_held("spec.templateParameters.serviceCidr", Form::Text, "the Services have cluster IPs from it"),
+    once_held("spec.templateParameters.labels", Form::Labels, "other objects may select the Cluster by them"),
 ];
 
-/// What may not change on a FocomProvisioningRequest. Its O-Cloud judges `templateParameters`.
+/// The fields of a FocomProvisioningRequest that may not change. On `templateParameters` the policies of its O-Cloud decide.
 pub const SMO_TRANSITIONS: &[Transition] = &[
     always("spec.oCloudId", "the cluster is on that O-Cloud"),
     always("spec.oCloudNamespace", "the cluster is in that namespace of the O-Cloud"),
-    always("spec.templateName", "a cluster keeps the template that it was made from"),
-    always("spec.templateVersion", "a cluster keeps the template that it was made from"),
+    always("spec.templateName", "a cluster keeps the template that it was created from"),
+    always("spec.templateVersion", "a cluster keeps the template that it was created from"),
 ];

@@ -78,7 +78,7 @@ impl<Key: Eq + Hash, W> Expectations<Key, W> {
         }
     }
 
-    /// Drops everything under this key. Call it when the object is gone.
+    /// Drops everything under this key. Call it when the object is deleted.
     pub fn forget<Q>(&self, key: &Q)
     where
         Key: Borrow<Q>,

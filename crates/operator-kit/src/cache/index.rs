@@ -1,4 +1,4 @@
-//! Secondary indexes of a cached watch, so that a lookup costs what it finds and not a scan of all objects.
+//! Secondary indexes of a cached watch, so that a lookup need not scan all objects.
 
 use std::{
     borrow::Borrow,
@@ -10,7 +10,8 @@ use std::{
 
 use kube::Resource;
 
-/// Finds the objects of a [`CachedWatch`](super::CachedWatch) by a key that is derived from them. Clones are the same.
+/// Finds the objects of a [`CachedWatch`](super::CachedWatch) by a key that is derived from them. Clones
+/// share their entries.
 ///
 /// The watch updates its indexes with every event, after its store and before it calls mappers and hooks. A list
 /// replaces an index as a whole, so a reader sees either all of the old list or all of the new one.
@@ -50,7 +51,7 @@ impl<Key: Eq + Hash, K> Index<Key, K> {
     }
 }
 
-/// Receives every change of a store, in order, when the store has it.
+/// Is called for every change of a store, in order, after the store has applied it.
 pub(crate) trait StoreListener<K>: Send + Sync {
     /// The object was added, or changed from what it was `before`.
     fn applied(&self, before: Option<&K>, now: &Arc<K>);
@@ -143,7 +144,7 @@ where
     }
 }
 
-/// Where the object is among others, or where it belongs.
+/// `Ok`: the position of the object. `Err`: the position at which to insert it.
 fn position<K: Resource>(objects: &[Arc<K>], object: &K) -> Result<usize, usize> {
     objects.binary_search_by(|other| name_of(other.as_ref()).cmp(&name_of(object)))
 }

@@ -42,13 +42,13 @@ where
     K: Resource + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    /// No objects and no indexes, of a kind that is known at run time only.
+    /// An empty collection, for a kind that is known only at run time.
     pub fn new_with(dyntype: K::DynamicType) -> Self {
         let writer = Writer::new(dyntype.clone());
         Self { dyntype, store: writer.as_reader(), writer, indexes: Vec::new() }
     }
 
-    /// The objects.
+    /// A reader of the store.
     pub fn store(&self) -> Store<K> {
         self.store.clone()
     }
@@ -76,7 +76,7 @@ where
         self.store.get(&self.reference(meta))
     }
 
-    /// Adds or replaces an object. Returns the former record.
+    /// Adds or replaces an object. Returns the object that it replaced.
     pub fn apply(&mut self, object: K) -> Option<Arc<K>> {
         let reference = self.reference(object.meta());
         let before = self.store.get(&reference);
@@ -89,7 +89,7 @@ where
         before
     }
 
-    /// Removes the object of this namespace and name. Returns the former record.
+    /// Removes the object of this namespace and name. Returns the object that was removed.
     pub fn delete(&mut self, object: &K) -> Option<Arc<K>> {
         let before = self.get(object.meta())?;
         self.writer.apply_watcher_event(&Event::Delete(K::clone(&before)));
@@ -109,7 +109,7 @@ where
         self.writer.apply_watcher_event(&Event::InitApply(object));
     }
 
-    /// Replaces all objects with those of the list. Returns the former records.
+    /// Replaces all objects with those of the list. Returns the objects of before.
     pub(crate) fn finish_list(&mut self) -> Vec<Arc<K>> {
         let before = self.store.state();
         self.writer.apply_watcher_event(&Event::InitDone);

@@ -3,8 +3,8 @@
 //! A [`CachedWatch`] waits for a kind that is not installed, finds deletions that it missed while disconnected, and
 //! skips objects that it cannot decode. It needs the rights `list` and `watch` on the kind.
 //!
-//! kube's shared streams are not used: they do not forward deletions, do not report objects that vanished between two
-//! lists, and do not map the former record of an object.
+//! kube's shared streams are not used: they do not forward deletions, do not report objects that were deleted between
+//! two lists, and do not map the former record of an object.
 
 use std::{fmt::Debug, hash::Hash, time::Duration};
 
@@ -72,6 +72,9 @@ where
     undecodable_advice: Option<&'static str>,
 }
 
+/// Objects in one answer of a list. An answer is decoded at once, so it must not hold its thread for long: 500 hosts, which
+/// is kube's default, take more than 100 ms.
+const PAGE_SIZE: u32 = 100;
 /// Where `kubectl apply` keeps a copy of what was applied.
 const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -105,7 +108,7 @@ where
         Self {
             name,
             api,
-            config,
+            config: config.page_size(PAGE_SIZE),
             metrics: metrics.clone(),
             objects: CachedObjects::new_with(dyntype),
             state: watch::Sender::new(SyncState::Syncing),
@@ -146,14 +149,14 @@ where
         &mut self.objects
     }
 
-    /// Calls `hook` after every complete list, when the mappers have seen its objects and those that vanished.
+    /// Calls `hook` after every complete list, when the mappers have seen its objects and those that were deleted.
     #[must_use]
     pub fn on_relist(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.relist_hooks.push(Box::new(hook));
         self
     }
 
-    /// Calls `hook` for every object that is gone, with its last record.
+    /// Calls `hook` for every object that was deleted, with its last record.
     #[must_use]
     pub fn on_delete(mut self, hook: impl Fn(&K) + Send + Sync + 'static) -> Self {
         self.delete_hooks.push(Box::new(hook));
@@ -234,7 +237,7 @@ where
                         sleep(backoff.next_delay()).await;
                         last_error = Some(Instant::now());
                         if missing {
-                            // The watcher would go on from a revision of the former installation; list anew.
+                            // The watcher would continue from a revision of the former installation: list again.
                             break;
                         }
                     }
@@ -288,7 +291,7 @@ where
     }
 
     /// Swaps in the complete list and maps its objects, the former records of those that changed, and those that
-    /// vanished.
+    /// were deleted.
     ///
     /// The task yields between objects: it must not hold its thread for thousands of them.
     async fn finish_list(&mut self) {

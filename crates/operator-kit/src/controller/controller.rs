@@ -183,7 +183,7 @@ where
 }
 
 /// Failures of one object in a row. Conflicts are counted separately: they are tried again fast, and must not lengthen
-/// the delay of the others.
+/// the delay of the other failures.
 #[derive(Clone, Copy, Default)]
 struct Failures {
     conflicts: u32,

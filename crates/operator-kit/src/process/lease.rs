@@ -140,8 +140,8 @@ impl Elector {
         }
     }
 
-    /// Gives the lease up when there was no beat for a minute: then a process that is stuck does not keep others from the
-    /// work.
+    /// Gives the lease up when there was no beat for a minute: then a process that is stuck does not keep the lease from
+    /// the other replicas.
     #[must_use]
     pub(crate) fn while_alive(self, pulse: Pulse) -> Self {
         Self { pulse: Some(pulse), ..self }

@@ -33,9 +33,9 @@ pub struct LeaseThread {
 }
 
 impl LeaseThread {
-    /// Starts the thread. `client` makes the client of the elector, which belongs to the thread.
+    /// Starts the thread. `client` creates the client of the elector, which belongs to the thread.
     ///
-    /// Errors if the client cannot be made, or the operating system refuses a thread.
+    /// Errors if the client cannot be created, or the operating system refuses a thread.
     pub(crate) fn start(
         settings: LeaseSettings,
         metrics: &Metrics,
@@ -98,7 +98,7 @@ mod tests {
         net::TcpListener,
     };
 
-    /// Answers every request with an error, and tells of each.
+    /// Answers every request with an error, and sends a message for each.
     fn listen() -> (u16, std::sync::mpsc::Receiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();

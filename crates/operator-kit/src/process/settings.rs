@@ -1,4 +1,4 @@
-//! Settings that every operator has, and the parts of the process that are made from them.
+//! Settings that every operator has, and the parts of the process that are created from them.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -63,7 +63,7 @@ pub struct ProcessParts {
 }
 
 impl ProcessSettings {
-    /// Starts logging and makes the parts. Call it once, first of all.
+    /// Starts logging and creates the parts. Call it once, first of all.
     ///
     /// Errors if the log filter is invalid, no cluster configuration can be used, or the admin address cannot be bound.
     pub async fn start(&self, operator: &'static str, version: &'static str) -> anyhow::Result<ProcessParts> {

@@ -23,7 +23,7 @@ impl OwnThread {
     pub(crate) fn start(name: &str) -> anyhow::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (sender, receiver) = mpsc::channel();
-        // The runtime is made and dropped on its thread: where other tasks run, a runtime must not be dropped.
+        // The runtime is created and dropped on its thread: where other tasks run, a runtime must not be dropped.
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => {
@@ -37,7 +37,7 @@ impl OwnThread {
         Ok(Self { runtime, _stop: stop })
     }
 
-    /// Until the guard is dropped, what is made here, such as a client, belongs to the runtime of the thread.
+    /// Until the guard is dropped, what is created here, such as a client, belongs to the runtime of the thread.
     pub(crate) fn enter(&self) -> EnterGuard<'_> {
         self.runtime.enter()
     }

@@ -50,7 +50,7 @@ async fn write_finalizers<K>(api: &Api<K>, object: &K, finalizers: Vec<&str>, ma
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    // The whole list is replaced, so the revision protects the entries of others.
+    // The whole list is replaced, so the revision protects the entries of other clients.
     let metadata = json!({ "resourceVersion": object.resource_version(), "finalizers": finalizers });
     let name = object.name_any();
     let call = async {

@@ -46,6 +46,9 @@ pub struct Arguments {
     /// Numbers of requests, growing; there are three hosts for each.
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 10_000])]
     requests: Vec<u32>,
+    /// How many of the requests are carried out; further ones name a template that does not exist, and wait.
+    #[arg(long, default_value_t = 1000)]
+    carried_out: u32,
 }
 
 /// Starts an API server, measures with more and more requests, and stops it.
@@ -54,7 +57,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(arguments.requests.is_sorted(), "--requests must grow");
     let cluster = ManagementCluster::start(options, |line| eprintln!("{line}")).await?;
     let measured = tokio::select! {
-        measured = measure(&cluster, &arguments.requests) => measured,
+        measured = measure(&cluster, arguments) => measured,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),
     };
     let stopped = cluster.stop().await.context("stopping");
@@ -62,15 +65,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     stopped
 }
 
-async fn measure(cluster: &ManagementCluster, numbers: &[u32]) -> anyhow::Result<String> {
+async fn measure(cluster: &ManagementCluster, arguments: &Arguments) -> anyhow::Result<String> {
     cluster.install_all_kinds().await?;
     install_product(cluster, Hosts::Simulated).await?;
     // No control plane becomes Ready here: with the limits of the shipped template, every request would fail in time.
-    let patient = sandbox::installation::TEMPLATE.replacen(
-        "spec:\n",
-        "spec:\n  timeouts: {controlPlane: 1000h, workers: 1000h}\n",
-        1,
-    );
+    let patient = sandbox::installation::TEMPLATE.replace("10m", "1000h");
     cluster.apply_yaml(&patient).await?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     let cni = json!({
@@ -84,14 +83,14 @@ async fn measure(cluster: &ManagementCluster, numbers: &[u32]) -> anyhow::Result
 
     let mut rows = Vec::new();
     let mut made = 0;
-    for &number in numbers {
+    for &number in &arguments.requests {
         eprintln!("{number} requests, {} hosts: applying ...", number * HOSTS);
-        make(cluster, made + 1..=number).await?;
+        make(cluster, made + 1..=number, arguments.carried_out).await?;
         let new = number - made;
         made = number;
         let mut row = vec![number.to_string()];
         row.extend(work(cluster, &kubeconfig, number, new).await?);
-        row.extend(rest(cluster, &kubeconfig, number).await?);
+        row.extend(rest(cluster, &kubeconfig, number, arguments.carried_out).await?);
         eprintln!("{}", row.join(" | "));
         rows.push(row);
     }
@@ -140,8 +139,13 @@ async fn work(cluster: &ManagementCluster, kubeconfig: &PathBuf, number: u32, ne
     Ok(row)
 }
 
-/// The operator starts with nothing to do, and then 50 requests are touched, one after the other.
-async fn rest(cluster: &ManagementCluster, kubeconfig: &PathBuf, number: u32) -> anyhow::Result<[String; 5]> {
+/// The operator starts with nothing to do, and then 50 requests are touched, one after the other. They are among those that are carried out.
+async fn rest(
+    cluster: &ManagementCluster,
+    kubeconfig: &PathBuf,
+    number: u32,
+    carried_out: u32,
+) -> anyhow::Result<[String; 5]> {
     let begun = Instant::now();
     let operator = Operator::start(cluster, kubeconfig).await?;
     let listed = begun.elapsed().as_secs_f64();
@@ -151,7 +155,7 @@ async fn rest(cluster: &ManagementCluster, kubeconfig: &PathBuf, number: u32) ->
     let before = operator.reconciles().await?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(cluster.admin(), NAMESPACE);
     for touched in 0..TOUCHED {
-        let name = name(1 + touched * (number - 1) / TOUCHED);
+        let name = name(1 + touched * (number.min(carried_out) - 1) / TOUCHED);
         let patch = json!({"metadata": {"annotations": {"bench": format!("{number}-{touched}")}}});
         requests.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         let wanted = before.count + u64::from(touched) + 1;
@@ -176,7 +180,11 @@ fn name(number: u32) -> String {
 }
 
 /// Makes requests and their hosts, which look as if their agents had registered them.
-async fn make(cluster: &ManagementCluster, numbers: std::ops::RangeInclusive<u32>) -> anyhow::Result<()> {
+async fn make(
+    cluster: &ManagementCluster,
+    numbers: std::ops::RangeInclusive<u32>,
+    carried_out: u32,
+) -> anyhow::Result<()> {
     let hosts = sandbox::inventory::hosts(cluster.admin(), NAMESPACE);
     let requests: Api<ProvisioningRequest> = Api::namespaced(cluster.admin(), NAMESPACE);
     stream::iter(numbers)
@@ -186,7 +194,7 @@ async fn make(cluster: &ManagementCluster, numbers: std::ops::RangeInclusive<u32
                 for part in 0..HOSTS {
                     make_host(&hosts, number * HOSTS + part).await?;
                 }
-                requests.create(&PostParams::default(), &request(number)?).await?;
+                requests.create(&PostParams::default(), &request(number, number <= carried_out)?).await?;
                 anyhow::Ok(())
             }
         })
@@ -220,7 +228,7 @@ async fn make_host(hosts: &Api<DynamicObject>, number: u32) -> anyhow::Result<()
     Ok(())
 }
 
-fn request(number: u32) -> anyhow::Result<ProvisioningRequest> {
+fn request(number: u32, is_carried_out: bool) -> anyhow::Result<ProvisioningRequest> {
     let host = |part: u32| {
         let id = number * HOSTS + part;
         json!({"hostId": id, "hostName": format!("host-{id}")})
@@ -229,7 +237,8 @@ fn request(number: u32) -> anyhow::Result<ProvisioningRequest> {
         "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
         "metadata": {"name": name(number), "namespace": NAMESPACE},
         "spec": {
-            "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0",
+            "templateName": "byoh-workload-cluster",
+            "templateVersion": if is_carried_out { "v1.0.0" } else { "none" },
             "templateParameters": {
                 "clusterName": name(number), "hosts": {"masters": [host(0)], "workers": [host(1), host(2)]},
             },

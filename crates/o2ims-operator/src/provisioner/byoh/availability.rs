@@ -1,4 +1,4 @@
-//! Whether the hosts that a request names can be had.
+//! Whether the hosts that a request names are available to it.
 
 use std::net::IpAddr;
 
@@ -13,8 +13,8 @@ use super::marks::MarkedHost as _;
 use super::observed::Observed;
 use crate::provisioner::report::Rejection;
 
-/// Every host exists, is the one that was meant, is alive, and is free or already held by this request. What is not so of a host
-/// that is a node of the running cluster is returned: it is no reason to do anything.
+/// Checks that every host exists, has the id and address that the request names, is alive, and is free or already held by this request. What is
+/// wrong with a node of the running cluster is returned as a warning: it does not reject the request.
 pub fn available(
     request: &ProvisioningRequest,
     desired: &DesiredCluster,
@@ -23,14 +23,14 @@ pub fn available(
 ) -> Result<Vec<String>, Rejection> {
     let refs = parameters.hosts.iter().flat_map(Hosts::all);
     let (mut wrong, mut warnings) = (Vec::new(), Vec::new());
-    for ((asked, _), reference) in desired.hosts().zip(refs) {
-        let host = observed.host(&asked.name);
+    for ((requested, _), reference) in desired.hosts().zip(refs) {
+        let host = observed.host(&requested.name);
         let problem = match host {
             None => Some(format!("is not registered in namespace {}", desired.namespace)),
-            Some(host) => unavailable(request, asked, reference, host, observed),
+            Some(host) => unavailable(request, requested, reference, host, observed),
         };
-        let Some(problem) = problem.map(|problem| format!("{asked} {problem}")) else { continue };
-        let is_node = observed.is_complete && observed.node(&asked.name).is_some();
+        let Some(problem) = problem.map(|problem| format!("{requested} {problem}")) else { continue };
+        let is_node = observed.is_created && observed.node(&requested.name).is_some();
         if is_node { warnings.push(problem) } else { wrong.push(problem) }
     }
     if wrong.is_empty() && desired.endpoint.host.is_empty() {
@@ -41,19 +41,19 @@ pub fn available(
 
 fn unavailable(
     request: &ProvisioningRequest,
-    asked: &RequestedHost,
+    requested: &RequestedHost,
     reference: &HostRef,
     host: &ByoHost,
     observed: &Observed,
 ) -> Option<String> {
     let namespace = &request.namespace().unwrap_or_default();
-    if let Some(id) = host.host_id().filter(|id| *id != asked.id) {
-        return Some(format!("is not that host: ByoHost {namespace}/{} has the label host-id={id}", asked.name));
+    if let Some(id) = host.host_id().filter(|id| *id != requested.id) {
+        return Some(format!("is not that host: ByoHost {namespace}/{} has the label host-id={id}", requested.name));
     }
     if host.host_id().is_none()
-        && let Some(other) = observed.host_with_id(&asked.id)
+        && let Some(other) = observed.host_with_id(&requested.id)
     {
-        return Some(format!("is not that host: host-id={} is the label of ByoHost {other}", asked.id));
+        return Some(format!("is not that host: host-id={} is the label of ByoHost {other}", requested.id));
     }
     if let Some(ip) = &reference.host_ip
         && !ip.parse::<IpAddr>().is_ok_and(|ip| host.addresses().contains(&ip))
@@ -62,8 +62,8 @@ fn unavailable(
     }
     if let Some(machine) = observed.reregistered_machine(host).filter(|_| !observed.holds(host)) {
         return Some(format!(
-            "runs the node of Machine {}, but its ByoHost was registered anew, so BYOH takes it for free; nothing is done to it. To \
-             give it back to its Machine: {}",
+            "runs the node of Machine {}, but its ByoHost was registered again, so BYOH regards it as not in use; this operator does not \
+             change it. To attach it to its Machine again: {}",
             machine.name_any(),
             command(request, observed, names::RESTORE_ANNOTATION, &host.uid().unwrap_or_default())
         ));
@@ -71,14 +71,14 @@ fn unavailable(
     if observed.holds(host) {
         return None;
     }
-    if let Some(machine) = observed.foreign_nodes.get(&asked.name) {
+    if let Some(machine) = observed.foreign_nodes.get(&requested.name) {
         return Some(format!(
-            "runs the node of Machine {}, but its ByoHost was registered anew, so BYOH takes it for free; the request of that cluster \
-             says how to give it back, or to clean it",
+            "runs the node of Machine {}, but its ByoHost was registered again, so BYOH regards it as not in use; the status of that \
+             cluster's request says how to attach it again, or to clean it",
             machine.name_any()
         ));
     }
-    if observed.orphans.contains(&asked.name) {
+    if observed.orphans.contains(&requested.name) {
         return Some(orphaned(host, namespace));
     }
     if host.holder().is_some() {
@@ -87,11 +87,11 @@ fn unavailable(
     host.in_use_reason().or_else(|| host.not_alive_reason())
 }
 
-/// Why a host whose holder is gone cannot be had, and what makes it free.
+/// Why a host whose holder is gone is not available, and how it is released.
 fn orphaned(host: &ByoHost, namespace: &str) -> String {
     let Some(holder) = host.annotations().get(names::REQUEST_ANNOTATION) else {
         return format!(
-            "is held by nobody that is known; take the label {} off ByoHost {namespace}/{}",
+            "has the label {} of a request that does not exist; to release the host, remove that label from ByoHost {namespace}/{}",
             names::REQUEST_UID_LABEL,
             host.name_any()
         );
@@ -100,8 +100,9 @@ fn orphaned(host: &ByoHost, namespace: &str) -> String {
     match host.in_use_reason() {
         Some(busy) if host.is_unregistering() => format!("{held}, and {busy}"),
         Some(busy) => format!(
-            "{held}, and {busy}; apply that request again, as it was, to have its cluster looked after, and delete it if the cluster is to go"
+            "{held}, and {busy}; apply that request again, unchanged, to manage its cluster again; to delete the cluster, delete the request \
+             after that"
         ),
-        None => format!("{held}; it comes free when its Cluster is deleted"),
+        None => format!("{held}; the host is released when its Cluster is deleted"),
     }
 }

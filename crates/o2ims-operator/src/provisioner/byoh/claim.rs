@@ -1,6 +1,6 @@
-//! Holding hosts. A claim is a label on the ByoHost, written only if the host is still as it was observed, so that of two
-//! requests for one host exactly one gets it. All hosts or none: validation has seen every one free or held before the
-//! first claim, hosts are claimed in the order of their names, and what is held is let go when the rest cannot be had.
+//! Claims. A claim puts the mark of the request on a ByoHost. It is written with the observed resource version, so only one of two requests
+//! gets a host. A request claims all of its hosts or none: validation accepts it only if every host is free or already held by it; hosts
+//! are claimed in the order of their names; if one cannot be claimed, the others are released.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,10 +23,11 @@ use crate::request::key;
 pub fn claims(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
     let mut claims: Vec<HostPatch> = desired
         .hosts()
-        .filter_map(|(asked, role)| {
-            // A mark on a host that BYOH takes for free makes BYOH give it away: its node would be bootstrapped again.
-            let host = observed.host(&asked.name).filter(|host| observed.reregistered_machine(host).is_none())?;
-            claim(host, &asked.id, role, &observed.uid, &key(request))
+        .filter_map(|(requested, role)| {
+            // BYOH attaches hosts by this mark. On a host that runs a node but that BYOH regards as not in use, the mark would make BYOH
+            // attach it to another machine, and its agent would bootstrap it again.
+            let host = observed.host(&requested.name).filter(|host| observed.reregistered_machine(host).is_none())?;
+            claim(host, &requested.id, role, &observed.uid, &key(request))
         })
         .collect();
     claims.sort_by(|a, b| a.host.cmp(&b.host));
@@ -53,52 +54,50 @@ fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Opti
     (!labels.is_empty() || !annotations.is_empty()).then(|| patch(host, labels, annotations))
 }
 
-/// The install scripts that held hosts wait for. A machine of a cluster that runs gets them whatever is wrong with the
-/// request today.
+/// The install scripts that held hosts wait for. A running cluster's machines get them also while the request is rejected.
 pub fn install_scripts(observed: &Observed) -> Vec<Step> {
     let install = observed.install();
     let (InstallMethod::Installer, Some(variant)) = (install.method, observed.variant) else { return Vec::new() };
-    let stays = |cluster: &&Arc<Cluster>| cluster.metadata.deletion_timestamp.is_none();
-    let Some(cluster) = observed.own_cluster().filter(stays) else { return Vec::new() };
+    let is_not_being_deleted = |cluster: &&Arc<Cluster>| cluster.metadata.deletion_timestamp.is_none();
+    let Some(cluster) = observed.own_cluster().filter(is_not_being_deleted) else { return Vec::new() };
     let installer = install.installer.unwrap_or_default();
-    let (name, pods) = (&observed.cluster_name, &cluster.spec.cluster_network.pods.cidr_blocks);
+    let (name, pod_cidrs) = (&observed.cluster_name, &cluster.spec.cluster_network.pods.cidr_blocks);
     observed
         .held()
-        .filter_map(|host| installer::install_scripts(host, name, &installer, pods, variant, &observed.uid))
+        .filter_map(|host| installer::install_scripts(host, name, &installer, pod_cidrs, variant, &observed.uid))
         .map(Step::GiveInstallScripts)
         .collect()
 }
 
-/// Lets go of every held host that is free, when there is no Cluster.
+/// Releases every held host that is not in use. For a request without a Cluster of its own.
 pub fn release_all(observed: &Observed) -> Vec<Step> {
     observed.held().filter_map(|host| release(host, observed)).collect()
 }
 
-/// Has every held host cleaned that BYOH has given away, when there is no Cluster. Only for a request whose owner has
-/// consented: see [`super::consent`].
+/// Asks the agents to clean every held host that is still attached to a machine of the cluster, when there is no Cluster. Only for a request
+/// whose owner has consented: see [`super::consent`].
 ///
-/// BYOH finds the host of a machine that is deleted in its cache. Where that lags behind the attachment, it finds none, the
-/// machine goes, and nobody asks the agent to clean the host: it would be lost. With the Cluster gone every machine is,
-/// so this asks.
-pub fn request_cleanup(observed: &Observed) -> Vec<Step> {
-    observed.held().filter_map(|host| ask_for_cleanup(host, observed)).collect()
+/// When a ByoMachine is deleted, BYOH looks up its host in a cache. If the cache does not show the attachment yet, BYOH finds no host, deletes
+/// the ByoMachine, and the agent is never asked to clean the host. Once the Cluster is gone there is no machine whose deletion would ask for
+/// it, so this step sets the annotation that asks the agent.
+pub fn clean_attached_hosts(observed: &Observed) -> Vec<Step> {
+    observed.held().filter_map(|host| clean_host(host, observed)).collect()
 }
 
-fn ask_for_cleanup(host: &ByoHost, observed: &Observed) -> Option<Step> {
+fn clean_host(host: &ByoHost, observed: &Observed) -> Option<Step> {
     (observed.cluster.is_none() && host.is_in_service_of(&observed.cluster_name)).then(|| {
         let annotations = BTreeMap::from([(UNREGISTERING_ANNOTATION.to_owned(), Some(String::new()))]);
         Step::PatchHost(patch(host, BTreeMap::new(), annotations))
     })
 }
 
-/// Takes the pause off a host.
-pub fn unpause(host: &ByoHost) -> Step {
+/// The step that removes the pause annotation from a host.
+pub fn remove_pause(host: &ByoHost) -> Step {
     Step::PatchHost(patch(host, BTreeMap::new(), BTreeMap::from([(PAUSED_ANNOTATION.to_owned(), None)])))
 }
 
-/// Lets go of workers that nothing was made for yet: a request that cannot have all the workers that it wants to add holds
-/// none of them.
-pub fn release_unassigned(namespace: &str, observed: &Observed) -> Vec<Step> {
+/// Releases held workers that have no MachineDeployment yet: a request that cannot get all workers that it adds holds none of them.
+pub fn release_workers_without_deployment(namespace: &str, observed: &Observed) -> Vec<Step> {
     observed
         .held()
         .filter(|host| host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_WORKER))
@@ -116,10 +115,10 @@ pub fn holds_removed_master(desired: &DesiredCluster, observed: &Observed) -> bo
 }
 
 fn removed<'a>(desired: &'a DesiredCluster, observed: &'a Observed) -> impl Iterator<Item = &'a Arc<ByoHost>> {
-    observed.held().filter(|host| !desired.hosts().any(|(asked, _)| asked.name == host.name_any()))
+    observed.held().filter(|host| !desired.hosts().any(|(requested, _)| requested.name == host.name_any()))
 }
 
-/// Lets go of held hosts that the request does not name any more, once they are free.
+/// Releases held hosts that the request does not name any more, once they are not in use.
 pub fn release_removed(desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
     removed(desired, observed)
         .filter(|host| {
@@ -130,8 +129,8 @@ pub fn release_removed(desired: &DesiredCluster, observed: &Observed) -> Vec<Ste
         .collect()
 }
 
-/// Takes the marks off a host; `None` while it is not free. BYOH honours no reservation: a host that it gave to another
-/// cluster is that cluster's, and not waited for.
+/// The step that releases a host; `None` while it is in use. Templates of other clusters need not select hosts by the mark, so BYOH may have
+/// attached the host to another cluster. Such a host is released at once.
 pub fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
     if host.in_use_reason().is_some() && !host.is_attached_to_other(&observed.cluster_name) {
         return None;
@@ -147,7 +146,7 @@ pub fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
     let leftovers = [names::INSTALL_SECRET_ANNOTATION, names::FAILURE_ANNOTATION];
     let leftovers = leftovers.into_iter().filter(|key| host.annotations().contains_key(*key));
     annotations.extend(leftovers.map(|key| (key.to_owned(), None)));
-    let released = HostPatch { drops_install_secret: secret, ..patch(host, labels, annotations) };
+    let released = HostPatch { install_secret_to_delete: secret, ..patch(host, labels, annotations) };
     Some(Step::PatchHost(released))
 }
 
@@ -161,6 +160,6 @@ fn patch(
         resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
         labels,
         annotations,
-        drops_install_secret: None,
+        install_secret_to_delete: None,
     }
 }

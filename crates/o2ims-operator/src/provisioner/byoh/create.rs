@@ -18,21 +18,26 @@ use super::observed::Observed;
 use crate::provisioner::step::{Manifest, Step};
 
 /// Creates the Cluster, once nothing can change any more what it is created with.
-pub fn begin(
+pub fn create_cluster(
     request: &ProvisioningRequest,
     desired: &DesiredCluster,
     observed: &Observed,
     marks: &Marks<'_>,
 ) -> Option<Step> {
-    // A cluster that somebody has deleted is created again when the agents have cleaned the hosts of the old one.
+    // A cluster that was deleted by another client is created again when the agents have cleaned the hosts of the old one.
     let is_clean = observed.held().all(|host| host.in_use_reason().is_none());
     // From the status on that names what is held, an edit of the request is refused.
     let is_recorded = request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some());
     (is_clean && is_recorded).then(|| Step::Create(marks.manifest(Kind::Cluster, paused_cluster(desired))))
 }
 
-/// While the operator has paused the Cluster, everything is brought to what it should be; then the pause is removed.
-pub fn go_on(desired: &DesiredCluster, observed: &Observed, marks: &Marks<'_>, wanted: &[Manifest]) -> Vec<Step> {
+/// While the operator has paused the Cluster, missing parts are created and others updated; then the pause is removed.
+pub fn continue_creation(
+    desired: &DesiredCluster,
+    observed: &Observed,
+    marks: &Marks<'_>,
+    wanted: &[Manifest],
+) -> Vec<Step> {
     if let (Some(_), Some(cluster)) = (interrupted(observed), observed.own_cluster()) {
         return vec![Step::Annotate {
             kind: Kind::Cluster,
@@ -98,14 +103,16 @@ pub fn manifests(desired: &DesiredCluster, uid: &str, marks: &Marks<'_>, owner: 
 fn create_or_update(manifest: &Manifest, observed: &Observed) -> Option<Step> {
     match observed.owned.get(&(manifest.kind, manifest.name.clone())) {
         None => Some(Step::Create(manifest.clone())),
-        Some(made) if made.deleting => None,
-        Some(made) if made.applied_hash != manifest.hash => Some(Step::Update(manifest.clone(), made.uid.clone())),
+        Some(existing) if existing.deleting => None,
+        Some(existing) if existing.applied_hash != manifest.hash => {
+            Some(Step::Update(manifest.clone(), existing.uid.clone()))
+        }
         Some(_) => None,
     }
 }
 
-/// A part that somebody deletes while its Cluster is created and nothing runs yet. With the pause removed the Cluster would lose it, and a
-/// control plane cannot be created a second time.
+/// A part that is being deleted while its Cluster is being created and no node runs yet. With the pause removed the Cluster would lose it, and
+/// a control plane cannot be created a second time.
 pub fn interrupted(observed: &Observed) -> Option<&(Kind, String)> {
     let is_creating = observed.own_cluster().is_some_and(|cluster| cluster.is_creating()) && !observed.runs_nodes();
     observed.parts().find(|part| is_creating && observed.owned.get(part).is_some_and(|part| part.deleting))

@@ -9,7 +9,7 @@ use o2ims_types::{ClusterTemplate, HostRef, names};
 /// A request that can be carried out: everything is there and of the right form.
 #[derive(Clone, Debug)]
 pub struct DesiredCluster {
-    /// Namespace of the request and of everything that is made for it.
+    /// Namespace of the request and of everything that is created for it.
     pub namespace: String,
     /// Name of the cluster.
     pub cluster: String,
@@ -27,11 +27,11 @@ pub struct DesiredCluster {
     pub service_cidr: Option<String>,
     /// Labels of the Cluster: the request's, and those that the ClusterResourceSet selects.
     pub labels: BTreeMap<String, String>,
-    /// How Kubernetes gets onto the hosts.
+    /// How Kubernetes is installed on the hosts.
     pub install: Install,
     /// The template.
     pub template: Arc<ClusterTemplate>,
-    /// What would be refused for a new cluster, and does not change one that runs.
+    /// What would reject a new cluster, but does not change a running one.
     pub warnings: Vec<String>,
 }
 

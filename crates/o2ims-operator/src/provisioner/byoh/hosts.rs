@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{HostRef, ProvisioningRequest, names};
 
-use super::consent::may_take_out;
+use super::consent::may_remove_hosts;
 use super::desired::{DesiredCluster, RequestedHost};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
@@ -20,12 +20,12 @@ use crate::request::requested_hosts;
 #[derive(Clone, Debug)]
 pub struct HostProgress {
     /// As the request names it.
-    pub asked: RequestedHost,
+    pub requested: RequestedHost,
     /// What it is for.
     pub role: &'static str,
     /// This request holds it.
     pub held: bool,
-    /// The request does not name it any more, but it is not free yet.
+    /// The request does not name it any more, but it is not released yet.
     pub removed: bool,
     /// How far it is.
     pub state: State,
@@ -36,19 +36,19 @@ pub struct HostProgress {
 /// How far a host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Not held, and not known to be in anybody's hands.
+    /// Not held, and not known to be in use.
     Free,
-    /// It is not there, or somebody else has it.
+    /// Its ByoHost does not exist, or another request holds it, or it is in use, or its agent does not answer.
     Unavailable,
-    /// Held; no machine has been given it yet.
+    /// Held; not attached to a machine yet.
     Reserved,
     /// Its agent makes it a node.
     Bootstrapping,
     /// It is a node.
     Joined,
-    /// Its node is Ready at the asked-for version.
+    /// Its node is Ready at the requested version.
     Ready,
-    /// Its agent reported a failure, or is not there.
+    /// Its agent reported a failure, or does not answer.
     Failed,
     /// Its agent removes the node.
     Cleaning,
@@ -74,7 +74,7 @@ impl fmt::Display for HostProgress {
     /// `host 1 (target-1): ...`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let told = if self.message.is_empty() { self.state.name() } else { &self.message };
-        write!(f, "{}: {told}", self.asked)
+        write!(f, "{}: {told}", self.requested)
     }
 }
 
@@ -91,23 +91,23 @@ pub fn progress_of_all(
     let mut all: Vec<_> = requested_hosts(request).map(|(host, role)| view(host, role, &version, observed)).collect();
     let removed: Vec<_> = observed
         .held()
-        .filter(|host| !all.iter().any(|view| view.asked.name == host.name_any()))
+        .filter(|host| !all.iter().any(|view| view.requested.name == host.name_any()))
         .map(|host| removed(request, host, &version, observed))
         .collect();
     all.extend(removed);
     all
 }
 
-/// A host that the request does not name and that is not free yet.
+/// A host that the request does not name and that is not released yet.
 fn removed(request: &ProvisioningRequest, host: &ByoHost, version: &str, observed: &Observed) -> HostProgress {
     let role = if host.is_held_as_master() { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER };
-    let (state, message) = if may_take_out(request, observed) {
+    let (state, message) = if may_remove_hosts(request, observed) {
         (State::Cleaning, host.in_use_reason().unwrap_or_else(|| "is being released".to_owned()))
     } else {
         progress(host, role, observed.machine_of(host), version, observed)
     };
     HostProgress {
-        asked: RequestedHost { id: host.host_id().unwrap_or_default().to_owned(), name: host.name_any() },
+        requested: RequestedHost { id: host.host_id().unwrap_or_default().to_owned(), name: host.name_any() },
         role,
         held: true,
         removed: true,
@@ -117,13 +117,13 @@ fn removed(request: &ProvisioningRequest, host: &ByoHost, version: &str, observe
 }
 
 fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Observed) -> HostProgress {
-    let asked = RequestedHost { id: reference.id(), name: reference.name().to_owned() };
-    let host = observed.host(&asked.name);
+    let requested = RequestedHost { id: reference.id(), name: reference.name().to_owned() };
+    let host = observed.host(&requested.name);
     let held = host.is_some_and(|host| observed.holds(host));
-    // A node is one, whatever becomes of its ByoHost.
-    if let Some(machine) = observed.node(&asked.name).filter(|_| !held && observed.is_complete) {
-        let (state, message) = health(machine, &asked.name, version);
-        return HostProgress { asked, role, held: true, removed: false, state, message };
+    // The Machine of a running node is reported also when its ByoHost is gone or has lost its mark.
+    if let Some(machine) = observed.node(&requested.name).filter(|_| !held && observed.is_created) {
+        let (state, message) = health(machine, &requested.name, version);
+        return HostProgress { requested, role, held: true, removed: false, state, message };
     }
     let (state, message) = match host {
         None => (State::Unavailable, "is not registered".to_owned()),
@@ -136,7 +136,7 @@ fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Obser
         },
         Some(host) => progress(host, role, observed.machine_of(host), version, observed),
     };
-    HostProgress { asked, role, held, removed: false, state, message }
+    HostProgress { requested, role, held, removed: false, state, message }
 }
 
 /// How far a host is that the request holds.
@@ -151,16 +151,16 @@ fn progress(
         return (State::Cleaning, "is being cleaned by its agent".to_owned());
     }
     let Some(machine) = machine else {
-        // A dead agent is told even before its turn comes: nobody else would notice.
+        // A dead agent is reported before its host is needed: nothing else would show it.
         if let Some(dead) = host.not_alive_reason() {
             return (State::Failed, dead);
         }
         let own = observed.own_cluster().is_some_and(|cluster| host.is_attached_to(&cluster.name_any()));
         return match host.in_use_reason() {
-            Some(_) if own => (State::Bootstrapping, "is being given to its machine".to_owned()),
+            Some(_) if own => (State::Bootstrapping, "is being attached to its machine".to_owned()),
             Some(busy) => (State::Reserved, busy),
             None if role == names::ROLE_WORKER => (State::Reserved, "waits for the control plane".to_owned()),
-            None => (State::Reserved, "waits to be given to a machine".to_owned()),
+            None => (State::Reserved, "waits to be attached to a machine".to_owned()),
         };
     };
     if machine.metadata.deletion_timestamp.is_some() {
@@ -203,7 +203,7 @@ fn health(machine: &Machine, host: &str, version: &str) -> (State, String) {
     let running = machine.status.node_info.kubelet_version.split('+').next().unwrap_or_default();
     let wanted = version.split('+').next().unwrap_or_default();
     if running != wanted {
-        return (State::Joined, format!("its node runs Kubernetes {running}, asked for {wanted}"));
+        return (State::Joined, format!("its node runs Kubernetes {running}, requested is {wanted}"));
     }
     (State::Ready, String::new())
 }

@@ -10,8 +10,8 @@ use super::marks::MarkedHost as _;
 use crate::caches::Caches;
 use crate::request::key;
 
-/// The UID by which a request is known to what was made for it. A request that was restored from a backup has a new one; its
-/// cluster and hosts carry the old one, and name the request. If no other request has that UID, they are this request's.
+/// The owner UID of a request: the value of its mark. A request that was restored from a backup has a new UID; its cluster and hosts have the
+/// earlier one in their mark, and name the request. If no other request has that UID, they belong to this request.
 pub fn identity(caches: &Caches, request: &ProvisioningRequest) -> String {
     let uid = request.uid().unwrap_or_default();
     let marks = marks(caches, request);
@@ -21,8 +21,7 @@ pub fn identity(caches: &Caches, request: &ProvisioningRequest) -> String {
     marks.into_iter().find(|mark| !caches.requests.exists(mark)).unwrap_or(uid)
 }
 
-/// The UIDs in the marks that name the request: the Cluster's, or, where somebody took that off, the control plane's, or
-/// else those of the hosts.
+/// The UIDs in the marks that name the request: the Cluster's, or, where that was removed, the control plane's, or else those of the hosts.
 fn marks(caches: &Caches, request: &ProvisioningRequest) -> Vec<String> {
     let key = key(request);
     let namespace = request.namespace().unwrap_or_default();
@@ -48,7 +47,7 @@ fn marks(caches: &Caches, request: &ProvisioningRequest) -> Vec<String> {
         .collect()
 }
 
-/// Whether a Cluster is the request's: by its mark, or, where somebody took that off, by the UID in the request's status.
+/// Whether a Cluster is the request's: by its mark, or, where that was removed, by the UID in the request's status.
 pub fn is_own_cluster(cluster: &Cluster, request: &ProvisioningRequest, uid: &str) -> bool {
     match cluster.labels().get(names::REQUEST_UID_LABEL) {
         Some(mark) => mark == uid,

@@ -1,8 +1,8 @@
 //! Install and uninstall scripts of this operator's own, for any Linux with systemd and containerd.
 //!
 //! They reach the agent in a Secret that the ByoHost names. BYOH also takes an installer behind `installerRef`, a pair of
-//! kinds for template and configuration; that would be two more CRDs for the same two scripts. The Secret is given to a
-//! host each time when BYOH has given it to a machine, for that machine's version, so an upgrade needs nothing else.
+//! kinds for template and configuration; that would be two more CRDs for the same two scripts. A host gets a Secret each time when BYOH has
+//! attached it to a machine, for that machine's version, so an upgrade needs nothing else.
 
 use cluster_api::byoh::{ByoHost, ByohVariant};
 use kube::ResourceExt as _;
@@ -29,10 +29,10 @@ pub fn install_scripts(
     // Agents can write these, and not only on their own host; what follows is run by root.
     let version = host.machine_version().filter(|text| is_plain(text))?;
     let machine = host.machine_name().filter(|text| is_plain(text))?;
-    // platform9's BYOH takes a host without a machine for one that has been cleaned, and deletes what it names.
-    let is_given = host.is_in_service_of(cluster) && host.status.machine_ref.is_some();
+    // platform9's BYOH regards a host without a machine as cleaned, and deletes the Secrets that it names.
+    let is_attached = host.is_in_service_of(cluster) && host.status.machine_ref.is_some();
     let has_scripts = host.spec.installation_secret.is_some() || host.spec.uninstallation_secret.is_some();
-    if !is_given || has_scripts {
+    if !is_attached || has_scripts {
         return None;
     }
     let (namespace, name) = (host.namespace()?, host.name_any());

@@ -8,14 +8,14 @@ use o2ims_types::{ProvisioningRequest, names};
 
 use super::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
-use crate::request::is_deleted;
+use crate::request::is_being_deleted;
 
 /// What the owner of a request instructs about something that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instruction {
-    /// It is taken back as it runs.
+    /// Annotation `restore`: it is kept as it runs and managed again.
     Restore,
-    /// It is taken down.
+    /// Annotation `clean`: it is torn down, or the host is cleaned.
     Clean,
 }
 
@@ -29,14 +29,14 @@ pub fn recorded_id(request: &ProvisioningRequest) -> Option<&str> {
     recorded(request)?.o_cloud_node_cluster_id.as_deref()
 }
 
-/// Whether the request had a Cluster, and what became of its nodes is not known: not every host that it had is still held.
+/// Whether the request had a Cluster, and it is not known whether its nodes still run: not every host that it had is still held.
 pub fn misses_cluster(request: &ProvisioningRequest, observed: &Observed) -> bool {
     let held: Vec<_> = observed.held().filter_map(|host| host.uid()).collect();
     recorded(request).is_some_and(|set| {
         let Some(id) = &set.o_cloud_node_cluster_id else { return false };
         let all_held = set.o_cloud_infrastructure_resource_ids.iter().all(|host| held.contains(host));
         observed.cluster.is_none()
-            && !is_deleted(request)
+            && !is_being_deleted(request)
             && !all_held
             && instruction_for(request, id) != Some(Instruction::Clean)
     })
@@ -83,14 +83,14 @@ fn is_anything_lost(request: &ProvisioningRequest, observed: &Observed) -> bool 
 
 /// An instruction that has no effect while something is lost, as a sentence.
 pub fn ineffective(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
-    // What is being carried out is not lost any more.
-    if observed.phase == Phase::Cleaning || !is_anything_lost(request, observed) {
+    // An instruction that is being carried out has an effect.
+    if observed.phase == Phase::TearingDown || !is_anything_lost(request, observed) {
         return None;
     }
     let [clean, restore] = INSTRUCTIONS;
     if let Some(id) = ids_in(request, clean).find(|id| ids_in(request, restore).any(|other| other == *id)) {
         return Some(format!(
-            "annotations {clean} and {restore} both name \"{id}\", so nothing is done: take one of them off"
+            "annotations {clean} and {restore} both name \"{id}\", so neither has an effect: remove the id from one of them"
         ));
     }
     let without_effect = |annotation: &'static str| {
@@ -105,7 +105,7 @@ pub fn ineffective(request: &ProvisioningRequest, observed: &Observed) -> Option
 
 /// Removes instructions that were carried out, or that name nothing: one that stayed would apply to another loss, if the same objects
 /// came back from a backup.
-pub fn remove_spent(request: &ProvisioningRequest, observed: &Observed) -> Option<Step> {
+pub fn remove_carried_out(request: &ProvisioningRequest, observed: &Observed) -> Option<Step> {
     let given: Vec<_> =
         INSTRUCTIONS.into_iter().filter(|annotation| request.annotations().contains_key(*annotation)).collect();
     let cluster = observed.own_cluster().filter(|_| observed.phase == Phase::Running)?;
@@ -125,14 +125,14 @@ pub fn command(request: &ProvisioningRequest, observed: &Observed, annotation: &
     format!("kubectl annotate pr {} -n {namespace} {annotation}={} --overwrite", request.name_any(), all.join(","))
 }
 
-/// Hosts of the request that are to be cleaned, since their Machine was deleted, and are paused. BYOH, which pauses the hosts of a
-/// paused cluster, takes its mark off only from hosts whose Machine stays; and its webhook lets no user take it off.
+/// Hosts of the request that are to be cleaned, since their Machine was deleted, and are paused. BYOH pauses the hosts of a paused cluster,
+/// but removes the pause only from hosts whose Machine exists; and its webhook lets no user remove it.
 pub fn left_paused(observed: &Observed) -> impl Iterator<Item = &ByoHost> {
     let is_left = |host: &&ByoHost| host.is_paused() && host.is_unregistering() && observed.machine_of(host).is_none();
     observed.held().map(AsRef::as_ref).filter(is_left)
 }
 
-/// Whether the parts that a Cluster needs exist, and nobody has deleted them.
+/// Whether the parts that a Cluster needs exist, and no part is being deleted.
 pub fn can_be_restored(observed: &Observed) -> bool {
     observed.control_plane.is_some()
         && observed.byo_cluster.is_some()

@@ -1,5 +1,5 @@
-//! Maintenance of a cluster that runs: what is missing is created, what somebody has changed and cannot have is changed back, what nothing
-//! refers to is deleted. An object that exists is never changed to what it would be created as today.
+//! Maintenance of a running cluster: missing objects are created, changes by other clients that the cluster cannot have are reverted, objects
+//! that nothing refers to are deleted. An existing object is never changed to what it would be created as today.
 
 use cluster_api::Kind;
 use kube::ResourceExt as _;
@@ -16,7 +16,7 @@ use super::rollout;
 use super::scale::{self, is_needed, unclean_workers};
 use crate::provisioner::step::{Manifest, Step};
 
-/// Restores the marks of a Cluster or of a control plane from which somebody has removed them.
+/// Restores the marks of a Cluster or of a control plane that lacks them.
 pub fn restore_marks(
     desired: &DesiredCluster,
     observed: &Observed,
@@ -36,7 +36,7 @@ pub fn restore_marks(
     Some(Step::RestoreMarks(manifest.clone(), control_plane.uid().unwrap_or_default()))
 }
 
-/// Creates what is missing, and reverts what somebody has changed by hand and cannot have. A change of the template or of the operator
+/// Creates what is missing, and reverts changes by other clients that the cluster cannot have. A change of the template or of the operator
 /// never rolls a running cluster: it would roll every site at once.
 pub fn maintain(desired: &DesiredCluster, observed: &Observed, manifests: &[Manifest]) -> Vec<Step> {
     let mut not_yet = unclean_workers(desired, observed);
@@ -61,7 +61,7 @@ pub fn maintain(desired: &DesiredCluster, observed: &Observed, manifests: &[Mani
         .collect()
 }
 
-/// The fields that revert what another client has changed and the cluster cannot have: another number of machines, or a rollout.
+/// The fields that revert a change by another client that the cluster cannot have: another number of machines, or a rollout.
 fn reverted(manifest: &Manifest, observed: &Observed) -> Option<Value> {
     let mut fields = Map::new();
     if scale::is_resized(manifest, observed) {
@@ -110,7 +110,7 @@ fn references(object: &Value) -> Vec<(Kind, String)> {
     .collect()
 }
 
-/// Deletes templates that were created for an earlier form of the request, when nothing refers to them and no rollout goes on.
+/// Deletes templates that were created for an earlier form of the request, when nothing refers to them and no rollout is in progress.
 pub fn prune(desired: &DesiredCluster, observed: &Observed, needed: &[Manifest]) -> Vec<Step> {
     let is_settled = observed
         .control_plane

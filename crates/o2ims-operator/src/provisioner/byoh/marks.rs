@@ -23,7 +23,7 @@ const REPORT_MAX: usize = 400;
 pub trait MarkedHost {
     /// UID of the request that holds the host.
     fn holder(&self) -> Option<&str>;
-    /// Why another request cannot have the host that is held, for messages.
+    /// Who holds the host, for messages to another request.
     fn held_reason(&self) -> String;
     /// The host is held as a master.
     fn is_held_as_master(&self) -> bool;
@@ -80,10 +80,10 @@ fn detail(host: &ByoHost, condition: &Condition) -> String {
 pub trait MarkedCluster {
     /// The operator is still creating the cluster: the Cluster is paused by the operator, not by a user.
     fn is_creating(&self) -> bool;
-    /// How Kubernetes gets onto the hosts, as the cluster was created.
+    /// How Kubernetes is installed on the hosts, as the cluster was created.
     fn install(&self) -> Option<Install>;
-    /// The cluster is to be taken down although its request stays.
-    fn is_cleaning(&self) -> bool;
+    /// The operator deletes the Cluster although its request is not being deleted.
+    fn is_being_torn_down(&self) -> bool;
 }
 
 impl MarkedCluster for Cluster {
@@ -95,7 +95,7 @@ impl MarkedCluster for Cluster {
         serde_json::from_str(self.annotations().get(names::INSTALL_ANNOTATION)?).ok()
     }
 
-    fn is_cleaning(&self) -> bool {
+    fn is_being_torn_down(&self) -> bool {
         self.annotations().contains_key(names::CLEANING_ANNOTATION)
     }
 }
@@ -104,7 +104,7 @@ impl MarkedCluster for Cluster {
 pub struct Marks<'a> {
     /// Name of the cluster.
     pub cluster: &'a str,
-    /// The UID by which the request is known to what was made for it.
+    /// The owner UID of the request: the value of its mark.
     pub uid: &'a str,
     /// `namespace/name` of the request.
     pub request: String,

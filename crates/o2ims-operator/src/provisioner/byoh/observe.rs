@@ -40,7 +40,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
         cluster_name,
         cluster_is_own,
         phase: Phase::default(),
-        is_complete: false,
+        is_created: false,
         misses_cluster: false,
         orphans: find_orphans(caches, &hosts),
         foreign_nodes: find_foreign_nodes(caches, &namespace, &uid, &hosts),
@@ -121,7 +121,7 @@ fn find_resource_set(caches: &Caches, template: Option<&ClusterTemplate>, namesp
     })
 }
 
-/// The KubeadmControlPlanes that have the request's mark; where somebody took that off, the one that belongs to its Cluster.
+/// The KubeadmControlPlanes that have the request's mark; where that was removed, the one that belongs to its Cluster.
 fn find_control_planes(
     caches: &Caches,
     namespace: &str,
@@ -158,26 +158,26 @@ fn find_hosts(
     uid: &str,
     machines: &[Arc<Machine>],
 ) -> FoundHosts {
-    let asked: Vec<_> = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all).collect();
-    let bearers = asked.iter().filter_map(|host| {
+    let requested: Vec<_> = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all).collect();
+    let bearers = requested.iter().filter_map(|host| {
         let id = host.id();
         let bearer = caches.hosts.with_id(namespace, &id).first()?.name_any();
         Some((id, bearer))
     });
-    let names = asked.iter().map(|host| host.name()).chain(machines.iter().filter_map(|machine| machine.server()));
+    let names = requested.iter().map(|host| host.name()).chain(machines.iter().filter_map(|machine| machine.server()));
     let of_name = names.filter_map(|name| caches.hosts.get(namespace, name));
-    // The store is newer than its indexes for a moment: its record comes last, and stays.
-    let hosts = caches.hosts.held_by_mark(namespace, uid).into_iter().chain(of_name);
+    // The store is newer than its indexes for a moment: its object comes last, and is kept.
+    let hosts = caches.hosts.with_mark(namespace, uid).into_iter().chain(of_name);
     (hosts.map(|host| (host.name_any(), host)).collect(), bearers.collect())
 }
 
-/// Hosts whose holder is no request that exists.
+/// Hosts whose holder does not exist any more.
 fn find_orphans(caches: &Caches, hosts: &BTreeMap<String, Arc<ByoHost>>) -> BTreeSet<String> {
     let orphaned = |host: &ByoHost| host.holder().is_some() && !owner_exists(caches, host);
     hosts.values().filter(|host| orphaned(host)).map(|host| host.name_any()).collect()
 }
 
-/// Machines of others on hosts that look free.
+/// Machines of other requests on hosts that look free.
 fn find_foreign_nodes(
     caches: &Caches,
     namespace: &str,

@@ -21,9 +21,9 @@ use crate::provisioner::step::Step;
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The mark on everything that is the request's: its UID, or, where it was restored from a backup, the UID that it had
-    /// when its cluster was made. See [`super::identity`].
+    /// when its cluster was created. See [`super::identity`].
     pub uid: String,
-    /// Kinds that are not installed, as `kind (project)`.
+    /// Providers of which a kind is not installed, by the name that a user would search for.
     pub missing_providers: Vec<String>,
     /// Name of the cluster that the request asks for.
     pub cluster_name: String,
@@ -35,21 +35,21 @@ pub struct Observed {
     pub template: Option<Arc<ClusterTemplate>>,
     /// The ClusterResourceSet that the template names.
     pub resource_set: ResourceSetLookup,
-    /// Whoever has the cluster name or the endpoint, or goes first, once that is decided.
+    /// Who has the cluster name or the endpoint, or comes first, once that is decided.
     pub contender: Option<Contender>,
     /// Every ByoHost that the request names or holds, or that is a node of its cluster, by name.
     pub hosts: BTreeMap<String, Arc<ByoHost>>,
     /// ByoHosts whose label `host-id` is one of the request's, by id.
     pub hosts_by_id: BTreeMap<String, String>,
-    /// The Cluster of the request's cluster name, whoever made it.
+    /// The Cluster of the request's cluster name, also one of another request.
     pub cluster: Option<Arc<Cluster>>,
-    /// This request made it.
+    /// The Cluster belongs to this request.
     pub cluster_is_own: bool,
     /// Where the cluster is in its life.
     pub phase: Phase,
-    /// The request's cluster was created to the end: what it was created with stays.
-    pub is_complete: bool,
-    /// The request had a Cluster, and what became of its nodes cannot be told.
+    /// The creation of the request's cluster has ended: the parameters that it was created with stay.
+    pub is_created: bool,
+    /// The request had a Cluster, and it is not known whether its nodes still run.
     pub misses_cluster: bool,
     /// The request's KubeadmControlPlane.
     pub control_plane: Option<Arc<KubeadmControlPlane>>,
@@ -59,9 +59,9 @@ pub struct Observed {
     pub deployments: BTreeMap<String, Arc<MachineDeployment>>,
     /// The request's Machines.
     pub machines: Vec<Arc<Machine>>,
-    /// Every object that the operator made for the request.
+    /// Every object that the operator created for the request.
     pub owned: BTreeMap<(Kind, String), OwnedObject>,
-    /// Machines of others that are nodes on hosts which look free, by host: their ByoHosts were deleted and registered anew.
+    /// Machines of other requests that are nodes on hosts which look free, by host: their ByoHosts were deleted and registered again.
     pub foreign_nodes: BTreeMap<String, Arc<Machine>>,
     /// Templates that one of those refers to.
     pub referenced: BTreeSet<(Kind, String)>,
@@ -73,18 +73,18 @@ pub enum Phase {
     /// No Cluster has its name.
     #[default]
     Absent,
-    /// No Cluster has its name, and nodes of it run, or may run. Cluster API deletes a Cluster after its nodes, so nobody has deleted it
-    /// in that way.
+    /// No Cluster has its name, and nodes of it run, or may run. Cluster API deletes a Cluster after its nodes, so it was not deleted by
+    /// Cluster API.
     Lost,
-    /// Somebody else's Cluster has its name.
+    /// A Cluster that does not belong to the request has its name.
     Foreign,
     /// The operator creates it.
     Creating,
     /// It was created.
     Running,
-    /// It is taken down although its request stays.
-    Cleaning,
-    /// Somebody has deleted its Cluster.
+    /// The operator deletes its Cluster, although its request is not being deleted.
+    TearingDown,
+    /// Its Cluster is being deleted, not by the operator.
     Deleting,
 }
 
@@ -98,7 +98,7 @@ pub enum ResourceSetLookup {
     Labels(BTreeMap<String, String>),
 }
 
-/// Somebody else who has what this request wants.
+/// Another request or Cluster that has what this request needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contender {
     /// Who, for messages.
@@ -107,7 +107,7 @@ pub struct Contender {
     pub what: String,
 }
 
-/// An object that the operator made.
+/// An object that the operator created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedObject {
     /// Its UID.
@@ -116,7 +116,7 @@ pub struct OwnedObject {
     pub version: u64,
     /// Hash of what was applied.
     pub applied_hash: String,
-    /// It is on its way out.
+    /// It is being deleted.
     pub deleting: bool,
     /// UID of the Cluster that it refers to as Cluster API makes it do, which shows that Cluster API has seen it.
     pub adopted_by: Option<String>,
@@ -162,7 +162,7 @@ impl Observed {
         self.hosts.values().filter(|host| self.holds(host))
     }
 
-    /// Whether the request holds the host: by its mark, or, where somebody took that off, by a Machine that runs on it.
+    /// Whether the request holds the host: by its mark, or, where that was removed, by a Machine that runs on it.
     pub fn holds(&self, host: &ByoHost) -> bool {
         match host.holder() {
             Some(holder) => holder == self.uid,
@@ -172,17 +172,17 @@ impl Observed {
         }
     }
 
-    /// The request's Machine that the host was given to, as its ByoHost or its Node says: a ByoHost that was restored from a
+    /// The request's Machine that the host is attached to, as its ByoHost or its Node says: a ByoHost that was restored from a
     /// backup has no status.
     pub fn machine_of(&self, host: &ByoHost) -> Option<&Machine> {
-        let given = host.attached_machine();
+        let attached = host.attached_machine();
         let mut machines = self.machines.iter().map(AsRef::as_ref);
         machines
-            .find(|machine| given == Some(&machine.spec.infrastructure_ref.name))
+            .find(|machine| attached == Some(&machine.spec.infrastructure_ref.name))
             .or_else(|| self.node(&host.name_any()))
     }
 
-    /// The Machine whose node this is, unless it is on its way out.
+    /// The Machine whose node this is, unless it is being deleted.
     pub fn node(&self, name: &str) -> Option<&Machine> {
         self.machines
             .iter()
@@ -190,55 +190,55 @@ impl Observed {
             .find(|machine| machine.metadata.deletion_timestamp.is_none() && machine.server() == Some(name))
     }
 
-    /// The Cluster, if this request made it.
+    /// The Cluster, if it belongs to this request.
     pub fn own_cluster(&self) -> Option<&Arc<Cluster>> {
         self.cluster.as_ref().filter(|_| self.cluster_is_own)
     }
 
-    /// How Kubernetes gets onto the hosts: a cluster that runs keeps what it was made with, whatever becomes of the template.
+    /// How Kubernetes is installed on the hosts: a running cluster keeps what it was created with, also when the template changes.
     pub fn install(&self) -> Install {
-        let running = self.own_cluster().filter(|_| self.is_complete);
+        let running = self.own_cluster().filter(|_| self.is_created);
         let sound = |install: &Install| install.installer.as_ref().is_none_or(installer::is_sound);
         let kept = running.and_then(|cluster| cluster.install()).filter(sound);
         kept.or_else(|| Some(self.template.as_ref()?.spec.install.clone())).unwrap_or_default()
     }
 
-    /// Hosts that the request holds, that BYOH has given to machines of its cluster, and that nobody has asked to be cleaned.
+    /// Hosts that the request holds, that are attached to machines of its cluster, and that are not being cleaned.
     pub fn in_service(&self) -> impl Iterator<Item = &ByoHost> {
         self.held()
             .map(AsRef::as_ref)
             .filter(|host| host.is_attached_to(&self.cluster_name) && !host.is_unregistering())
     }
 
-    /// Something runs for the request that a deletion of its objects would end.
+    /// Whether a node runs for the request that a deletion of its objects would end.
     pub fn runs_nodes(&self) -> bool {
-        let stays = |machine: &Machine| machine.metadata.deletion_timestamp.is_none();
-        self.in_service().next().is_some() || self.machines.iter().any(|machine| stays(machine))
+        let is_not_being_deleted = |machine: &Machine| machine.metadata.deletion_timestamp.is_none();
+        self.in_service().next().is_some() || self.machines.iter().any(|machine| is_not_being_deleted(machine))
     }
 
-    /// Derives [`Observed::phase`] and [`Observed::is_complete`] from everything else.
+    /// Derives [`Observed::phase`] and [`Observed::is_created`] from everything else.
     pub fn derive_phase(&mut self) {
-        self.is_complete = self.own_cluster().is_some_and(|cluster| !cluster.is_creating());
+        self.is_created = self.own_cluster().is_some_and(|cluster| !cluster.is_creating());
         self.phase = match (&self.cluster, self.own_cluster()) {
             (None, _) if self.runs_nodes() || self.misses_cluster => Phase::Lost,
             (None, _) => Phase::Absent,
             (Some(_), None) => Phase::Foreign,
-            (_, Some(cluster)) if cluster.is_cleaning() => Phase::Cleaning,
+            (_, Some(cluster)) if cluster.is_being_torn_down() => Phase::TearingDown,
             (_, Some(cluster)) if cluster.metadata.deletion_timestamp.is_some() => Phase::Deleting,
             (_, Some(cluster)) if cluster.is_creating() => Phase::Creating,
             _ => Phase::Running,
         };
     }
 
-    /// Parts of the cluster that Cluster API can take down only under their Cluster.
+    /// Parts of the cluster that Cluster API can delete only while their Cluster exists.
     pub fn parts(&self) -> impl Iterator<Item = &(Kind, String)> {
         let needs_cluster =
             |kind: Kind| matches!(kind, Kind::KubeadmControlPlane | Kind::MachineDeployment | Kind::ByoCluster);
         self.owned.keys().filter(move |(kind, _)| needs_cluster(*kind))
     }
 
-    /// A ByoHost that BYOH takes for free although a Machine of the cluster is its node: it was deleted and registered anew. BYOH
-    /// goes by its label; a host that has its machine in its status only is one that was given back by half.
+    /// The Machine of a ByoHost that BYOH regards as not in use although the Machine's node runs on it: the ByoHost was deleted and registered
+    /// again. BYOH goes by its label; a host that has its machine in its status only is one whose reattachment was interrupted.
     pub fn reregistered_machine(&self, host: &ByoHost) -> Option<&Machine> {
         if host.machine_name().is_some() || host.is_attached_to(&self.cluster_name) || host.is_unregistering() {
             return None;
@@ -246,7 +246,7 @@ impl Observed {
         self.running_machine_of(host)
     }
 
-    /// A host of the request whose Machine runs, and from whose status somebody has taken the machine.
+    /// The Machine of a host of the request, if it runs and its reference was removed from the host's status.
     pub fn detached_machine(&self, host: &ByoHost) -> Option<&Machine> {
         if host.status.machine_ref.is_some() || host.machine_name().is_none() || host.is_unregistering() {
             return None;

@@ -1,9 +1,9 @@
-//! What is left of a request that does not exist any more. The finalizer is there to prevent this, but somebody can take it
-//! off by hand; and a DELETE that the API server began before it stored the finalizer removes the request all the same
-//! (kube-apiserver looks for finalizers first and deletes unconditionally then).
+//! Orphans: what is left of a request that does not exist any more. The finalizer prevents this, but it can be removed by hand; and a DELETE
+//! that the API server began before it stored the finalizer removes the request all the same (kube-apiserver looks for finalizers first and
+//! deletes unconditionally then).
 //!
-//! A Cluster that was never let go is removed. One that runs is not ended because its request vanished: it keeps its hosts, until
-//! they are free because somebody has deleted the Cluster, or until the request is applied again, which takes it back.
+//! A Cluster whose creation has not ended is deleted. A running Cluster is not deleted because its request is gone: it keeps its hosts until
+//! the Cluster is deleted and they are not in use, or until the request is applied again, which manages the cluster again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +29,10 @@ use crate::provisioner::step::Step;
 use crate::request::key;
 
 /// The deletion of a request that cannot be decoded produces no event, since it is in no cache; nor does the deletion of every object that
-/// was created. What they left is looked at again after this time.
+/// was created. What they left is checked again after this time.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Lets go of a host whose holder is gone.
+/// Releases a host whose holder is gone.
 ///
 /// # Errors
 /// What the API server refused or did not answer.
@@ -41,7 +41,7 @@ pub async fn reconcile_host(host: Arc<ByoHost>, context: Arc<Context>) -> Result
     apply_plan(&holder, &steps, &context).await
 }
 
-/// Removes a Cluster that was never let go and whose request is gone.
+/// Deletes a Cluster whose creation has not ended and whose request is gone.
 ///
 /// # Errors
 /// What the API server refused or did not answer.
@@ -72,7 +72,7 @@ pub fn plan_host(host: &ByoHost, caches: &Caches) -> Option<(ProvisioningRequest
     } else if observed.owned.is_empty() {
         claim::release(host, &observed).into_iter().collect()
     } else {
-        teardown::remains(&observed)
+        teardown::delete_leftovers(&observed)
     };
     Some((holder, steps))
 }
@@ -87,8 +87,8 @@ pub fn plan_cluster(cluster: &Cluster, caches: &Caches) -> Option<(ProvisioningR
     Some((owner, steps))
 }
 
-/// The request whose marks are on the object, as far as they tell, if no cache has it. Without the annotation it is not
-/// known whom to look for, and the object is left alone.
+/// The request whose mark is on the object, as far as the mark tells, if no cache has it. Without the annotation its name is not known, and
+/// the object is not changed.
 fn missing_owner<K: Resource>(object: &K, caches: &Caches) -> Option<ProvisioningRequest> {
     let uid = object.labels().get(names::REQUEST_UID_LABEL)?;
     let name = object.annotations().get(names::REQUEST_ANNOTATION)?.rsplit('/').next()?;
@@ -113,12 +113,12 @@ async fn apply_plan(holder: &ProvisioningRequest, steps: &[Step], context: &Cont
     }
     tracing::info!(request = key(holder), uid, "cleaning up after a request that does not exist any more");
     apply::apply(&context.client, holder, &uid, steps, &mut Vec::new()).await?;
-    let lets_go = steps.iter().all(|step| matches!(step, Step::PatchHost(_)));
-    Ok(if lets_go { Outcome::Done } else { Outcome::Progressing { recheck: Some(RECHECK_INTERVAL) } })
+    let only_releases = steps.iter().all(|step| matches!(step, Step::PatchHost(_)));
+    Ok(if only_releases { Outcome::Done } else { Outcome::Progressing { recheck: Some(RECHECK_INTERVAL) } })
 }
 
-/// Asks the API server for the request, since a cache may lag, and for a Cluster that the plan did not see. A kind that is
-/// not served is an error here, and nothing is touched.
+/// Asks the API server for the request, since a cache may lag, and for a Cluster that the plan did not see. A kind that is not served is an
+/// error here, and nothing is changed.
 async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool, Error> {
     let client = &context.client;
     let namespace = holder.namespace().unwrap_or_default();
@@ -126,7 +126,7 @@ async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool,
     let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
     let what = format!("look for ProvisioningRequest {namespace}/{name}");
     let found = with_timeout(&what, api.get_metadata_opt(&name)).await?;
-    // One of that name that the cache does not show yet may have been restored, and take back what this would clean up.
+    // A request of that name that the cache does not show yet may have been restored; what this would delete belongs to it then.
     if found.and_then(|found| found.metadata.uid).is_some_and(|uid| !context.caches.requests.exists(&uid)) {
         return Ok(true);
     }

@@ -1,4 +1,4 @@
-//! Pauses: nothing is done to what somebody has paused, by the field or the annotation of Cluster API.
+//! Pauses: an object that is paused by the field or the annotation of Cluster API is not changed.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::marks::MarkedCluster as _;
 use super::observed::Observed;
 use crate::provisioner::step::{HostPatch, InstallScripts, Reattachment, Step};
 
-/// Everything of the request's cluster that somebody has paused. The operator's own pause while it makes a cluster is none.
+/// A paused object of the request's cluster. The operator's own pause while it creates a cluster does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Paused {
     kind: Kind,
@@ -42,7 +42,7 @@ fn paused(observed: &Observed) -> Vec<Paused> {
     all
 }
 
-/// What somebody has paused, as `Cluster core (spec.paused)`.
+/// The paused objects, as `Cluster core (spec.paused)`.
 pub fn pauses(observed: &Observed) -> Vec<String> {
     let all = paused(observed);
     // BYOH pauses the hosts of a paused cluster by itself.
@@ -51,9 +51,9 @@ pub fn pauses(observed: &Observed) -> Vec<String> {
     told.map(|Paused { kind, name, by }| format!("{} {name} ({by})", kind.name())).collect()
 }
 
-/// The steps that may be taken: nothing is done to what is paused, and with a Cluster or its halves nothing at all. A deletion
-/// that takes machines down waits for them and their hosts: an agent does not clean a host that is paused, and BYOH, which pauses
-/// the hosts of a paused cluster, takes its mark off only from machines that stay.
+/// The steps that are allowed: a paused object is not changed; where Cluster, KubeadmControlPlane or ByoCluster is paused, no object of the
+/// cluster is. A deletion of machines waits until neither they nor their hosts are paused: an agent does not clean a paused host, and BYOH,
+/// which pauses the hosts of a paused cluster, removes its pause only from hosts whose Machine exists.
 pub fn allowed(steps: Vec<Step>, observed: &Observed) -> Vec<Step> {
     let all = paused(observed);
     let is_paused = |kind: Kind, name: &str| all.iter().any(|paused| paused.kind == kind && paused.name == name);

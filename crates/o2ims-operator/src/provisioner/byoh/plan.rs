@@ -1,17 +1,17 @@
-//! What to do next, as a function of what was asked and what was observed. The same input gives the same plan, and a plan that has been
-//! carried out leaves an empty one. The order of the policies is here; each policy has a file of its own.
+//! The plan: what to do next, as a function of what is requested and what is observed. The same input gives the same plan. When a plan has
+//! been carried out, the next plan is empty. The order of the policies is here; each policy has a file of its own.
 
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::desired::DesiredCluster;
-use super::instructions::remove_spent;
+use super::instructions::remove_carried_out;
 use super::marks::Marks;
 use super::observed::{Observed, Phase};
 use super::{claim, consent, create, maintain, pause, recover, remediate, scale, teardown};
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
-use crate::request::{has_finalizer, is_deleted};
+use crate::request::{has_finalizer, is_being_deleted};
 
 /// The steps that are due now. An empty list means that there is nothing to do but to wait for a change.
 pub fn plan(
@@ -19,50 +19,57 @@ pub fn plan(
     verdict: &Result<DesiredCluster, Rejection>,
     observed: &Observed,
 ) -> Vec<Step> {
-    pause::allowed(due(request, verdict, observed), observed)
+    pause::allowed(steps_ignoring_pauses(request, verdict, observed), observed)
 }
 
-fn due(request: &ProvisioningRequest, verdict: &Result<DesiredCluster, Rejection>, observed: &Observed) -> Vec<Step> {
-    if is_deleted(request) {
+/// The steps that would be due if nothing were paused.
+fn steps_ignoring_pauses(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+) -> Vec<Step> {
+    if is_being_deleted(request) {
         return teardown::plan(request, observed);
     }
     if !observed.missing_providers.is_empty() {
         return Vec::new();
     }
-    // A request that was restored from a backup may lack the finalizer, whatever is wrong with it.
+    // A rejected request whose nodes run gets the finalizer too: it may have been restored from a backup without it.
     if !has_finalizer(request) && (verdict.is_ok() || observed.runs_nodes()) {
         return vec![first_write(request, observed)];
     }
-    let unpaused = remediate::unpause(request, observed);
-    if !unpaused.is_empty() {
-        return unpaused;
+    let unpause_steps = remediate::unpause_hosts(request, observed);
+    if !unpause_steps.is_empty() {
+        return unpause_steps;
     }
-    match (observed.phase, verdict) {
-        (Phase::Lost, _) => recover::recover(request, observed),
-        (Phase::Cleaning, _) => teardown::clean(observed),
-        (_, verdict) => match (remove_spent(request, observed), verdict) {
+    match observed.phase {
+        Phase::Lost => recover::recover(request, observed),
+        Phase::TearingDown => teardown::tear_down_cluster(observed),
+        _ => match (remove_carried_out(request, observed), verdict) {
             (Some(step), _) => vec![step],
             (None, Ok(desired)) => provision(request, desired, observed),
-            (None, Err(_)) => rejected(request, observed),
+            (None, Err(_)) => plan_rejected(request, observed),
         },
     }
 }
 
+/// The first write: deletion protection, if the template wants it and the request does not say otherwise; else the finalizer.
 fn first_write(request: &ProvisioningRequest, observed: &Observed) -> Step {
-    let protects = observed.template.as_ref().is_some_and(|template| template.spec.deletion_protection);
-    let is_said = request.annotations().contains_key(names::DELETION_PROTECTION_ANNOTATION);
-    if protects && !is_said { Step::Protect } else { Step::AddFinalizer }
+    let template_protects = observed.template.as_ref().is_some_and(|template| template.spec.deletion_protection);
+    let has_annotation = request.annotations().contains_key(names::DELETION_PROTECTION_ANNOTATION);
+    if template_protects && !has_annotation { Step::Protect } else { Step::AddFinalizer }
 }
 
-/// Nothing is held for a request that is rejected; but a cluster that exists is not touched.
-fn rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+/// The steps for a rejected request. It holds no hosts while it has no Cluster. A cluster that is created keeps running: only reattachments,
+/// install scripts and the release of workers without a MachineDeployment continue.
+fn plan_rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     match observed.phase {
-        Phase::Absent => teardown::remains(observed),
+        Phase::Absent => teardown::delete_leftovers(observed),
         Phase::Foreign if observed.owned.is_empty() => claim::release_all(observed),
-        _ if observed.is_complete => {
+        _ if observed.is_created => {
             let mut steps = remediate::reattach(request, observed);
             steps.extend(claim::install_scripts(observed));
-            steps.extend(claim::release_unassigned(&request.namespace().unwrap_or_default(), observed));
+            steps.extend(claim::release_workers_without_deployment(&request.namespace().unwrap_or_default(), observed));
             steps
         }
         _ => Vec::new(),
@@ -80,19 +87,20 @@ fn provision(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
     }
     let marks = Marks::of(request, desired, &observed.uid);
     let Some(existing) = observed.own_cluster() else {
-        return create::begin(request, desired, observed, &marks).into_iter().collect();
+        return create::create_cluster(request, desired, observed, &marks).into_iter().collect();
     };
     let manifests = || create::manifests(desired, &observed.uid, &marks, &existing.uid().unwrap_or_default());
     match observed.phase {
-        Phase::Creating => create::go_on(desired, observed, &marks, &manifests()),
-        // Somebody else deletes it: the request's owner has not consented that masters are deleted which Cluster API leaves.
-        Phase::Deleting => teardown::unpause(existing).into_iter().collect(),
-        _ => keep(request, desired, observed, &marks, &manifests()),
+        Phase::Creating => create::continue_creation(desired, observed, &marks, &manifests()),
+        // The Cluster was deleted without consent of the request's owner. Only the operator's own pause is removed. Machines of masters that
+        // Cluster API leaves behind (their KubeadmControlPlane is gone) are not deleted here, as `teardown::cluster` would do.
+        Phase::Deleting => teardown::unpause_created_cluster(existing).into_iter().collect(),
+        _ => maintain_running(request, desired, observed, &marks, &manifests()),
     }
 }
 
-/// Keeps a cluster that runs as its request asks for it.
-fn keep(
+/// The steps that keep a running cluster as its request specifies it.
+fn maintain_running(
     request: &ProvisioningRequest,
     desired: &DesiredCluster,
     observed: &Observed,
@@ -108,9 +116,9 @@ fn keep(
     }
     let needed = maintain::still_needed(manifests, observed);
     let mut steps = maintain::maintain(desired, observed, &needed);
-    steps.extend(scale::surplus_masters(desired, observed));
+    steps.extend(scale::delete_surplus_masters(desired, observed));
     steps.extend(consent::note_restored(request, observed));
-    if !consent::may_take_out(request, observed) {
+    if !consent::may_remove_hosts(request, observed) {
         return steps;
     }
     if steps.is_empty() {

@@ -1,5 +1,5 @@
-//! A ByoHost that was deleted and registered anew under a running node: BYOH takes it for free. This writes what BYOH and its
-//! agent would have written, had it been there all the time, so that nothing is bootstrapped or reset.
+//! Reattachment of a ByoHost that was deleted and registered again while its node runs: BYOH regards it as not in use. This writes what BYOH
+//! and its agent had written on the deleted ByoHost, so that nothing is bootstrapped or reset.
 
 use std::collections::BTreeMap;
 

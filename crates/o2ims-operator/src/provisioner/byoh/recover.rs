@@ -1,5 +1,4 @@
-//! A Cluster that is gone while its nodes run: it is created again, or taken down, as the owner instructs; without an instruction nothing
-//! is done.
+//! A Cluster that is lost: it is created again, or its parts are torn down, as the owner instructs; without an instruction nothing is done.
 
 use cluster_api::Kind;
 use o2ims_types::{ProvisioningRequest, names};
@@ -13,31 +12,32 @@ use super::observed::Observed;
 use crate::provisioner::step::Step;
 use crate::request::key;
 
-/// What is due when the Cluster of a request that stays was lost: nothing, unless its owner instructs so.
+/// The steps that are due when the Cluster of a request that is not being deleted is lost: none, unless its owner instructs so.
 pub fn recover(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     match instruction_for(request, &lost_id(request, observed)) {
-        Some(Instruction::Restore) => restore(request, observed, false).into_iter().collect(),
-        Some(Instruction::Clean) => take_down_lost(request, observed),
+        Some(Instruction::Restore) => create_cluster_again(request, observed, false).into_iter().collect(),
+        Some(Instruction::Clean) => tear_down_lost(request, observed),
         None => Vec::new(),
     }
 }
 
-/// Takes down what runs without its Cluster: the Cluster is created again and then deleted, since Cluster API takes machines down only
-/// under one. Hosts of which no part is left are cleaned by their agents.
-pub fn take_down_lost(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
-    restore(request, observed, true).map_or_else(|| claim::request_cleanup(observed), |step| vec![step])
+/// Tears down what is left of a lost Cluster: the Cluster is created again and then deleted, since Cluster API deletes machines in order only
+/// under one. Without parts the hosts are cleaned by their agents.
+pub fn tear_down_lost(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    create_cluster_again(request, observed, true)
+        .map_or_else(|| claim::clean_attached_hosts(observed), |step| vec![step])
 }
 
-/// Creates the Cluster again for the parts that exist. `None` without parts, or where somebody has deleted them already: under a Cluster
-/// their deletion would go on.
-fn restore(request: &ProvisioningRequest, observed: &Observed, to_go: bool) -> Option<Step> {
+/// Creates the Cluster again for the parts that exist. `None` without parts. To keep the cluster, also `None` where a part is missing or is
+/// being deleted: under a Cluster that deletion would continue.
+fn create_cluster_again(request: &ProvisioningRequest, observed: &Observed, to_tear_down: bool) -> Option<Step> {
     let (kind, name) =
         observed.parts().find(|(kind, _)| *kind == Kind::KubeadmControlPlane).or(observed.parts().next())?;
-    if !to_go && !can_be_restored(observed) {
+    if !to_tear_down && !can_be_restored(observed) {
         return None;
     }
     let mut object = cluster::restored(request, observed);
-    if to_go {
+    if to_tear_down {
         object["metadata"]["annotations"][names::CLEANING_ANNOTATION] = json!("true");
     }
     let marks = Marks { cluster: &observed.cluster_name, uid: &observed.uid, request: key(request) };

@@ -14,11 +14,11 @@ use super::instructions::{command, left_paused};
 use super::marks::{MarkedCluster as _, MarkedHost as _};
 use super::observed::{Observed, Phase};
 use super::pause::pauses;
-use super::stages::{missing_providers, stages};
+use super::stages::{missing_providers_message, stages};
 use super::teardown;
 use super::warnings::lost_sight;
 use crate::provisioner::report::{Deleting, Pause, Progress, Provisioning, Rejection, Report};
-use crate::request::{has_finalizer, is_deleted};
+use crate::request::{has_finalizer, is_being_deleted};
 
 /// Reports a request.
 pub fn report(
@@ -28,7 +28,7 @@ pub fn report(
 ) -> Report {
     let old = request.status.clone().unwrap_or_default();
     let hosts = hosts::progress_of_all(request, verdict.as_ref().ok(), observed);
-    let progress = if is_deleted(request) {
+    let progress = if is_being_deleted(request) {
         Progress::Deleting(deleting(request, verdict, observed, &hosts))
     } else {
         Progress::Provisioning(provisioning(request, verdict, observed, &hosts))
@@ -67,14 +67,14 @@ fn ready(named: &[HostProgress], removed: &[HostProgress]) -> String {
     removed.iter().fold(ready, |message, host| format!("{message}; {host}"))
 }
 
-/// What is wrong with a cluster that runs.
+/// What is wrong with a running cluster.
 fn degraded(
     request: &ProvisioningRequest,
     verdict: &Result<DesiredCluster, Rejection>,
     observed: &Observed,
     named: &[HostProgress],
 ) -> Vec<String> {
-    if !observed.is_complete {
+    if !observed.is_created {
         return Vec::new();
     }
     let mut all = match verdict {
@@ -96,29 +96,29 @@ fn paused(request: &ProvisioningRequest, observed: &Observed) -> Option<String> 
         return None;
     }
     let left: Vec<_> = left_paused(observed).collect();
-    let ways_on = if left.is_empty() {
+    let instruction = if left.is_empty() {
         String::new()
     } else {
         let (hosts, ids): (Vec<_>, Vec<_>) =
             left.iter().map(|host| (host.display(), host.uid().unwrap_or_default())).unzip();
         format!(
-            "; BYOH has asked for the cleaning of {} and left its pause there, which keeps the agent from it; to take that off: {}",
+            "; BYOH has requested the cleaning of {} and left its pause there, so the agent does not clean; to remove that pause: {}",
             hosts.join(", "),
             command(request, observed, names::CLEAN_ANNOTATION, &ids.join(","))
         )
     };
     Some(format!(
-        "paused by somebody: {}; this operator does nothing to the cluster until that is taken off{ways_on}",
+        "paused: {}; this operator does not change the cluster until the pause is removed{instruction}",
         pauses.join(", ")
     ))
 }
 
-/// What a pause delays and would go on without it.
+/// What continues when the pause is removed.
 fn held_up(observed: &Observed) -> String {
-    let going = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some());
-    going.map_or_else(String::new, |cluster| {
+    let deleting = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some());
+    deleting.map_or_else(String::new, |cluster| {
         format!(
-            "; Cluster {} is being deleted by somebody: without the pause its servers are reset",
+            "; Cluster {} is being deleted, not by this operator: its servers are reset when the pause is removed",
             cluster.name_any()
         )
     })
@@ -133,11 +133,11 @@ fn deleting(
     let paused = pause(request, observed);
     let message = if let Some(pause) = &paused {
         format!("the deletion waits: {}", pause.message)
-    } else if let Some(missing) = missing_providers(observed).filter(|_| observed.runs_nodes()) {
+    } else if let Some(missing) = missing_providers_message(observed).filter(|_| observed.runs_nodes()) {
         format!("the deletion waits: {missing}")
     } else if keeps_cluster(request, observed) {
         let (cluster, finalizer) = (&observed.cluster_name, names::ORPHAN_FINALIZER);
-        format!("letting go of cluster {cluster}, which runs on (finalizer {finalizer})")
+        format!("leaving cluster {cluster} as it runs, because this request has the finalizer {finalizer}")
     } else if let Some(cluster) = observed.own_cluster() {
         deleting_cluster(cluster, observed, hosts)
     } else if let Some((kind, name)) = observed.owned.keys().next() {
@@ -153,10 +153,10 @@ fn deleting(
 fn deleting_cluster(cluster: &Cluster, observed: &Observed, hosts: &[HostProgress]) -> String {
     let name = cluster.name_any();
     if let Some(machine) = teardown::headless_masters(observed).next() {
-        return format!("deleting Machine {}, whose KubeadmControlPlane was deleted by somebody", machine.name_any());
+        return format!("deleting Machine {}, whose KubeadmControlPlane is gone", machine.name_any());
     }
     if teardown::awaits_adoption(cluster, observed) {
-        return format!("waiting for Cluster API to take notice of Cluster {name}, which is to be deleted");
+        return format!("Cluster {name} is deleted when Cluster API has set the owner references of its parts");
     }
     let waits = Condition::find(&cluster.status.v1beta2.conditions, "Deleting")
         .filter(|condition| condition.status == "True")
@@ -171,7 +171,7 @@ fn releasing(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostPr
     match (in_use.is_empty(), foreign_finalizers(request)) {
         (false, _) => format!("waiting for hosts: {}", in_use.join("; ")),
         (true, Some(finalizers)) if !has_finalizer(request) => {
-            format!("all hosts are free; waiting for finalizer {finalizers} of somebody else")
+            format!("all hosts are released; waiting for finalizers of other clients: {finalizers}")
         }
         (true, _) => "releasing hosts".to_owned(),
     }
@@ -181,8 +181,8 @@ fn releasing(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostPr
 fn in_use(observed: &Observed, hosts: &[HostProgress], concerns: fn(&ByoHost) -> bool) -> Vec<String> {
     let held = hosts.iter().filter(|host| host.held);
     held.filter_map(|progress| {
-        let host = observed.host(&progress.asked.name).filter(|host| concerns(host))?;
-        Some(format!("{} {}", progress.asked, host.in_use_reason()?))
+        let host = observed.host(&progress.requested.name).filter(|host| concerns(host))?;
+        Some(format!("{} {}", progress.requested, host.in_use_reason()?))
     })
     .collect()
 }
@@ -194,8 +194,8 @@ fn foreign_finalizers(request: &ProvisioningRequest) -> Option<String> {
     (!others.is_empty()).then(|| others.join(", "))
 }
 
-/// UIDs of what the request holds; that of its Cluster once its creation is complete. They stay until the request is gone, also when an
-/// object is gone before it: a Cluster that is gone while its hosts are not known to be clean is missed.
+/// UIDs of the held hosts, and of the Cluster once its creation has ended. They stay until the request is gone, also when an object is gone
+/// before it: a Cluster that is gone while its hosts are not known to be clean is lost.
 fn resources(
     request: &ProvisioningRequest,
     old: &ProvisioningRequestStatus,
@@ -204,12 +204,13 @@ fn resources(
 ) -> Option<ProvisionedResourceSet> {
     let before = old.provisioned_resource_set.clone();
     let cluster = observed.own_cluster().filter(|cluster| !cluster.is_creating()).and_then(|cluster| cluster.uid());
-    let ended = observed.phase == Phase::Absent && !is_deleted(request);
+    let ended = observed.phase == Phase::Absent && !is_being_deleted(request);
     if !all_held(hosts) && observed.own_cluster().is_none() {
-        // Nothing is held any more, unless hosts are on their way out.
+        // No host is held any more, except hosts that are still in use.
         return before.filter(|_| !ended || observed.held().next().is_some());
     }
-    let hosts = hosts.iter().filter_map(|view| observed.host(&view.asked.name).filter(|_| view.held)?.uid()).collect();
+    let hosts =
+        hosts.iter().filter_map(|view| observed.host(&view.requested.name).filter(|_| view.held)?.uid()).collect();
     let recorded = before.and_then(|before| before.o_cloud_node_cluster_id).filter(|_| !ended);
     Some(ProvisionedResourceSet {
         o_cloud_node_cluster_id: cluster.or(recorded),
@@ -223,13 +224,13 @@ fn extensions(
     observed: &Observed,
     hosts: &[HostProgress],
 ) -> StatusExtensions {
-    let asked: Vec<_> = hosts.iter().filter(|host| !host.removed).collect();
-    let ready = asked.iter().filter(|host| host.state == State::Ready).count();
+    let requested: Vec<_> = hosts.iter().filter(|host| !host.removed).collect();
+    let ready = requested.iter().filter(|host| host.state == State::Ready).count();
     let cluster = observed.own_cluster();
     let valid = verdict.as_ref().ok();
     StatusExtensions {
         k8s_version: valid.map(|valid| valid.version.clone()).or_else(|| old.extensions.k8s_version.clone()),
-        ready_nodes: (!asked.is_empty()).then(|| format!("{ready}/{}", asked.len())),
+        ready_nodes: (!requested.is_empty()).then(|| format!("{ready}/{}", requested.len())),
         control_plane_endpoint: valid
             .filter(|_| cluster.is_some())
             .map(|valid| format!("{}:{}", valid.endpoint.host, valid.endpoint.port))
@@ -238,8 +239,8 @@ fn extensions(
         hosts: hosts
             .iter()
             .map(|view| HostStatus {
-                host_name: view.asked.name.clone(),
-                host_id: view.asked.id.clone(),
+                host_name: view.requested.name.clone(),
+                host_id: view.requested.id.clone(),
                 role: view.role.to_owned(),
                 state: view.state.name().to_owned(),
                 message: view.message.clone(),

@@ -1,11 +1,11 @@
-//! Rollouts. The operator makes none: there is no spare host. It reverts a rollout that another client has asked of Cluster API.
+//! Rollouts. The operator makes none: there is no spare host. It reverts a rollout that another client has requested from Cluster API.
 
 use cluster_api::Kind;
 
 use super::observed::Observed;
 use crate::provisioner::step::Manifest;
 
-/// Whether another client has asked Cluster API to roll out the masters of this KubeadmControlPlane.
+/// Whether another client has requested Cluster API to roll out the masters of this KubeadmControlPlane.
 pub fn is_requested(manifest: &Manifest, observed: &Observed) -> bool {
     manifest.kind == Kind::KubeadmControlPlane
         && observed.control_plane.as_ref().is_some_and(|object| object.spec.rollout_after.is_some())

@@ -1,5 +1,5 @@
 //! Scaling. Hosts that the request names in addition become workers; hosts that it names no longer are removed. The number of masters
-//! stays: the operator reverts another number of machines that another client has asked of Cluster API.
+//! stays: the operator reverts another number of machines that another client has requested from Cluster API.
 
 use std::sync::Arc;
 
@@ -49,9 +49,9 @@ pub fn is_resized(manifest: &Manifest, observed: &Observed) -> bool {
     replicas.is_some_and(|replicas| replicas.map(i64::from) != manifest.object["spec"]["replicas"].as_i64())
 }
 
-/// Deletes Machines beyond the masters that were asked for, which the control plane created while somebody had scaled it or rolled it out.
-/// They never get a host, and Cluster API does not scale down while a Machine is unhealthy.
-pub fn surplus_masters(desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
+/// Deletes Machines beyond the requested masters, which the control plane created while another client had scaled it or rolled it out. They
+/// never get a host, and Cluster API does not scale down while a Machine is unhealthy.
+pub fn delete_surplus_masters(desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
     let wanted = i32::try_from(desired.masters.len()).unwrap_or(i32::MAX);
     let settled = observed.control_plane.as_ref().is_some_and(|object| {
         object.status.initialized && object.spec.replicas == Some(wanted) && object.spec.rollout_after.is_none()
@@ -64,10 +64,10 @@ pub fn surplus_masters(desired: &DesiredCluster, observed: &Observed) -> Vec<Ste
     if !settled || with_host.len() < desired.masters.len() {
         return Vec::new();
     }
-    let stays = |machine: &&Arc<Machine>| machine.metadata.deletion_timestamp.is_none();
+    let is_not_being_deleted = |machine: &&Arc<Machine>| machine.metadata.deletion_timestamp.is_none();
     without_host
         .into_iter()
-        .filter(stays)
+        .filter(is_not_being_deleted)
         .map(|machine| Step::delete_with_nodes(Kind::Machine, machine.as_ref()))
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_api::Kind;
 use cluster_api::cluster::Cluster;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::Machine;
@@ -10,7 +11,7 @@ use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequest, names};
 
-use super::consent::{may_take_out, unmanaged_workers};
+use super::consent::{may_remove_hosts, unmanaged_workers};
 use super::create::interrupted;
 use super::desired::DesiredCluster;
 use super::hosts::{HostProgress, State, all_held};
@@ -26,33 +27,33 @@ pub fn stages(
     observed: &Observed,
     hosts: &[HostProgress],
 ) -> Vec<Stage> {
-    // While the Cluster is lost nothing else matters; the stage of the control plane tells it.
+    // While the Cluster is lost, only ControlPlaneReady reports; the other stages count as done.
     let is_lost = observed.phase == Phase::Lost;
     let timeouts = verdict.as_ref().map(|desired| desired.template.spec.timeouts.clone()).unwrap_or_default();
-    let unless_lost = |state: StageState| if is_lost { StageState::Done } else { state };
+    let done_if_lost = |state: StageState| if is_lost { StageState::Done } else { state };
     vec![
         Stage::new(conditions::PROVIDERS_AVAILABLE, providers(observed)),
-        Stage::new(conditions::VALIDATED, unless_lost(validated(verdict))),
-        Stage::new(conditions::HOSTS_RESERVED, unless_lost(hosts_reserved(verdict, all_held(hosts)))),
+        Stage::new(conditions::VALIDATED, done_if_lost(validated(verdict))),
+        Stage::new(conditions::HOSTS_RESERVED, done_if_lost(hosts_reserved(verdict, hosts))),
         Stage::new(conditions::CONTROL_PLANE_READY, control_plane(request, observed, hosts))
             .within("the control plane", Duration::from(timeouts.control_plane)),
         Stage::new(conditions::WORKERS_READY, workers(request, observed, hosts))
-            .within("workers", Duration::from(timeouts.workers)),
+            .within("the workers", Duration::from(timeouts.workers)),
     ]
 }
 
 fn providers(observed: &Observed) -> StageState {
-    match missing_providers(observed) {
+    match missing_providers_message(observed) {
         None => StageState::Done,
-        Some(message) => StageState::Refused { reason: reason::PROVIDER_NOT_INSTALLED, message, terminal: false },
+        Some(message) => StageState::Blocked { reason: reason::PROVIDER_NOT_INSTALLED, message, terminal: false },
     }
 }
 
-/// What a user has to install; `None` if nothing is missing.
-pub fn missing_providers(observed: &Observed) -> Option<String> {
+/// The message that names the providers that are not installed; `None` if all are.
+pub fn missing_providers_message(observed: &Observed) -> Option<String> {
     (!observed.missing_providers.is_empty()).then(|| {
         format!(
-            "missing on the O-Cloud's management cluster: {}; this request goes on when that is installed",
+            "not installed on the management cluster: {}; this request continues when it is installed",
             observed.missing_providers.join(" and ")
         )
     })
@@ -60,16 +61,19 @@ pub fn missing_providers(observed: &Observed) -> Option<String> {
 
 fn validated(verdict: &Result<DesiredCluster, Rejection>) -> StageState {
     match verdict {
-        Err(rejection) if !rejection.hosts => StageState::refused(rejection),
+        Err(rejection) if !rejection.is_about_hosts => StageState::blocked(rejection),
         _ => StageState::Done,
     }
 }
 
-fn hosts_reserved(verdict: &Result<DesiredCluster, Rejection>, reserved: bool) -> StageState {
+fn hosts_reserved(verdict: &Result<DesiredCluster, Rejection>, hosts: &[HostProgress]) -> StageState {
     match verdict {
-        Err(rejection) => StageState::refused(rejection),
-        Ok(_) if reserved => StageState::Done,
-        Ok(_) => StageState::InProgress { message: "reserving hosts".to_owned() },
+        Err(rejection) => StageState::blocked(rejection),
+        Ok(_) if all_held(hosts) => StageState::Done,
+        Ok(_) => {
+            let held = hosts.iter().filter(|host| host.held).count();
+            StageState::InProgress { message: format!("claiming hosts: {held} of {} are held", hosts.len()) }
+        }
     }
 }
 
@@ -77,59 +81,73 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
     if observed.phase == Phase::Lost {
         return lost_cluster(request, observed);
     }
-    if let Some(message) = taken_down(observed) {
+    if let Some(message) = tear_down_message(observed) {
         return StageState::InProgress { message };
     }
-    if observed.is_complete && observed.control_plane.is_none() {
+    if observed.is_created && observed.control_plane.is_none() {
         let namespace = request.namespace().unwrap_or_default();
         let message = format!(
-            "KubeadmControlPlane {} was deleted by somebody, and cannot be made again for a cluster that runs: its nodes run on, but no \
-             master is replaced any more. Save what you need of the cluster; then delete this request, which resets its servers, and make a \
-             new one",
+            "KubeadmControlPlane {} was deleted, not by this operator, and cannot be created again for a running cluster. The nodes keep \
+             running, but failed masters are not replaced. Back up what you need, delete this request (its servers are reset), then create a \
+             new request",
             names::control_plane(&namespace, &observed.cluster_name)
         );
-        return StageState::Refused { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
+        return StageState::Blocked { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
     }
     let (Some(cluster), Some(control_plane)) = (observed.own_cluster(), &observed.control_plane) else {
-        let busy = observed.held().find_map(|host| Some(format!("host {} {}", host.name_any(), host.in_use_reason()?)));
-        return StageState::InProgress { message: busy.unwrap_or_else(|| "making the cluster's objects".to_owned()) };
+        let name = &observed.cluster_name;
+        let in_use = observed.held().find_map(|host| Some(format!("{} {}", host.display(), host.in_use_reason()?)));
+        let message = in_use.map_or_else(
+            || format!("creating the objects of Cluster {name}"),
+            |in_use| format!("creation of Cluster {name} waits: {in_use}"),
+        );
+        return StageState::InProgress { message };
     };
-    if let Some(message) = lost_control_plane(observed, control_plane) {
-        return StageState::Refused { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
+    if let Some(message) = control_plane_loss(observed, control_plane) {
+        return StageState::Blocked { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
     }
     let masters: Vec<_> = hosts.iter().filter(|host| host.role == names::ROLE_CONTROL_PLANE).collect();
+    // Not Blocked: a failed host can recover until the time limit.
     if let Some(message) = first_failure(&masters) {
         return StageState::InProgress { message };
     }
-    let complete = control_plane.status.counts.complete(masters.len(), control_plane.metadata.generation);
-    if complete && masters.iter().all(|host| host.state == State::Ready) {
+    let all_ready = control_plane.status.counts.complete(masters.len(), control_plane.metadata.generation);
+    if all_ready && masters.iter().all(|host| host.state == State::Ready) {
         return StageState::Done;
     }
     StageState::InProgress { message: waits_for(cluster, control_plane, &masters) }
 }
 
-/// Why the Cluster is being taken down although its request stays, if it is.
-fn taken_down(observed: &Observed) -> Option<String> {
-    if let Some((kind, name)) = interrupted(observed) {
+/// Why the Cluster is being deleted although its request is not, if it is.
+fn tear_down_message(observed: &Observed) -> Option<String> {
+    let name = &observed.cluster_name;
+    if let Some((kind, part)) = interrupted(observed) {
         return Some(format!(
-            "{} {name} was deleted by somebody while the cluster was made: nothing runs yet, and all of it is made anew",
+            "{} {part} was deleted, not by this operator, while Cluster {name} was being created. No node runs yet; this operator deletes \
+             the Cluster and creates it again",
             kind.name()
         ));
     }
-    let name = &observed.cluster_name;
     match observed.phase {
-        Phase::Cleaning | Phase::Deleting if !observed.is_complete => {
-            Some(format!("Cluster {name} is taken down to be made anew"))
-        }
-        Phase::Cleaning => Some(format!("Cluster {name} is being taken down, as this request's annotation asks for")),
-        Phase::Deleting => Some(format!("Cluster {name} is being deleted by somebody else")),
+        Phase::TearingDown | Phase::Deleting if !observed.is_created => Some(format!(
+            "Cluster {name} is being deleted, because its creation was interrupted; it is created again when the deletion is finished"
+        )),
+        Phase::TearingDown => Some(format!(
+            "Cluster {name} is being deleted, because of this request's annotation {}",
+            names::CLEAN_ANNOTATION
+        )),
+        Phase::Deleting => Some(format!(
+            "Cluster {name} is being deleted, not by this operator; its servers are reset. When the Cluster is gone and its hosts are clean, \
+             this operator creates it again"
+        )),
         _ => None,
     }
 }
 
-/// What a control plane waits for that is not complete.
+/// What a control plane waits for whose replicas are not all Ready.
 fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[&HostProgress]) -> String {
     let name = control_plane.name_any();
+    // This condition alone names a cause that the hosts do not show; the others repeat that replicas are not Ready.
     let explained = control_plane.status.conditions.iter().find(|condition| {
         condition.status == "False" && condition.type_ == "CertificatesAvailable" && !condition.explain().is_empty()
     });
@@ -139,19 +157,20 @@ fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[
     if let Some(waiting) = masters.iter().find(|host| host.state != State::Ready) {
         return waiting.to_string();
     }
-    // Cluster API tells of a silent node after five minutes.
+    // Cluster API reports a node that does not answer only after five minutes; until then this names what to check.
     let endpoint = cluster.spec.control_plane_endpoint.as_ref();
     let api = endpoint.map(|at| format!("{}:{}", at.host, at.port)).unwrap_or_default();
-    let up = if let [master] = masters { format!("{} is", master.asked) } else { "every master is".to_owned() };
+    let subject =
+        if let [master] = masters { format!("{} is", master.requested) } else { "every master is".to_owned() };
     format!(
-        "waiting for KubeadmControlPlane {name}: {} of {} replicas ready; if that stays so, see whether {up} up and the cluster's API \
-         answers at {api}",
+        "waiting for KubeadmControlPlane {name}: {} of {} replicas ready; if this does not change, check that {subject} up and that \
+         the cluster's API answers at {api}",
         control_plane.status.counts.ready_replicas,
         masters.len()
     )
 }
 
-/// The lost Cluster of nodes that run: what is left, and what its owner can do.
+/// The state while the Cluster is lost: what is left, and what the request's owner can do.
 fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> StageState {
     let name = &observed.cluster_name;
     let id = lost_id(request, observed);
@@ -160,20 +179,20 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> StageStat
     let paused = if paused.is_empty() {
         String::new()
     } else {
-        format!(" ({} paused; BYOH takes that off when Cluster and Machines are back)", paused.join(", "))
+        format!(" (paused: {}; BYOH removes that pause when Cluster and Machines exist again)", paused.join(", "))
     };
-    let back = how_to_restore(request, observed, &id);
-    let clean = if observed.runs_nodes() {
-        "have the servers reset and a new cluster made"
+    let how_to_keep = how_to_keep(request, observed, &id);
+    let how_to_replace = if observed.runs_nodes() {
+        "to reset its servers and create a new cluster"
     } else {
-        "end on its servers what still runs of it, which their agents might reset, and have a new cluster made"
+        "to create a new cluster, first stop the nodes on its servers by hand (where a bootstrap fails, the agent resets the server), then"
     };
     let ineffective = ineffective(request, observed).map_or_else(String::new, |text| format!("; {text}"));
-    StageState::Refused {
+    StageState::Blocked {
         reason: reason::CLUSTER_MISSING,
         message: format!(
-            "Cluster {name} is gone without having been taken down, and {what}{paused}; nothing is done to them. If the cluster is to \
-             live, {back}; if it is to go, {clean}: {}{ineffective}",
+            "Cluster {name} is gone, but this request is not being deleted; {what}{paused}. This operator changes nothing until you decide. \
+             {how_to_keep}; {how_to_replace}: {}{ineffective}",
             command(request, observed, names::CLEAN_ANNOTATION, &id)
         ),
         terminal: true,
@@ -183,57 +202,65 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> StageStat
 fn what_is_left(observed: &Observed) -> String {
     let hosts: Vec<_> = observed.in_service().map(MarkedHost::display).collect();
     if !observed.runs_nodes() {
-        "neither its Machines nor its hosts are known here; its servers may still run its nodes".to_owned()
+        "no Machine and no attached ByoHost of it is left; its servers may still run its nodes".to_owned()
     } else if hosts.is_empty() {
-        "its Machines are still there".to_owned()
+        "its Machines still exist".to_owned()
     } else {
         format!("its nodes run on {}", hosts.join(", "))
     }
 }
 
-fn how_to_restore(request: &ProvisioningRequest, observed: &Observed, id: &str) -> String {
+/// How the request's owner keeps what still runs of a lost Cluster, without a full stop.
+fn how_to_keep(request: &ProvisioningRequest, observed: &Observed, id: &str) -> String {
     if can_be_restored(observed) {
         let command = command(request, observed, names::RESTORE_ANNOTATION, id);
-        return format!("have the Cluster made again for them: {command}");
+        return format!("To keep the cluster, create the Cluster again for its existing parts: {command}");
     }
     if !observed.runs_nodes() {
-        return "restore its hosts, paused and with their status, and then its Machines and Cluster, from a backup: this request then \
-                takes them back by itself"
+        return "To keep the cluster, restore from a backup first its ByoHosts (paused, with their status), then its Machines and Cluster; this \
+                request then manages them again without an annotation"
             .to_owned();
     }
-    let going = observed.owned.iter().filter(|(_, part)| part.deleting);
-    let going: Vec<_> = going.map(|((kind, name), _)| format!("{} {name}", kind.name())).collect();
-    if going.is_empty() {
-        "apply the Cluster and its parts again, from a backup or by a move back: this request then takes them back by itself".to_owned()
-    } else {
-        format!(
-            "do not apply the Cluster again: somebody has deleted {}, and under a Cluster that goes on and resets the servers of it",
-            going.join(", ")
-        )
+    let deleting: Vec<_> = observed.owned.iter().filter(|(_, part)| part.deleting).map(|(part, _)| part).collect();
+    if deleting.is_empty() {
+        return "To keep the cluster, apply its Cluster, KubeadmControlPlane and ByoCluster again, from a backup or by clusterctl move; this \
+                request then manages them again without an annotation"
+            .to_owned();
     }
+    let parts: Vec<_> = deleting.iter().map(|(kind, name)| format!("{} {name}", kind.name())).collect();
+    let way = if deleting.iter().any(|(kind, _)| *kind == Kind::KubeadmControlPlane) {
+        "The cluster cannot be kept: back up what you need first"
+    } else {
+        "To keep the rest of the cluster, back up what you need from those servers, then apply the Cluster again from a backup"
+    };
+    format!(
+        "Being deleted, which cannot be undone: {}. Once a Cluster of this name exists again, that deletion continues and resets the servers \
+         of these objects. {way}",
+        parts.join(", ")
+    )
 }
 
-/// The last master went, and with it etcd: no Machine of the control plane is left, and no host of one.
-fn lost_control_plane(observed: &Observed, control_plane: &KubeadmControlPlane) -> Option<String> {
-    if !observed.is_complete || !control_plane.status.initialized {
+/// Why the control plane cannot be kept: its KubeadmControlPlane is being deleted, or its last master was.
+fn control_plane_loss(observed: &Observed, control_plane: &KubeadmControlPlane) -> Option<String> {
+    if !observed.is_created || !control_plane.status.initialized {
         return None;
     }
     if control_plane.metadata.deletion_timestamp.is_some() {
         return Some(format!(
-            "KubeadmControlPlane {} is being deleted by somebody, which cannot be undone: it goes with its masters as soon as no worker \
-             is left; save what you need of the cluster, then delete this request",
+            "KubeadmControlPlane {} is being deleted, not by this operator. This cannot be undone: Cluster API deletes it and its masters once \
+             no worker is left. Back up what you need, then delete this request",
             control_plane.name_any()
         ));
     }
-    let is_member = |machine: &Arc<Machine>| {
+    let is_running_master = |machine: &Arc<Machine>| {
         machine.is_master() && machine.was_a_node() && machine.metadata.deletion_timestamp.is_none()
     };
-    if observed.machines.iter().any(is_member) || observed.in_service().any(MarkedHost::is_held_as_master) {
+    if observed.machines.iter().any(is_running_master) || observed.in_service().any(MarkedHost::is_held_as_master) {
         return None;
     }
     Some(format!(
-        "the last master of cluster {} was deleted, and etcd with it: the cluster cannot be restored; delete this request, or restore \
-         etcd from a backup by hand",
+        "the last master of cluster {} was deleted, and etcd with it; neither Cluster API nor this operator can create them again. Back up \
+         what you need from its workers, delete this request (its servers are reset), then create a new request",
         observed.cluster_name
     ))
 }
@@ -243,24 +270,30 @@ fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProg
     if observed.own_cluster().is_none() {
         return StageState::Waiting;
     }
+    // Not Blocked: see `control_plane`.
     if let Some(message) = first_failure(&workers) {
         return StageState::InProgress { message };
     }
     if let Some(host) = workers.iter().find(|host| host.state != State::Ready) {
         return StageState::InProgress { message: host.to_string() };
     }
-    let incomplete =
-        observed.deployments.values().find(|object| !object.status.complete(1, object.metadata.generation));
-    if let Some(deployment) = incomplete {
-        return StageState::InProgress { message: format!("waiting for MachineDeployment {}", deployment.name_any()) };
+    let not_ready = observed.deployments.values().find(|object| !object.status.complete(1, object.metadata.generation));
+    if let Some(deployment) = not_ready {
+        let message = format!(
+            "waiting for MachineDeployment {}: {} of 1 replicas ready",
+            deployment.name_any(),
+            deployment.status.ready_replicas
+        );
+        return StageState::InProgress { message };
     }
-    let there = observed.deployments.len() + unmanaged_workers(observed).count();
-    // Those that a restored request does not name stay.
-    let more_may_stay = !may_take_out(request, observed);
-    if there == workers.len() || there > workers.len() && more_may_stay {
+    let existing = observed.deployments.len() + unmanaged_workers(observed).count();
+    // Workers that a restored request does not name are kept.
+    let keeps_more = !may_remove_hosts(request, observed);
+    if existing == workers.len() || existing > workers.len() && keeps_more {
         StageState::Done
     } else {
-        StageState::InProgress { message: "bringing the number of workers to what was asked for".to_owned() }
+        let (name, wanted) = (&observed.cluster_name, workers.len());
+        StageState::InProgress { message: format!("scaling cluster {name} from {existing} to {wanted} workers") }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Deletion: the Cluster first, and it alone, because Cluster API takes its machines down in order; then what is left;
-//! then every host when it is really free; the finalizer last.
+//! Deletion: the Cluster first, and it alone, because Cluster API deletes its machines in order; then the other objects; then each host is
+//! released when it is not in use; the finalizer is removed last.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use super::{claim, consent, recover, remediate};
 use crate::provisioner::step::Step;
 use crate::request::has_finalizer;
 
-/// A Cluster that is deleted while it is still being made is paused by nobody but the operator, and would stay.
-pub fn unpause(cluster: &Cluster) -> Option<Step> {
+/// Removes the operator's own pause from a Cluster that is being created. With it Cluster API would not end the deletion of the Cluster and its
+/// parts.
+pub fn unpause_created_cluster(cluster: &Cluster) -> Option<Step> {
     (cluster.spec.paused && cluster.is_creating()).then(|| Step::PatchSpec {
         kind: Kind::Cluster,
         name: cluster.name_any(),
@@ -36,9 +37,9 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     if consent::keeps_cluster(request, observed) {
         return vec![Step::Orphan];
     }
-    let unpaused = remediate::unpause(request, observed);
-    if !unpaused.is_empty() {
-        return unpaused;
+    let unpause_steps = remediate::unpause_hosts(request, observed);
+    if !unpause_steps.is_empty() {
+        return unpause_steps;
     }
     let reattached = remediate::reattach(request, observed);
     if !reattached.is_empty() {
@@ -49,48 +50,48 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     }
     let lost = observed.cluster.is_none() && (observed.runs_nodes() || observed.parts().next().is_some());
     if lost && observed.missing_providers.is_empty() {
-        return recover::take_down_lost(request, observed);
+        return recover::tear_down_lost(request, observed);
     }
     if !observed.owned.is_empty() || observed.held().next().is_some() {
-        return remains(observed);
+        return delete_leftovers(observed);
     }
     vec![Step::RemoveFinalizer]
 }
 
-/// A Cluster that is to be taken down although its request stays.
-pub fn clean(observed: &Observed) -> Vec<Step> {
+/// Deletes the Cluster of a request that is not being deleted.
+pub fn tear_down_cluster(observed: &Observed) -> Vec<Step> {
     observed.own_cluster().map(|own| cluster(own, observed)).unwrap_or_default()
 }
 
-/// The next steps towards the end of a Cluster. Its parts need it to go, and Cluster API lets it go when its cache shows no
-/// part: one that was made a moment before would stay for ever.
+/// The next steps of the deletion of a Cluster. Its parts can be deleted only while it exists, and Cluster API removes its finalizer when its
+/// cache shows no part: a part that was created a moment before would stay for ever.
 pub fn cluster(cluster: &Cluster, observed: &Observed) -> Vec<Step> {
     if cluster.metadata.deletion_timestamp.is_some() {
-        return unpause(cluster).into_iter().chain(masters_without_control_plane(observed)).collect();
+        return unpause_created_cluster(cluster).into_iter().chain(masters_without_control_plane(observed)).collect();
     }
     if awaits_adoption(cluster, observed) {
         return Vec::new();
     }
     let mut parts = observed.owned.keys().filter(|(kind, _)| *kind != Kind::Cluster);
-    // Nothing runs yet, so it is taken apart by us, and under its Cluster.
+    // No node runs yet, so the operator itself deletes the parts, while their Cluster exists.
     if cluster.is_creating() && parts.next().is_some() {
         let deletions = delete_children(observed);
-        return if deletions.is_empty() { unpause(cluster).into_iter().collect() } else { deletions };
+        return if deletions.is_empty() { unpause_created_cluster(cluster).into_iter().collect() } else { deletions };
     }
-    // Cluster API would not wait for these with the Cluster, and cannot delete them without.
+    // Cluster API would not wait for these Machines when it deletes the Cluster, and cannot delete them without a Cluster.
     if headless_masters(observed).next().is_some() {
         return masters_without_control_plane(observed);
     }
     vec![Step::delete_with_nodes(Kind::Cluster, cluster)]
 }
 
-/// Masters whose KubeadmControlPlane somebody has deleted alone.
+/// Masters whose KubeadmControlPlane is gone.
 pub fn headless_masters(observed: &Observed) -> impl Iterator<Item = &Arc<Machine>> {
-    let headless = observed.control_plane.is_none() && observed.is_complete;
+    let headless = observed.control_plane.is_none() && observed.is_created;
     observed.machines.iter().filter(move |machine| headless && machine.is_master())
 }
 
-/// Masters are deleted, and let go, by their KubeadmControlPlane; where that is gone, nobody else would.
+/// Deletes masters and removes their hook. Their KubeadmControlPlane does both; where it is gone, no other controller would.
 fn masters_without_control_plane(observed: &Observed) -> Vec<Step> {
     let steps = headless_masters(observed).filter_map(|machine| {
         if machine.metadata.deletion_timestamp.is_none() {
@@ -106,7 +107,7 @@ fn masters_without_control_plane(observed: &Observed) -> Vec<Step> {
     steps.collect()
 }
 
-/// Whether Cluster API has yet to see a part of a Cluster that was let go.
+/// Whether Cluster API has yet to set the owner reference of a part, after the Cluster's creation.
 pub fn awaits_adoption(cluster: &Cluster, observed: &Observed) -> bool {
     let awaits_adoption = |part: &(Kind, String)| {
         observed.owned.get(part).is_some_and(|part| part.adopted_by != cluster.uid() && !part.deleting)
@@ -114,10 +115,10 @@ pub fn awaits_adoption(cluster: &Cluster, observed: &Observed) -> bool {
     cluster.metadata.deletion_timestamp.is_none() && !cluster.is_creating() && observed.parts().any(awaits_adoption)
 }
 
-/// What is left when there is no Cluster: objects first, because a Cluster of the same name that somebody else makes would
-/// adopt them; then the hosts.
-pub fn remains(observed: &Observed) -> Vec<Step> {
-    // Parts that lost their Cluster wait for one: without it Cluster API would never end their deletion.
+/// Deletes what is left when there is no Cluster: objects first, because a Cluster of the same name that another client creates would adopt
+/// them; then the hosts are released.
+pub fn delete_leftovers(observed: &Observed) -> Vec<Step> {
+    // Parts need a Cluster: without it Cluster API would never end their deletion.
     if observed.runs_nodes() || observed.parts().next().is_some() {
         return Vec::new();
     }

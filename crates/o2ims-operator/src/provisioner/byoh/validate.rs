@@ -1,4 +1,4 @@
-//! Is the request right, and can it be carried out as far as the O-Cloud knows? Pure.
+//! Validation: whether the request is correct, and can be carried out as far as the caches show. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     let namespace = request.namespace().unwrap_or_default();
     if namespace.len() > names::NAMESPACE_MAX {
         return Err(Rejection::invalid(format!(
-            "namespace {namespace} is too long: BYOH can make clusters in namespaces of at most {} characters",
+            "namespace {namespace} is too long: BYOH can create clusters in namespaces of at most {} characters",
             names::NAMESPACE_MAX
         )));
     }
@@ -41,19 +41,19 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     let template = template(request, observed)?;
     let mut warnings = Vec::new();
     let parameters = parameters(request, &template, observed, &mut warnings)?;
-    let masters = asked(&parameters, |hosts| &hosts.masters);
-    let workers = asked(&parameters, |hosts| &hosts.workers);
+    let masters = requested(&parameters, |hosts| &hosts.masters);
+    let workers = requested(&parameters, |hosts| &hosts.workers);
     let cluster = parameters.cluster_name.clone().unwrap_or_default();
     let mut labels = parameters.labels.clone().unwrap_or_default();
-    if !observed.is_complete {
+    if !observed.is_created {
         installation(&template, observed)?;
         labels.extend(resource_set_labels(&namespace, &template, observed)?);
     }
-    // A cluster that runs has its name and its endpoint.
-    if let Some(Contender { request, what }) = observed.contender.as_ref().filter(|_| !observed.is_complete) {
+    // A running cluster has its name and its endpoint.
+    if let Some(Contender { request, what }) = observed.contender.as_ref().filter(|_| !observed.is_created) {
         return Err(Rejection::waiting(
             reason::NAME_TAKEN,
-            format!("{what} is taken by {request}; this request goes on when it is gone"),
+            format!("{what} is taken by {request}; this request continues when it is gone"),
         ));
     }
     unchanged(&parameters, &masters, observed)?;
@@ -80,18 +80,18 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     Ok(valid)
 }
 
-/// What may not change while a cluster runs. An admission policy refuses it before; where that is not installed, nothing is
-/// done about it here either.
+/// Rejects changes that a running cluster cannot have. An admission policy refuses them; this is for an API server without that policy. The
+/// cluster is not changed.
 fn unchanged(parameters: &TemplateParameters, masters: &[RequestedHost], observed: &Observed) -> Result<(), Rejection> {
     let (Some(cluster), Some(control_plane)) = (observed.own_cluster(), &observed.control_plane) else { return Ok(()) };
     if cluster.is_creating() {
         return Ok(());
     }
     let mut wrong = Vec::new();
-    let mut differs = |field: &str, is: &str, asked: &str| {
+    let mut differs = |field: &str, is: &str, requested: &str| {
         wrong.push(format!(
-            "{field} of a cluster that runs cannot change: it is {is}, asked for is {asked}; put {is} back, or delete this \
-             request and make a new one"
+            "{field} of a running cluster cannot change: it is {is}, requested is {requested}; set {is} again, or delete this \
+             request and create a new one"
         ));
     };
     let version = parameters.k8s_version.as_deref().unwrap_or_default();
@@ -100,23 +100,24 @@ fn unchanged(parameters: &TemplateParameters, masters: &[RequestedHost], observe
     }
     let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let held: Vec<_> = observed.held().filter(|host| host.is_held_as_master()).map(|host| host.name_any()).collect();
-    let is_new = |asked: &&RequestedHost| {
-        observed.node(&asked.name).is_none() && observed.host(&asked.name).is_some_and(|host| !observed.holds(host))
+    let is_new = |requested: &&RequestedHost| {
+        observed.node(&requested.name).is_none()
+            && observed.host(&requested.name).is_some_and(|host| !observed.holds(host))
     };
-    let gone = held.iter().any(|name| !masters.iter().any(|asked| asked.name == *name));
+    let gone = held.iter().any(|name| !masters.iter().any(|requested| requested.name == *name));
     let made = control_plane.spec.replicas.and_then(|replicas| usize::try_from(replicas).ok()).unwrap_or_default();
-    // One more that only lost its marks is none.
-    let grows = masters.len() > made && !held.is_empty() && masters.iter().any(|asked| is_new(&asked));
+    // A host that only lost its mark is not an additional one.
+    let grows = masters.len() > made && !held.is_empty() && masters.iter().any(|requested| is_new(&requested));
     if gone || grows {
-        let asked = names(&mut masters.iter().map(|asked| asked.name.clone()));
-        differs("hosts.masters", &names(&mut held.into_iter()), &asked);
+        let requested = names(&mut masters.iter().map(|requested| requested.name.clone()));
+        differs("hosts.masters", &names(&mut held.into_iter()), &requested);
     }
     let made = cluster.spec.control_plane_endpoint.as_ref();
-    if let (Some(asked), Some(made)) = (&parameters.control_plane_endpoint, made)
-        && (asked.host != made.host || asked.port != made.port)
+    if let (Some(requested), Some(made)) = (&parameters.control_plane_endpoint, made)
+        && (requested.host != made.host || requested.port != made.port)
     {
         let text = |host: &str, port: i32| format!("{host}:{port}");
-        differs("controlPlaneEndpoint", &text(&made.host, made.port), &text(&asked.host, asked.port));
+        differs("controlPlaneEndpoint", &text(&made.host, made.port), &text(&requested.host, requested.port));
     }
     if wrong.is_empty() { Ok(()) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
@@ -125,7 +126,7 @@ fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<Cl
     let (name, version) = (&request.spec.template_name, &request.spec.template_version);
     if let Some(template) = &observed.template {
         return match misplaced_default(template) {
-            Some(field) if !observed.is_complete => Err(Rejection::waiting(
+            Some(field) if !observed.is_created => Err(Rejection::waiting(
                 reason::TEMPLATE_UNAVAILABLE,
                 format!(
                     "ClusterTemplate {}: defaults must not have {field}; every request gives its own",
@@ -135,8 +136,8 @@ fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<Cl
             _ => Ok(Arc::clone(template)),
         };
     }
-    if observed.is_complete && !adds_workers(request, observed) {
-        // What the cluster was made with stands in its objects.
+    if observed.is_created && !adds_workers(request, observed) {
+        // The parameters that the cluster was created with are in its objects.
         return Ok(Arc::new(bare_template(name, version)));
     }
     Err(Rejection::waiting(
@@ -149,7 +150,7 @@ fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<Cl
     ))
 }
 
-/// What tells requests apart, and is read before there is a template.
+/// A default of a field that must differ between requests, and that is read before there is a template.
 fn misplaced_default(template: &ClusterTemplate) -> Option<&'static str> {
     let defaults = template.spec.defaults.as_ref()?;
     ["clusterName", "clusterProvisioner", "controlPlaneEndpoint", "hosts"]
@@ -169,7 +170,7 @@ fn adds_workers(request: &ProvisioningRequest, observed: &Observed) -> bool {
         .any(|host| !observed.deployments.contains_key(&names::worker(&namespace, &observed.cluster_name, host.name())))
 }
 
-/// A template that says nothing: its time limits are the defaults.
+/// A template without settings: its time limits are the defaults.
 fn bare_template(name: &str, version: &str) -> ClusterTemplate {
     let spec = ClusterTemplateSpec {
         name: name.to_owned(),
@@ -196,7 +197,7 @@ fn parameters(
 ) -> Result<TemplateParameters, Rejection> {
     let mut given = request.spec.template_parameters.clone();
     if given.k8s_version.is_none() {
-        // The template's default may have moved on; a cluster that is there has not.
+        // The template's default may have changed; an existing cluster keeps its version.
         given.k8s_version = observed.control_plane.as_ref().map(|object| object.spec.version.clone());
     }
     let given = serde_json::to_value(&given)
@@ -208,14 +209,14 @@ fn parameters(
         if let Some(fields) = checked.as_object_mut()
             && wanted["properties"]["clusterProvisioner"].is_null()
         {
-            // The API server has filled it in: a template that does not know it means nothing against it.
+            // The API server has set the default: a schema that does not name the field does not reject it.
             fields.remove("clusterProvisioner");
         }
         match template_schema::check(&checked, wanted) {
-            // A template is for new clusters; what a running one does not fulfil has no effect on it.
-            Ok(found) if observed.is_complete => warnings.extend(found),
+            // A template is for new clusters; for a running one its violations are warnings.
+            Ok(found) if observed.is_created => warnings.extend(found),
             Ok(found) => wrong.extend(found),
-            Err(_) if observed.is_complete => {}
+            Err(_) if observed.is_created => {}
             Err(error) => {
                 let name = template.name_any();
                 let message = format!("ClusterTemplate {name}: parameterSchema {error}");
@@ -225,19 +226,19 @@ fn parameters(
     }
     let mut parameters: TemplateParameters = serde_json::from_value(merged)
         .map_err(|error| Rejection::invalid(format!("templateParameters with the template's defaults: {error}")))?;
-    if observed.is_complete {
-        // The networks are those of the Cluster; today's defaults may be others.
+    if observed.is_created {
+        // The networks are those of the Cluster; today's defaults may differ.
         (parameters.pod_cidr, parameters.service_cidr) = (None, None);
     }
     wrong.extend(rules::fields_in_rust::violations(&parameters));
     if wrong.is_empty() { Ok(parameters) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
 
-fn asked(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Vec<HostRef>) -> Vec<RequestedHost> {
+fn requested(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Vec<HostRef>) -> Vec<RequestedHost> {
     parameters.hosts.as_ref().map(|hosts| role(hosts).iter().map(RequestedHost::of).collect()).unwrap_or_default()
 }
 
-/// Combinations that are known to break are refused, not tried.
+/// Rejects combinations that are known to fail.
 fn installation(template: &ClusterTemplate, observed: &Observed) -> Result<(), Rejection> {
     if template.spec.install.method == InstallMethod::Bundle && observed.variant == Some(ByohVariant::Upstream) {
         return Err(Rejection::waiting(
@@ -284,32 +285,32 @@ fn endpoint(
     masters: &[RequestedHost],
     observed: &Observed,
 ) -> Result<Endpoint, Rejection> {
-    // The address stands in every node's kubeconfig: a host that reports its addresses in another order, or others, does
-    // not move a cluster that is there. Nor is it checked again: the master that carries a virtual address reports it as its own.
+    // The address is in every node's kubeconfig: a host that reports its addresses in another order, or others, does not change the endpoint
+    // of an existing cluster. Nor is it checked again: the master that has the virtual IP reports it as its own address.
     let made = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref());
-    if let Some(made) = made.filter(|_| observed.is_complete || parameters.control_plane_endpoint.is_none()) {
+    if let Some(made) = made.filter(|_| observed.is_created || parameters.control_plane_endpoint.is_none()) {
         return Ok(Endpoint { host: made.host.clone(), port: made.port, virtual_ip: false });
     }
     let of_masters: Vec<IpAddr> =
         masters.iter().filter_map(|host| observed.host(&host.name)).flat_map(ByoHost::addresses).collect();
-    if let Some(asked) = &parameters.control_plane_endpoint {
-        let address = asked.host.parse::<IpAddr>().ok();
+    if let Some(requested) = &parameters.control_plane_endpoint {
+        let address = requested.host.parse::<IpAddr>().ok();
         let own = address.is_some_and(|address| of_masters.contains(&address));
         if own && masters.len() > 1 {
             return Err(Rejection::invalid(format!(
-                "controlPlaneEndpoint.host {} is the address of one of {} masters; it must be a virtual address or a load balancer",
-                asked.host,
+                "controlPlaneEndpoint.host {} is the address of one of {} masters; it must be a virtual IP or a load balancer",
+                requested.host,
                 masters.len()
             )));
         }
         let carried = template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip;
         return Ok(Endpoint {
-            host: asked.host.clone(),
-            port: asked.port,
+            host: requested.host.clone(),
+            port: requested.port,
             virtual_ip: carried && address.is_some() && !own,
         });
     }
-    // Without a host the availability check speaks; the address is not needed for that.
+    // Without a host the availability check rejects the request; it does not need the address.
     let host = masters
         .first()
         .and_then(|master| observed.host(&master.name))

@@ -1,52 +1,52 @@
-//! What is told about a cluster that runs and is no reason to do anything.
+//! Warnings about a running cluster, which do not make the operator change anything.
 
 use cluster_api::byoh::ByoHost;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
-use super::consent::{may_take_out, unnamed};
+use super::consent::{held_but_not_requested, may_remove_hosts};
 use super::instructions::{command, ineffective};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
 
-/// What a request that was restored from a backup holds and does not name: it stays, since a restore takes nothing out.
+/// The hosts that a restored request holds but does not name: they stay, since a restore removes no host.
 pub fn unnamed_hosts(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
-    if may_take_out(request, observed) {
+    if may_remove_hosts(request, observed) {
         return None;
     }
-    let hosts = unnamed(request, observed);
+    let hosts = held_but_not_requested(request, observed);
     (!hosts.is_empty()).then(|| {
         format!(
-            "this request was restored and does not name {}, which its cluster uses; nothing is taken out until it names them once",
+            "this request was restored and does not name {}, which its cluster uses; no host is removed until it names them once",
             hosts.join(", ")
         )
     })
 }
 
-/// What is to be said of a worker whose MachineDeployment is gone.
+/// The warning about a worker whose MachineDeployment is gone.
 pub fn unmanaged_worker(machine: &Machine) -> String {
     format!(
-        "MachineDeployment {} is gone, and its Machine {} runs on {}; nothing is done to it: apply the MachineDeployment again as it was, \
-         or take the host out of the request and delete the Machine",
+        "MachineDeployment {} is gone, but its Machine {} still runs on {}; this operator does not change the Machine. Apply the \
+         MachineDeployment again as it was, or remove the host from the request and delete the Machine",
         machine.deployment().unwrap_or_default(),
         machine.name_any(),
         machine.server().unwrap_or_default()
     )
 }
 
-/// What is to be said of hosts that BYOH has lost sight of, and of what the owner has said about them.
+/// Warnings about hosts that BYOH does not know as attached any more, and about instructions without effect.
 pub fn lost_sight(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
     let detached = observed.held().filter_map(|host| detached_host(request, host, observed));
     detached.chain(ineffective(request, observed)).collect()
 }
 
-/// What is to be said of a host from whose status somebody has taken the machine that runs on it.
+/// The warning about a host whose status does not name the machine that runs on it any more.
 fn detached_host(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) -> Option<String> {
     let machine = observed.detached_machine(host)?;
     Some(format!(
-        "{}: somebody has taken status.machineRef off its ByoHost, though its Machine {} runs; nothing keeps that ByoHost from being \
-         deleted now. To put it back: {}",
+        "{}: status.machineRef was removed from its ByoHost, although its Machine {} runs; nothing protects that ByoHost from deletion \
+         now. To set it again: {}",
         host.display(),
         machine.name_any(),
         command(request, observed, names::RESTORE_ANNOTATION, &host.uid().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! `FocomProvisioningRequest`: what an SMO asks of one of its O-Clouds. Nephio's published shape, and more.
+//! `FocomProvisioningRequest`: a request of an SMO to one of its O-Clouds. The fields of Nephio's published type, and more.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
 use crate::rules;
 
-/// What is asked for, and of which O-Cloud.
+/// The O-Cloud, the template and its parameters.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "focom.nephio.org",
@@ -31,18 +31,19 @@ use crate::rules;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FocomProvisioningRequestSpec {
-    /// Name for people; need not be unique.
+    /// Display name; need not be unique.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub name: Option<String>,
-    /// What the request is for, for people.
+    /// Description, free text.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub description: Option<String>,
-    /// Name of the OCloud, or the id that stands for this very cluster (`management-cluster` by default).
+    /// Name of the OCloud; or `management-cluster` (or the value of the operator's environment variable `LOCAL_O_CLOUD`), which
+    /// means the SMO's own cluster.
     #[schemars(length(min = 1, max = 253), extend("pattern" = rules::SUBDOMAIN_PATTERN))]
     pub o_cloud_id: String,
-    /// Namespace of the OCloud here, and of the ProvisioningRequest there.
+    /// Namespace of the OCloud at the SMO, and of the ProvisioningRequest on the O-Cloud.
     #[schemars(length(min = 1, max = 63), extend("pattern" = rules::LABEL_PATTERN))]
     pub o_cloud_namespace: String,
     /// Name of the template.
@@ -52,13 +53,14 @@ pub struct FocomProvisioningRequestSpec {
     #[serde(default = "first_version")]
     #[schemars(length(min = 1, max = 60))]
     pub template_version: String,
-    /// The template's parameters. The O-Cloud decides what they mean; a TemplateInfo lets the SMO check them before.
+    /// The template's parameters. The O-Cloud validates them; with a TemplateInfo of the template the SMO does so too, before the
+    /// request is sent.
     #[schemars(schema_with = "open_object")]
     pub template_parameters: Map<String, Value>,
 }
 
 impl FocomProvisioningRequest {
-    /// Namespace and name of the OCloud that it was sent to, or, before that, of the one that it asks for.
+    /// Namespace and name of the OCloud that it was sent to, or, if it was not sent yet, of the one that the spec names.
     pub fn o_cloud(&self) -> (&str, &str) {
         let sent = self.status.as_ref().and_then(|status| status.sent_to_o_cloud.as_deref()?.split_once('/'));
         sent.unwrap_or((&self.spec.o_cloud_namespace, &self.spec.o_cloud_id))
@@ -69,18 +71,18 @@ impl FocomProvisioningRequest {
         self.status.as_ref().is_some_and(|status| status.remote_name.is_some())
     }
 
-    /// The state of the ProvisioningRequest, as the O-Cloud last said.
+    /// The state of the ProvisioningRequest, as last reported by the O-Cloud.
     pub fn remote_state(&self) -> Option<&str> {
         let said = self.status.as_ref()?.provisioning_status.as_ref()?;
         Some(said.provisioning_state.as_str()).filter(|state| !state.is_empty())
     }
 }
 
-/// `namespace/name`, each by its rule: they become parts of URLs.
+/// `namespace/name`, each with its own rule: they become parts of URLs.
 const O_CLOUD_PATTERN: &str =
     "^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// The version that is meant where a request names none, as in the integration guide's example.
+/// Version of the template if a request names none, as in the integration guide's example.
 pub const DEFAULT_TEMPLATE_VERSION: &str = "v1.0.0";
 
 fn first_version() -> String {
@@ -91,15 +93,15 @@ fn open_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// What has become of a request.
+/// Observed state of the request.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FocomProvisioningRequestStatus {
-    /// How far the SMO is with the O-Cloud: `Pending`, `Creating`, `Synced`, `Failed` or `Deleting`. Values of other
-    /// operators are read.
+    /// `Pending`: not sent yet; `Creating`: sent, not seen on the O-Cloud yet; `Synced`: the O-Cloud has it, see provisioningState;
+    /// `Failed`: see message; `Deleting`. A value that another FOCOM operator has written is accepted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub phase: String,
-    /// What is going on, what it waits for, or what is wrong.
+    /// What the operator does, what it waits for, or what is wrong, with the object's name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// When this status last changed.
@@ -108,36 +110,37 @@ pub struct FocomProvisioningRequestStatus {
     /// Name of the ProvisioningRequest on the O-Cloud.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_name: Option<String>,
-    /// Tells the O-Cloud that it was sent to from others: a hash of where that is and whom it is trusted by.
+    /// Identifies the O-Cloud that the request was sent to: a hash of API server URL, TLS server name and certificate authority;
+    /// `local` for the SMO's own cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_to: Option<String>,
-    /// OCloud that it was sent to, as `namespace/name`. It stays the request's, whatever the spec says later.
+    /// OCloud that the request was sent to, as `namespace/name`. It does not change when the spec does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 317), extend("pattern" = O_CLOUD_PATTERN))]
     pub sent_to_o_cloud: Option<String>,
-    /// State and message of the ProvisioningRequest, as the O-Cloud last said.
+    /// State and message of the ProvisioningRequest, as last reported by the O-Cloud.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning_status: Option<RemoteProvisioningStatus>,
-    /// What the ProvisioningRequest holds, as the O-Cloud last said.
+    /// UIDs of the Cluster and the ByoHosts, as last reported by the O-Cloud.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioned_resource_set: Option<ProvisionedResourceSet>,
-    /// `Ready`, `Reconciling`, `Stalled` (kstatus), and the stages of the way to the O-Cloud.
+    /// `Ready`, `Reconciling`, `Stalled` (kstatus), and the stages `Validated`, `OCloudAvailable`, `Synced`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// `metadata.generation` that this status speaks of.
+    /// `metadata.generation` that this status was computed from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
 
-/// State and message of a ProvisioningRequest, in the words of whichever operator serves it.
+/// State and message of a ProvisioningRequest, as the operator on the O-Cloud has written them.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteProvisioningStatus {
-    /// `pending`, `progressing`, `fulfilled`, `failed` or `deleting`.
+    /// `pending`, `progressing`, `fulfilled`, `failed` or `deleting`, as provisioningState of the ProvisioningRequest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub provisioning_state: String,
-    /// The O-Cloud's message.
+    /// provisioningMessage of the ProvisioningRequest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub provisioning_message: String,
     /// When state or message last changed, by the O-Cloud's clock.
@@ -148,15 +151,16 @@ pub struct RemoteProvisioningStatus {
 /// How far the SMO is with the O-Cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing has been asked of the O-Cloud yet; the message says what it waits for.
+    /// The request has not been sent yet; the message says what it waits for.
     Pending,
-    /// The ProvisioningRequest has been sent and does not show yet.
+    /// The ProvisioningRequest has been sent, and no watch shows it yet; or it was deleted, and is created again.
     Creating,
-    /// The O-Cloud has the request as it stands here; the state says how far it is.
+    /// The O-Cloud has the present version of the request; its state says how far the cluster is.
     Synced,
-    /// The request is wrong or not allowed, or the O-Cloud says that it failed; recovers when the cause is gone.
+    /// The request is wrong or not allowed, its ProvisioningRequest is gone, or the O-Cloud reports `failed`. It recovers when the
+    /// cause is removed.
     Failed,
-    /// Being taken back; stays until the O-Cloud has none of it.
+    /// The request is being deleted; it stays until its ProvisioningRequest is deleted.
     Deleting,
 }
 

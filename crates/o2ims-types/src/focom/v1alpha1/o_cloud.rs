@@ -1,4 +1,4 @@
-//! `OCloud`: how an O-Cloud is reached. Nephio's published shape, and more.
+//! `OCloud`: how an O-Cloud is reached. The fields of Nephio's published type, and more.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// How an O-Cloud is reached, and who may.
+/// How the O-Cloud is reached, and which namespaces may use it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "focom.nephio.org",
@@ -32,31 +32,32 @@ use crate::rules;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OCloudSpec {
-    /// The credentials for the O-Cloud's API.
+    /// Credentials for the O-Cloud's API server.
     #[serde(rename = "o2imsSecret")]
     pub o2ims_secret: O2imsSecret,
-    /// Namespaces, beside the OCloud's own, whose requests may use it; `*` for all. Default: none.
+    /// Namespaces, in addition to the OCloud's own, whose requests may use it; `*` for all. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
     pub allowed_namespaces: Vec<String>,
 }
 
-/// The credentials for the O-Cloud's API.
+/// Credentials for the O-Cloud's API server.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct O2imsSecret {
-    /// The Secret that holds them.
+    /// Secret with a kubeconfig, under the key `kubeconfig` or `value`.
     pub secret_ref: SecretRef,
 }
 
-/// A Secret with a kubeconfig under the key `kubeconfig`, or `value` as Cluster API writes it.
+/// A Secret with a kubeconfig under the key `kubeconfig`, or `value`, which is the key that Cluster API uses.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
-    /// Its name.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), extend("pattern" = rules::SUBDOMAIN_PATTERN))]
     pub name: String,
-    /// Its namespace. Default: the OCloud's. Another one has to allow it, by an annotation on the Namespace.
+    /// Namespace of the Secret. Default: the OCloud's. Another Namespace must have the annotation `focom.nephio.org/secrets-for`
+    /// with the OCloud's namespace in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), extend("pattern" = rules::LABEL_PATTERN))]
     pub namespace: Option<String>,
@@ -70,18 +71,18 @@ impl OCloud {
     }
 }
 
-/// Whether the O-Cloud can be used.
+/// Observed state of the OCloud: whether it can be used.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OCloudStatus {
-    /// `Ready`, with the reason.
+    /// `Ready`: the O-Cloud can be used; otherwise reason and message say why not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Version of the O-Cloud's API server, as it last said.
+    /// Version of the O-Cloud's API server, as last reported by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// `metadata.generation` that this status speaks of.
+    /// `metadata.generation` that this status was computed from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }

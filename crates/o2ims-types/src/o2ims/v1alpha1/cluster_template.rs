@@ -1,4 +1,4 @@
-//! `ClusterTemplate`: what an O-Cloud offers, and how it makes it. Published by the platform operator, either in the
+//! `ClusterTemplate`: a type of cluster that an O-Cloud offers, and how it is created. The platform operator creates it in the
 //! namespace of the requests or, for all namespaces, in the operator's namespace.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::timeouts::Timeouts;
 use crate::rules;
 
-/// A kind of cluster that can be asked for, by name and version.
+/// A type of cluster that requests can name, by name and version.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "o2ims.provisioning.oran.org",
@@ -20,7 +20,7 @@ use crate::rules;
     namespaced,
     shortname = "ct",
     category = "o2ims",
-    doc = "What an O-Cloud offers: parameters with defaults, how Kubernetes gets onto a host, the CNI, time limits, kubeadm settings.",
+    doc = "A type of cluster that an O-Cloud offers: parameters with defaults, installation of Kubernetes, CNI, time limits, kubeadm settings.",
     derive = "PartialEq",
     printcolumn(name = "Name", type_ = "string", json_path = ".spec.name"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
@@ -36,41 +36,42 @@ pub struct ClusterTemplateSpec {
     /// Version that requests give as `templateVersion`.
     #[schemars(length(min = 1, max = 60))]
     pub version: String,
-    /// What the template is for, for people.
+    /// Description, free text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4096))]
     pub description: String,
-    /// JSON Schema of `templateParameters`, checked after `defaults` are filled in. Default: everything is allowed that
-    /// the ProvisioningRequest itself allows.
+    /// JSON Schema of `templateParameters`, which are validated after `defaults` are filled in. Default: the rules of the
+    /// ProvisioningRequest alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub parameter_schema: Option<Value>,
-    /// Values for `templateParameters` that a request leaves out; objects are merged, everything else is replaced whole.
+    /// Values for `templateParameters` that a request leaves out. Objects are merged; any other value, lists too, is replaced by that
+    /// of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub defaults: Option<Value>,
-    /// How Kubernetes gets onto a host.
+    /// How Kubernetes is installed on a host.
     #[serde(default)]
     pub install: Install,
-    /// Pod network of the clusters. Without one their nodes never become Ready, unless somebody else applies it.
+    /// CNI of the clusters. Without it nodes stay NotReady until a CNI is installed in another way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cni: Option<Cni>,
-    /// Virtual address of control planes with three or more masters.
+    /// What provides the address in `controlPlaneEndpoint`, if no master has it.
     #[serde(default)]
     pub virtual_ip: VirtualIp,
-    /// Whether new requests are protected from deletion: one that has no annotation
-    /// `o2ims.provisioning.oran.org/deletion-protection` is given it with the value `true`.
+    /// Whether new requests are protected from deletion: one without the annotation
+    /// `o2ims.provisioning.oran.org/deletion-protection` gets it with the value `true`.
     #[serde(default)]
     pub deletion_protection: bool,
-    /// Time limits of the stages.
+    /// Time limits of the stages and of the deletion. After that of a stage the request is `failed`, but the stage continues.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// Settings that are handed on to kubeadm and Cluster API.
+    /// Settings that are passed to kubeadm and Cluster API, with the field names of `cluster.x-k8s.io/v1beta1`.
     #[serde(default)]
     pub kubeadm: Kubeadm,
 }
 
-/// How Kubernetes gets onto a host.
+/// How Kubernetes is installed on a host.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -78,64 +79,66 @@ pub struct ClusterTemplateSpec {
     validation = Rule::new("self.method != 'installer' || !has(self.installer) || self.installer.source != 'packages' || has(self.installer.packages)").message("install.installer.packages is required with install.installer.source packages"),
 )]
 pub struct Install {
-    /// How Kubernetes gets onto a host.
+    /// `none`: Kubernetes is installed already, agents run with `--skip-installation`, and do not reset hosts; `installer`: by scripts
+    /// of this operator, on any Linux with systemd, agents reset hosts; `bundle`: by BYOH's installer, from a bundle.
     #[serde(default)]
     pub method: InstallMethod,
-    /// Where Kubernetes comes from, for `method: installer`.
+    /// Source of kubelet and kubeadm, for `method: installer`. containerd must be on the hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installer: Option<Installer>,
-    /// Where BYOH's bundles are, for `method: bundle`.
+    /// Source of BYOH's bundles, for `method: bundle`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<Bundle>,
 }
 
-/// The ways in which Kubernetes gets onto a host.
+/// How Kubernetes is installed on a host.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum InstallMethod {
-    /// It is there already, and hosts are not cleaned when they are let go; agents run with `--skip-installation`.
+    /// It is installed already. Agents run with `--skip-installation`, and do not reset hosts.
     #[default]
     None,
-    /// By scripts of this operator, on any Linux with systemd; hosts are reset when they are let go. Agents run without
-    /// `--skip-installation`.
+    /// By scripts of this operator, on any Linux with systemd. Agents run without `--skip-installation`, and reset hosts that are
+    /// detached.
     Installer,
-    /// BYOH's installer pulls a bundle.
+    /// By BYOH's installer, which pulls a bundle.
     Bundle,
 }
 
-/// Where Kubernetes comes from. containerd is expected on the hosts in any case.
+/// Source of kubelet and kubeadm. containerd must be on the hosts in any case.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Installer {
-    /// The kind of source.
+    /// `preinstalled`: kubelet and kubeadm are installed already, their version is checked; `files`: in a directory on the host;
+    /// `packages`: from a repository, by apt, dnf or yum.
     #[serde(default)]
     pub source: InstallerSource,
-    /// Where the programs are, for `source: files`.
+    /// Directory with the binaries, for `source: files`.
     #[serde(default)]
     pub files: InstallerFiles,
-    /// Where the packages are, for `source: packages`.
+    /// Package repositories, for `source: packages`. `MINOR` in a URL stands for the minor version, such as `v1.33`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<InstallerPackages>,
 }
 
-/// Kinds of sources.
+/// Sources of kubelet and kubeadm.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum InstallerSource {
-    /// kubelet and kubeadm are installed; that they have the asked-for version is checked.
+    /// They are installed already; it is checked that they have the requested version.
     #[default]
     Preinstalled,
-    /// kubelet and kubeadm are in a folder on the host, one per version.
+    /// They are in a directory on the host, one for each version.
     Files,
-    /// apt, dnf or yum installs the packages kubelet and kubeadm.
+    /// apt, dnf or yum installs their packages.
     Packages,
 }
 
-/// Programs in a folder on the host.
+/// Binaries in a directory on the host.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct InstallerFiles {
-    /// The folder of kubelet, kubeadm and kubectl; `VERSION` stands for the version, such as `v1.33.13`.
+    /// Directory with kubelet, kubeadm and, if wanted, kubectl. `VERSION` stands for the version, such as `v1.33.13`.
     #[serde(default = "files_path")]
     #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_PATH_PATTERN))]
     pub path: String,
@@ -151,19 +154,20 @@ fn files_path() -> String {
     "/opt/kubernetes/VERSION".to_owned()
 }
 
-/// Package repositories. `MINOR` stands for the minor version, such as `v1.33`.
+/// Package repositories. `MINOR` in a URL stands for the minor version, such as `v1.33`.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct InstallerPackages {
-    /// For apt: a URL of a flat repository, such as `https://pkgs.k8s.io/core:/stable:/MINOR/deb/`.
+    /// For apt: URL of a flat repository, such as `https://pkgs.k8s.io/core:/stable:/MINOR/deb/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_URL_PATTERN))]
     pub deb: Option<String>,
-    /// For dnf and yum: a base URL, such as `https://pkgs.k8s.io/core:/stable:/MINOR/rpm/`.
+    /// For dnf and yum: base URL of a repository, such as `https://pkgs.k8s.io/core:/stable:/MINOR/rpm/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_URL_PATTERN))]
     pub rpm: Option<String>,
-    /// A file on the host with the key that signs the packages, armored. Without one the host's own keys have to do.
+    /// Path on the host of the ASCII-armored public key of the repository. Default: the keys that the host's package manager trusts
+    /// already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_PATH_PATTERN))]
     pub key_file: Option<String>,
@@ -176,7 +180,7 @@ pub struct Bundle {
     /// OCI repository without scheme; BYOH appends `/byoh-bundle-<os>_k8s:<version>`.
     #[schemars(length(min = 1, max = 512))]
     pub repo: String,
-    /// Type of the bundle, as BYOH has it.
+    /// `bundleType` of BYOH's `K8sInstallerConfigTemplate`.
     #[serde(rename = "type", default = "bundle_type")]
     #[schemars(length(min = 1, max = 63))]
     pub type_: String,
@@ -186,20 +190,20 @@ fn bundle_type() -> String {
     "k8s".to_owned()
 }
 
-/// Pod network of the clusters.
+/// CNI of the clusters.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Cni {
-    /// Name of a ClusterResourceSet in the request's namespace. The labels that it selects are put on the Cluster.
+    /// Name of a ClusterResourceSet in the request's namespace. The `matchLabels` of its `clusterSelector` are set on the Cluster.
     #[schemars(length(min = 1, max = 253))]
     pub cluster_resource_set: String,
 }
 
-/// Virtual address of control planes with three or more masters.
+/// What provides the address of an endpoint, if no master has it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualIp {
-    /// Who carries the address.
+    /// `kube-vip`: a static Pod on every master, if it is an IP address (virtual IP); `external`: a load balancer that exists already.
     #[serde(default)]
     pub provider: VirtualIpProvider,
     /// Image of kube-vip, for `provider: kube-vip`.
@@ -218,18 +222,18 @@ fn kube_vip_image() -> String {
     "ghcr.io/kube-vip/kube-vip:v0.9.1".to_owned()
 }
 
-/// Who carries a control plane's virtual address.
+/// What provides the address of a control plane's endpoint.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum VirtualIpProvider {
-    /// A static pod on every master.
+    /// A static Pod on every master, as a virtual IP.
     #[default]
     KubeVip,
     /// A load balancer that exists already.
     External,
 }
 
-/// Settings that are handed on to kubeadm and Cluster API (`cluster.x-k8s.io/v1beta1` field names).
+/// Settings that are passed to kubeadm and Cluster API, with the field names of `cluster.x-k8s.io/v1beta1`.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Kubeadm {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// What an SMO or a platform operator asks for: a template and its parameters.
+/// What an SMO or a platform operator requests: a template and its parameters.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "o2ims.provisioning.oran.org",
@@ -36,11 +36,11 @@ use crate::rules;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProvisioningRequestSpec {
-    /// Name for people; need not be unique.
+    /// Display name; need not be unique.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub name: Option<String>,
-    /// What the request is for, for people.
+    /// Description, free text.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub description: Option<String>,
@@ -54,7 +54,7 @@ pub struct ProvisioningRequestSpec {
     pub template_parameters: TemplateParameters,
 }
 
-/// Parameters of a cluster. What is listed here is typed; other fields are kept for templates that define them.
+/// Parameters of a cluster. These fields have a type; other fields are kept for templates that define them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -70,7 +70,7 @@ pub struct TemplateParameters {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub cluster_name: Option<String>,
-    /// Back end that makes the cluster.
+    /// Provisioner that creates the cluster. This release has `byoh` only.
     #[serde(default = "byoh")]
     #[schemars(length(min = 1, max = 63))]
     pub cluster_provisioner: String,
@@ -81,11 +81,11 @@ pub struct TemplateParameters {
     /// The hosts that become the cluster's nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Hosts>,
-    /// Where the cluster's API answers. Default with one master: that host's address, port 6443. With three or more
-    /// masters it is required: a virtual address or a load balancer.
+    /// Endpoint of the cluster's API server. Default with one master: that host's address, port 6443. With three or more
+    /// masters it is required: a virtual IP or a load balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<Endpoint>,
-    /// Network of the pods, in CIDR form. Default: the template's.
+    /// Network of the Pods, in CIDR form. Default: the template's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub pod_cidr: Option<String>,
@@ -97,7 +97,7 @@ pub struct TemplateParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "label_map")]
     pub labels: Option<BTreeMap<String, String>>,
-    /// Parameters that only the template knows; checked against its schema.
+    /// Parameters that only the template defines; validated against its schema.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
 }
@@ -140,7 +140,7 @@ impl Hosts {
     }
 }
 
-/// A registered server, named twice over so that a mistake is noticed: by id and by name.
+/// A registered host, by id and by name. Both must belong to the same ByoHost, so that a mistake is noticed.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -150,23 +150,23 @@ impl Hosts {
     validation = Rule::new(rules::HOST_IP.cel).message(rules::HOST_IP.message),
 )]
 pub struct HostRef {
-    /// The server's id, a number or a string: the label `host-id` of its ByoHost.
+    /// Id of the host, a number or a string: the label `host-id` of its ByoHost.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = rules::HOST_ID_PATTERN, "minimum" = 0, "maximum" = i32::MAX))]
     pub host_id: Option<IntOrString>,
-    /// The server's host name: the name of its ByoHost.
+    /// Name of the host: the name of its ByoHost.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub host_name: Option<String>,
-    /// An address that the server must have; checked against what its agent reports.
+    /// An address that the host must have; compared with those that its agent reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     pub host_ip: Option<String>,
-    /// Other spelling of `hostId`.
+    /// Other spelling of `hostId`; give one of the two.
     #[serde(rename = "host_id", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = rules::HOST_ID_PATTERN, "minimum" = 0, "maximum" = i32::MAX))]
     pub host_id_snake: Option<IntOrString>,
-    /// Other spelling of `hostName`.
+    /// Other spelling of `hostName`; give one of the two.
     #[serde(rename = "host_name", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub host_name_snake: Option<String>,
@@ -202,31 +202,32 @@ pub struct Endpoint {
     pub port: i32,
 }
 
-/// Where the API of a cluster answers if nothing else was asked for.
+/// Default port of an endpoint.
 pub const API_PORT: i32 = 6443;
 
 fn api_port() -> i32 {
     API_PORT
 }
 
-/// What has become of a request.
+/// Observed state of the request.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProvisioningRequestStatus {
-    /// State and message, as O2 IMS has them.
+    /// State and message, as the O2 IMS interface defines them.
     #[serde(default)]
     pub provisioning_status: ProvisioningStatus,
-    /// What the request holds.
+    /// UIDs of the Cluster and the ByoHosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioned_resource_set: Option<ProvisionedResourceSet>,
-    /// `Ready`, `Reconciling`, `Stalled` (kstatus) and the stages of provisioning.
+    /// `Ready`, `Reconciling`, `Stalled` (kstatus), `Paused`, `Degraded`, and the stages `ProvidersAvailable`, `Validated`,
+    /// `HostsReserved`, `ControlPlaneReady`, `WorkersReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// `metadata.generation` that this status speaks of.
+    /// `metadata.generation` that this status was computed from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What O2 IMS has no field for.
+    /// Status fields beyond the O2 IMS interface.
     #[serde(default)]
     pub extensions: StatusExtensions,
 }
@@ -235,10 +236,11 @@ pub struct ProvisioningRequestStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProvisioningStatus {
-    /// Where the request is.
+    /// `pending`: waits, no Cluster is created yet; `progressing`: hosts are held or the Cluster exists, not every requested node is
+    /// Ready; `fulfilled`: every requested node is Ready; `failed`: see the message; `deleting`: until every host is released.
     #[serde(default)]
     pub provisioning_state: ProvisioningState,
-    /// What is going on, what it waits for, or what is wrong, with the object's name.
+    /// What the operator does, what it waits for, or what is wrong, with the object's name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub provisioning_message: String,
     /// When state or message last changed.
@@ -250,16 +252,16 @@ pub struct ProvisioningStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum ProvisioningState {
-    /// Seen; waits for something that is named in the message. Nothing has been made.
+    /// The request waits for something that the message names. No Cluster is created yet.
     #[default]
     Pending,
-    /// Hosts are held, the cluster is being made.
+    /// Hosts are held or the Cluster exists, and not every requested node is Ready.
     Progressing,
-    /// Every asked-for node is Ready at the asked-for version.
+    /// Every requested node is Ready at the requested version.
     Fulfilled,
-    /// Wrong, or past a deadline; recovers when the cause is gone.
+    /// The request is wrong, its cluster is lost, or a time limit has passed. It recovers when the cause is removed.
     Failed,
-    /// Being taken down; stays until every host is free.
+    /// The request is being deleted; it stays until every host is released.
     Deleting,
 }
 
@@ -275,7 +277,7 @@ impl std::fmt::Display for ProvisioningState {
     }
 }
 
-/// What a request holds, by ids that stay the same over restarts.
+/// The Cluster and the hosts of a request, by ids that stay the same over restarts.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProvisionedResourceSet {
@@ -287,41 +289,43 @@ pub struct ProvisionedResourceSet {
     pub o_cloud_infrastructure_resource_ids: Vec<String>,
 }
 
-/// What O2 IMS has no field for.
+/// Status fields beyond the O2 IMS interface.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusExtensions {
-    /// Kubernetes version that is being provisioned.
+    /// Kubernetes version of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k8s_version: Option<String>,
-    /// Ready nodes of asked-for nodes, such as `1/2`.
+    /// Number of Ready nodes / number of requested nodes, such as `1/2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_nodes: Option<String>,
-    /// Where the cluster's API answers, `host:port`.
+    /// Endpoint of the cluster's API server, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<String>,
-    /// Secret that holds the cluster's kubeconfig, key `value`.
+    /// Secret with the cluster's kubeconfig, under the key `value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret: Option<String>,
-    /// Every host of the request.
+    /// Every host that the request names or holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostName"]))]
     pub hosts: Vec<HostStatus>,
 }
 
-/// How far one host is.
+/// State of one host.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HostStatus {
     /// Name of the host and of its Node.
     pub host_name: String,
-    /// Its id.
+    /// Id of the host.
     pub host_id: String,
     /// `control-plane` or `worker`.
     pub role: String,
-    /// `Free`, `Unavailable`, `Reserved`, `Bootstrapping`, `Joined`, `Ready`, `Failed` or `Cleaning`.
+    /// `Free`: not held, not in use; `Unavailable`: not registered, held by another request, in use, or without a live agent;
+    /// `Reserved`: held, not attached yet; `Bootstrapping`: its agent makes it a node; `Joined`: a node, but not Ready, or of another
+    /// version; `Ready`; `Failed`: see message; `Cleaning`: its agent removes the node.
     pub state: String,
-    /// Why it is not `Ready`, if that is known.
+    /// Why the host is not `Ready`, if that is known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }

@@ -6,19 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// Time limits of the stages. A stage that takes longer makes the request `failed`; it goes on all the same.
+/// Time limits of the stages and of the deletion. After that of a stage the request is `failed`, but the stage continues.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
-    /// From reserved hosts to Ready masters.
+    /// From `HostsReserved` to `ControlPlaneReady`.
     #[serde(default = "twenty_minutes")]
     #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
     pub control_plane: Duration,
-    /// From Ready masters to Ready workers.
+    /// From `ControlPlaneReady` to `WorkersReady`.
     #[serde(default = "twenty_minutes")]
     #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
     pub workers: Duration,
-    /// From deletion to free hosts. A stuck deletion stays `deleting` and is marked `Stalled`.
+    /// From the deletion of the request until its hosts are released. After it the state stays `deleting`, and the condition
+    /// `Stalled` is True.
     #[serde(default = "twenty_minutes")]
     #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
     pub deletion: Duration,

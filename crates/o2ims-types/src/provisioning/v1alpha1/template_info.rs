@@ -1,4 +1,4 @@
-//! `TemplateInfo`: what the SMO knows of an O-Cloud's template. Nephio's published shape, and a condition.
+//! `TemplateInfo`: what the SMO knows of an O-Cloud's template. The fields of Nephio's published type, and a condition.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
     plural = "templateinfoes",
     namespaced,
     category = "focom",
-    doc = "What the SMO knows of a template: requests of the namespace that name it are checked before they are sent.",
+    doc = "A template as the SMO knows it: requests of the namespace that name it are validated against its schema before they are sent.",
     status = "TemplateInfoStatus",
     derive = "PartialEq",
     printcolumn(name = "Template", type_ = "string", json_path = ".spec.templateName"),
@@ -41,15 +41,15 @@ pub struct TemplateInfoSpec {
     pub template_parameter_schema: String,
 }
 
-/// Whether the template can be used.
+/// Observed state of the TemplateInfo: whether its schema can be used.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateInfoStatus {
-    /// `Ready`, with the reason.
+    /// `Ready`: the schema can be used; otherwise the message says why not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// `metadata.generation` that this status speaks of.
+    /// `metadata.generation` that this status was computed from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }

@@ -1,4 +1,4 @@
-//! Decides which of several requests goes on that demand the same.
+//! Decides which of several requests that demand the same cluster name or endpoint continues.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,17 +20,17 @@ use crate::provisioner::byoh::observed::{Contender, Observed};
 use crate::provisioner::byoh::validate::validate;
 use crate::request::{has_finalizer, key};
 
-/// Who made a Cluster, for messages.
+/// To whom a Cluster belongs, for messages.
 fn owner_description(cluster: &Cluster, caches: &Caches) -> String {
     match cluster.annotations().get(names::REQUEST_ANNOTATION) {
         Some(request) if !owner_exists(caches, cluster) => format!(
-            "Cluster {}/{} of ProvisioningRequest {request}, which does not exist any more (apply it again to have that cluster looked \
-             after, and delete it if the cluster is to go)",
+            "Cluster {}/{} of ProvisioningRequest {request}, which does not exist any more (apply that request again to manage its cluster \
+             again; to delete the cluster, delete the request after that)",
             cluster.namespace().unwrap_or_default(),
             cluster.name_any()
         ),
         Some(request) => format!("ProvisioningRequest {request}"),
-        None => "a Cluster that no ProvisioningRequest made".to_owned(),
+        None => "a Cluster that was not created for a ProvisioningRequest".to_owned(),
     }
 }
 
@@ -44,9 +44,9 @@ fn age_of_cluster(cluster: &Cluster) -> Age {
     (cluster.metadata.creation_timestamp.as_ref().map(|time| time.0), cluster.uid())
 }
 
-/// Why a request does not go on.
+/// Why a request does not continue.
 pub struct Blocker {
-    /// Whom it waits for, if that is a request; a change of a Cluster is told by the watch.
+    /// UID of the request that it waits for, if it is a request; the watch reports a change of a Cluster.
     pub uid: Option<String>,
     /// Who has what the request demands.
     pub contender: Contender,
@@ -69,11 +69,10 @@ impl<'a> Arbiter<'a> {
         Self { caches, table, now, begins: HashMap::new() }
     }
 
-    /// Who keeps the request from what it wants: a Cluster; then a lock; then, if it is `able` to begin, whoever has to come
-    /// first.
+    /// What blocks the request: a Cluster; then a lock; then, if it is `able` to begin, a request that comes first.
     pub fn blocker(&mut self, request: &ProvisioningRequest, observed: &Observed, able: bool) -> Option<Blocker> {
-        // A cluster that runs has its name and its endpoint.
-        if observed.is_complete {
+        // A running cluster has its name and its endpoint.
+        if observed.is_created {
             return None;
         }
         let demand = Demand::of(request, observed.template.as_deref(), &self.caches.hosts);
@@ -95,20 +94,19 @@ impl<'a> Arbiter<'a> {
         Some(Blocker { uid: other.uid(), contender, recheck: None })
     }
 
-    /// A Cluster that has the name, or the endpoint; also one that nobody asks for any more answers. Of two that are being
-    /// made the older one goes on.
+    /// A Cluster that has the name, or the endpoint; also one whose request is gone. Of two that are being created the older one continues.
     fn cluster(&self, demand: &Demand, observed: &Observed) -> Option<Contender> {
         if let Some(cluster) = observed.cluster.as_deref().filter(|_| !observed.cluster_is_own) {
             return Some(Contender { request: owner_description(cluster, self.caches), what: demand.what(true) });
         }
-        let asked = demand.endpoint.as_ref()?;
+        let requested = demand.endpoint.as_ref()?;
         let own = observed.own_cluster();
         let is_near = |cluster: &Cluster| cluster.namespace().as_deref() == Some(&demand.namespace);
-        let cluster = self.caches.clusters.with_endpoint(&asked.host).into_iter().find(|cluster| {
+        let cluster = self.caches.clusters.with_endpoint(&requested.host).into_iter().find(|cluster| {
             let is_own = is_near(cluster) && demand.cluster.as_ref() == Some(&cluster.name_any());
             let is_later =
                 own.is_some_and(|own| cluster.is_creating() && age_of_cluster(own) < age_of_cluster(cluster));
-            !is_own && !is_later && has_endpoint(cluster, asked, demand.carried)
+            !is_own && !is_later && has_endpoint(cluster, requested, demand.carried)
         })?;
         let request = if is_near(&cluster) {
             owner_description(&cluster, self.caches)
@@ -118,8 +116,8 @@ impl<'a> Arbiter<'a> {
         Some(Contender { request, what: demand.what(false) })
     }
 
-    /// The request that comes first of those that ask for the same: one that has not let go yet; otherwise, of those that
-    /// can begin, one that holds hosts, then the older one.
+    /// The request that comes first of those that ask for the same: one whose deletion has not ended, or whose hosts are in use; otherwise, of
+    /// those that can begin, one that holds hosts, then the older one.
     fn first(
         &mut self,
         request: &ProvisioningRequest,
@@ -129,16 +127,16 @@ impl<'a> Arbiter<'a> {
         let mut others = contenders(&self.caches.requests, request, carried);
         let claims: HashMap<_, _> = others.iter().map(|other| (other.uid(), self.claim(other))).collect();
         let claim = |other: &ProvisioningRequest| claims.get(&other.uid()).copied().flatten();
-        let is_deleted = |other: &ProvisioningRequest| other.metadata.deletion_timestamp.is_some();
+        let is_being_deleted = |other: &ProvisioningRequest| other.metadata.deletion_timestamp.is_some();
         let stays = |other: &ProvisioningRequest| {
-            is_deleted(other) && has_finalizer(other) || claim(other) == Some(Claim::InUse)
+            is_being_deleted(other) && has_finalizer(other) || claim(other) == Some(Claim::InUse)
         };
         if let Some(other) = others.iter().filter(|other| stays(other)).min_by_key(|other| age(other)) {
             return Some(Arc::clone(other));
         }
         let own = (observed.held().next().is_none(), age(request));
         let rank = |other: &ProvisioningRequest| (claim(other).is_none(), age(other));
-        others.retain(|other| !is_deleted(other) && rank(other) < own);
+        others.retain(|other| !is_being_deleted(other) && rank(other) < own);
         others.sort_by_cached_key(|other| rank(other));
         others.into_iter().find(|other| self.would_begin(other))
     }
@@ -158,7 +156,7 @@ impl<'a> Arbiter<'a> {
 
     /// How the request holds hosts, if it does.
     fn claim(&self, request: &ProvisioningRequest) -> Option<Claim> {
-        let held = self.caches.hosts.held_by_mark(&request.namespace()?, &request.uid()?);
+        let held = self.caches.hosts.with_mark(&request.namespace()?, &request.uid()?);
         let cluster = request.spec.template_parameters.cluster_name.as_deref().unwrap_or_default();
         held.iter().map(|host| if host.is_attached_to(cluster) { Claim::InUse } else { Claim::Free }).max()
     }
@@ -178,7 +176,7 @@ pub fn is_able(request: &ProvisioningRequest, observed: &Observed) -> bool {
     observed.missing_providers.is_empty() && validate(request, observed).is_ok()
 }
 
-/// Who it is in another namespace is nobody's business.
+/// The contender for messages. A request of another namespace is not named.
 fn contender(demand: &Demand, is_name: bool, namespace: &str, request: &str) -> Contender {
     let request = if namespace == demand.namespace {
         format!("ProvisioningRequest {request}")

@@ -68,14 +68,15 @@ impl Demand {
 
     /// Whether the request's Cluster shows all of it: then the Cluster is the lock.
     pub fn is_shown(&self, observed: &Observed) -> bool {
-        let has = |cluster: &Cluster| self.endpoint.as_ref().is_none_or(|asked| has_endpoint(cluster, asked, false));
-        observed.is_complete || observed.own_cluster().is_some_and(|cluster| has(cluster))
+        let has =
+            |cluster: &Cluster| self.endpoint.as_ref().is_none_or(|requested| has_endpoint(cluster, requested, false));
+        observed.is_created || observed.own_cluster().is_some_and(|cluster| has(cluster))
     }
 
-    /// What of it somebody else has, for messages.
+    /// The part of it that is taken, for messages.
     pub fn what(&self, is_name: bool) -> String {
         match &self.endpoint {
-            Some(asked) if !is_name => format!("controlPlaneEndpoint {}:{}", asked.host, asked.port),
+            Some(requested) if !is_name => format!("controlPlaneEndpoint {}:{}", requested.host, requested.port),
             _ => format!("clusterName {}", self.cluster.as_deref().unwrap_or_default()),
         }
     }
@@ -119,12 +120,13 @@ pub fn shares_name(request: &ProvisioningRequest, other: &ProvisioningRequest) -
         && other.namespace() == request.namespace()
 }
 
-/// Whether a Cluster stands where the request wants to have its own.
+/// Whether a Cluster has the endpoint that the request needs.
 pub fn wants_endpoint_of(request: &ProvisioningRequest, cluster: &Cluster, hosts: &Hosts) -> bool {
-    wanted_endpoint(request, hosts).is_some_and(|asked| has_endpoint(cluster, &asked, true))
+    wanted_endpoint(request, hosts).is_some_and(|requested| has_endpoint(cluster, &requested, true))
 }
 
-/// Where the request's API is to answer: at the asked-for endpoint, or at its one master, unless somebody has that.
+/// Where the API of the request's cluster is to answer: at the requested endpoint, or at its one master, unless that host is in use or held by
+/// another request.
 fn wanted_endpoint(request: &ProvisioningRequest, hosts: &Hosts) -> Option<Endpoint> {
     let wanted = &request.spec.template_parameters;
     if wanted.control_plane_endpoint.is_some() {
@@ -139,9 +141,9 @@ fn wanted_endpoint(request: &ProvisioningRequest, hosts: &Hosts) -> Option<Endpo
 }
 
 /// Whether the Cluster has the endpoint.
-pub fn has_endpoint(cluster: &Cluster, asked: &Endpoint, carried: bool) -> bool {
+pub fn has_endpoint(cluster: &Cluster, requested: &Endpoint, carried: bool) -> bool {
     let endpoint = cluster.spec.control_plane_endpoint.as_ref();
-    endpoint.is_some_and(|has| same_endpoint(&asked.host, asked.port, &has.host, has.port, carried))
+    endpoint.is_some_and(|has| same_endpoint(&requested.host, requested.port, &has.host, has.port, carried))
 }
 
 /// Behind a load balancer the port counts.

@@ -77,7 +77,7 @@ impl Table {
         self.waits_for.insert(uid.to_owned(), other);
     }
 
-    /// The request waits for nobody any more.
+    /// The request does not wait any more.
     pub fn stop_waiting(&mut self, uid: &str) {
         let Some(other) = self.waits_for.remove(uid) else { return };
         if let Some(all) = self.waiting.get_mut(&other) {

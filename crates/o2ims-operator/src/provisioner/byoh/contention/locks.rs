@@ -16,8 +16,8 @@ use crate::caches::Caches;
 use crate::provisioner::byoh::observed::{Contender, Observed};
 use crate::request::{has_finalizer, key};
 
-/// The locks on cluster names and endpoints of which no Cluster shows yet. They are in memory alone: one process works at a
-/// time, and one that begins has complete caches and nothing on its way.
+/// The locks on cluster names and endpoints of which no Cluster shows yet. They are only in memory: one process works at a time, and when it
+/// starts, its caches are complete and no write is pending.
 pub struct Locks {
     table: Mutex<Table>,
     wake: Box<dyn Fn(ObjectRef<ProvisioningRequest>) + Send + Sync>,
@@ -25,7 +25,7 @@ pub struct Locks {
 
 /// What [`Locks::acquire`] decided. As long as it lives, the request is being reconciled.
 pub struct Standing {
-    /// Whoever has what the request wants, or goes first.
+    /// Who has what the request needs, or comes first.
     pub contender: Option<Contender>,
     /// When the request has to look again; otherwise it is woken.
     pub recheck: Option<Duration>,
@@ -37,14 +37,13 @@ pub struct Standing {
 const LINGER: Duration = Duration::from_secs(5);
 
 impl Locks {
-    /// No locks. `wake` is called for requests that waited for another one and may go on now.
+    /// No locks. `wake` is called for requests that waited for another one and may continue now.
     pub fn new(wake: impl Fn(ObjectRef<ProvisioningRequest>) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { table: Mutex::default(), wake: Box::new(wake) })
     }
 
-    /// Decides whether the request, which is `able` to go on as far as itself is concerned, gets or keeps the lock on what it
-    /// wants. It has one from the moment at which it goes on until its Cluster shows, or until it does not go on. `None`: the
-    /// request is gone.
+    /// Decides whether the request gets or keeps the lock on what it needs. `able`: it can be carried out as far as itself is concerned. It
+    /// has a lock from the moment at which it continues until its Cluster shows, or until it cannot continue. `None`: the request is gone.
     pub fn acquire(
         self: &Arc<Self>,
         request: &ProvisioningRequest,
@@ -55,16 +54,16 @@ impl Locks {
     ) -> Option<Standing> {
         let uid = &observed.uid;
         let mut table = self.lock();
-        // Once the cache does not have it any more, nobody would take its lock away.
+        // For a request that the cache does not have any more, its lock would never be removed.
         let known = caches.requests.get(&request.namespace().unwrap_or_default(), &request.name_any());
         known.filter(|known| known.uid() == request.uid())?;
         let mut woken = table.expire(now);
         table.stop_waiting(uid);
-        let stays = request.metadata.deletion_timestamp.is_none();
+        let is_not_being_deleted = request.metadata.deletion_timestamp.is_none();
         let mut arbiter = Arbiter::new(caches, &table, now);
-        let blocker = if stays { arbiter.blocker(request, observed, able) } else { None };
+        let blocker = if is_not_being_deleted { arbiter.blocker(request, observed, able) } else { None };
         let demand = Demand::of(request, observed.template.as_deref(), &caches.hosts);
-        if stays && able && blocker.is_none() && !demand.is_shown(observed) {
+        if is_not_being_deleted && able && blocker.is_none() && !demand.is_shown(observed) {
             table.insert(
                 uid,
                 Lock {
@@ -93,7 +92,7 @@ impl Locks {
         Some(Standing { contender, recheck, locks: Arc::clone(self), uid: uid.clone() })
     }
 
-    /// The request is gone. If it was still at work, its Cluster may show late, and its lock ends later.
+    /// The request is gone. If it had begun, its Cluster may show late, and its lock ends later.
     pub fn forget(&self, uid: &str, now: Instant) {
         let mut table = self.lock();
         table.stop_waiting(uid);
@@ -114,7 +113,7 @@ impl Locks {
         table.locks.len() + table.waits_for.len()
     }
 
-    /// Whether nobody has a lock or waits for one.
+    /// Whether no request has a lock or waits for one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::provisioner::byoh::desired::{DesiredCluster, Endpoint};
 use crate::provisioner::byoh::observed::Observed;
 
-/// The Cluster. It comes first, because it is the lock on the cluster's name, and is made paused, so that no controller
-/// sees it half made: Cluster API asks again for a missing part only after 30 s.
+/// The Cluster. It comes first, because it is the lock on the cluster's name, and is created paused, so that no controller sees it without its
+/// parts: Cluster API looks again for a missing part only after 30 s.
 pub fn cluster(desired: &DesiredCluster) -> Value {
     let namespace = &desired.namespace;
     let control_plane = names::control_plane(namespace, &desired.cluster);
@@ -36,7 +36,7 @@ pub fn cluster(desired: &DesiredCluster) -> Value {
     })
 }
 
-/// A Cluster that went while its nodes run, as far as its parts and the request tell what it was. Without the labels that a
+/// A lost Cluster whose nodes run, as far as its parts and the request tell what it was. Without the labels that a
 /// ClusterResourceSet selects: what runs has its pod network.
 pub fn restored(request: &ProvisioningRequest, observed: &Observed) -> Value {
     let namespace = request.namespace().unwrap_or_default();
@@ -46,10 +46,10 @@ pub fn restored(request: &ProvisioningRequest, observed: &Observed) -> Value {
         Some(defaults[field].as_str()?.to_owned())
     };
     let mut network = json!({"serviceDomain": "cluster.local"});
-    for (field, asked, name) in
+    for (field, requested, name) in
         [("pods", &parameters.pod_cidr, "podCidr"), ("services", &parameters.service_cidr, "serviceCidr")]
     {
-        if let Some(range) = asked.clone().or_else(|| default(name)) {
+        if let Some(range) = requested.clone().or_else(|| default(name)) {
             network[field] = json!({"cidrBlocks": [range]});
         }
     }

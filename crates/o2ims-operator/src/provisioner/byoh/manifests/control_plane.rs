@@ -37,7 +37,7 @@ pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str
         "spec": {
             "replicas": desired.masters.len(),
             "version": desired.version,
-            // With three hosts and no spare the old machine has to go first; with one that is refused by Cluster API.
+            // With three hosts and no spare the old machine is deleted first; with one host Cluster API refuses that.
             "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": i32::from(desired.masters.len() < 3)}},
             "machineTemplate": {
                 "metadata": metadata,

@@ -1,4 +1,4 @@
-//! Per worker host a `MachineDeployment` of one Machine: the host that was asked for comes and goes, no other.
+//! Per worker host a `MachineDeployment` of one Machine, so that exactly the requested host is added or removed.
 
 use cluster_api::Kind;
 use cluster_api::labels::{CLUSTER_NAME_LABEL, DEPLOYMENT_NAME_LABEL};
@@ -40,7 +40,7 @@ pub fn machine_deployment(
             "clusterName": desired.cluster,
             "replicas": 1,
             "selector": {"matchLabels": selector},
-            // There is no spare host: the old Machine has to go before the new one can take its place.
+            // There is no spare host: the old Machine is deleted before the new one is created.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
             "template": {
                 "metadata": {"labels": labels},
