@@ -385,7 +385,7 @@ sandbox_down() {
 # Folders of management clusters that were killed; a living one holds its folder's lock.
 remove_abandoned_folders() {
     local folder
-    for folder in /dev/shm/o2ims-bed-* "${TMPDIR:-/tmp}"/o2ims-bed-*; do
+    for folder in /dev/shm/o2ims-management-* "${TMPDIR:-/tmp}"/o2ims-management-*; do
         if [ -O "$folder/lock" ] && flock --nonblock "$folder/lock" true; then
             rm -rf "$folder"
         fi

@@ -1,13 +1,13 @@
-//! The policies in `deploy/` are what [`o2ims_types::policy`] says. `UPDATE_CRDS=1 cargo test -p o2ims-types --test policies`
-//! writes them anew.
+//! The policies in `deploy/` are those of [`o2ims_types::rules::admission_policies`].
+//! `UPDATE_CRDS=1 cargo test -p o2ims-types --test policies` writes them again.
 
 use std::path::Path;
 
 use serde_json::Value;
 
 const HEADER: &str = "\
-# What may not change on a request, what may not be deleted, and how new objects may be called: refused with 403, which no tool takes
-# for leave to delete an object and make it anew.
+# What may not change on a request, what may not be deleted, and how new objects may be called. Refused with 403: after that no tool
+# deletes an object and creates it again.
 # Generated from crates/o2ims-types. Do not edit: UPDATE_CRDS=1 cargo test -p o2ims-types --test policies
 ";
 

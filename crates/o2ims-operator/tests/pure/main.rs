@@ -7,6 +7,7 @@
 mod consent;
 mod contention;
 mod golden;
+mod lookups;
 mod model;
 mod orphans;
 mod properties;

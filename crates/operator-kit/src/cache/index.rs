@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     hash::Hash,
     mem,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use kube::Resource;
@@ -57,13 +57,16 @@ pub(crate) trait StoreListener<K>: Send + Sync {
     fn applied(&self, before: Option<&K>, now: &Arc<K>);
     /// The object is not in the store any more.
     fn deleted(&self, before: &K);
-    /// The store holds these objects and no others.
-    fn replaced(&self, objects: &[Arc<K>]);
+    /// The store holds these objects, among others. In the order of their names; nothing changes before `commit`.
+    fn stage(&self, objects: &[Arc<K>]);
+    /// The store holds the objects that were staged, and no others.
+    fn commit(&self);
 }
 
 /// Keeps an index up to date.
 pub(crate) struct Indexer<Key, K, F> {
     index: Index<Key, K>,
+    staged: Mutex<Entries<Key, K>>,
     keys: F,
 }
 
@@ -74,7 +77,7 @@ where
 {
     /// An indexer of an empty store.
     pub(crate) fn new(keys: F) -> Self {
-        Self { index: Index(Arc::new(RwLock::new(Entries::new()))), keys }
+        Self { index: Index(Arc::new(RwLock::new(Entries::new()))), staged: Mutex::default(), keys }
     }
 
     /// The index, for readers.
@@ -126,20 +129,23 @@ where
         self.remove(&mut self.write(), before);
     }
 
-    fn replaced(&self, objects: &[Arc<K>]) {
-        let mut entries = Entries::<Key, K>::new();
+    fn stage(&self, objects: &[Arc<K>]) {
+        let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
         for object in objects {
             for key in (self.keys)(object) {
-                entries.entry(key).or_insert_with(|| Vec::with_capacity(1)).push(Arc::clone(object));
+                let objects = staged.entry(key).or_insert_with(|| Vec::with_capacity(1));
+                // An object may have one key twice.
+                if objects.last().is_none_or(|last| !Arc::ptr_eq(last, object)) {
+                    objects.push(Arc::clone(object));
+                }
             }
         }
-        for objects in entries.values_mut() {
-            objects.sort_by(|one, two| name_of(one.as_ref()).cmp(&name_of(two.as_ref())));
-            // An object may have one key twice.
-            objects.dedup_by(|one, two| Arc::ptr_eq(one, two));
-        }
+    }
+
+    fn commit(&self) {
+        let staged = mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
         // The former entries are dropped when readers can go on.
-        let former = mem::replace(&mut *self.write(), entries);
+        let former = mem::replace(&mut *self.write(), staged);
         drop(former);
     }
 }
@@ -150,7 +156,7 @@ fn position<K: Resource>(objects: &[Arc<K>], object: &K) -> Result<usize, usize>
 }
 
 /// Namespace and name; the namespace is empty for cluster-scoped kinds.
-fn name_of<K: Resource>(object: &K) -> (&str, &str) {
+pub(crate) fn name_of<K: Resource>(object: &K) -> (&str, &str) {
     let meta = object.meta();
     (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
@@ -222,7 +228,10 @@ mod tests {
         for name in ["a", "b"] {
             indexer.applied(None, &object("x", name, &["k", name]));
         }
-        indexer.replaced(&[object("x", "b", &["k"]), object("x", "c", &["k"])]);
+        indexer.stage(&[object("x", "b", &["k"])]);
+        indexer.stage(&[object("x", "c", &["k"])]);
+        assert_eq!(found(&index, "k"), ["x/a", "x/b"], "nothing changes before the list is complete");
+        indexer.commit();
         assert_eq!(found(&index, "k"), ["x/b", "x/c"]);
         assert!(found(&index, "a").is_empty() && found(&index, "b").is_empty());
         indexer.deleted(&object("x", "b", &["k"]));

@@ -11,7 +11,9 @@ use kube::{
     },
 };
 
-use crate::cache::index::{Index, Indexer, StoreListener};
+use tokio::task::yield_now;
+
+use crate::cache::index::{Index, Indexer, StoreListener, name_of};
 
 /// The objects of one kind, with indexes on them. A [`CachedWatch`](super::CachedWatch) fills it from the API server.
 ///
@@ -65,7 +67,8 @@ where
         K: Send + Sync,
     {
         let indexer = Indexer::new(keys);
-        indexer.replaced(&self.store.state());
+        indexer.stage(&by_name(self.store.state()));
+        indexer.commit();
         let index = indexer.index();
         self.indexes.push(Box::new(indexer));
         index
@@ -110,12 +113,25 @@ where
     }
 
     /// Replaces all objects with those of the list. Returns the objects of before.
-    pub(crate) fn finish_list(&mut self) -> Vec<Arc<K>> {
+    ///
+    /// The task yields again and again: thousands of objects must not hold its thread. Until this returns, an index may
+    /// still have the former objects.
+    pub(crate) async fn finish_list(&mut self) -> Vec<Arc<K>>
+    where
+        K: Send + Sync,
+        K::DynamicType: Send + Sync,
+    {
         let before = self.store.state();
         self.writer.apply_watcher_event(&Event::InitDone);
-        let now = self.store.state();
+        yield_now().await;
+        let now = by_name(self.store.state());
         for index in &self.indexes {
-            index.replaced(&now);
+            for objects in now.chunks(STAGED_AT_ONCE) {
+                index.stage(objects);
+                yield_now().await;
+            }
+            index.commit();
+            yield_now().await;
         }
         before
     }
@@ -127,4 +143,12 @@ where
             None => reference,
         }
     }
+}
+
+/// Objects that an index takes before other tasks get their turn.
+const STAGED_AT_ONCE: usize = 1000;
+
+fn by_name<K: Resource>(mut objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
+    objects.sort_by(|one, two| name_of(one.as_ref()).cmp(&name_of(two.as_ref())));
+    objects
 }

@@ -295,7 +295,7 @@ where
     ///
     /// The task yields between objects: it must not hold its thread for thousands of them.
     async fn finish_list(&mut self) {
-        for former in self.objects.finish_list() {
+        for former in self.objects.finish_list().await {
             let now = self.objects.get(former.meta());
             if now.is_none() {
                 self.call_delete_hooks(&former);

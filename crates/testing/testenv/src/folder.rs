@@ -12,7 +12,7 @@ use crate::ports::random;
 
 /// Name of the API server's audit log.
 pub(crate) const AUDIT_LOG: &str = "audit.log";
-const PREFIX: &str = "o2ims-bed-";
+const PREFIX: &str = "o2ims-management-";
 const LOCK: &str = "lock";
 /// The variable that names a folder for the logs of management clusters that end without having been stopped.
 const LOGS: &str = "O2IMS_TESTENV_LOGS";
