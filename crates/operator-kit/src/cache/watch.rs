@@ -507,6 +507,7 @@ mod tests {
         watched.server.install(false);
         watched.until(SyncState::NotInstalled).await;
         assert!(watched.store.is_empty());
+        sleep(Duration::from_secs(1)).await;
         assert_eq!(watched.take_mapped(), ["a"], "what went with its kind is a change");
     }
 
