@@ -30,6 +30,24 @@ fn validation_agrees_with_the_corpus() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Rules on the name of a new object: they are no rules on a parameter.
+const OF_NAMES: [&str; 2] = ["FPR_NAME", "TEMPLATE_OBJECT_NAME"];
+
+#[test]
+fn every_rule_is_in_the_corpus() {
+    let source = include_str!("../src/rules/fields_in_cel.rs");
+    let name = |declaration: &str| {
+        let is_name = |line: &&str| line.ends_with(',') && line.starts_with(|first: char| first.is_ascii_uppercase());
+        declaration.lines().map(str::trim).find(is_name).map(|line| line.trim_end_matches(',').to_owned())
+    };
+    let mut declared: Vec<_> = source.split("\nrule!(").skip(1).filter_map(name).collect();
+    declared.retain(|rule| !OF_NAMES.contains(&rule.as_str()));
+    let mut known: Vec<_> = corpus::RULES.iter().map(|(rule, _)| (*rule).to_owned()).collect();
+    declared.sort();
+    known.sort();
+    assert_eq!(declared, known);
+}
+
 #[test]
 fn the_corpus_has_right_and_wrong_values_of_every_rule() {
     for (rule, _) in corpus::RULES {

@@ -9,10 +9,10 @@ use o2ims_types::ProvisioningState as State;
 use sandbox::Stack;
 use tokio::time::{Instant, sleep_until};
 
-use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant, alone};
+use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, Scenario, Tenant, alone_with, with_short_lease};
 
 pub fn scenarios() -> Vec<Scenario> {
-    vec![alone("a_crash_at_any_moment_changes_nothing", crash)]
+    vec![alone_with("a_crash_at_any_moment_changes_nothing", with_short_lease, crash)]
 }
 
 /// How old each request is when the operator is killed, in milliseconds.

@@ -48,12 +48,17 @@ where
 
 /// A scenario with a stack of its own, because it disturbs or counts what others do.
 pub fn alone(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Scenario {
-    alone_with(name, |options| options, body)
+    alone_with(name, patient, body)
 }
 
 /// A scenario with real servers for hosts.
 pub fn on_servers(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static) -> Scenario {
-    alone_with(name, StackOptions::with_servers, body).with_servers()
+    alone_with(name, |options| patient(options.with_servers()), body).with_servers()
+}
+
+/// The defaults of an operator: it loses its lease in 10 s, and another one can lead after 15 s.
+pub fn with_short_lease(options: StackOptions) -> StackOptions {
+    options
 }
 
 /// As [`alone`], on a stack that is set up in this way.

@@ -6,12 +6,15 @@ use anyhow::{Context as _, bail, ensure};
 use o2ims_types::ProvisioningState as State;
 use sandbox::Stack;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, alone};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, alone_with, with_short_lease};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        alone("an_api_server_that_does_not_answer_is_survived", async |stack| silence(stack, 6, false).await).slow(),
-        alone("an_api_server_that_does_not_answer_for_long_costs_a_restart", async |stack| {
+        alone_with("an_api_server_that_does_not_answer_is_survived", with_short_lease, async |stack| {
+            silence(stack, 6, false).await
+        })
+        .slow(),
+        alone_with("an_api_server_that_does_not_answer_for_long_costs_a_restart", with_short_lease, async |stack| {
             silence(stack, 30, true).await
         }),
     ]

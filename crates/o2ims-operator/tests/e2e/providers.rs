@@ -5,13 +5,14 @@ use o2ims_types::{ProvisioningState as State, conditions};
 use sandbox::{Stack, StackOptions, installation};
 use testenv::Options;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, alone_with};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, alone_with, patient};
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![alone_with("providers_that_are_installed_later_are_noticed", bare, later)]
 }
 
 fn bare(options: StackOptions) -> StackOptions {
+    let options = patient(options);
     StackOptions { management: Options { cluster_api: false, byoh: false, ..options.management }, ..options }
 }
 
