@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use acceptance::{Block, Shell, ansible, blocks, top};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
@@ -142,7 +142,13 @@ async fn management_cluster(stack: &mut Stack, site: &Site) -> Result<Client> {
     let text = secret.data.and_then(|mut data| data.remove("value")).context("the kubeconfig has no value")?.0;
     fs::write(site.folder.join("management.kubeconfig"), &text)?;
     let kubeconfig = Kubeconfig::from_yaml(&String::from_utf8(text)?)?;
-    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)?)
+    let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)?;
+    // Cluster API removes its taint from a new node when it has set the node's labels.
+    let is_open = |node: Option<&Node>| {
+        node.and_then(|node| node.spec.as_ref()).is_some_and(|spec| spec.taints.iter().flatten().next().is_none())
+    };
+    wait(Api::all(client.clone()), "manager-2", "node manager-2 without a taint", LIMIT, is_open).await?;
+    Ok(client)
 }
 
 /// Errors are reported before anything is written, with a remedy.
