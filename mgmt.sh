@@ -622,12 +622,13 @@ bench() {
     say "bench: $(byoh)"
     check_prerequisites
     say "building (some minutes the first time) ..."
-    tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p bench -p testenv --bins
     if [ "${1:-}" = scale ]; then
+        tied cargo build --locked --quiet -p testenv --bins
         build_control_plane
         tied cargo build --locked --quiet --release -p bench
         exec scripts/in-own-namespace "$(dirname "$programs")/release/bench" "$@"
     fi
+    tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p bench -p testenv --bins
     if [ "${1:-}" = focom ]; then
         build_control_plane
         exec scripts/in-own-namespace "$programs/bench" "$@"

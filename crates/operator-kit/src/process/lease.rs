@@ -140,8 +140,8 @@ impl Elector {
         }
     }
 
-    /// Gives the lease up when there was no beat for a minute: then a process that is stuck does not keep the lease from
-    /// the other replicas.
+    /// Gives the lease up when there was no beat for a minute, or for the renew deadline if that is longer: then a process
+    /// that is stuck does not keep the lease from the other replicas.
     #[must_use]
     pub(crate) fn while_alive(self, pulse: Pulse) -> Self {
         Self { pulse: Some(pulse), ..self }
@@ -191,8 +191,10 @@ impl Elector {
     async fn renew(&mut self, acquired: Instant) -> String {
         let mut last_held = acquired;
         loop {
-            if self.pulse.as_ref().is_some_and(|pulse| pulse.age() > STUCK_AFTER) {
-                return format!("the work has stood still for {} s", STUCK_AFTER.as_secs());
+            // Who sets a long lease wants a process that stands still for less to keep it.
+            let limit = self.settings.renew_deadline.max(STUCK_AFTER);
+            if self.pulse.as_ref().is_some_and(|pulse| pulse.age() > limit) {
+                return format!("the work has stood still for {} s", limit.as_secs());
             }
             let deadline = last_held + self.settings.renew_deadline;
             let tries = async {
