@@ -1,13 +1,11 @@
 //! Sets up the watches of the SMO's objects, and which changes trigger which reconciles.
 
-use std::sync::Arc;
-
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
 use operator_kit::cache::{CachedWatch, DeserializeGuard, SyncState};
-use operator_kit::controller::Trigger;
+use operator_kit::controller::{Trigger, references};
 use operator_kit::metrics::Metrics;
 use operator_kit::process::Process;
 use serde::de::DeserializeOwned;
@@ -102,11 +100,4 @@ where
 {
     let api = Api::<DeserializeGuard<K>>::all(client.clone());
     CachedWatch::new(name, api, watcher::Config::default(), metrics)
-}
-
-fn references<K>(objects: &[Arc<K>]) -> Vec<ObjectRef<K>>
-where
-    K: Resource<DynamicType = ()> + 'static,
-{
-    objects.iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
 }

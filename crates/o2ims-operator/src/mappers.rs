@@ -1,13 +1,12 @@
 //! Which requests, hosts and Clusters a change of an object concerns.
 
-use std::sync::Arc;
-
 use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::{Cluster, ClusterResourceSet};
 use cluster_api::labels::CLUSTER_NAME_LABEL;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
+use operator_kit::controller::references;
 
 use crate::caches::{Hosts, Requests, Templates};
 use crate::provisioner::byoh::contention::{contenders, wants_endpoint_of};
@@ -15,13 +14,6 @@ use crate::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
 use crate::request::key;
 
 type RequestRefs = Vec<ObjectRef<ProvisioningRequest>>;
-
-fn references<'a, K>(objects: impl IntoIterator<Item = &'a Arc<K>>) -> Vec<ObjectRef<K>>
-where
-    K: Resource<DynamicType = ()> + 'static,
-{
-    objects.into_iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
-}
 
 /// The request that an object was created for.
 pub fn owner<K: Resource>(requests: &Requests) -> impl Fn(&K) -> RequestRefs + Send + Sync + 'static {

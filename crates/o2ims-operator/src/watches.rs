@@ -9,7 +9,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, runtime::reflector::ObjectRef};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::cache::{CachedWatch, DeserializeGuard, SyncState};
-use operator_kit::controller::{Controller, Trigger};
+use operator_kit::controller::{Controller, Trigger, references};
 use operator_kit::metrics::Metrics;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -38,11 +38,7 @@ pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<Provisioning
     let (hosts, host_controller) = setup.watch_hosts(&host_trigger);
     let (clusters, cluster_controller) = setup.watch_clusters(&cluster_trigger, &host_trigger, &hosts);
     let (to_enqueue, all) = (host_trigger, hosts.clone());
-    let root = root.on_delete(move |request| {
-        for host in hosts_of_request(&all, request) {
-            to_enqueue.enqueue(host);
-        }
-    });
+    let root = root.on_delete(move |request| to_enqueue.enqueue_each(hosts_of_request(&all, request)));
     let caches = setup.caches(hosts, clusters);
     Prepared { caches, root, host_controller, cluster_controller, tasks: setup.tasks, states: setup.states }
 }
@@ -223,9 +219,7 @@ impl Setup<'_> {
         self.add(
             "customresourcedefinitions",
             CachedWatch::new_with("customresourcedefinitions", api, config, self.metrics, resource)
-                .triggers(self.trigger, move |_| {
-                    all.all().state().iter().map(|request| ObjectRef::from_obj(request.as_ref())).collect()
-                }),
+                .triggers(self.trigger, move |_| references(&all.all().state())),
         )
     }
 

@@ -10,7 +10,7 @@ use kube::{Client, Config, ResourceExt as _};
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::{FocomProvisioningRequest, OCloud};
 use operator_kit::client::{self, Limits};
-use operator_kit::controller::Trigger;
+use operator_kit::controller::{Trigger, references};
 use operator_kit::process::TaskSpawner;
 
 use super::connection::{Changed, Connection, ConnectionSettings, ConnectionState, Identity};
@@ -240,27 +240,21 @@ impl ConnectionRegistry {
             (self.settings.requests.clone(), self.settings.trigger.clone(), self.o_clouds.clone(), id.clone());
         Arc::new(move || {
             o_clouds.enqueue(ObjectRef::new(&id.1).within(&id.0));
-            trigger_each(&trigger, &requests.for_o_cloud(&id.0, &id.1));
+            trigger.enqueue_each(references(&requests.for_o_cloud(&id.0, &id.1)));
         })
     }
 
     fn changed_local(&self) -> Changed {
         let (requests, trigger, id) =
             (self.settings.requests.clone(), self.settings.trigger.clone(), self.local_id.clone());
-        Arc::new(move || trigger_each(&trigger, &requests.for_o_cloud_name(&id)))
+        Arc::new(move || trigger.enqueue_each(references(&requests.for_o_cloud_name(&id))))
     }
 
     fn enqueue_requests(&self, id: &NamespacedName) {
-        trigger_each(&self.settings.trigger, &self.settings.requests.for_o_cloud(&id.0, &id.1));
+        self.settings.trigger.enqueue_each(references(&self.settings.requests.for_o_cloud(&id.0, &id.1)));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn trigger_each(trigger: &Trigger<FocomProvisioningRequest>, requests: &[Arc<FocomProvisioningRequest>]) {
-    for request in requests {
-        trigger.enqueue(ObjectRef::from_obj(request.as_ref()));
     }
 }

@@ -27,10 +27,10 @@ use focom_operator::o_cloud::registry::ConnectionSnapshot;
 use focom_operator::o_cloud::remote_request::RemoteRequest;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::core::ApiResource;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
-use kube::{Resource, ResourceExt as _};
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::{self, focom};
 use o2ims_types::{FocomProvisioningRequest, OCloud};
@@ -130,19 +130,6 @@ enum Written {
 
 fn from<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
-}
-
-/// A cache that has these objects.
-fn cached<K, C>(objects: impl Iterator<Item = K>, cache: impl FnOnce(&mut CachedObjects<K>) -> C) -> C
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let mut all = CachedObjects::default();
-    let cache = cache(&mut all);
-    for object in objects {
-        all.apply(object);
-    }
-    cache
 }
 
 fn kind() -> ApiResource {
@@ -330,10 +317,10 @@ impl World {
         let mut o_cloud = OCloud::new("site", o2ims_types::OCloudSpec::default());
         o_cloud.metadata.namespace = Some(NAMESPACE.to_owned());
         Caches {
-            requests: cached(self.cache.values().cloned(), Requests::new),
-            o_clouds: cached(std::iter::once(o_cloud), OClouds::new),
-            templates: cached(std::iter::empty(), Templates::new),
-            namespaces: cached(std::iter::empty(), |namespaces| namespaces.store()),
+            requests: Requests::new(&mut self.cache.values().cloned().collect()),
+            o_clouds: OClouds::new(&mut std::iter::once(o_cloud).collect()),
+            templates: Templates::new(&mut std::iter::empty().collect()),
+            namespaces: std::iter::empty().collect::<CachedObjects<_>>().store(),
         }
     }
 

@@ -14,7 +14,6 @@ use super::marked::{MarkedObjects, namespace};
 /// ByoHosts, by holder, id, request and first address.
 #[derive(Clone)]
 pub struct Hosts {
-    store: Store<ByoHost>,
     objects: MarkedObjects<ByoHost>,
     by_id: Index<(String, String), ByoHost>,
     by_request: Index<String, ByoHost>,
@@ -35,7 +34,6 @@ impl Hosts {
             }),
             by_address: objects
                 .index(|host: &ByoHost| host.addresses().first().map(ToString::to_string).into_iter().collect()),
-            store: objects.store(),
         }
     }
 
@@ -66,6 +64,6 @@ impl Hosts {
 
     /// All hosts: for a change that may concern each of them, such as a new list.
     pub fn all(&self) -> &Store<ByoHost> {
-        &self.store
+        self.objects.all()
     }
 }

@@ -25,6 +25,11 @@ where
         Self { store: objects.store(), by_mark }
     }
 
+    /// All objects.
+    pub fn all(&self) -> &Store<K> {
+        &self.store
+    }
+
     /// The object of this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.store.get(&ObjectRef::new(name).within(namespace))

@@ -87,7 +87,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Cache<K> {
     /// The cache takes the next event: the records before and after it, and whether the object is gone.
     fn take(&mut self) -> Option<(Vec<K>, bool)> {
         let (object, old, is_gone) = match self.on_its_way.pop_front()? {
-            Event::Apply(object) => (object.clone(), self.objects.apply(object), false),
+            Event::Apply(object) => (object.clone(), self.objects.apply(object).0, false),
             Event::Delete(object) => (object.clone(), self.objects.delete(&object), true),
             _ => return None,
         };

@@ -189,19 +189,6 @@ fn pick<T>(items: Vec<T>, pick: usize) -> Option<T> {
     items.into_iter().nth(pick.checked_rem(count)?)
 }
 
-/// A cache that has these objects.
-fn cached<K, C>(objects: impl Iterator<Item = K>, cache: impl FnOnce(&mut CachedObjects<K>) -> C) -> C
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let mut all = CachedObjects::default();
-    let cache = cache(&mut all);
-    for object in objects {
-        all.apply(object);
-    }
-    cache
-}
-
 /// Changes an object, which gets a new resource version.
 fn edit<K: Resource>(revision: &mut u64, objects: &mut BTreeMap<String, K>, name: &str, change: impl FnOnce(&mut K)) {
     *revision += 1;
@@ -439,18 +426,18 @@ impl World {
         }
         let machines = self.machines.values().map(|machine| machine.record.clone());
         Caches {
-            requests: cached(self.requests.values().cloned(), Requests::new),
-            templates: cached(self.templates.values().cloned(), Templates::new),
-            hosts: cached(self.hosts.values().cloned(), Hosts::new),
-            clusters: cached(self.clusters.values().cloned(), Clusters::new),
-            control_planes: cached(self.control_planes.values().cloned(), MarkedObjects::new),
-            machine_deployments: cached(self.deployments.values().cloned(), MarkedObjects::new),
-            machines: cached(machines, Machines::new),
-            byo_clusters: cached(self.byo_clusters.values().cloned(), MarkedObjects::new),
-            machine_templates: cached(self.machine_templates.values().cloned(), MarkedObjects::new),
-            config_templates: cached(self.config_templates.values().cloned(), MarkedObjects::new),
-            installer_templates: cached(self.installer_templates.values().cloned(), MarkedObjects::new),
-            resource_sets: cached(self.resource_sets.values().cloned(), |sets| sets.store()),
+            requests: Requests::new(&mut self.requests.values().cloned().collect()),
+            templates: Templates::new(&mut self.templates.values().cloned().collect()),
+            hosts: Hosts::new(&mut self.hosts.values().cloned().collect()),
+            clusters: Clusters::new(&mut self.clusters.values().cloned().collect()),
+            control_planes: MarkedObjects::new(&mut self.control_planes.values().cloned().collect()),
+            machine_deployments: MarkedObjects::new(&mut self.deployments.values().cloned().collect()),
+            machines: Machines::new(&mut machines.collect()),
+            byo_clusters: MarkedObjects::new(&mut self.byo_clusters.values().cloned().collect()),
+            machine_templates: MarkedObjects::new(&mut self.machine_templates.values().cloned().collect()),
+            config_templates: MarkedObjects::new(&mut self.config_templates.values().cloned().collect()),
+            installer_templates: MarkedObjects::new(&mut self.installer_templates.values().cloned().collect()),
+            resource_sets: self.resource_sets.values().cloned().collect::<CachedObjects<_>>().store(),
             byohost_crd: crd.store(),
             providers: vec![
                 ("Cluster API", state(true)),

@@ -10,7 +10,6 @@ use kube::{
         watcher::Event,
     },
 };
-
 use tokio::task::yield_now;
 
 use crate::cache::index::{Index, Indexer, StoreListener, name_of};
@@ -36,6 +35,20 @@ where
 {
     fn default() -> Self {
         Self::new_with(K::DynamicType::default())
+    }
+}
+
+impl<K> FromIterator<K> for CachedObjects<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    fn from_iter<I: IntoIterator<Item = K>>(objects: I) -> Self {
+        let mut all = Self::default();
+        for object in objects {
+            all.apply(object);
+        }
+        all
     }
 }
 
@@ -79,17 +92,18 @@ where
         self.store.get(&self.reference(meta))
     }
 
-    /// Adds or replaces an object. Returns the object that it replaced.
-    pub fn apply(&mut self, object: K) -> Option<Arc<K>> {
+    /// Adds or replaces an object. Returns the object that it replaced, and the object as it is stored.
+    pub fn apply(&mut self, object: K) -> (Option<Arc<K>>, Option<Arc<K>>) {
         let reference = self.reference(object.meta());
         let before = self.store.get(&reference);
         self.writer.apply_watcher_event(&Event::Apply(object));
-        if let Some(now) = self.store.get(&reference) {
+        let now = self.store.get(&reference);
+        if let Some(now) = &now {
             for index in &self.indexes {
-                index.applied(before.as_deref(), &now);
+                index.applied(before.as_deref(), now);
             }
         }
-        before
+        (before, now)
     }
 
     /// Removes the object of this namespace and name. Returns the object that was removed.

@@ -11,7 +11,7 @@ use std::{fmt::Debug, hash::Hash, time::Duration};
 use futures::StreamExt;
 use kube::{
     Api, Resource,
-    core::Status,
+    core::{ObjectMeta, Status},
     runtime::{
         reflector::{ObjectRef, Store},
         watcher::{self, Event, watcher},
@@ -250,7 +250,7 @@ where
         match event {
             Event::Init => self.objects.begin_list(),
             Event::InitApply(object) => {
-                if let Some(object) = self.decoded(object) {
+                if let Ok(object) = self.decoded(object) {
                     self.objects.add_to_list(object);
                 }
             }
@@ -259,11 +259,13 @@ where
                 self.set_state(SyncState::Synced);
             }
             Event::Apply(object) => {
-                let former = self.objects.get(object.meta());
                 match self.decoded(object) {
-                    Some(object) => self.replace(object),
+                    Ok(object) => self.replace(object),
                     // An outdated record must not stay: a list would not have it either.
-                    None => self.remove(former.as_deref()),
+                    Err(meta) => {
+                        let former = self.objects.get(&meta);
+                        self.remove(former.as_deref());
+                    }
                 }
             }
             Event::Delete(object) => {
@@ -281,9 +283,8 @@ where
 
     /// Stores the object and maps it and its former record.
     fn replace(&mut self, object: K) {
-        let meta = object.meta().clone();
-        let former = self.objects.apply(object);
-        let Some(now) = self.objects.get(&meta) else { return };
+        let (former, now) = self.objects.apply(object);
+        let Some(now) = now else { return };
         if !self.is_same.zip(former.as_deref()).is_some_and(|(is_same, former)| is_same(former, &now)) {
             self.enqueue(former.as_deref());
             self.enqueue(Some(&now));
@@ -332,7 +333,8 @@ where
         }
     }
 
-    fn decoded(&self, object: DeserializeGuard<K>) -> Option<K> {
+    /// The object without what no reader uses; of one that cannot be decoded, its metadata.
+    fn decoded(&self, object: DeserializeGuard<K>) -> Result<K, Box<ObjectMeta>> {
         match object.0 {
             Ok(mut object) => {
                 // These are most of a typical object, and no reader uses them.
@@ -341,11 +343,11 @@ where
                 if let Some(annotations) = &mut meta.annotations {
                     annotations.remove(LAST_APPLIED_ANNOTATION);
                 }
-                Some(object)
+                Ok(object)
             }
             Err(invalid) => {
                 self.metrics.object_undecodable(self.name);
-                let (namespace, name) = (invalid.metadata.namespace, invalid.metadata.name);
+                let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
                 // The decoder's message quotes values, which may be secret: it is not logged.
                 if let Some(advice) = self.undecodable_advice {
                     let what = "object does not have the expected form, nothing is done for it";
@@ -354,7 +356,7 @@ where
                     let what = "object does not have the expected form, skipped";
                     tracing::warn!(watch = self.name, namespace, name, "{what}");
                 }
-                None
+                Err(Box::new(invalid.metadata))
             }
         }
     }

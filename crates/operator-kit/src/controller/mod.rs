@@ -11,4 +11,4 @@ pub use backoff::Backoff;
 pub use controller::Controller;
 pub use error::{BoxError, Cause, Class, Error};
 pub use outcome::{Disposition, Outcome, disposition};
-pub use trigger::Trigger;
+pub use trigger::{Trigger, references};

@@ -67,7 +67,8 @@ where
         );
     }
 
-    pub(crate) fn enqueue_each(&self, objects: impl IntoIterator<Item = ObjectRef<R>>) {
+    /// Triggers a reconcile of each of the objects.
+    pub fn enqueue_each(&self, objects: impl IntoIterator<Item = ObjectRef<R>>) {
         let mut pending = self.0.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pending) = pending.as_mut() {
             pending.extend(objects);
@@ -103,6 +104,14 @@ where
         })
         .flatten()
     }
+}
+
+/// References to the objects, as a mapper returns them.
+pub fn references<'a, K>(objects: impl IntoIterator<Item = &'a Arc<K>>) -> Vec<ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + 'static,
+{
+    objects.into_iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
 }
 
 #[cfg(test)]
