@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     controller::{backoff::lengthened, error::Error},
     metrics::Metrics,
-    process::pulse::Pulse,
+    process::heartbeat::Heartbeat,
     random::{random_u32, random_unit},
 };
 
@@ -111,10 +111,10 @@ pub struct Elector {
     metrics: Metrics,
     leadership: watch::Sender<Leadership>,
     observed: Option<Observed>,
-    pulse: Option<Pulse>,
+    heartbeat: Option<Heartbeat>,
 }
 
-/// As long as one reconcile may take: threads that work do not stand still for this time.
+/// As long as one reconcile may take: a runtime that works does not stand still for this time.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// Result of a try to acquire or renew.
@@ -136,15 +136,15 @@ impl Elector {
             metrics: metrics.clone(),
             leadership: watch::Sender::default(),
             observed: None,
-            pulse: None,
+            heartbeat: None,
         }
     }
 
     /// Gives the lease up when there was no beat for a minute, or for the renew deadline if that is longer: then a process
     /// that is stuck does not keep the lease from the other replicas.
     #[must_use]
-    pub(crate) fn while_alive(self, pulse: Pulse) -> Self {
-        Self { pulse: Some(pulse), ..self }
+    pub(crate) fn with_heartbeat(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat: Some(heartbeat), ..self }
     }
 
     /// The state and its changes.
@@ -193,7 +193,7 @@ impl Elector {
         loop {
             // Who sets a long lease wants a process that stands still for less to keep it.
             let limit = self.settings.renew_deadline.max(STUCK_AFTER);
-            if self.pulse.as_ref().is_some_and(|pulse| pulse.age() > limit) {
+            if self.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.age() > limit) {
                 return format!("the work has stood still for {} s", limit.as_secs());
             }
             let deadline = last_held + self.settings.renew_deadline;
@@ -433,12 +433,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_leader_whose_work_stands_still_gives_up() {
         let server = Server::default();
-        let pulse = Pulse::default();
-        let mut first = start(candidate(&server, "first", &slow_link()).while_alive(pulse.clone()));
+        let heartbeat = Heartbeat::default();
+        let mut first = start(candidate(&server, "first", &slow_link()).with_heartbeat(heartbeat.clone()));
         first.until_leading().await;
         for _ in 0..120 {
             sleep(Duration::from_secs(1)).await;
-            pulse.beat();
+            heartbeat.beat();
         }
         assert!(first.leads(), "it beats");
         let stood_still = Instant::now();

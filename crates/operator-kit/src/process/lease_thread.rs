@@ -14,20 +14,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     metrics::Metrics,
     process::{
+        heartbeat::Heartbeat,
         lease::{Elector, Leadership, LeaseSettings},
-        pulse::Pulse,
         thread::OwnThread,
     },
 };
 
-/// Time between two signs of life of the other threads.
+/// Time between two heartbeats of the runtime that runs the work.
 const BEAT: Duration = Duration::from_secs(1);
 
 /// An [`Elector`] on a thread of its own.
 pub struct LeaseThread {
     thread: OwnThread,
     elector: Elector,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     /// Time that the process has to end by itself when the lease is lost.
     grace: Duration,
 }
@@ -46,10 +46,10 @@ impl LeaseThread {
             let _of_thread = thread.enter();
             client()?
         };
-        let pulse = Pulse::default();
+        let heartbeat = Heartbeat::default();
         let grace = settings.lease_duration.saturating_sub(settings.renew_deadline);
-        let elector = Elector::new(client, settings, metrics).while_alive(pulse.clone());
-        Ok(Self { thread, elector, pulse, grace })
+        let elector = Elector::new(client, settings, metrics).with_heartbeat(heartbeat.clone());
+        Ok(Self { thread, elector, heartbeat, grace })
     }
 
     /// The state and its changes.
@@ -62,7 +62,7 @@ impl LeaseThread {
     /// Errors if the lease is lost. If the process has not ended before another one may lead, it is ended here: other
     /// threads that are busy may not learn of it in time.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { thread, elector, pulse, grace } = self;
+        let Self { thread, elector, heartbeat, grace } = self;
         let (sender, mut ended) = oneshot::channel();
         thread.spawn(async move {
             let result = elector.run(stop).await;
@@ -78,7 +78,7 @@ impl LeaseThread {
         loop {
             select! {
                 result = &mut ended => return result.context("leader election has panicked")?,
-                _ = beats.tick() => pulse.beat(),
+                _ = beats.tick() => heartbeat.beat(),
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The process of an operator: its settings, its tasks and their order at the end, and leader election.
 
+pub(crate) mod heartbeat;
 pub(crate) mod lease;
 pub(crate) mod lease_thread;
 #[allow(clippy::module_inception, reason = "the folder is named after its main type")]
 pub(crate) mod process;
-pub(crate) mod pulse;
 pub(crate) mod settings;
 pub(crate) mod tasks;
 pub(crate) mod thread;

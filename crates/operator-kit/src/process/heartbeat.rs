@@ -1,4 +1,4 @@
-//! A sign of life of the threads that work, for the one that renews the lease.
+//! The heartbeat of the runtime that runs the work, for the thread that renews the lease.
 
 use std::{
     sync::{
@@ -10,22 +10,22 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The last sign of life of the threads that work. Clones are the same.
+/// The heartbeat of the runtime that runs the work. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Pulse {
+pub(crate) struct Heartbeat {
     start: Instant,
     /// Milliseconds after `start`.
     last: Arc<AtomicU64>,
 }
 
-impl Default for Pulse {
+impl Default for Heartbeat {
     fn default() -> Self {
         Self { start: Instant::now(), last: Arc::default() }
     }
 }
 
-impl Pulse {
-    /// The threads that work are alive now.
+impl Heartbeat {
+    /// The runtime runs its tasks now.
     pub(crate) fn beat(&self) {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(now, Ordering::Relaxed);
@@ -43,12 +43,12 @@ mod tests {
     use tokio::time::sleep;
 
     #[tokio::test(start_paused = true)]
-    async fn a_pulse_has_the_age_of_its_last_beat() {
-        let pulse = Pulse::default();
+    async fn a_heartbeat_has_the_age_of_its_last_beat() {
+        let heartbeat = Heartbeat::default();
         sleep(Duration::from_secs(5)).await;
-        assert_eq!(pulse.age(), Duration::from_secs(5));
-        pulse.clone().beat();
+        assert_eq!(heartbeat.age(), Duration::from_secs(5));
+        heartbeat.clone().beat();
         sleep(Duration::from_secs(2)).await;
-        assert_eq!(pulse.age(), Duration::from_secs(2));
+        assert_eq!(heartbeat.age(), Duration::from_secs(2));
     }
 }
