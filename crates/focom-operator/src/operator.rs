@@ -96,8 +96,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .events(events)
         .when_leading(leadership());
     for (name, state) in prepared.states() {
-        requests = requests.after(state.clone());
-        o_clouds = o_clouds.after(state.clone());
+        requests = requests.after(name, state.clone());
+        o_clouds = o_clouds.after(name, state.clone());
         readiness.add_watch(name, state);
     }
 

@@ -45,20 +45,23 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .concurrency(settings.process.concurrency)
         .events(events.clone())
         .when_leading(lease.leadership());
-    let mut hosts =
-        prepared.host_controller.events(events.clone()).after(prepared.root.state()).when_leading(lease.leadership());
+    let mut hosts = prepared
+        .host_controller
+        .events(events.clone())
+        .after("provisioningrequests", prepared.root.state())
+        .when_leading(lease.leadership());
     let mut clusters = prepared
         .cluster_controller
         .events(events.clone())
-        .after(prepared.root.state())
+        .after("provisioningrequests", prepared.root.state())
         .when_leading(lease.leadership());
     for (name, state) in &prepared.states {
         // The status of the requests reports a provider that is not installed; it does not make the operator unready.
         let known = state.clone();
         readiness.add(*name, move || *known.borrow() != SyncState::Syncing);
-        controller = controller.after(state.clone());
-        hosts = hosts.after(state.clone());
-        clusters = clusters.after(state.clone());
+        controller = controller.after(*name, state.clone());
+        hosts = hosts.after(*name, state.clone());
+        clusters = clusters.after(*name, state.clone());
     }
     let context = Arc::new(Context {
         client,

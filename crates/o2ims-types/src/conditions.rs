@@ -51,8 +51,8 @@ pub mod reason {
     pub const DELETING: &str = "Deleting";
     /// The Cluster is lost: it is gone although the request is not being deleted, and its nodes run, or may run.
     pub const CLUSTER_MISSING: &str = "ClusterMissing";
-    /// The last master was deleted, and etcd with it; or the KubeadmControlPlane was deleted, which cannot be created again for
-    /// a running cluster.
+    /// The last master is deleted or being deleted, and a stacked etcd with it; or the KubeadmControlPlane is, which cannot be created again
+    /// for a running cluster.
     pub const CONTROL_PLANE_LOST: &str = "ControlPlaneLost";
     /// The cluster or a part of it is paused, not by this operator.
     pub const PAUSED: &str = "Paused";

@@ -27,6 +27,8 @@ struct Content {
     missing: bool,
     /// The next watch is told that its revision is too old.
     expired: bool,
+    /// The server is without the feature `WatchList`.
+    refuses_streaming_lists: bool,
     revision: u64,
     objects: Vec<Value>,
     watches: Vec<mpsc::UnboundedSender<String>>,
@@ -67,6 +69,11 @@ impl Server {
         let mut content = self.content();
         content.missing = !installed;
         content.watches.clear();
+    }
+
+    /// Refuses streaming lists from now on, as an API server without the feature `WatchList` does.
+    pub(crate) fn refuse_streaming_lists(&self) {
+        self.content().refuses_streaming_lists = true;
     }
 
     pub(crate) fn modify(&self, name: &str) {
@@ -174,28 +181,49 @@ impl Content {
         }
         let name = path.rsplit('/').next().filter(|last| !matches!(*last, "configmaps" | "leases"));
         match (method, name) {
-            (&Method::GET, None) if query.contains("watch=true") => self.watch(),
-            (&Method::GET, None) => self.list(),
+            (&Method::GET, None) if query.contains("watch=true") => self.watch(query),
+            (&Method::GET, None) => self.list(query),
             (&Method::GET, Some(name)) => self.find(name).map_or_else(|| failure(404, "NotFound"), found),
             _ => self.write(serde_json::from_slice(body).expect("json"), name),
         }
     }
 
-    fn list(&self) -> Response<AnyBody> {
+    /// A page of the objects; the token of a page is the number of objects before it.
+    fn list(&self, query: &str) -> Response<AnyBody> {
+        let (limit, from) = (number_of(query, "limit"), number_of(query, "continue").unwrap_or_default());
+        let to = limit.map_or(self.objects.len(), |limit| self.objects.len().min(from + limit));
+        let mut meta = json!({ "resourceVersion": self.revision.to_string() });
+        if to < self.objects.len() {
+            meta["continue"] = json!(to.to_string());
+        }
         found(&json!({
-            "kind": "ConfigMapList", "apiVersion": "v1",
-            "metadata": { "resourceVersion": self.revision.to_string() }, "items": self.objects,
+            "kind": "ConfigMapList", "apiVersion": "v1", "metadata": meta, "items": self.objects[from..to],
         }))
     }
 
-    fn watch(&mut self) -> Response<AnyBody> {
-        let (sender, receiver) = mpsc::unbounded();
+    fn watch(&mut self, query: &str) -> Response<AnyBody> {
+        let streams_list = query.contains("sendInitialEvents=true");
+        if streams_list && self.refuses_streaming_lists {
+            return failure(422, "Invalid");
+        }
         if std::mem::take(&mut self.expired) {
             let line = json!({ "type": "ERROR", "object": status(410, "Expired") });
             return Response::new(lines(stream::iter([format!("{line}\n")])));
         }
+        let mut initial: Vec<Value> = Vec::new();
+        if streams_list {
+            initial.extend(self.objects.iter().map(|object| json!({ "type": "ADDED", "object": object })));
+            initial.push(json!({ "type": "BOOKMARK", "object": {
+                "kind": "ConfigMap", "apiVersion": "v1",
+                "metadata": {
+                    "resourceVersion": self.revision.to_string(),
+                    "annotations": { "k8s.io/initial-events-end": "true" },
+                },
+            }}));
+        }
+        let (sender, receiver) = mpsc::unbounded();
         self.watches.push(sender);
-        Response::new(lines(receiver))
+        Response::new(lines(stream::iter(initial.into_iter().map(|event| format!("{event}\n"))).chain(receiver)))
     }
 
     /// An update of the object of this name, or a create without one.
@@ -215,6 +243,12 @@ impl Content {
             }
         }
     }
+}
+
+/// The number that is the value of a parameter of the query.
+fn number_of(query: &str, parameter: &str) -> Option<usize> {
+    let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
+    values.find(|(name, _)| *name == parameter)?.1.parse().ok()
 }
 
 fn found(object: &Value) -> Response<AnyBody> {

@@ -29,7 +29,7 @@ use crate::caches::Requests;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take to list the ProvisioningRequests of this SMO.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
-/// A connection that worked for this long resets its back-off: the next try comes at once.
+/// If the watch was synced for this long, the back-off is reset, and the next attempt starts without delay.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// Bounds how late it is noticed that an O-Cloud answers again.
@@ -45,7 +45,8 @@ const VERSION_MAX: usize = 64;
 /// State of a connection.
 #[derive(Clone)]
 pub enum ConnectionState {
-    /// The O-Cloud has neither answered nor failed to answer yet.
+    /// The first attempt is not decided yet; or a watch that worked has ended, and the next attempt is not decided.
+    /// Nothing is written.
     Connecting,
     /// The O-Cloud answers.
     Ready(ReadyOCloud),
@@ -60,7 +61,7 @@ pub struct ReadyOCloud {
     pub smo: String,
     /// The kind ProvisioningRequest, as it is served there.
     pub kind: ApiResource,
-    /// Whether its ProvisioningRequests have namespaces; Nephio's have none.
+    /// Whether ProvisioningRequest is namespaced there; Nephio's is cluster-scoped.
     pub namespaced: bool,
     /// Version of its API server.
     pub server_version: String,
@@ -69,7 +70,7 @@ pub struct ReadyOCloud {
 }
 
 impl ReadyOCloud {
-    /// `namespace`, or `None` where ProvisioningRequests have no namespaces.
+    /// `namespace`, or `None` where ProvisioningRequest is cluster-scoped.
     pub fn namespace<'a>(&self, namespace: &'a str) -> Option<&'a str> {
         self.namespaced.then_some(namespace)
     }
@@ -94,18 +95,20 @@ pub struct ConnectionSettings {
     pub smo: String,
     /// Metrics.
     pub metrics: Metrics,
-    /// Triggers the request of a ProvisioningRequest that has changed.
+    /// Triggers the FocomProvisioningRequest that a changed ProvisioningRequest was created for.
     pub trigger: Trigger<FocomProvisioningRequest>,
     /// Cache of the SMO's requests.
     pub requests: Requests,
 }
 
-/// Which O-Cloud a connection is to.
+/// Identifies an O-Cloud, and the secret to redact.
 pub struct Identity {
+    /// `namespace/name` of the OCloud, for logs.
+    pub name: String,
     /// Identifies the O-Cloud; see
     /// [`ClusterCredentials::fingerprint`](super::kubeconfig::ClusterCredentials::fingerprint).
     pub fingerprint: String,
-    /// The token, which is removed from everything that is quoted.
+    /// Bearer token of the kubeconfig; [`Connection::quote`] removes it from answers.
     pub token: Option<String>,
 }
 
@@ -136,7 +139,12 @@ impl Connection {
         let state = Mutex::new(ConnectionState::Connecting);
         let shared = Arc::new(Shared { state, probe_requested: Notify::new(), changed });
         let stop = CancellationToken::new();
-        let task = ConnectionTask { client: client.clone(), settings: settings.clone(), shared: shared.clone() };
+        let task = ConnectionTask {
+            name: identity.name.clone(),
+            client: client.clone(),
+            settings: settings.clone(),
+            shared: shared.clone(),
+        };
         let stopped = stop.clone();
         let run = async move {
             stopped.run_until_cancelled(task.run_catching_panics()).await;
@@ -182,13 +190,16 @@ impl Connection {
 }
 
 struct ConnectionTask {
+    /// See [`Identity::name`].
+    name: String,
     client: Client,
     settings: ConnectionSettings,
     shared: Arc<Shared>,
 }
 
 impl ConnectionTask {
-    /// An answer of an O-Cloud must never end the operator, so a panic is a failed attempt.
+    /// Runs the connection. A panic, for example while an answer is decoded, is caught and counts as a failed attempt,
+    /// so that one O-Cloud cannot stop the operator.
     async fn run_catching_panics(self) {
         loop {
             // After a panic nothing of the attempt is used but the state, which is replaced.
@@ -202,20 +213,21 @@ impl ConnectionTask {
     async fn run(&self) {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         loop {
-            let begun = Instant::now();
+            let mut synced_at = None;
             let error = match timeout(PROBE_TIMEOUT, self.probe()).await {
-                Ok(Ok(found)) => self.watch(found).await.err(),
+                Ok(Ok(found)) => self.watch(found, &mut synced_at).await.err(),
                 Ok(Err(error)) => Some(error),
                 Err(_) => Some(ConnectionError::timeout()),
             };
-            let was_stable = begun.elapsed() > STABLE_AFTER;
+            let was_stable = synced_at.is_some_and(|at: Instant| at.elapsed() > STABLE_AFTER);
             match error {
                 Some(error) => {
-                    tracing::debug!(failures = backoff.failures(), reason = error.reason, "O-Cloud cannot be used");
+                    let (failures, reason) = (backoff.failures(), error.reason);
+                    tracing::debug!(failures, reason, "OCloud {} cannot be used: {}", self.name, error.message);
                     self.shared.set(ConnectionState::Failed(error));
                 }
                 // The watch did work. The next probe tells whether the O-Cloud still answers.
-                None => self.shared.pause(),
+                None => self.shared.set_connecting(),
             }
             if was_stable {
                 backoff.reset();
@@ -238,8 +250,9 @@ impl ConnectionTask {
         })
     }
 
-    /// Watches until the watch fails. `Ok` if it had worked before.
-    async fn watch(&self, found: ProbeResult) -> Result<(), ConnectionError> {
+    /// Watches until the watch fails, the first list takes too long, or a probe is requested. `Ok` if the O-Cloud may
+    /// still answer: the caller probes it again. `synced_at` is set when the first list is complete.
+    async fn watch(&self, found: ProbeResult, synced_at: &mut Option<Instant>) -> Result<(), ConnectionError> {
         let kind = ApiResource {
             group: names::GROUP.to_owned(),
             version: VERSION.to_owned(),
@@ -275,8 +288,11 @@ impl ConnectionTask {
             }
         };
         let probe_requested = async {
-            // The list shows that the O-Cloud answers, so a probe that was requested before it is dropped.
-            let _ = synced.wait_for(is_synced).await;
+            if synced.wait_for(is_synced).await.is_ok() {
+                *synced_at = Some(Instant::now());
+            }
+            // A probe that was requested before the list was complete is discarded: the list has shown that the O-Cloud
+            // answers.
             let _ = timeout(Duration::ZERO, self.shared.probe_requested.notified()).await;
             self.shared.probe_requested.notified().await;
         };
@@ -291,12 +307,12 @@ impl ConnectionTask {
         }
     }
 
-    /// Triggers the requests that could use the name of a ProvisioningRequest that was deleted: one of them may wait
-    /// for that name.
+    /// Triggers the FocomProvisioningRequests that could use the name of a deleted ProvisioningRequest: one of them may
+    /// wait for that name.
     fn trigger_requests_of_name(&self) -> impl Fn(&RemoteRequest) + Send + Sync + 'static {
         let (requests, trigger) = (self.settings.requests.clone(), self.settings.trigger.clone());
-        move |gone| {
-            let (name, namespace) = (gone.name_any(), gone.namespace());
+        move |deleted| {
+            let (name, namespace) = (deleted.name_any(), deleted.namespace());
             for request in requests.for_remote_name(&name) {
                 if namespace.as_deref().is_none_or(|namespace| namespace == request.o_cloud().0) {
                     trigger.enqueue(ObjectRef::from_obj(request.as_ref()));
@@ -326,8 +342,9 @@ impl Shared {
         }
     }
 
-    /// Stops writes until the O-Cloud has answered a probe. Triggers nothing, so statuses stay as they are until then.
-    fn pause(&self) {
+    /// Sets the state to Connecting without a call of `changed`: nothing is written to the O-Cloud until its
+    /// ProvisioningRequests are listed again, and statuses stay as they are.
+    fn set_connecting(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = ConnectionState::Connecting;
     }
 }
@@ -338,7 +355,7 @@ struct ProbeResult {
     server_version: String,
 }
 
-/// The request that a ProvisioningRequest was created for.
+/// The FocomProvisioningRequest that a ProvisioningRequest was created for.
 fn source(remote: &RemoteRequest) -> Vec<ObjectRef<FocomProvisioningRequest>> {
     let label = |key: &str| remote.labels().get(key);
     match (label(focom::SOURCE_LABEL), label(focom::SOURCE_NAMESPACE_LABEL)) {

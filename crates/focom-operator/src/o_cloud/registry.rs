@@ -146,8 +146,11 @@ impl ConnectionRegistry {
             Ok(client) => client,
             Err(error) => return self.close(id, error),
         };
-        let identity =
-            Identity { fingerprint: credentials.fingerprint(), token: credentials.token().map(ToOwned::to_owned) };
+        let identity = Identity {
+            name: format!("{}/{}", id.0, id.1),
+            fingerprint: credentials.fingerprint(),
+            token: credentials.token().map(ToOwned::to_owned),
+        };
         let (connection, task) = Connection::new(client, identity, &self.settings, self.changed(id));
         let mut state = self.lock();
         let entry = state.entries.entry(id.clone()).or_default();
@@ -228,7 +231,7 @@ impl ConnectionRegistry {
         if state.local.is_some() {
             return;
         }
-        let identity = Identity { fingerprint: LOCAL.to_owned(), token: None };
+        let identity = Identity { name: self.local_id.clone(), fingerprint: LOCAL.to_owned(), token: None };
         let (connection, task) = Connection::new(self.client.clone(), identity, &self.settings, self.changed_local());
         state.local = Some(Arc::new(connection));
         drop(state);

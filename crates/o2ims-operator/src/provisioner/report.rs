@@ -116,8 +116,8 @@ pub struct Stage {
 /// The time limit of a stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// What must be done in that time, for messages: `the workers`.
-    pub subject: &'static str,
+    /// The field of the ClusterTemplate that sets it, for messages: `spec.timeouts.workers`.
+    pub setting: &'static str,
     /// The time.
     pub duration: Duration,
 }
@@ -158,8 +158,8 @@ impl Stage {
 
     /// The stage with a time limit.
     #[must_use]
-    pub fn within(self, subject: &'static str, duration: Duration) -> Self {
-        Self { limit: Some(Limit { subject, duration }), ..self }
+    pub fn within(self, setting: &'static str, duration: Duration) -> Self {
+        Self { limit: Some(Limit { setting, duration }), ..self }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The status of a request, derived each time from the provisioner's report. `now` is a parameter; of the old status only ids and the
-//! times at which conditions changed are read.
+//! The status of a request, derived each time from the provisioner's report. `now` is a parameter. Of the old status only the conditions are
+//! read, for their transition times, and state, message and time of the last update, to keep that time.
 
 use std::time::Duration;
 
@@ -77,24 +77,23 @@ struct Summary {
 }
 
 /// The first stage that is not done.
-struct Open {
+struct Unfinished {
     state: StageState,
     type_: &'static str,
     limit: Option<Limit>,
 }
 
 fn provisioning(progress: &Provisioning, write_error: Option<&str>, conditions: &mut Conditions) -> Summary {
-    let open = set_stages(progress, conditions);
-    let (summary, reason) = match open {
+    let (summary, reason) = match set_stages(progress, conditions) {
         None => (fulfilled(progress, write_error), reason::SUCCEEDED),
-        Some(Open { state, type_, limit }) => unfinished(progress, &state, type_, limit, write_error, conditions),
+        Some(stage) => unfinished(progress, &stage, write_error, conditions),
     };
     let stalled = summary.state == ProvisioningState::Failed;
     conditions.summarize(summary.state, reason, stalled.then_some(reason), &summary.message);
-    // Ready has the message of the state; Degraded does not repeat it.
-    let told = if summary.state == ProvisioningState::Fulfilled { "" } else { summary.message.as_str() };
-    let degraded: Vec<_> =
-        progress.degraded.iter().filter(|text| told.is_empty() || !told.contains(text.as_str())).cloned().collect();
+    // provisioningMessage is also the message of Ready. Unless the request is fulfilled, Degraded leaves out texts that this message contains.
+    let ready_message = if summary.state == ProvisioningState::Fulfilled { "" } else { summary.message.as_str() };
+    let is_in_ready = |text: &&String| ready_message.contains(text.as_str());
+    let degraded: Vec<_> = progress.degraded.iter().filter(|text| !is_in_ready(text)).cloned().collect();
     conditions.flag(conditions::DEGRADED, reason::MISMATCH, degraded.join("; "));
     let paused = progress.paused.as_ref().map(|pause| pause.message.clone()).unwrap_or_default();
     conditions.flag(conditions::PAUSED, reason::PAUSED, paused);
@@ -102,12 +101,12 @@ fn provisioning(progress: &Provisioning, write_error: Option<&str>, conditions: 
 }
 
 /// Sets the condition of each stage; returns the first one that is not done. The stages after it wait.
-fn set_stages(progress: &Provisioning, conditions: &mut Conditions) -> Option<Open> {
-    let mut open: Option<Open> = None;
+fn set_stages(progress: &Provisioning, conditions: &mut Conditions) -> Option<Unfinished> {
+    let mut first: Option<Unfinished> = None;
     for stage in &progress.stages {
-        let state = match (&open, &stage.state) {
+        let state = match (&first, &stage.state) {
             (Some(_), state) if *state != StageState::Done => StageState::Waiting,
-            // The time of a stage does not run during a pause, and starts again after it.
+            // The time limit of a stage is suspended during a pause. After the pause the full limit applies again, from zero.
             (None, StageState::InProgress { message }) => match &progress.paused {
                 Some(pause) => StageState::Paused { message: format!("{}{}", pause.message, pause.delays) },
                 None => StageState::InProgress { message: message.clone() },
@@ -115,11 +114,11 @@ fn set_stages(progress: &Provisioning, conditions: &mut Conditions) -> Option<Op
             (_, state) => state.clone(),
         };
         conditions.set_stage(stage.type_, &state);
-        if open.is_none() && state != StageState::Done {
-            open = Some(Open { state, type_: stage.type_, limit: stage.limit });
+        if first.is_none() && state != StageState::Done {
+            first = Some(Unfinished { state, type_: stage.type_, limit: stage.limit });
         }
     }
-    open
+    first
 }
 
 fn fulfilled(progress: &Provisioning, write_error: Option<&str>) -> Summary {
@@ -132,22 +131,24 @@ fn fulfilled(progress: &Provisioning, write_error: Option<&str>) -> Summary {
     Summary { state: ProvisioningState::Fulfilled, message, recheck: None }
 }
 
-/// State and message of a request whose stage `type_` is not done, and the reason of its Ready condition.
+/// State and message of a request whose first unfinished stage this is, and the reason of its Ready condition.
 fn unfinished(
     progress: &Provisioning,
-    state: &StageState,
-    type_: &'static str,
-    limit: Option<Limit>,
+    first: &Unfinished,
     write_error: Option<&str>,
     conditions: &mut Conditions,
 ) -> (Summary, &'static str) {
-    let begun = |has_begun: bool| if has_begun { ProvisioningState::Progressing } else { ProvisioningState::Pending };
+    let Unfinished { state, type_, limit } = first;
+    let progressing_if =
+        |has_begun: bool| if has_begun { ProvisioningState::Progressing } else { ProvisioningState::Pending };
     let summary = |state, message| Summary { state, message, recheck: None };
     match state {
-        StageState::Paused { message } => (summary(begun(progress.exists), message.clone()), reason::IN_PROGRESS),
+        StageState::Paused { message } => {
+            (summary(progressing_if(progress.exists), message.clone()), reason::IN_PROGRESS)
+        }
         StageState::Blocked { reason, message, terminal } => {
-            // A cluster that exists is progressing, not pending.
-            let state = if *terminal { ProvisioningState::Failed } else { begun(progress.exists) };
+            // A request whose Cluster exists is `progressing`, not `pending`.
+            let state = if *terminal { ProvisioningState::Failed } else { progressing_if(progress.exists) };
             let write_error = write_error.map(|error| format!("; {error}")).unwrap_or_default();
             (summary(state, format!("{message}{write_error}")), *reason)
         }
@@ -157,16 +158,22 @@ fn unfinished(
                 (None, StageState::InProgress { message }) => message.clone(),
                 (None, _) => String::new(),
             };
-            let left = limit.map(|limit| conditions.left_of(type_, limit.duration));
-            if let (Some(limit), Some(Duration::ZERO)) = (limit, left) {
-                let seconds = limit.duration.as_secs();
-                let message = format!("time limit of {seconds} s exceeded for {}: {message}", limit.subject);
+            let remaining = limit.map(|limit| conditions.remaining_time(type_, limit.duration));
+            if let (Some(limit), Some(Duration::ZERO)) = (limit, remaining) {
+                let message = limit_exceeded(limit.duration, limit.setting, &message);
                 conditions.set(type_, ConditionStatus::False, reason::DEADLINE_EXCEEDED, message.clone());
                 return (summary(ProvisioningState::Failed, message), reason::DEADLINE_EXCEEDED);
             }
-            (Summary { state: begun(progress.has_begun), message, recheck: left }, reason::IN_PROGRESS)
+            let state = progressing_if(progress.has_begun);
+            (Summary { state, message, recheck: remaining }, reason::IN_PROGRESS)
         }
     }
+}
+
+/// The message when a time limit is exceeded; `cause` is what the request waits for.
+fn limit_exceeded(limit: Duration, setting: &str, cause: &str) -> String {
+    let seconds = limit.as_secs();
+    format!("time limit of {seconds} s exceeded ({setting} of the ClusterTemplate): {cause}; this operator continues")
 }
 
 fn deleting(
@@ -178,27 +185,25 @@ fn deleting(
     let message = write_error.unwrap_or(&progress.message);
     let since = request.metadata.deletion_timestamp.as_ref().map_or(conditions.now, |time| time.0);
     let is_paused = progress.paused.is_some();
-    let left = Some(left(since, progress.limit, conditions.now)).filter(|left| !left.is_zero() && !is_paused);
-    let in_time = left.is_some() || is_paused;
-    let message = if in_time {
-        message.to_owned()
-    } else {
-        format!("time limit of {} s exceeded for the deletion: {message}", progress.limit.as_secs())
-    };
+    let remaining = remaining_time(since, progress.limit, conditions.now);
+    let in_time = is_paused || !remaining.is_zero();
+    let message =
+        if in_time { message.to_owned() } else { limit_exceeded(progress.limit, "spec.timeouts.deletion", message) };
     let stalled = (!in_time).then_some(reason::DEADLINE_EXCEEDED);
     conditions.summarize(ProvisioningState::Deleting, reason::DELETING, stalled, &message);
     let paused = progress.paused.as_ref().map(|pause| pause.message.clone()).unwrap_or_default();
     conditions.flag(conditions::PAUSED, reason::PAUSED, paused);
-    Summary { state: ProvisioningState::Deleting, message, recheck: left }
+    let recheck = (in_time && !is_paused).then_some(remaining);
+    Summary { state: ProvisioningState::Deleting, message, recheck }
 }
 
-fn left(since: Timestamp, limit: Duration, now: Timestamp) -> Duration {
+fn remaining_time(since: Timestamp, limit: Duration, now: Timestamp) -> Duration {
     let spent = Duration::from_secs(u64::try_from(now.as_second() - since.as_second()).unwrap_or_default());
     limit.saturating_sub(spent)
 }
 
-/// The conditions of a request, while they are derived. Each is set once: a condition that changes forth and back would get a new time, and
-/// the status a new write, at each reconcile.
+/// The conditions of a request, while they are derived. Each is given one `status` per reconcile: if that changed and changed back,
+/// lastTransitionTime would be new, and the request's status would be written, at every reconcile.
 struct Conditions {
     list: Vec<Condition>,
     generation: Option<i64>,
@@ -236,21 +241,21 @@ impl Conditions {
         let is_ready = state == ProvisioningState::Fulfilled;
         let is_reconciling = stalled.is_none() && !is_ready;
         let truth = |holds: bool| if holds { ConditionStatus::True } else { ConditionStatus::False };
-        let told = |holds: bool| if holds { message.to_owned() } else { String::new() };
+        let message_if = |holds: bool| if holds { message.to_owned() } else { String::new() };
         self.set(conditions::READY, truth(is_ready), reason, message.to_owned());
         let reconciling = if is_reconciling { reason } else { reason::IDLE };
-        self.set(conditions::RECONCILING, truth(is_reconciling), reconciling, told(is_reconciling));
+        self.set(conditions::RECONCILING, truth(is_reconciling), reconciling, message_if(is_reconciling));
         self.set(
             conditions::STALLED,
             truth(stalled.is_some()),
             stalled.unwrap_or(reason::IDLE),
-            told(stalled.is_some()),
+            message_if(stalled.is_some()),
         );
     }
 
-    /// Time that is left of `limit`, counted from when the condition last changed its status.
-    fn left_of(&self, type_: &str, limit: Duration) -> Duration {
+    /// Time that remains of `limit`, counted from when the condition last changed its status.
+    fn remaining_time(&self, type_: &str, limit: Duration) -> Duration {
         let since = status::find(&self.list, type_).map_or(self.now, |condition| condition.last_transition_time.0);
-        left(since, limit, self.now)
+        remaining_time(since, limit, self.now)
     }
 }

@@ -96,7 +96,7 @@ async fn cleanup(stack: Shared, name: &str, failure: Failure) -> Outcome {
     tenant.delete("request").await?;
     let told = format!("host 2 ({}) is being cleaned by its agent", tenant.host(2));
     tenant.until("request", State::Deleting, &told, CLUSTER).await?;
-    let late = tenant.until("request", State::Deleting, "exceeded for the deletion", CLUSTER).await?;
+    let late = tenant.until("request", State::Deleting, "exceeded (spec.timeouts.deletion", CLUSTER).await?;
     let stalled = late.status.context("no status")?.conditions;
     ensure!(stalled.iter().any(|condition| condition.type_ == conditions::STALLED && condition.status == "True"));
     if hangs {

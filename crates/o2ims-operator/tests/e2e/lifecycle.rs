@@ -274,7 +274,7 @@ async fn bundle(stack: Shared) -> Outcome {
     if stack.management.byoh_dialect() == Some(ByohDialect::Platform9) {
         tenant.until("bundled", State::Fulfilled, "", CLUSTER).await?;
     } else {
-        tenant.until("bundled", State::Pending, "destroys its own bootstrap Secret with upstream BYOH", SOON).await?;
+        tenant.until("bundled", State::Pending, "install.method bundle does not work with upstream BYOH", SOON).await?;
     }
     tenant.delete("bundled").await?;
     tenant.until_gone("bundled", CLUSTER).await?;

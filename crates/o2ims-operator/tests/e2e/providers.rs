@@ -28,7 +28,7 @@ async fn later(stack: &mut Stack) -> Outcome {
     ensure!(told.status == "False" && told.reason == conditions::reason::PROVIDER_NOT_INSTALLED, "{told:?}");
 
     stack.management.install_cluster_api().await?;
-    tenant.until("request", State::Pending, "management cluster: Bring-Your-Own-Host provider (BYOH);", SOON).await?;
+    tenant.until("request", State::Pending, "Bring-Your-Own-Host provider (BYOH) is not installed", SOON).await?;
     stack.management.install_byoh().await?;
     installation::install_provider_parts(&stack.management, stack.hosts()).await?;
     tenant.equip(stack, 2).await?;

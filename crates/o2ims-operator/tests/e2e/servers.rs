@@ -312,7 +312,7 @@ async fn every_way(stack: &mut Stack) -> Outcome {
         Some(ByohDialect::Platform9) => {
             (State::Progressing, format!("host 3 ({}): its agent waits for BYOH's install script", tenant.host(3)))
         }
-        _ => (State::Pending, "ClusterTemplate bundle-v1 uses install.method bundle".to_owned()),
+        _ => (State::Pending, "ClusterTemplate bundle-v1: install.method bundle does not work".to_owned()),
     };
     tenant.until("bundle", state, &told, CLUSTER).await?;
     for way in ["files", "packages", "none"] {

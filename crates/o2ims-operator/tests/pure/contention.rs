@@ -23,7 +23,7 @@ use o2ims_operator::expectations::{Expectations, Write};
 use o2ims_operator::mappers::{
     owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
 };
-use o2ims_operator::provisioner::byoh::contention::{Locks, is_able, wants_endpoint_of};
+use o2ims_operator::provisioner::byoh::contention::{Locks, can_be_carried_out, wants_endpoint_of};
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster, MarkedHost as _};
 use o2ims_operator::provisioner::byoh::observe::observe;
 use o2ims_operator::provisioner::byoh::observed::Observed;
@@ -572,7 +572,7 @@ impl Operator {
     /// At rest a request has its Cluster, or somebody else has what it wants, or it cannot be carried out.
     fn check_rest(&self) -> Result<(), String> {
         for (name, request) in &self.world.requests {
-            let able = is_able(request, &observe(&self.world.watches(), request));
+            let able = can_be_carried_out(request, &observe(&self.world.watches(), request));
             if request.metadata.deletion_timestamp.is_some() {
                 return Err(format!("{name} is not gone: {}", self.world.message(name)));
             }
@@ -771,7 +771,10 @@ impl Operator {
     }
 }
 
-const TAKEN_BY_A: &str = "controlPlaneEndpoint 10.0.0.100:6443 is taken by ProvisioningRequest site-a/a; this request continues when it is gone";
+const TAKEN_BY_A: &str = "controlPlaneEndpoint 10.0.0.100:6443 is taken by ProvisioningRequest site-a/a; this request continues when that \
+    request is deleted. To continue now, delete this request and create it with another controlPlaneEndpoint";
+const A_COMES_FIRST: &str = "controlPlaneEndpoint 10.0.0.100:6443 is also requested by ProvisioningRequest site-a/a, which comes first; this \
+    request continues when that request is deleted. To continue now, delete this request and create it with another controlPlaneEndpoint";
 
 /// Of two requests that want the same, only one begins at a time, whichever comes first.
 #[test]
@@ -815,7 +818,7 @@ fn a_request_is_woken_when_the_one_that_comes_first_gives_way() {
     let mut operator = operator();
     operator.apply(with_endpoint("a", 1));
     operator.apply(with_endpoint("b", 2));
-    assert_eq!(operator.decides("b").as_deref(), Some(TAKEN_BY_A), "a is able, and was not looked at yet");
+    assert_eq!(operator.decides("b").as_deref(), Some(A_COMES_FIRST), "a is able, and was not looked at yet");
     operator.ends("b");
     let host = operator.world.hosts.remove("target-1").unwrap();
     operator.send();
@@ -908,7 +911,7 @@ fn after_a_restart_the_one_that_holds_hosts_goes_on() {
     operator.apply(with_endpoint("a", 1));
     operator.restart();
     let refusal = operator.decides("a").unwrap();
-    assert!(refusal.contains("is taken by ProvisioningRequest site-a/b"), "{refusal}");
+    assert!(refusal.contains("is also requested by ProvisioningRequest site-a/b, which comes first"), "{refusal}");
     operator.rests();
     assert!(operator.has_cluster("b") && !operator.has_cluster("a"));
 }

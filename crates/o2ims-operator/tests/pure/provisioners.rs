@@ -74,7 +74,7 @@ impl Provisioner for Paper {
         };
         let stages = vec![
             Stage::new(conditions::VALIDATED, validated),
-            Stage::new("Printed", printed).within("printing", Duration::from_secs(60)),
+            Stage::new("Printed", printed).within("spec.timeouts.printing", Duration::from_secs(60)),
         ];
         let ready = "printed".to_owned();
         let (degraded, paused) = (Vec::new(), None);
@@ -141,7 +141,8 @@ fn deadlines_and_rejections_are_the_same_for_each_provisioner() {
     printed.last_transition_time = Time("2020-01-01T00:00:00Z".parse().unwrap());
     slow.status = Some(status);
     let (_, status) = decide(&slow);
-    assert_eq!(told(&status), (ProvisioningState::Failed, "time limit of 60 s exceeded for printing: printing"));
+    let message = "time limit of 60 s exceeded (spec.timeouts.printing of the ClusterTemplate): printing; this operator continues";
+    assert_eq!(told(&status), (ProvisioningState::Failed, message));
 }
 
 #[test]

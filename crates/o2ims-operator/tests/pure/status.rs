@@ -173,8 +173,8 @@ fn a_deadline_passes_and_the_request_recovers() {
     assert_eq!(world.state("one"), Some(Progressing));
     world.second = began + 300;
     world.reconcile("one");
-    let late =
-        "time limit of 300 s exceeded for the control plane: host 1 (target-1): waits to be attached to a machine";
+    let late = "time limit of 300 s exceeded (spec.timeouts.controlPlane of the ClusterTemplate): host 1 (target-1): waits to be attached to \
+        a machine; this operator continues";
     is(&world, Failed, late, "+++-?", ["Reserved", "Reserved"]);
     let stage = find(&status(&world).conditions, conditions::CONTROL_PLANE_READY).unwrap().clone();
     assert_eq!((stage.reason.as_str(), stage.last_transition_time.0.as_second()), (reason::DEADLINE_EXCEEDED, began));
@@ -199,7 +199,8 @@ fn a_deadline_passes_and_the_request_recovers() {
     assert_eq!(world.state("one"), Some(Progressing));
     world.second += 180;
     world.reconcile("one");
-    let late = "time limit of 180 s exceeded for the workers: host 2 (target-2): waits for the control plane";
+    let late = "time limit of 180 s exceeded (spec.timeouts.workers of the ClusterTemplate): host 2 (target-2): waits for the control plane; \
+        this operator continues";
     is(&world, Failed, late, "++++-", ["Ready", "Reserved"]);
     world.settle();
     is(&world, Fulfilled, "cluster is ready: 1 master, 1 worker", "+++++", ["Ready", "Ready"]);
@@ -222,10 +223,10 @@ fn a_deletion_that_hangs_says_so_and_goes_on() {
     assert_eq!(world.assess("one").recheck, Some(Duration::from_secs(1)));
     world.second = began + 600;
     world.reconcile("one");
-    assert_eq!(
-        (world.state("one"), world.message("one")),
-        (Some(Deleting), format!("time limit of 600 s exceeded for the deletion: {waits}"))
+    let late = format!(
+        "time limit of 600 s exceeded (spec.timeouts.deletion of the ClusterTemplate): {waits}; this operator continues"
     );
+    assert_eq!((world.state("one"), world.message("one")), (Some(Deleting), late));
     let stalled = find(&status(&world).conditions, conditions::STALLED).unwrap().clone();
     assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", reason::DEADLINE_EXCEEDED));
     // It is said once, not with every look.
@@ -319,7 +320,7 @@ fn a_running_cluster_in_trouble() {
                 });
             },
             Progressing,
-            "host 2 (target-2): its node runs Kubernetes v1.32.0, requested is v1.33.1",
+            "host 2 (target-2): its node runs Kubernetes v1.32.0, the request has v1.33.1",
             "++++-",
         ),
         (
@@ -428,6 +429,33 @@ fn a_host_that_fails_is_named() {
         world.settle();
         assert_eq!(world.state("one"), Some(Fulfilled));
     }
+}
+
+/// What no host shows is told in Cluster API's words, until a host shows more.
+#[test]
+fn a_machine_that_cannot_be_created_is_told() {
+    let mut world = world(ByohVariant::Upstream);
+    for _ in 0..6 {
+        world.reconcile("one");
+    }
+    world.edit_control_planes(|object| {
+        set(&mut object.status.conditions, "MachinesCreated", "False", "InfrastructureTemplateCloningFailed");
+    });
+    world.reconcile("one");
+    let fails = "KubeadmControlPlane core-control-plane: MachinesCreated: InfrastructureTemplateCloningFailed";
+    is(&world, Progressing, fails, "+++-?", ["Reserved", "Reserved"]);
+    after(
+        &mut world,
+        &[
+            World::cluster_is_noticed,
+            World::part_is_noticed,
+            World::cluster_is_adopted,
+            World::machine_is_made,
+            World::machine_takes_a_host,
+        ],
+    );
+    let waits = "host 1 (target-1): its agent has been given the bootstrap script and has not reported back yet";
+    is(&world, Progressing, waits, "+++-?", ["Bootstrapping", "Reserved"]);
 }
 
 /// A wrong edit of the request, or a template that is gone, keeps no machine of the running cluster from its scripts.

@@ -14,7 +14,7 @@ use kube::{
     core::{ObjectMeta, Status},
     runtime::{
         reflector::{ObjectRef, Store},
-        watcher::{self, Event, watcher},
+        watcher::{self, Event, InitialListStrategy, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -218,29 +218,37 @@ where
     async fn watch(&mut self) {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut last_error: Option<Instant> = None;
+        let mut config = self.config.clone().streaming_lists();
         loop {
-            let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
+            let mut events = watcher(self.api.clone(), config.clone()).boxed();
             while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => self.accept(event).await,
-                    Err(error) => {
-                        if last_error.is_some_and(|at| at.elapsed() > RETRY_RESET) {
-                            backoff.reset();
-                        }
-                        let missing = is_missing(&error);
-                        if missing {
-                            self.kind_is_missing().await;
-                        } else {
-                            self.metrics.watch_failed(self.name);
-                            tracing::warn!(watch = self.name, error = %describe(error), "watch failed, trying again");
-                        }
-                        sleep(backoff.next_delay()).await;
-                        last_error = Some(Instant::now());
-                        if missing {
-                            // The watcher would continue from a revision of the former installation: list again.
-                            break;
-                        }
+                let error = match event {
+                    Ok(event) => {
+                        self.accept(event).await;
+                        continue;
                     }
+                    Err(error) => error,
+                };
+                if config.initial_list_strategy == InitialListStrategy::StreamingList && is_invalid(&error) {
+                    tracing::debug!(watch = self.name, "the API server has no streaming lists");
+                    config.initial_list_strategy = InitialListStrategy::ListWatch;
+                    break;
+                }
+                if last_error.is_some_and(|at| at.elapsed() > RETRY_RESET) {
+                    backoff.reset();
+                }
+                let missing = is_missing(&error);
+                if missing {
+                    self.kind_is_missing().await;
+                } else {
+                    self.metrics.watch_failed(self.name);
+                    tracing::warn!(watch = self.name, error = %describe(error), "watch failed, trying again");
+                }
+                sleep(backoff.next_delay()).await;
+                last_error = Some(Instant::now());
+                if missing {
+                    // The watcher would continue from a revision of the former installation: list again.
+                    break;
                 }
             }
         }
@@ -395,6 +403,11 @@ fn is_missing(error: &watcher::Error) -> bool {
     api_status(error).is_some_and(is_not_found)
 }
 
+/// The API server does not accept the options of the watch. Without the feature `WatchList` it does so for a streaming list.
+fn is_invalid(error: &watcher::Error) -> bool {
+    api_status(error).is_some_and(Status::is_invalid)
+}
+
 /// The answer of the API server that a watch failed with; `None` if it failed without one.
 pub fn api_status(error: &watcher::Error) -> Option<&Status> {
     match error {
@@ -530,6 +543,21 @@ mod tests {
         assert_eq!(watched.names(), ["a"]);
         assert!(watched.take_mapped().contains(&"b".to_owned()), "deleted unseen");
         assert!(watched.store.state().iter().all(|object| object.metadata.managed_fields.is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_without_streaming_lists_is_listed_in_pages() {
+        let names: Vec<String> = (0..250).map(|number| format!("{number:03}")).collect();
+        let server = Server::with(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        server.refuse_streaming_lists();
+        let mut watched = watched(server);
+        watched.until(SyncState::Synced).await;
+        assert_eq!(watched.names(), names);
+        let text = watched.metrics.encode().expect("text");
+        assert!(!text.contains("watch_errors_total{"), "no error is counted: {text}");
+        watched.server.expire_watches(|server| server.delete("000"));
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(watched.names(), names[1..]);
     }
 
     #[tokio::test(start_paused = true)]

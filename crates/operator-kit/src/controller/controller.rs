@@ -1,4 +1,4 @@
-//! A controller: takes objects from its trigger and reconciles them.
+//! A controller: takes objects from its queue, the trigger, and reconciles them.
 //!
 //! It runs on kube's `Controller`, and adds a panic guard, a time limit, a back-off per object, and a start that waits
 //! for caches and leadership.
@@ -63,7 +63,8 @@ where
     metrics: Metrics,
     events: Option<Events>,
     concurrency: u16,
-    after: Vec<watch::Receiver<SyncState>>,
+    /// Watches that have to be synced first, by name.
+    after: Vec<(String, watch::Receiver<SyncState>)>,
     leadership: Option<watch::Receiver<Leadership>>,
 }
 
@@ -72,8 +73,9 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Debug + Unpin + Send + Sync,
 {
-    /// A controller that reconciles the objects of `watch` when `trigger` says so. A change of an object itself has to
-    /// be mapped too: `watch.triggers(&trigger, |object| vec![ObjectRef::from_obj(object)])`.
+    /// A controller that reconciles the objects of `watch` that are put into `trigger`, the queue of this controller.
+    /// A change of an object itself has to be mapped too:
+    /// `watch.triggers(&trigger, |object| vec![ObjectRef::from_obj(object)])`.
     ///
     /// At its start it reconciles every object once. `name` is for logs and metrics.
     pub fn new(name: &'static str, watch: &CachedWatch<K>, trigger: &Trigger<K>, metrics: &Metrics) -> Self {
@@ -85,7 +87,7 @@ where
             metrics: metrics.clone(),
             events: None,
             concurrency: 16,
-            after: vec![watch.state()],
+            after: vec![(K::plural(watch.dyntype()).into_owned(), watch.state())],
             leadership: None,
         }
     }
@@ -98,17 +100,18 @@ where
         self
     }
 
-    /// Publishes a Warning event for a terminal error, and for five transient errors in a row.
+    /// Publishes Warning events about failures: one for the first terminal error, and one for the fifth transient error,
+    /// since the last success. Conflicts have no event.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.events = Some(events);
         self
     }
 
-    /// Delays the start until this watch is synced, or its kind is known not to be installed.
+    /// Delays the start until the watch of this name is synced, or its kind is known not to be installed.
     #[must_use]
-    pub fn after(mut self, watch: watch::Receiver<SyncState>) -> Self {
-        self.after.push(watch);
+    pub fn after(mut self, name: impl Into<String>, watch: watch::Receiver<SyncState>) -> Self {
+        self.after.push((name.into(), watch));
         self
     }
 
@@ -172,22 +175,39 @@ where
     }
 
     async fn until_startable(&mut self) -> anyhow::Result<()> {
-        for state in &mut self.after {
-            state.wait_for(|state| *state != SyncState::Syncing).await.context("a watch ended")?;
+        for (name, state) in &mut self.after {
+            state
+                .wait_for(|state| *state != SyncState::Syncing)
+                .await
+                .with_context(|| format!("the watch of {name} has ended before its first list"))?;
         }
         if let Some(leadership) = &mut self.leadership {
-            leadership.wait_for(|now| now.leading).await.context("the lease task ended")?;
+            leadership.wait_for(|now| now.leading).await.context("the task that renews the lease has ended")?;
         }
         Ok(())
     }
 }
 
-/// Failures of one object in a row. Conflicts are counted separately: they are tried again fast, and must not lengthen
-/// the delay of the other failures.
+/// Failures of one object since its last success. Each class is counted separately: conflicts are tried again fast, and
+/// must not lengthen the delay of other failures; and the first terminal error has its event also after transient ones.
 #[derive(Clone, Copy, Default)]
 struct Failures {
     conflicts: u32,
-    others: u32,
+    transient: u32,
+    terminal: u32,
+}
+
+impl Failures {
+    /// Records a failure, and returns how many of its class there were since the last success.
+    fn record(&mut self, class: Class) -> u32 {
+        let count = match class {
+            Class::Conflict => &mut self.conflicts,
+            Class::Transient => &mut self.transient,
+            Class::Terminal => &mut self.terminal,
+        };
+        *count = count.saturating_add(1);
+        *count
+    }
 }
 
 /// What all reconciles of a controller share.
@@ -221,8 +241,8 @@ where
             let running = self.metrics.reconcile_started(self.name);
             let result = self.guarded(Arc::clone(&object)).await;
             drop(running);
-            let attempt = self.count(&reference, &result);
-            let disposition = disposition(&result, attempt, random_unit());
+            let failures = self.record(&reference, &result);
+            let disposition = disposition(&result, failures, random_unit());
             let took = started.elapsed();
             self.metrics.reconcile_ended(self.name, disposition.result, took);
             let milliseconds = took.as_millis();
@@ -230,10 +250,10 @@ where
                 Ok(Outcome::Blocked { reason }) => tracing::debug!(milliseconds, reason, "blocked"),
                 Ok(_) => tracing::debug!(milliseconds, result = disposition.result, "reconciled"),
                 Err(Error::Conflict(_)) => {
-                    tracing::debug!(milliseconds, attempt, error = %error_text(&result), "conflict, observing again");
+                    tracing::debug!(milliseconds, failures, error = %error_text(&result), "conflict, observing again");
                 }
                 Err(error) => {
-                    tracing::warn!(milliseconds, attempt, %error, class = disposition.result, "reconcile failed");
+                    tracing::warn!(milliseconds, failures, %error, class = disposition.result, "reconcile failed");
                 }
             }
             if disposition.warn
@@ -252,8 +272,8 @@ where
     async fn guarded(&self, object: Arc<K>) -> Result<Outcome, Error> {
         // The future is made inside, so that a panic before its first await is caught too. After a panic nothing of the
         // future is used, so it is unwind safe; the reconciler guards the state that it shares.
-        let attempt = async { (self.reconcile)(object, Arc::clone(&self.context)).await };
-        match AssertUnwindSafe(timeout(TIME_LIMIT, attempt)).catch_unwind().await {
+        let reconcile = async { (self.reconcile)(object, Arc::clone(&self.context)).await };
+        match AssertUnwindSafe(timeout(TIME_LIMIT, reconcile)).catch_unwind().await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::transient(format!("reconcile took more than {} s", TIME_LIMIT.as_secs_f32()))),
             Err(payload) => {
@@ -266,23 +286,19 @@ where
         }
     }
 
-    /// Records the result and returns which failure in a row this is; 0 after a success.
-    fn count(&self, object: &ObjectRef<K>, result: &Result<Outcome, Error>) -> u32 {
+    /// Records the result and returns how many failures of its class there were since the last success; 0 after a
+    /// success.
+    fn record(&self, object: &ObjectRef<K>, result: &Result<Outcome, Error>) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempt = match result {
+        let count = match result {
             Ok(_) => {
                 failures.remove(object);
                 0
             }
-            Err(error) => {
-                let row = failures.entry(object.clone()).or_default();
-                let count = if error.class() == Class::Conflict { &mut row.conflicts } else { &mut row.others };
-                *count = count.saturating_add(1);
-                *count
-            }
+            Err(error) => failures.entry(object.clone()).or_default().record(error.class()),
         };
         self.metrics.backing_off(self.name, failures.len());
-        attempt
+        count
     }
 
     fn forget(&self, object: &ObjectRef<K>) {
@@ -344,6 +360,21 @@ mod tests {
         assert!(text.contains(r#"reconcile_panics_total{controller="test"} 3"#), "{text}");
         assert!(text.contains(r#"objects_backing_off{controller="test"} 0"#), "{text}");
         assert!(text.contains(r#"reconciles_in_flight{controller="test"} 0"#), "{text}");
+    }
+
+    #[test]
+    fn a_terminal_error_warns_once_also_after_transient_ones() {
+        let mut failures = Failures::default();
+        let mut warns = |error: Error| {
+            let count = failures.record(error.class());
+            disposition(&Err(error), count, 0.5).warn
+        };
+        assert!(!warns(Error::conflict("x")) && !warns(Error::transient("x")));
+        assert!(warns(Error::terminal("x")), "not the first failure, but the first terminal one");
+        assert!(!warns(Error::transient("x")) && !warns(Error::terminal("x")), "its event is published already");
+        assert!(!warns(Error::transient("x")) && !warns(Error::transient("x")));
+        assert!(warns(Error::transient("x")), "the fifth transient one");
+        assert!(!warns(Error::transient("x")) && !warns(Error::terminal("x")) && !warns(Error::conflict("x")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -52,21 +52,22 @@ pub struct Disposition {
     pub action: Action,
     /// Value of the metrics label `result`.
     pub result: &'static str,
-    /// Whether a Warning event is due: once per series of failures, not once per failure.
+    /// Whether a Warning event is due: once for terminal and once for transient errors since the last success, not once per
+    /// failure.
     pub warn: bool,
 }
 
-/// This many transient failures in a row are reported as an event; fewer are usual in a network.
+/// So many transient failures are reported as an event; fewer are usual in a network.
 const WARN_AFTER: u32 = 5;
 
 /// Decides what follows from the result of a reconcile.
 ///
-/// `attempt` counts the failures of this object in a row, from 1, conflicts separately from the others (it is ignored
-/// after a success). `jitter` is a random number from 0 to 1; it moves a delay by up to a quarter either way, so
+/// `failures` counts the failures of this object since its last success, from 1, for each class separately (it is
+/// ignored after a success). `jitter` is a random number from 0 to 1; it moves a delay by up to a quarter either way, so
 /// that objects that failed together are not tried again together.
 ///
 /// Conflicts start at 50 ms and transient errors at 0.5 s, both double up to 60 s; terminal errors wait 5 min.
-pub fn disposition(result: &Result<Outcome, Error>, attempt: u32, jitter: f64) -> Disposition {
+pub fn disposition(result: &Result<Outcome, Error>, failures: u32, jitter: f64) -> Disposition {
     match result {
         Ok(Outcome::Done) => Disposition { action: Action::await_change(), result: "done", warn: false },
         Ok(Outcome::Progressing { recheck }) => Disposition {
@@ -76,19 +77,19 @@ pub fn disposition(result: &Result<Outcome, Error>, attempt: u32, jitter: f64) -
         },
         Ok(Outcome::Blocked { .. }) => Disposition { action: Action::await_change(), result: "blocked", warn: false },
         Err(Error::Conflict(_)) => Disposition {
-            action: Action::requeue(delay(CONFLICT_MIN, BACKOFF_MAX, attempt, jitter)),
+            action: Action::requeue(delay(CONFLICT_MIN, BACKOFF_MAX, failures, jitter)),
             result: "conflict",
             warn: false,
         },
         Err(Error::Transient(_)) => Disposition {
-            action: Action::requeue(delay(TRANSIENT_MIN, BACKOFF_MAX, attempt, jitter)),
+            action: Action::requeue(delay(TRANSIENT_MIN, BACKOFF_MAX, failures, jitter)),
             result: "transient",
-            warn: attempt == WARN_AFTER,
+            warn: failures == WARN_AFTER,
         },
         Err(Error::Terminal(_)) => Disposition {
             action: Action::requeue(with_jitter(TERMINAL_RETRY, jitter)),
             result: "terminal",
-            warn: attempt <= 1,
+            warn: failures <= 1,
         },
     }
 }
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn conflicts_come_back_at_once_and_a_lasting_one_slows_down() {
-        let requeue = |attempt| disposition(&Err(Error::conflict("x")), attempt, 0.5).action;
+        let requeue = |failures| disposition(&Err(Error::conflict("x")), failures, 0.5).action;
         assert_eq!(requeue(1), Action::requeue(Duration::from_millis(50)));
         assert_eq!(requeue(3), Action::requeue(Duration::from_millis(200)));
         assert_eq!(requeue(30), Action::requeue(BACKOFF_MAX));

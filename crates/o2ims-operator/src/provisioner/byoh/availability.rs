@@ -100,8 +100,8 @@ fn orphaned(host: &ByoHost, namespace: &str) -> String {
     match host.in_use_reason() {
         Some(busy) if host.is_unregistering() => format!("{held}, and {busy}"),
         Some(busy) => format!(
-            "{held}, and {busy}; apply that request again, unchanged, to manage its cluster again; to delete the cluster, delete the request \
-             after that"
+            "{held}, and {busy}. To manage that cluster, apply ProvisioningRequest {holder} again, unchanged. To delete that cluster, do the \
+             same, then delete ProvisioningRequest {holder}"
         ),
         None => format!("{held}; the host is released when its Cluster is deleted"),
     }

@@ -14,6 +14,7 @@ use o2ims_types::{ProvisioningRequest, names};
 
 use super::desired::DesiredCluster;
 use super::installer;
+use super::instructions::{Instruction, instruction_for, left_paused};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
 use crate::provisioner::step::{HostPatch, Step};
@@ -91,8 +92,15 @@ fn clean_host(host: &ByoHost, observed: &Observed) -> Option<Step> {
     })
 }
 
+/// Removes the pause from hosts whose Machine is gone, where the owner instructs that they are cleaned.
+pub fn unpause_hosts(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    let is_instructed =
+        |host: &&ByoHost| instruction_for(request, &host.uid().unwrap_or_default()) == Some(Instruction::Clean);
+    left_paused(observed).filter(is_instructed).map(remove_pause).collect()
+}
+
 /// The step that removes the pause annotation from a host.
-pub fn remove_pause(host: &ByoHost) -> Step {
+fn remove_pause(host: &ByoHost) -> Step {
     Step::PatchHost(patch(host, BTreeMap::new(), BTreeMap::from([(PAUSED_ANNOTATION.to_owned(), None)])))
 }
 

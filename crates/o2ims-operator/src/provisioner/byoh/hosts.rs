@@ -203,7 +203,7 @@ fn health(machine: &Machine, host: &str, version: &str) -> (State, String) {
     let running = machine.status.node_info.kubelet_version.split('+').next().unwrap_or_default();
     let wanted = version.split('+').next().unwrap_or_default();
     if running != wanted {
-        return (State::Joined, format!("its node runs Kubernetes {running}, requested is {wanted}"));
+        return (State::Joined, format!("its node runs Kubernetes {running}, the request has {wanted}"));
     }
     (State::Ready, String::new())
 }

@@ -2,7 +2,7 @@
 //! names.
 //!
 //! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
-//! [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`remediate`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
+//! [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`reattach`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
 //! what none of them may do.
 
 pub mod availability;
@@ -24,9 +24,8 @@ pub mod orphans;
 pub mod pause;
 pub mod plan;
 pub mod provisioner;
-pub mod reattachment;
+pub mod reattach;
 pub mod recover;
-pub mod remediate;
 pub mod report;
 pub mod rollout;
 pub mod scale;

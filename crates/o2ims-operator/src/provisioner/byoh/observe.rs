@@ -36,7 +36,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
         variant: caches.byohost_crd.state().first().map(|crd| ByohVariant::of(crd)),
         resource_set: find_resource_set(caches, template.as_deref(), &namespace),
         template,
-        contender: None,
+        contention: None,
         cluster_name,
         cluster_is_own,
         phase: Phase::default(),

@@ -35,8 +35,8 @@ pub struct Observed {
     pub template: Option<Arc<ClusterTemplate>>,
     /// The ClusterResourceSet that the template names.
     pub resource_set: ResourceSetLookup,
-    /// Who has the cluster name or the endpoint, or comes first, once that is decided.
-    pub contender: Option<Contender>,
+    /// Who has the cluster name or the endpoint, or comes first, once that is decided; a message.
+    pub contention: Option<String>,
     /// Every ByoHost that the request names or holds, or that is a node of its cluster, by name.
     pub hosts: BTreeMap<String, Arc<ByoHost>>,
     /// ByoHosts whose label `host-id` is one of the request's, by id.
@@ -96,15 +96,6 @@ pub enum ResourceSetLookup {
     Missing,
     /// The labels that it selects clusters by.
     Labels(BTreeMap<String, String>),
-}
-
-/// Another request or Cluster that has what this request needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contender {
-    /// Who, for messages.
-    pub request: String,
-    /// What.
-    pub what: String,
 }
 
 /// An object that the operator created.
@@ -197,10 +188,15 @@ impl Observed {
 
     /// How Kubernetes is installed on the hosts: a running cluster keeps what it was created with, also when the template changes.
     pub fn install(&self) -> Install {
+        self.known_install().unwrap_or_default()
+    }
+
+    /// As [`Observed::install`]; `None` if neither the Cluster nor the template says it.
+    pub fn known_install(&self) -> Option<Install> {
         let running = self.own_cluster().filter(|_| self.is_created);
         let sound = |install: &Install| install.installer.as_ref().is_none_or(installer::is_sound);
         let kept = running.and_then(|cluster| cluster.install()).filter(sound);
-        kept.or_else(|| Some(self.template.as_ref()?.spec.install.clone())).unwrap_or_default()
+        kept.or_else(|| Some(self.template.as_ref()?.spec.install.clone()))
     }
 
     /// Hosts that the request holds, that are attached to machines of its cluster, and that are not being cleaned.

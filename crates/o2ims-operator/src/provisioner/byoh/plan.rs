@@ -8,7 +8,7 @@ use super::desired::DesiredCluster;
 use super::instructions::remove_carried_out;
 use super::marks::Marks;
 use super::observed::{Observed, Phase};
-use super::{claim, consent, create, maintain, pause, recover, remediate, scale, teardown};
+use super::{claim, consent, create, maintain, pause, reattach, recover, scale, teardown};
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
 use crate::request::{has_finalizer, is_being_deleted};
@@ -38,7 +38,7 @@ fn steps_ignoring_pauses(
     if !has_finalizer(request) && (verdict.is_ok() || observed.runs_nodes()) {
         return vec![first_write(request, observed)];
     }
-    let unpause_steps = remediate::unpause_hosts(request, observed);
+    let unpause_steps = claim::unpause_hosts(request, observed);
     if !unpause_steps.is_empty() {
         return unpause_steps;
     }
@@ -67,7 +67,7 @@ fn plan_rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step
         Phase::Absent => teardown::delete_leftovers(observed),
         Phase::Foreign if observed.owned.is_empty() => claim::release_all(observed),
         _ if observed.is_created => {
-            let mut steps = remediate::reattach(request, observed);
+            let mut steps = reattach::reattach(request, observed);
             steps.extend(claim::install_scripts(observed));
             steps.extend(claim::release_workers_without_deployment(&request.namespace().unwrap_or_default(), observed));
             steps
@@ -77,7 +77,7 @@ fn plan_rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step
 }
 
 fn provision(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
-    let reattached = remediate::reattach(request, observed);
+    let reattached = reattach::reattach(request, observed);
     if !reattached.is_empty() {
         return reattached;
     }

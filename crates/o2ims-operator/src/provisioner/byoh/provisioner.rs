@@ -70,10 +70,11 @@ impl Provisioner for Byoh {
         now: Instant,
     ) -> Result<Admission<DesiredCluster>, Outcome> {
         let mut verdict = validate(request, observed);
-        let able = verdict.is_ok() && observed.missing_providers.is_empty();
-        let standing = self.locks.acquire(request, observed, able, &self.caches, now).ok_or(Outcome::Done)?;
-        if standing.contender.is_some() {
-            observed.contender.clone_from(&standing.contender);
+        let can_be_carried_out = verdict.is_ok() && observed.missing_providers.is_empty();
+        let standing =
+            self.locks.acquire(request, observed, can_be_carried_out, &self.caches, now).ok_or(Outcome::Done)?;
+        if standing.contention.is_some() {
+            observed.contention.clone_from(&standing.contention);
             verdict = validate(request, observed);
         }
         Ok(Admission { verdict, recheck: standing.recheck, guard: Box::new(standing) })

@@ -118,7 +118,7 @@ fn held_up(observed: &Observed) -> String {
     let deleting = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some());
     deleting.map_or_else(String::new, |cluster| {
         format!(
-            "; Cluster {} is being deleted, not by this operator: its servers are reset when the pause is removed",
+            "; Cluster {} is being deleted, not by this operator: the deletion continues when the pause is removed",
             cluster.name_any()
         )
     })

@@ -9,6 +9,7 @@ use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::consent::{may_remove_hosts, unmanaged_workers};
@@ -27,7 +28,8 @@ pub fn stages(
     observed: &Observed,
     hosts: &[HostProgress],
 ) -> Vec<Stage> {
-    // While the Cluster is lost, only ControlPlaneReady reports; the other stages count as done.
+    // While the Cluster is lost, Validated and HostsReserved count as done, so that the first unfinished stage is ControlPlaneReady, which
+    // reports the loss.
     let is_lost = observed.phase == Phase::Lost;
     let timeouts = verdict.as_ref().map(|desired| desired.template.spec.timeouts.clone()).unwrap_or_default();
     let done_if_lost = |state: StageState| if is_lost { StageState::Done } else { state };
@@ -36,9 +38,9 @@ pub fn stages(
         Stage::new(conditions::VALIDATED, done_if_lost(validated(verdict))),
         Stage::new(conditions::HOSTS_RESERVED, done_if_lost(hosts_reserved(verdict, hosts))),
         Stage::new(conditions::CONTROL_PLANE_READY, control_plane(request, observed, hosts))
-            .within("the control plane", Duration::from(timeouts.control_plane)),
+            .within("spec.timeouts.controlPlane", Duration::from(timeouts.control_plane)),
         Stage::new(conditions::WORKERS_READY, workers(request, observed, hosts))
-            .within("the workers", Duration::from(timeouts.workers)),
+            .within("spec.timeouts.workers", Duration::from(timeouts.workers)),
     ]
 }
 
@@ -51,10 +53,12 @@ fn providers(observed: &Observed) -> StageState {
 
 /// The message that names the providers that are not installed; `None` if all are.
 pub fn missing_providers_message(observed: &Observed) -> Option<String> {
-    (!observed.missing_providers.is_empty()).then(|| {
+    let missing = &observed.missing_providers;
+    (!missing.is_empty()).then(|| {
+        let (are, them) = if missing.len() == 1 { ("is", "it") } else { ("are", "them") };
         format!(
-            "not installed on the management cluster: {}; this request continues when it is installed",
-            observed.missing_providers.join(" and ")
+            "{} {are} not installed on the management cluster; install {them}, then this operator continues",
+            missing.join(" and ")
         )
     })
 }
@@ -88,9 +92,9 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
         let namespace = request.namespace().unwrap_or_default();
         let message = format!(
             "KubeadmControlPlane {} was deleted, not by this operator, and cannot be created again for a running cluster. The nodes keep \
-             running, but failed masters are not replaced. Back up what you need, delete this request (its servers are reset), then create a \
-             new request",
-            names::control_plane(&namespace, &observed.cluster_name)
+             running, but failed masters are not replaced. Back up what you need, delete this request ({}), then create a new request",
+            names::control_plane(&namespace, &observed.cluster_name),
+            hosts_after_deletion(observed)
         );
         return StageState::Blocked { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
     }
@@ -121,43 +125,65 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
 /// Why the Cluster is being deleted although its request is not, if it is.
 fn tear_down_message(observed: &Observed) -> Option<String> {
     let name = &observed.cluster_name;
-    if let Some((kind, part)) = interrupted(observed) {
-        return Some(format!(
-            "{} {part} was deleted, not by this operator, while Cluster {name} was being created. No node runs yet; this operator deletes \
-             the Cluster and creates it again",
-            kind.name()
-        ));
-    }
     match observed.phase {
-        Phase::TearingDown | Phase::Deleting if !observed.is_created => Some(format!(
-            "Cluster {name} is being deleted, because its creation was interrupted; it is created again when the deletion is finished"
+        Phase::Creating => interrupted(observed).map(|(kind, part)| {
+            format!(
+                "{} {part} is being deleted, not by this operator, before the creation of Cluster {name} has finished. No node runs yet; this \
+                 operator deletes the Cluster and creates it again",
+                kind.name()
+            )
+        }),
+        Phase::TearingDown if !observed.is_created => Some(format!(
+            "Cluster {name} is being deleted, because a part of it was deleted, not by this operator, before its creation had finished; this \
+             operator creates it again when the deletion is finished"
+        )),
+        Phase::Deleting if !observed.is_created => Some(format!(
+            "Cluster {name} is being deleted, not by this operator, before its creation has finished; this operator creates it again when the \
+             deletion is finished"
         )),
         Phase::TearingDown => Some(format!(
             "Cluster {name} is being deleted, because of this request's annotation {}",
             names::CLEAN_ANNOTATION
         )),
         Phase::Deleting => Some(format!(
-            "Cluster {name} is being deleted, not by this operator; its servers are reset. When the Cluster is gone and its hosts are clean, \
-             this operator creates it again"
+            "Cluster {name} is being deleted, not by this operator ({}). When the Cluster is gone and its hosts are not in use any more, this \
+             operator creates it again",
+            hosts_after_deletion(observed)
         )),
         _ => None,
+    }
+}
+
+/// What becomes of the hosts of a deleted cluster, for messages.
+fn hosts_after_deletion(observed: &Observed) -> &'static str {
+    match observed.known_install().map(|install| install.method) {
+        Some(InstallMethod::Installer | InstallMethod::Bundle) => "the agents clean the hosts",
+        Some(InstallMethod::None) => {
+            "with install.method none the nodes keep running: run \"kubeadm reset\" on each server"
+        }
+        None => "the agents clean the hosts, except with install.method none",
     }
 }
 
 /// What a control plane waits for whose replicas are not all Ready.
 fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[&HostProgress]) -> String {
     let name = control_plane.name_any();
-    // This condition alone names a cause that the hosts do not show; the others repeat that replicas are not Ready.
-    let explained = control_plane.status.conditions.iter().find(|condition| {
-        condition.status == "False" && condition.type_ == "CertificatesAvailable" && !condition.explain().is_empty()
-    });
-    if let Some(condition) = explained {
+    // These two conditions name causes that no host shows; the others repeat that replicas are not Ready. Cluster API sets MachinesCreated to
+    // True only when every Machine exists, so while a host bootstraps, it may describe an error of the past.
+    let lacks_machine = masters.iter().all(|host| matches!(host.state, State::Ready | State::Reserved));
+    let is_cause = |type_: &str| type_ == "CertificatesAvailable" || type_ == "MachinesCreated" && lacks_machine;
+    let cause =
+        control_plane.status.conditions.iter().find(|condition| {
+            condition.status == "False" && is_cause(&condition.type_) && !condition.explain().is_empty()
+        });
+    if let Some(condition) = cause {
         return format!("KubeadmControlPlane {name}: {}: {}", condition.type_, condition.explain());
     }
     if let Some(waiting) = masters.iter().find(|host| host.state != State::Ready) {
         return waiting.to_string();
     }
-    // Cluster API reports a node that does not answer only after five minutes; until then this names what to check.
+    // While the cluster's API server does not answer, Cluster API keeps the last conditions of its Machines for five minutes
+    // (--remote-conditions-grace-period). Until then the message says what to check.
     let endpoint = cluster.spec.control_plane_endpoint.as_ref();
     let api = endpoint.map(|at| format!("{}:{}", at.host, at.port)).unwrap_or_default();
     let subject =
@@ -183,9 +209,9 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> StageStat
     };
     let how_to_keep = how_to_keep(request, observed, &id);
     let how_to_replace = if observed.runs_nodes() {
-        "to reset its servers and create a new cluster"
+        format!("to tear down the cluster ({}) and create a new one", hosts_after_deletion(observed))
     } else {
-        "to create a new cluster, first stop the nodes on its servers by hand (where a bootstrap fails, the agent resets the server), then"
+        "to create a new cluster, run \"kubeadm reset\" on each of its servers, then".to_owned()
     };
     let ineffective = ineffective(request, observed).map_or_else(String::new, |text| format!("; {text}"));
     StageState::Blocked {
@@ -202,7 +228,10 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> StageStat
 fn what_is_left(observed: &Observed) -> String {
     let hosts: Vec<_> = observed.in_service().map(MarkedHost::display).collect();
     if !observed.runs_nodes() {
-        "no Machine and no attached ByoHost of it is left; its servers may still run its nodes".to_owned()
+        let name = &observed.cluster_name;
+        format!(
+            "no Machine and no attached ByoHost of cluster {name} is left, but its nodes may still run on the servers"
+        )
     } else if hosts.is_empty() {
         "its Machines still exist".to_owned()
     } else {
@@ -210,37 +239,41 @@ fn what_is_left(observed: &Observed) -> String {
     }
 }
 
-/// How the request's owner keeps what still runs of a lost Cluster, without a full stop.
+/// The part of the message that says how to keep the cluster; it does not end with a full stop.
 fn how_to_keep(request: &ProvisioningRequest, observed: &Observed, id: &str) -> String {
     if can_be_restored(observed) {
         let command = command(request, observed, names::RESTORE_ANNOTATION, id);
-        return format!("To keep the cluster, create the Cluster again for its existing parts: {command}");
+        return format!(
+            "To keep the cluster, let this operator create the Cluster object again for the existing KubeadmControlPlane and ByoCluster: \
+             {command}"
+        );
     }
     if !observed.runs_nodes() {
-        return "To keep the cluster, restore from a backup first its ByoHosts (paused, with their status), then its Machines and Cluster; this \
-                request then manages them again without an annotation"
+        return "To keep the cluster, restore its objects from a backup: first the ByoHosts, with their status and with \
+                annotation cluster.x-k8s.io/paused, then the others. This operator then manages them again; no annotation on this request is \
+                needed"
             .to_owned();
     }
     let deleting: Vec<_> = observed.owned.iter().filter(|(_, part)| part.deleting).map(|(part, _)| part).collect();
     if deleting.is_empty() {
-        return "To keep the cluster, apply its Cluster, KubeadmControlPlane and ByoCluster again, from a backup or by clusterctl move; this \
-                request then manages them again without an annotation"
+        return "To keep the cluster, restore its Cluster, KubeadmControlPlane and ByoCluster from a backup, or move them back with clusterctl \
+                move. This operator then manages them again; no annotation on this request is needed"
             .to_owned();
     }
     let parts: Vec<_> = deleting.iter().map(|(kind, name)| format!("{} {name}", kind.name())).collect();
     let way = if deleting.iter().any(|(kind, _)| *kind == Kind::KubeadmControlPlane) {
-        "The cluster cannot be kept: back up what you need first"
+        "The cluster cannot be kept, so back up what you need"
     } else {
-        "To keep the rest of the cluster, back up what you need from those servers, then apply the Cluster again from a backup"
+        "To keep the rest of the cluster, back up what you need from the servers of these Machines, then restore the Cluster from a backup"
     };
     format!(
-        "Being deleted, which cannot be undone: {}. Once a Cluster of this name exists again, that deletion continues and resets the servers \
+        "The deletion of {} cannot be undone: it continues as soon as a Cluster of this name exists, and Cluster API then deletes the Machines \
          of these objects. {way}",
         parts.join(", ")
     )
 }
 
-/// Why the control plane cannot be kept: its KubeadmControlPlane is being deleted, or its last master was.
+/// Why the control plane cannot be kept: its KubeadmControlPlane is being deleted, or its last master is deleted or being deleted.
 fn control_plane_loss(observed: &Observed, control_plane: &KubeadmControlPlane) -> Option<String> {
     if !observed.is_created || !control_plane.status.initialized {
         return None;
@@ -259,9 +292,10 @@ fn control_plane_loss(observed: &Observed, control_plane: &KubeadmControlPlane) 
         return None;
     }
     Some(format!(
-        "the last master of cluster {} was deleted, and etcd with it; neither Cluster API nor this operator can create them again. Back up \
-         what you need from its workers, delete this request (its servers are reset), then create a new request",
-        observed.cluster_name
+        "the last master of cluster {} is deleted or being deleted, and a stacked etcd with it; neither Cluster API nor this operator can \
+         create them again. Back up what you need from the workers, delete this request ({}), then create a new request",
+        observed.cluster_name,
+        hosts_after_deletion(observed)
     ))
 }
 

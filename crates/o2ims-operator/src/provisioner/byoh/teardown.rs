@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::marks::MarkedCluster as _;
 use super::observed::Observed;
-use super::{claim, consent, recover, remediate};
+use super::{claim, consent, reattach, recover};
 use crate::provisioner::step::Step;
 use crate::request::has_finalizer;
 
@@ -37,11 +37,11 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     if consent::keeps_cluster(request, observed) {
         return vec![Step::Orphan];
     }
-    let unpause_steps = remediate::unpause_hosts(request, observed);
+    let unpause_steps = claim::unpause_hosts(request, observed);
     if !unpause_steps.is_empty() {
         return unpause_steps;
     }
-    let reattached = remediate::reattach(request, observed);
+    let reattached = reattach::reattach(request, observed);
     if !reattached.is_empty() {
         return reattached;
     }

@@ -18,7 +18,7 @@ use super::availability::available;
 use super::consent::unmanaged_workers;
 use super::desired::{DesiredCluster, Endpoint, RequestedHost};
 use super::marks::{MarkedCluster as _, MarkedHost as _};
-use super::observed::{Contender, Observed, ResourceSetLookup};
+use super::observed::{Observed, ResourceSetLookup};
 use super::warnings::{lost_sight, unmanaged_worker, unnamed_hosts};
 use crate::provisioner::report::Rejection;
 
@@ -38,26 +38,23 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     if provisioner != rules::BYOH {
         return Err(Rejection::unknown_provisioner(provisioner, [rules::BYOH]));
     }
-    let template = template(request, observed)?;
+    let template = find_template(request, observed)?;
     let mut warnings = Vec::new();
-    let parameters = parameters(request, &template, observed, &mut warnings)?;
-    let masters = requested(&parameters, |hosts| &hosts.masters);
-    let workers = requested(&parameters, |hosts| &hosts.workers);
+    let parameters = merged_parameters(request, &template, observed, &mut warnings)?;
+    let masters = requested_hosts(&parameters, |hosts| &hosts.masters);
+    let workers = requested_hosts(&parameters, |hosts| &hosts.workers);
     let cluster = parameters.cluster_name.clone().unwrap_or_default();
     let mut labels = parameters.labels.clone().unwrap_or_default();
     if !observed.is_created {
-        installation(&template, observed)?;
+        check_install_method(&template, observed)?;
         labels.extend(resource_set_labels(&namespace, &template, observed)?);
     }
-    // A running cluster has its name and its endpoint.
-    if let Some(Contender { request, what }) = observed.contender.as_ref().filter(|_| !observed.is_created) {
-        return Err(Rejection::waiting(
-            reason::NAME_TAKEN,
-            format!("{what} is taken by {request}; this request continues when it is gone"),
-        ));
+    // Once the Cluster is created, nobody can take its name or endpoint, so contention does not count any more.
+    if let Some(message) = observed.contention.as_ref().filter(|_| !observed.is_created) {
+        return Err(Rejection::waiting(reason::NAME_TAKEN, message));
     }
-    unchanged(&parameters, &masters, observed)?;
-    let endpoint = endpoint(&parameters, &template, &masters, observed)?;
+    reject_immutable_changes(&parameters, &masters, observed)?;
+    let endpoint = select_endpoint(&parameters, &template, &masters, observed)?;
     let mut valid = DesiredCluster {
         namespace,
         cluster,
@@ -80,9 +77,13 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     Ok(valid)
 }
 
-/// Rejects changes that a running cluster cannot have. An admission policy refuses them; this is for an API server without that policy. The
-/// cluster is not changed.
-fn unchanged(parameters: &TemplateParameters, masters: &[RequestedHost], observed: &Observed) -> Result<(), Rejection> {
+/// Rejects a request whose immutable fields differ from its running cluster. The ValidatingAdmissionPolicy refuses such an edit first, where
+/// it is installed.
+fn reject_immutable_changes(
+    parameters: &TemplateParameters,
+    masters: &[RequestedHost],
+    observed: &Observed,
+) -> Result<(), Rejection> {
     let (Some(cluster), Some(control_plane)) = (observed.own_cluster(), &observed.control_plane) else { return Ok(()) };
     if cluster.is_creating() {
         return Ok(());
@@ -90,8 +91,8 @@ fn unchanged(parameters: &TemplateParameters, masters: &[RequestedHost], observe
     let mut wrong = Vec::new();
     let mut differs = |field: &str, is: &str, requested: &str| {
         wrong.push(format!(
-            "{field} of a running cluster cannot change: it is {is}, requested is {requested}; set {is} again, or delete this \
-             request and create a new one"
+            "{field} cannot change while the cluster exists: the cluster has {is}, the request has {requested}. Set it back to {is}; or \
+             delete this request, which deletes the cluster, and create a new request"
         ));
     };
     let version = parameters.k8s_version.as_deref().unwrap_or_default();
@@ -104,32 +105,34 @@ fn unchanged(parameters: &TemplateParameters, masters: &[RequestedHost], observe
         observed.node(&requested.name).is_none()
             && observed.host(&requested.name).is_some_and(|host| !observed.holds(host))
     };
-    let gone = held.iter().any(|name| !masters.iter().any(|requested| requested.name == *name));
-    let made = control_plane.spec.replicas.and_then(|replicas| usize::try_from(replicas).ok()).unwrap_or_default();
+    let removed = held.iter().any(|name| !masters.iter().any(|requested| requested.name == *name));
+    let existing_replicas =
+        control_plane.spec.replicas.and_then(|replicas| usize::try_from(replicas).ok()).unwrap_or_default();
     // A host that only lost its mark is not an additional one.
-    let grows = masters.len() > made && !held.is_empty() && masters.iter().any(|requested| is_new(&requested));
-    if gone || grows {
+    let grows =
+        masters.len() > existing_replicas && !held.is_empty() && masters.iter().any(|requested| is_new(&requested));
+    if removed || grows {
         let requested = names(&mut masters.iter().map(|requested| requested.name.clone()));
         differs("hosts.masters", &names(&mut held.into_iter()), &requested);
     }
-    let made = cluster.spec.control_plane_endpoint.as_ref();
-    if let (Some(requested), Some(made)) = (&parameters.control_plane_endpoint, made)
-        && (requested.host != made.host || requested.port != made.port)
+    let existing_endpoint = cluster.spec.control_plane_endpoint.as_ref();
+    if let (Some(requested), Some(existing)) = (&parameters.control_plane_endpoint, existing_endpoint)
+        && (requested.host != existing.host || requested.port != existing.port)
     {
         let text = |host: &str, port: i32| format!("{host}:{port}");
-        differs("controlPlaneEndpoint", &text(&made.host, made.port), &text(&requested.host, requested.port));
+        differs("controlPlaneEndpoint", &text(&existing.host, existing.port), &text(&requested.host, requested.port));
     }
     if wrong.is_empty() { Ok(()) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
 
-fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<ClusterTemplate>, Rejection> {
+fn find_template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<ClusterTemplate>, Rejection> {
     let (name, version) = (&request.spec.template_name, &request.spec.template_version);
     if let Some(template) = &observed.template {
         return match misplaced_default(template) {
             Some(field) if !observed.is_created => Err(Rejection::waiting(
                 reason::TEMPLATE_UNAVAILABLE,
                 format!(
-                    "ClusterTemplate {}: defaults must not have {field}; every request gives its own",
+                    "ClusterTemplate {}: spec.defaults must not contain {field}; remove it there, and set it in the requests",
                     template.name_any()
                 ),
             )),
@@ -150,7 +153,7 @@ fn template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<Cl
     ))
 }
 
-/// A default of a field that must differ between requests, and that is read before there is a template.
+/// A field that `defaults` must not contain: it differs between requests, or is read before the template is looked up.
 fn misplaced_default(template: &ClusterTemplate) -> Option<&'static str> {
     let defaults = template.spec.defaults.as_ref()?;
     ["clusterName", "clusterProvisioner", "controlPlaneEndpoint", "hosts"]
@@ -189,7 +192,7 @@ fn bare_template(name: &str, version: &str) -> ClusterTemplate {
 }
 
 /// The request's parameters with the template's defaults, checked against the template's schema and the fixed rules.
-fn parameters(
+fn merged_parameters(
     request: &ProvisioningRequest,
     template: &ClusterTemplate,
     observed: &Observed,
@@ -209,7 +212,8 @@ fn parameters(
         if let Some(fields) = checked.as_object_mut()
             && wanted["properties"]["clusterProvisioner"].is_null()
         {
-            // The API server has set the default: a schema that does not name the field does not reject it.
+            // The API server sets the default of clusterProvisioner, so it is always present. A schema with additionalProperties: false that
+            // does not list it would reject every request, so it is left out of the check.
             fields.remove("clusterProvisioner");
         }
         match template_schema::check(&checked, wanted) {
@@ -225,7 +229,13 @@ fn parameters(
         }
     }
     let mut parameters: TemplateParameters = serde_json::from_value(merged)
-        .map_err(|error| Rejection::invalid(format!("templateParameters with the template's defaults: {error}")))?;
+        .map_err(|error| {
+            Rejection::invalid(format!(
+                "templateParameters with the defaults of ClusterTemplate {} filled in cannot be decoded: {error}; correct the request or \
+                 spec.defaults",
+                template.name_any()
+            ))
+        })?;
     if observed.is_created {
         // The networks are those of the Cluster; today's defaults may differ.
         (parameters.pod_cidr, parameters.service_cidr) = (None, None);
@@ -234,18 +244,18 @@ fn parameters(
     if wrong.is_empty() { Ok(parameters) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
 
-fn requested(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Vec<HostRef>) -> Vec<RequestedHost> {
+fn requested_hosts(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Vec<HostRef>) -> Vec<RequestedHost> {
     parameters.hosts.as_ref().map(|hosts| role(hosts).iter().map(RequestedHost::of).collect()).unwrap_or_default()
 }
 
-/// Rejects combinations that are known to fail.
-fn installation(template: &ClusterTemplate, observed: &Observed) -> Result<(), Rejection> {
+/// Rejects an install method that does not work with the installed BYOH.
+fn check_install_method(template: &ClusterTemplate, observed: &Observed) -> Result<(), Rejection> {
     if template.spec.install.method == InstallMethod::Bundle && observed.variant == Some(ByohVariant::Upstream) {
         return Err(Rejection::waiting(
             reason::UNSUPPORTED,
             format!(
-                "ClusterTemplate {} uses install.method bundle, which destroys its own bootstrap Secret with upstream BYOH v0.5.0 \
-                 and Cluster API 1.7 or later; use install.method none, or platform9's BYOH",
+                "ClusterTemplate {}: install.method bundle does not work with upstream BYOH: its installation Secret overwrites the \
+                 bootstrap Secret of the same name. Use install.method installer or none, or Platform9's BYOH",
                 template.name_any()
             ),
         ));
@@ -265,21 +275,22 @@ fn resource_set_labels(
         ResourceSetLookup::Labels(_) => Err(Rejection::waiting(
             reason::TEMPLATE_UNAVAILABLE,
             format!(
-                "ClusterResourceSet {namespace}/{name} (the CNI of ClusterTemplate {}) selects clusters by no label; give it spec.clusterSelector.matchLabels",
+                "ClusterResourceSet {namespace}/{name} (spec.cni of ClusterTemplate {}) has no spec.clusterSelector.matchLabels: add at least one label",
                 template.name_any()
             ),
         )),
         ResourceSetLookup::Missing => Err(Rejection::waiting(
             reason::TEMPLATE_UNAVAILABLE,
             format!(
-                "ClusterResourceSet {namespace}/{name} (the CNI of ClusterTemplate {}) does not exist; examples/cni.yaml shows one",
+                "ClusterResourceSet {namespace}/{name} (spec.cni of ClusterTemplate {}) does not exist: create it",
                 template.name_any()
             ),
         )),
     }
 }
 
-fn endpoint(
+/// Where the cluster's API is to answer: where the existing Cluster says, at the requested endpoint, or at the first master.
+fn select_endpoint(
     parameters: &TemplateParameters,
     template: &ClusterTemplate,
     masters: &[RequestedHost],
@@ -287,9 +298,9 @@ fn endpoint(
 ) -> Result<Endpoint, Rejection> {
     // The address is in every node's kubeconfig: a host that reports its addresses in another order, or others, does not change the endpoint
     // of an existing cluster. Nor is it checked again: the master that has the virtual IP reports it as its own address.
-    let made = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref());
-    if let Some(made) = made.filter(|_| observed.is_created || parameters.control_plane_endpoint.is_none()) {
-        return Ok(Endpoint { host: made.host.clone(), port: made.port, virtual_ip: false });
+    let existing = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref());
+    if let Some(existing) = existing.filter(|_| observed.is_created || parameters.control_plane_endpoint.is_none()) {
+        return Ok(Endpoint { host: existing.host.clone(), port: existing.port, virtual_ip: false });
     }
     let of_masters: Vec<IpAddr> =
         masters.iter().filter_map(|host| observed.host(&host.name)).flat_map(ByoHost::addresses).collect();
@@ -303,14 +314,14 @@ fn endpoint(
                 masters.len()
             )));
         }
-        let carried = template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip;
+        let by_kube_vip = template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip;
         return Ok(Endpoint {
             host: requested.host.clone(),
             port: requested.port,
-            virtual_ip: carried && address.is_some() && !own,
+            virtual_ip: by_kube_vip && address.is_some() && !own,
         });
     }
-    // Without a host the availability check rejects the request; it does not need the address.
+    // If the first master has no ByoHost or no address, the endpoint is empty, and `available` rejects the request.
     let host = masters
         .first()
         .and_then(|master| observed.host(&master.name))

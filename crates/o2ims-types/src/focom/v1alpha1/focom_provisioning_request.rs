@@ -39,8 +39,8 @@ pub struct FocomProvisioningRequestSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub description: Option<String>,
-    /// Name of the OCloud; or `management-cluster` (or the value of the operator's environment variable `LOCAL_O_CLOUD`), which
-    /// means the SMO's own cluster.
+    /// Name of the OCloud. The value of the operator's environment variable `LOCAL_O_CLOUD` (default `management-cluster`) means the
+    /// cluster that the operator runs in.
     #[schemars(length(min = 1, max = 253), extend("pattern" = rules::SUBDOMAIN_PATTERN))]
     pub o_cloud_id: String,
     /// Namespace of the OCloud at the SMO, and of the ProvisioningRequest on the O-Cloud.
@@ -97,8 +97,9 @@ fn open_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FocomProvisioningRequestStatus {
-    /// `Pending`: not sent yet; `Creating`: sent, not seen on the O-Cloud yet; `Synced`: the O-Cloud has it, see provisioningState;
-    /// `Failed`: see message; `Deleting`. A value that another FOCOM operator has written is accepted.
+    /// `Pending`: not sent yet; `Creating`: sent, not seen on the O-Cloud yet; `Synced`: the ProvisioningRequest on the O-Cloud has this
+    /// spec, see provisioningStatus; `Failed`: see message; `Deleting`: the ProvisioningRequest is being deleted. There is no enum, so that
+    /// an object with a phase of another FOCOM operator stays valid.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub phase: String,
     /// What the operator does, what it waits for, or what is wrong, with the object's name.

@@ -63,7 +63,8 @@ pub struct ClusterTemplateSpec {
     /// `o2ims.provisioning.oran.org/deletion-protection` gets it with the value `true`.
     #[serde(default)]
     pub deletion_protection: bool,
-    /// Time limits of the stages and of the deletion. After that of a stage the request is `failed`, but the stage continues.
+    /// Time limits of the stages and of the deletion. When a stage exceeds its limit, provisioningState is `failed`; the operator
+    /// continues with the stage.
     #[serde(default)]
     pub timeouts: Timeouts,
     /// Settings that are passed to kubeadm and Cluster API, with the field names of `cluster.x-k8s.io/v1beta1`.
@@ -203,7 +204,8 @@ pub struct Cni {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualIp {
-    /// `kube-vip`: a static Pod on every master, if it is an IP address (virtual IP); `external`: a load balancer that exists already.
+    /// `kube-vip`: a static Pod on every master, if controlPlaneEndpoint.host is an IP address (virtual IP); `external`: a load balancer
+    /// that exists already.
     #[serde(default)]
     pub provider: VirtualIpProvider,
     /// Image of kube-vip, for `provider: kube-vip`.

@@ -236,8 +236,9 @@ pub struct ProvisioningRequestStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProvisioningStatus {
-    /// `pending`: waits, no Cluster is created yet; `progressing`: hosts are held or the Cluster exists, not every requested node is
-    /// Ready; `fulfilled`: every requested node is Ready; `failed`: see the message; `deleting`: until every host is released.
+    /// `pending`: no Cluster exists, and the request is blocked or does not hold all of its hosts; `progressing`: all hosts are held or
+    /// the Cluster exists, and not every requested node is Ready; `fulfilled`: every requested node is Ready; `failed`: the message says
+    /// what to do, or which time limit is exceeded; `deleting`: until every host is released.
     #[serde(default)]
     pub provisioning_state: ProvisioningState,
     /// What the operator does, what it waits for, or what is wrong, with the object's name.
@@ -323,7 +324,8 @@ pub struct HostStatus {
     pub role: String,
     /// `Free`: not held, not in use; `Unavailable`: not registered, held by another request, in use, or without a live agent;
     /// `Reserved`: held, not attached yet; `Bootstrapping`: its agent makes it a node; `Joined`: a node, but not Ready, or of another
-    /// version; `Ready`; `Failed`: see message; `Cleaning`: its agent removes the node.
+    /// version; `Ready`: its node is Ready at the requested version; `Failed`: see message; `Cleaning`: its node is being removed, or it
+    /// is being released.
     pub state: String,
     /// Why the host is not `Ready`, if that is known.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// Time limits of the stages and of the deletion. After that of a stage the request is `failed`, but the stage continues.
+/// Time limits of the stages and of the deletion. When a stage exceeds its limit, provisioningState is `failed`; the operator
+/// continues with the stage.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
@@ -18,8 +19,8 @@ pub struct Timeouts {
     #[serde(default = "twenty_minutes")]
     #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
     pub workers: Duration,
-    /// From the deletion of the request until its hosts are released. After it the state stays `deleting`, and the condition
-    /// `Stalled` is True.
+    /// From the deletion of the request until its hosts are released. When it is exceeded, provisioningState stays `deleting`, and the
+    /// condition `Stalled` is True.
     #[serde(default = "twenty_minutes")]
     #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
     pub deletion: Duration,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
     plural = "templateinfoes",
     namespaced,
     category = "focom",
-    doc = "A template as the SMO knows it: requests of the namespace that name it are validated against its schema before they are sent.",
+    doc = "A template as the SMO knows it: FocomProvisioningRequests in the same namespace with this templateName and templateVersion are validated against its schema before they are sent.",
     status = "TemplateInfoStatus",
     derive = "PartialEq",
     printcolumn(name = "Template", type_ = "string", json_path = ".spec.templateName"),

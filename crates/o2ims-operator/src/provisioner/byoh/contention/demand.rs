@@ -1,5 +1,6 @@
 //! What requests cannot share: a cluster name in a namespace, and an endpoint.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,8 +23,21 @@ pub struct Demand {
     pub cluster: Option<String>,
     /// Where the cluster's API is to answer.
     pub endpoint: Option<Endpoint>,
-    /// The masters carry the endpoint themselves, as far as is known: it serves one cluster, on whatever port.
-    pub carried: bool,
+    /// kube-vip advertises the endpoint, or the template is not known: if it is an IP address, it serves one cluster, whatever the port.
+    pub by_kube_vip: bool,
+}
+
+/// One of the things that requests cannot share, for messages: `clusterName core`.
+pub struct Resource {
+    /// The field of `templateParameters`.
+    pub field: &'static str,
+    value: String,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.value)
+    }
 }
 
 /// Where two that want the same meet.
@@ -42,7 +56,7 @@ impl Demand {
             namespace: request.namespace().unwrap_or_default(),
             cluster: request.spec.template_parameters.cluster_name.clone(),
             endpoint: wanted_endpoint(request, hosts),
-            carried: is_carried(template),
+            by_kube_vip: is_by_kube_vip(template),
         }
     }
 
@@ -60,10 +74,10 @@ impl Demand {
 
     /// Whether only one of both can be had.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let carried = self.carried || other.carried;
+        let by_kube_vip = self.by_kube_vip || other.by_kube_vip;
         let endpoints = self.endpoint.as_ref().zip(other.endpoint.as_ref());
         self.same_cluster(other)
-            || endpoints.is_some_and(|(one, two)| same_endpoint(&one.host, one.port, &two.host, two.port, carried))
+            || endpoints.is_some_and(|(one, two)| same_endpoint(&one.host, one.port, &two.host, two.port, by_kube_vip))
     }
 
     /// Whether the request's Cluster shows all of it: then the Cluster is the lock.
@@ -73,23 +87,29 @@ impl Demand {
         observed.is_created || observed.own_cluster().is_some_and(|cluster| has(cluster))
     }
 
-    /// The part of it that is taken, for messages.
-    pub fn what(&self, is_name: bool) -> String {
+    /// The cluster name, or the endpoint.
+    pub fn resource(&self, is_name: bool) -> Resource {
         match &self.endpoint {
-            Some(requested) if !is_name => format!("controlPlaneEndpoint {}:{}", requested.host, requested.port),
-            _ => format!("clusterName {}", self.cluster.as_deref().unwrap_or_default()),
+            Some(requested) if !is_name => {
+                Resource { field: "controlPlaneEndpoint", value: format!("{}:{}", requested.host, requested.port) }
+            }
+            _ => Resource { field: "clusterName", value: self.cluster.clone().unwrap_or_default() },
         }
     }
 }
 
-/// Whether masters carry the endpoint themselves, as far as is known.
-fn is_carried(template: Option<&ClusterTemplate>) -> bool {
+/// Whether kube-vip advertises the endpoint of a cluster; true for a template that is not known.
+fn is_by_kube_vip(template: Option<&ClusterTemplate>) -> bool {
     template.is_none_or(|template| template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip)
 }
 
-/// The requests that ask for the cluster name or the endpoint that `request` asks for, each once. An endpoint that is `carried`
-/// by the masters themselves serves one cluster, on whatever port.
-pub fn contenders(requests: &Requests, request: &ProvisioningRequest, carried: bool) -> Vec<Arc<ProvisioningRequest>> {
+/// The requests that ask for the cluster name or the endpoint that `request` asks for, each once. `by_kube_vip`: see
+/// [`Demand::by_kube_vip`].
+pub fn contenders(
+    requests: &Requests,
+    request: &ProvisioningRequest,
+    by_kube_vip: bool,
+) -> Vec<Arc<ProvisioningRequest>> {
     let wanted = &request.spec.template_parameters;
     let cluster = wanted.cluster_name.as_deref();
     let mut all =
@@ -98,16 +118,16 @@ pub fn contenders(requests: &Requests, request: &ProvisioningRequest, carried: b
         let at_endpoint = requests.for_endpoint(&endpoint.host);
         all.extend(at_endpoint.into_iter().filter(|other| !shares_name(request, other)));
     }
-    all.retain(|other| contends(request, other, carried));
+    all.retain(|other| contends(request, other, by_kube_vip));
     all
 }
 
 /// Whether `request` asks for the cluster name or the endpoint that `other` asks for.
-fn contends(request: &ProvisioningRequest, other: &ProvisioningRequest, carried: bool) -> bool {
+fn contends(request: &ProvisioningRequest, other: &ProvisioningRequest, by_kube_vip: bool) -> bool {
     let shares_endpoint = || {
         let (one, two) = (&request.spec.template_parameters, &other.spec.template_parameters);
         let both = one.control_plane_endpoint.as_ref().zip(two.control_plane_endpoint.as_ref());
-        both.is_some_and(|(one, two)| same_endpoint(&one.host, one.port, &two.host, two.port, carried))
+        both.is_some_and(|(one, two)| same_endpoint(&one.host, one.port, &two.host, two.port, by_kube_vip))
     };
     other.uid() != request.uid() && (shares_name(request, other) || shares_endpoint())
 }
@@ -141,13 +161,13 @@ fn wanted_endpoint(request: &ProvisioningRequest, hosts: &Hosts) -> Option<Endpo
 }
 
 /// Whether the Cluster has the endpoint.
-pub fn has_endpoint(cluster: &Cluster, requested: &Endpoint, carried: bool) -> bool {
+pub fn has_endpoint(cluster: &Cluster, requested: &Endpoint, by_kube_vip: bool) -> bool {
     let endpoint = cluster.spec.control_plane_endpoint.as_ref();
-    endpoint.is_some_and(|has| same_endpoint(&requested.host, requested.port, &has.host, has.port, carried))
+    endpoint.is_some_and(|has| same_endpoint(&requested.host, requested.port, &has.host, has.port, by_kube_vip))
 }
 
 /// Behind a load balancer the port counts.
-fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, carried: bool) -> bool {
-    let serves_one_cluster = carried && host.parse::<IpAddr>().is_ok();
+fn same_endpoint(host: &str, port: i32, other: &str, other_port: i32, by_kube_vip: bool) -> bool {
+    let serves_one_cluster = by_kube_vip && host.parse::<IpAddr>().is_ok();
     canonical_host(host) == canonical_host(other) && (serves_one_cluster || port == other_port)
 }

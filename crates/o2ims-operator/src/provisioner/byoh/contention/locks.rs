@@ -13,7 +13,7 @@ use super::arbiter::Arbiter;
 use super::demand::Demand;
 use super::lock_table::{Lock, Table};
 use crate::caches::Caches;
-use crate::provisioner::byoh::observed::{Contender, Observed};
+use crate::provisioner::byoh::observed::Observed;
 use crate::request::{has_finalizer, key};
 
 /// The locks on cluster names and endpoints of which no Cluster shows yet. They are only in memory: one process works at a time, and when it
@@ -25,9 +25,9 @@ pub struct Locks {
 
 /// What [`Locks::acquire`] decided. As long as it lives, the request is being reconciled.
 pub struct Standing {
-    /// Who has what the request needs, or comes first.
-    pub contender: Option<Contender>,
-    /// When the request has to look again; otherwise it is woken.
+    /// Who has what the request needs, or comes first, and until when; a message.
+    pub contention: Option<String>,
+    /// Requeue the request after this time; `None`: it waits for a trigger.
     pub recheck: Option<Duration>,
     locks: Arc<Locks>,
     uid: String,
@@ -42,13 +42,14 @@ impl Locks {
         Arc::new(Self { table: Mutex::default(), wake: Box::new(wake) })
     }
 
-    /// Decides whether the request gets or keeps the lock on what it needs. `able`: it can be carried out as far as itself is concerned. It
-    /// has a lock from the moment at which it continues until its Cluster shows, or until it cannot continue. `None`: the request is gone.
+    /// Decides whether the request gets or keeps the lock on what it needs. `can_be_carried_out`: see
+    /// [`can_be_carried_out`](super::can_be_carried_out). A request has a lock from the moment at which it continues until its Cluster shows, or
+    /// until it cannot continue. `None`: the request is gone.
     pub fn acquire(
         self: &Arc<Self>,
         request: &ProvisioningRequest,
         observed: &Observed,
-        able: bool,
+        can_be_carried_out: bool,
         caches: &Caches,
         now: Instant,
     ) -> Option<Standing> {
@@ -61,9 +62,9 @@ impl Locks {
         table.stop_waiting(uid);
         let is_not_being_deleted = request.metadata.deletion_timestamp.is_none();
         let mut arbiter = Arbiter::new(caches, &table, now);
-        let blocker = if is_not_being_deleted { arbiter.blocker(request, observed, able) } else { None };
+        let blocker = if is_not_being_deleted { arbiter.blocker(request, observed, can_be_carried_out) } else { None };
         let demand = Demand::of(request, observed.template.as_deref(), &caches.hosts);
-        if is_not_being_deleted && able && blocker.is_none() && !demand.is_shown(observed) {
+        if is_not_being_deleted && can_be_carried_out && blocker.is_none() && !demand.is_shown(observed) {
             table.insert(
                 uid,
                 Lock {
@@ -80,16 +81,16 @@ impl Locks {
             woken.extend(table.wake(uid));
         }
         let mut recheck = None;
-        let mut contender = None;
+        let mut contention = None;
         if let Some(blocker) = blocker {
             if let Some(other) = blocker.uid {
                 table.wait(uid, ObjectRef::from_obj(request), other);
             }
-            (contender, recheck) = (Some(blocker.contender), blocker.recheck);
+            (contention, recheck) = (Some(blocker.message), blocker.recheck);
         }
         drop(table);
         woken.into_iter().for_each(&self.wake);
-        Some(Standing { contender, recheck, locks: Arc::clone(self), uid: uid.clone() })
+        Some(Standing { contention, recheck, locks: Arc::clone(self), uid: uid.clone() })
     }
 
     /// The request is gone. If it had begun, its Cluster may show late, and its lock ends later.

@@ -10,6 +10,6 @@ mod demand;
 mod lock_table;
 mod locks;
 
-pub use arbiter::is_able;
+pub use arbiter::can_be_carried_out;
 pub use demand::{contenders, wants_endpoint_of};
 pub use locks::{Locks, Standing};
