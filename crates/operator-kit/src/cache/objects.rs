@@ -10,7 +10,7 @@ use kube::{
         watcher::Event,
     },
 };
-use tokio::task::yield_now;
+use tokio::task::{spawn_blocking, yield_now};
 
 use crate::cache::index::{Index, Indexer, StoreListener, name_of};
 
@@ -138,7 +138,10 @@ where
         let before = self.store.state();
         self.writer.apply_watcher_event(&Event::InitDone);
         yield_now().await;
-        let now = by_name(self.store.state());
+        let all = self.store.state();
+        // The names of tens of thousands of objects take longer to sort than a thread may be held.
+        let sorted = spawn_blocking(|| by_name(all)).await;
+        let now = sorted.unwrap_or_else(|_| by_name(self.store.state()));
         for index in &self.indexes {
             for objects in now.chunks(STAGED_AT_ONCE) {
                 index.stage(objects);
