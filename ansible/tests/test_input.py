@@ -57,6 +57,15 @@ TABLE = [
     (("sources", "agent"), REMOVE, "sources.agent: is missing", False),
     (("sources", "agent"), "text", "text is no program for Linux", False),
     (("sources", "images"), "images", "broken.tar is no docker archive", False),
+    (("proxy",), "http://proxy:3128", "proxy: must be an object, not a string", True),
+    (("proxy",), {"https": "http://proxy:3128"}, "proxy.http: is missing", True),
+    (("proxy",), {"http": "proxy:3128"}, "proxy.http: 'proxy:3128' is not http://HOST:PORT", True),
+    (("proxy",), {"http": "http://proxy:3128", "https": 'http://"'}, "proxy.https: ", True),
+    (("proxy",), {"http": "http://user:p%40ss@proxy:3128"}, "proxy.http: names a user, and everybody could read the password", True),
+    (("proxy",), {"http": "http://proxy:3128", "noProxy": "a,b"}, "proxy.noProxy: must be a list, not a string", True),
+    (("proxy",), {"http": "http://proxy:3128", "noProxy": ["a", 7]}, "proxy.noProxy[1]: must be a string, not a number", True),
+    (("proxy",), {"http": "http://proxy:3128", "noProxy": ["a,b"]}, "proxy.noProxy[0]: 'a,b' is no name, .DOMAIN, address or network", True),
+    (("proxy",), {"http": "http://proxy:3128", "noproxy": []}, "proxy.noproxy: unknown field; did you mean noProxy?", True),
 ]
 FINE = [
     ((("hosts", 0, "address"), "2001:db8::1"),),
@@ -66,6 +75,7 @@ FINE = [
     ((("apiServer",), "https://[2001:db8::1]:6443"),),
     ((("hosts",), [HOST, {**HOST, "name": "b", "hostId": 2, "port": 2222}]),),
     ((("namespace",), "hosts"),),
+    ((("proxy",), {"http": "http://proxy.example.com:3128/", "https": "http://[2001:db8::9]:3128", "noProxy": []}),),
 ]
 
 
@@ -109,6 +119,7 @@ class Input(unittest.TestCase):
                 errors = self.errors(wrong)
                 self.assertTrue(any(said in error for error in errors), errors)
                 self.assertEqual(len(errors), 1, errors)
+                self.assertNotIn("p%40ss", errors[0])
                 self.assertEqual(not self.schema.is_valid(wrong), in_schema)
 
     def test_fine(self):
@@ -131,6 +142,15 @@ class Input(unittest.TestCase):
         settings = o2ims_input.check(json.dumps(GOOD), self.folder)[0]
         self.assertEqual(settings["kubeconfig"], os.path.join(self.folder, "k"))
         self.assertEqual(settings["sources"]["machine"], "x86_64")
+
+    def test_proxy(self):
+        """One for both, and what is reached without."""
+        settings = o2ims_input.check(json.dumps(GOOD), self.folder)[0]
+        self.assertEqual(settings["proxy"], {})
+        value = {**GOOD, "proxy": {"http": "http://proxy:3128", "noProxy": [".example.com"]}}
+        proxy = o2ims_input.check(json.dumps(value), self.folder)[0]["proxy"]
+        self.assertEqual(proxy["https"], "http://proxy:3128")
+        self.assertEqual(proxy["noProxy"], ["localhost", "127.0.0.1", "::1", ".svc", ".cluster.local", ".example.com"])
 
 
 if __name__ == "__main__":

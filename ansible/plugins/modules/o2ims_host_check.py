@@ -7,13 +7,16 @@ from __future__ import annotations
 import base64
 import calendar
 import email.utils
+import fcntl
 import http.client
+import ipaddress
 import json
 import os
 import platform
 import re
 import socket
 import ssl
+import struct
 import time
 from urllib.parse import urlsplit
 
@@ -67,6 +70,24 @@ options:
     description: With less than this part of its lifetime left, the agent's certificate is to be made anew.
     type: int
     required: true
+  registered:
+    description: Whether its ByoHost is there. What this module has refused only since then does not take it away from the management cluster.
+    type: bool
+    default: false
+  kubelet_arguments:
+    description: More arguments that the kubelet is to get; empty if it keeps those that it has.
+    type: str
+    default: ""
+  addresses:
+    description: Addresses for ssh of all hosts.
+    type: list
+    elements: str
+    default: []
+  cluster_networks:
+    description: What ClusterTemplates say of networks of Pods and Services. Anybody may write these, so what is none is left out.
+    type: list
+    elements: str
+    default: []
 author: The authors of this repository
 """
 
@@ -86,6 +107,20 @@ EXAMPLES = r"""
 RETURN = r"""
 problems:
   description: Why it cannot become a host, one line each, but for what C(connection) and C(stranger) say.
+  returned: success
+  type: list
+  elements: str
+notes:
+  description: What may be in the way later, one line each.
+  returned: success
+  type: list
+  elements: str
+address:
+  description: The first IPv4 address of the card with the default route; empty if there is none.
+  returned: success
+  type: str
+direct:
+  description: Networks of hosts and of clusters, in CIDR form, which are reached without a proxy.
   returned: success
   type: list
   elements: str
@@ -120,13 +155,25 @@ swap:
 OLDEST = {"debian": 12, "ubuntu": 22.04}
 # The validity of a certificate (RFC 5280, 4.1.2.5): the only two UTCTimes in a row, in DER.
 VALIDITY = re.compile(rb"\x17\x0d([0-9]{12})Z\x17\x0d([0-9]{12})Z")
+# A chain of nftables, or of iptables-save, that drops what nobody lets in: by its policy, or by its last rule.
+DROPS = re.compile(
+    r"hook input [^;\n]*; policy drop;|hook input [^\n]*\n(?:\t\t[^\n]*\n)*\t\t(?:(?:counter|log) (?:[^\n]* )?)?(?:drop|reject)\b[^\n]*\n\t\}"
+    r"|^:INPUT DROP |^-A INPUT -j (?:DROP|REJECT)(?: |$)",
+    re.MULTILINE,
+)
+PORTS = "tcp 6443 and 2379-2380 to masters, tcp 10250 to all, 30000-32767, and those of the pod network (docs/servers.md, \"Ports\")"
+# Requests of ioctl(2): the first address of a card, and its mask.
+SIOCGIFADDR = 0x8915
+SIOCGIFNETMASK = 0x891B
+# The largest networks of Pods that kubeadm accepts, by the version of IP, as the operator's rules.
+LARGEST = {4: 8, 6: 48}
 DATA = ("/var/lib", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/opt")
 
 
 def read(path):
     """A file's content, or nothing."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:
         return ""
@@ -157,6 +204,102 @@ def system_problems(params):
     if memory and int(memory[1]) // 1024 < params["memory_mib"]:
         problems.append(f"memory: {int(memory[1]) // 1024} MiB; at least {params['memory_mib']} MiB are wanted")
     return problems
+
+
+def default_card(routes):
+    """The card of the first default route in /proc/net/route, None if there is none; as BYOH's agent finds it, which looks at no mask."""
+    for line in routes.splitlines()[1:]:
+        parts = line.split()
+        if len(parts) > 1 and parts[1] == "00000000":
+            # A route of the type unreachable has no card.
+            return None if parts[0] == "*" else parts[0]
+    return None
+
+
+def address_of(card):
+    """A card's first IPv4 address with its prefix; None if it has none."""
+    request = struct.pack("256s", card.encode()[:15])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            address, mask = (socket.inet_ntoa(fcntl.ioctl(probe, what, request)[20:24]) for what in (SIOCGIFADDR, SIOCGIFNETMASK))
+        except OSError:
+            return None
+    return ipaddress.ip_interface(f"{address}/{mask}")
+
+
+def address_problem(card, address):
+    """Why BYOH's agent would not find the machine's addresses, or None."""
+    if card is None:
+        return (
+            "network: there is no IPv4 default route, by which BYOH's agent finds the machine's addresses: add one for every start."
+            " In a closed network one to an unused address of the LAN is enough"
+        )
+    if address is None:
+        return f"network: {card}, the card of the default route, has no IPv4 address, and BYOH's agent looks for it there: give it one"
+    return None
+
+
+def address_note(card, address):
+    """What happens to an address that is a host route, or None."""
+    if address is None or address.network.prefixlen < 32:
+        return None
+    return (
+        f"network: the address {address} of {card} is a host route. BYOH's agent would remove it with the only master of a cluster whose endpoint"
+        " it is: give a request for one master a controlPlaneEndpoint that is a DNS name, or an address that no card has"
+    )
+
+
+def direct(own, addresses, networks):
+    """The networks of this host, of hosts with these addresses, and of clusters, in CIDR form.
+
+    How large another host's network is, only that host knows: it counts as being of this one's size. Networks, not each host, so that a host
+    which is added to a LAN changes nothing on the others.
+    """
+    found = {own.network} if own else set()
+    for text in addresses:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            # A name.
+            continue
+        length = 64 if address.version == 6 else own.network.prefixlen if own else 32
+        found.add(ipaddress.ip_network(f"{address}/{length}", strict=False))
+    for text in networks:
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError:
+            continue
+        if network.prefixlen >= LARGEST[network.version]:
+            found.add(network)
+    return sorted(str(network) for network in found)
+
+
+def given_resolv_conf(arguments):
+    """The file that the last --resolv-conf in arguments of the kubelet names, or the empty text."""
+    return (re.findall(r"^[^#\n]*--resolv-conf[= ]([^\s\"']+)", arguments, re.MULTILINE) or [""])[-1]
+
+
+def resolver_problem(path, text, given):
+    """Why pods would find no DNS server in this file, or None. None for its text means that it is not there."""
+    if text is None:
+        return f"resolver: the kubelet is given --resolv-conf={path}, and there is no such file" if given else None
+    servers = re.findall(r"^\s*nameserver\s+([0-9A-Fa-f:.]+)", text, re.MULTILINE)
+    if not servers or not all(server == "::1" or server.startswith("127.") for server in servers):
+        return None
+    return (
+        f"resolver: {path} names only {', '.join(servers)}, which in a pod is the pod itself, so the cluster's DNS would ask itself."
+        " Write a file with the site's DNS servers on the host, and set kubernetes_resolv_conf to its path"
+    )
+
+
+def cloud_note(text):
+    """What cloud-init does to /etc/hosts by the machine's user data, which counts more than any file of the playbook's; or None."""
+    if not re.search(r"^manage_etc_hosts: *['\"]?(true|yes|on|template)\b", text, re.MULTILINE | re.IGNORECASE):
+        return None
+    return (
+        "cloud-init: the machine's user data has manage_etc_hosts, so /etc/hosts is written anew at each start:"
+        " set it to false there, or add the host's name to /etc/cloud/templates/hosts.*.tmpl"
+    )
 
 
 def disk_problems(wanted):
@@ -256,18 +399,53 @@ def certificate_state(module, api, path, name):
     return True, "valid"
 
 
+def is_active(module, service):
+    """Whether systemd runs a service."""
+    systemctl = module.get_bin_path("systemctl")
+    return systemctl is not None and module.run_command([systemctl, "is-active", "--quiet", service])[0] == 0
+
+
+def resolver(module):
+    """What is wrong with the DNS servers for pods, or None."""
+    kept = read("/etc/default/kubelet") + read("/etc/sysconfig/kubelet")
+    given = given_resolv_conf(module.params["kubelet_arguments"].strip() or kept)
+    # As kubeadm chooses it.
+    chosen = "/run/systemd/resolve/resolv.conf" if is_active(module, "systemd-resolved") else "/etc/resolv.conf"
+    path = given or chosen
+    return resolver_problem(path, read(path) if os.path.isfile(path) else None, bool(given))
+
+
+def firewall_note(module):
+    """Which firewall lets in only what it was told to, or None."""
+    found = ["firewalld"] if is_active(module, "firewalld") else []
+    if module.get_bin_path("ufw") and re.search(r"^ENABLED=yes", read("/etc/ufw/ufw.conf"), re.MULTILINE):
+        found.append("ufw")
+    rules = {"nftables": ["nft", "list", "ruleset"], "iptables": ["iptables-save"], "ip6tables": ["ip6tables-save"]}
+    for name, command in rules.items():
+        if not found and module.get_bin_path(command[0]) and DROPS.search(module.run_command(command)[1]):
+            found.append(name)
+    return f"firewall: {' and '.join(found)} is active, and the playbook opens no port: open {PORTS}" if found else None
+
+
 def main():
     """The module's entry."""
     from ansible.module_utils.basic import AnsibleModule
 
     arguments = {name: {"type": "str", "required": True} for name in ("name", "api_server", "ca_data")}
     arguments |= {name: {"type": "int", "required": True} for name in ("memory_mib", "free_mib", "clock_seconds", "certificate_percent")}
-    arguments |= {name: {"type": "str", "default": ""} for name in ("machine", "system")}
-    arguments |= {"needs_apt": {"type": "bool", "default": False}}
+    arguments |= {name: {"type": "str", "default": ""} for name in ("machine", "system", "kubelet_arguments")}
+    arguments |= {name: {"type": "list", "elements": "str", "default": []} for name in ("addresses", "cluster_networks")}
+    arguments |= {name: {"type": "bool", "default": False} for name in ("needs_apt", "registered")}
     arguments["agent_config"] = {"type": "path", "required": True}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     params, api = module.params, Api(module.params)
+    card = default_card(read("/proc/net/route"))
+    address = address_of(card) if card else None
     problems = system_problems(params) + disk_problems(params["free_mib"])
+    cloud = read("/var/lib/cloud/instance/cloud-config.txt")
+    notes = [note for note in (address_note(card, address), firewall_note(module), cloud_note(cloud)) if note]
+    newer = [problem for problem in (address_problem(card, address), resolver(module)) if problem]
+    (notes if params["registered"] else problems).extend(newer)
     connection = [problem for problem in [api_problem(api, params["clock_seconds"])] if problem]
     hostname = socket.gethostname()
     node = os.path.exists("/etc/kubernetes/kubelet.conf")
@@ -287,6 +465,9 @@ def main():
     module.exit_json(
         changed=False,
         problems=problems,
+        notes=notes,
+        address=str(address.ip) if address else "",
+        direct=direct(address, params["addresses"], params["cluster_networks"]),
         connection=connection,
         known=known,
         certificate=certificate,

@@ -41,7 +41,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 settings:
-  description: Everything but the hosts, with defaults filled in and paths made absolute.
+  description:
+    - Everything but the hosts, with defaults filled in and paths made absolute. C(addresses) are those of all hosts, also if
+      C(only) names some, since what is made of them must not differ from run to run.
   returned: success
   type: dict
 hosts:
@@ -55,16 +57,22 @@ LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 VERSION = re.compile(r"v1\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?")
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]*\$?")
+# Nothing that systemd or apt would read otherwise.
+PROXY = re.compile(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?/?")
+NO_PROXY = re.compile(r"[A-Za-z0-9.:/_-]+")
+# What is never asked by a proxy, beside the management cluster and the networks of hosts and clusters.
+LOCAL = ("localhost", "127.0.0.1", "::1", ".svc", ".cluster.local")
 API_SERVER = re.compile(r"https://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})/?")
 # Who these belong to: this playbook, Cluster API, BYOH, the operator.
 RESERVED = ("host-id", "cluster.x-k8s.io", "o2ims.provisioning.oran.org", "kaapi.pf9.io")
 TOP = {
     "$schema": (str, False), "kubeconfig": (str, True), "apiServer": (str, False), "namespace": (str, False),
-    "k8sVersion": (str, True), "sources": (dict, False), "hosts": (list, True),
+    "k8sVersion": (str, True), "sources": (dict, False), "proxy": (dict, False), "hosts": (list, True),
 }  # fmt: skip
 SOURCES = {
     "containerd": (str, False), "kubernetes": (str, False), "files": (str, False), "images": (str, False), "agent": (str, False),
 }  # fmt: skip
+PROXIES = {"http": (str, True), "https": (str, False), "noProxy": (list, False)}
 HOST = {
     "name": (str, True), "address": (str, True), "user": (str, True), "hostId": ((int, str), True), "labels": (dict, False),
     "port": (int, False), "keyFile": (str, False),
@@ -318,6 +326,31 @@ def check_sources(sources, folder, errors):
                 errors.append(f"sources.images: {path} is no docker archive")
 
 
+def check_proxy(value, errors):
+    """The proxies, with defaults, and what is reached without them; nothing if there are none."""
+    if value is None:
+        return {}
+    proxy = fields(value, PROXIES, "proxy.", errors)
+    for name in ("http", "https"):
+        if "@" in proxy.get(name, ""):
+            errors.append(
+                f"proxy.{name}: names a user, and everybody could read the password: on the hosts in process lists and in systemd's"
+                " settings, on clusters in the control plane's Pods. Have the proxy let the hosts in by their addresses"
+            )
+        elif name in proxy and not PROXY.fullmatch(proxy[name]):
+            errors.append(f"proxy.{name}: {proxy[name]!r} is not http://HOST:PORT")
+    direct = proxy.get("noProxy", [])
+    for index, given in enumerate(direct):
+        if not isinstance(given, str):
+            errors.append(f"proxy.noProxy[{index}]: must be a string, not {kind_of(given)}")
+        elif not NO_PROXY.fullmatch(given):
+            errors.append(f"proxy.noProxy[{index}]: {given!r} is no name, .DOMAIN, address or network")
+    if "http" in proxy:
+        proxy.setdefault("https", proxy["http"])
+    proxy["noProxy"] = [*LOCAL, *direct]
+    return proxy
+
+
 def check(text, folder, look_at_sources=True):
     """Settings, hosts and errors of an input file with this content, in this folder."""
     errors = []
@@ -360,6 +393,8 @@ def check(text, folder, look_at_sources=True):
             host["keyFile"] = absolute(host["keyFile"], folder)
             if not os.path.isfile(host["keyFile"]):
                 errors.append(f"{host['where']}keyFile: {host['keyFile']} is no file")
+    settings["addresses"] = [host["address"] for host in hosts if host and "address" in host]
+    settings["proxy"] = check_proxy(settings.get("proxy"), errors)
     return settings, hosts, errors
 
 

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use acceptance::{ansible, top};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
+use rustix::process::{Pid, Signal, kill_process};
 use sandbox::waiting::wait;
 
 use sandbox::{OperatorOptions, Stack, StackOptions, focom, installation, inventory};
@@ -51,6 +54,129 @@ package() {
 }
 package containerd.io $'\nConflicts: containerd, runc\nReplaces: containerd, runc\nProvides: containerd, runc'
 package docker-ce $'\nDepends: containerd.io'"#;
+/// What a site has set on its server: containerd and the kubelet, swap that `/etc/fstab` does not know, a high limit of
+/// inotify, no name in `/etc/hosts`, and cloud-init that writes this file.
+const SITE_SETTINGS: &str = r"set -e
+mkdir -p /etc/containerd /etc/cloud/cloud.cfg.d /var/lib/cloud/instance
+printf 'version = 2\n# mirror of the site\n' >/etc/containerd/config.toml
+echo KUBELET_EXTRA_ARGS=--node-labels=site=a >/etc/default/kubelet
+printf '[Swap]\nWhat=/swapfile\n' >/etc/systemd/system/swapfile.swap
+printf '[Service]\nType=oneshot\nExecStart=/usr/bin/touch /run/swap-made\n' >/etc/systemd/system/zramswap.service
+systemctl daemon-reload
+echo 1000000 >/proc/sys/fs/inotify/max_user_watches
+sed -i '/target-1/d' /etc/hosts
+echo 'manage_etc_hosts: true' >/var/lib/cloud/instance/cloud-config.txt";
+
+/// Fails where such a server is not as the playbook makes it.
+const SITE_SET_UP: &str = r#"set -ex
+grep -q SystemdCgroup /etc/containerd/config.toml
+grep -q 'mirror of the site' /etc/containerd/config.toml.*~
+grep -q node-labels=site=a /etc/default/kubelet.*~
+systemctl show --property DropInPaths swapfile.swap | grep /swap.d/90-o2ims-host.conf
+systemctl start zramswap
+test ! -e /run/swap-made
+test "$(cat /proc/sys/fs/inotify/max_user_instances)" = 8192
+test "$(cat /proc/sys/fs/inotify/max_user_watches)" = 1000000
+grep -x 'fs.inotify.max_user_instances = 8192' /etc/sysctl.d/05-o2ims-host.conf
+grep -x 'fs.inotify.max_user_watches = 1000000' /etc/sysctl.d/05-o2ims-host.conf
+grep -x '10.77.0.11 target-1' /etc/hosts
+grep -x 'manage_etc_hosts: false' /etc/cloud/cloud.cfg.d/90-o2ims-host.cfg
+for service in containerd kubelet byoh-hostagent; do
+    environment=$(systemctl show --property Environment $service)
+    echo "$environment" | grep -F ' HTTPS_PROXY=http://10.77.0.1:3128 '
+    echo "$environment" | grep -vF LD_PRELOAD
+    networks=10.128.0.0/12,10.244.0.0/16,10.77.0.0/24
+    echo "$environment" | grep " NO_PROXY=.cluster.local,.svc,$networks,10.77.0.1,127.0.0.1,::1,localhost,mirror.site.example\$"
+done
+grep -z ^HTTP_PROXY= "/proc/$(systemctl show --property MainPID --value containerd)/environ"
+apt-config dump | grep -F 'mirror.site.example "DIRECT"'"#;
+
+/// Fails where something is left of that after a reset.
+const SITE_RESET: &str = r#"set -ex
+test -z "$(systemctl show --property DropInPaths --value swapfile.swap)"
+systemctl start zramswap
+test -e /run/swap-made
+test -z "$(find /etc/apt/apt.conf.d /etc/sysctl.d /etc/systemd/system -name '*o2ims-host*')"
+if grep -z ^HTTP_PROXY= "/proc/$(systemctl show --property MainPID --value containerd)/environ"; then exit 1; fi"#;
+
+/// ClusterTemplates whose networks must not get into the settings of hosts: one is no network, and one is of another
+/// namespace.
+const TEMPLATES: &str = r#"
+apiVersion: o2ims.provisioning.oran.org/v1alpha1
+kind: ClusterTemplate
+metadata: {name: no-network-v1, namespace: default}
+spec: {name: no-network, version: v1, install: {method: none}, defaults: {podCidr: 'x" "LD_PRELOAD=/tmp/evil', serviceCidr: "0.0.0.0/0"}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: other-team}
+---
+apiVersion: o2ims.provisioning.oran.org/v1alpha1
+kind: ClusterTemplate
+metadata: {name: others-v1, namespace: other-team}
+spec: {name: others, version: v1, install: {method: none}, defaults: {podCidr: 198.51.100.0/24}}
+"#;
+
+/// Makes a server without apt, with a kubelet as from a package for dnf, that is reached by an address which it does not
+/// have. A former release wrote that one into `/etc/hosts`.
+const WITHOUT_APT: &str = r"set -e
+mv /etc/apt /etc/apt.site
+mkdir -p /etc/sysconfig
+sed -i s,/etc/default/kubelet,/etc/sysconfig/kubelet, /etc/systemd/system/kubelet.service.d/10-kubeadm.conf
+systemctl daemon-reload
+rm /etc/default/kubelet
+echo nameserver 192.0.2.53 >/etc/resolv.conf
+sed -i '/target-1/d' /etc/hosts
+echo '10.77.0.31 target-1' >>/etc/hosts
+ip route add local 10.77.0.31 dev lo";
+
+/// Fails where such a server is not as the playbook makes it.
+const WITHOUT_APT_SET_UP: &str = r"set -ex
+test ! -e /etc/apt
+grep -e --eviction-hard= /etc/sysconfig/kubelet
+test ! -e /etc/default/kubelet
+test ! -e /etc/systemd/system/containerd.service.d
+systemctl show --property Environment byoh-hostagent | grep -F HTTPS_PROXY=http://10.77.0.1:3128
+grep -x '10.77.0.11 target-1' /etc/hosts";
+
+/// A server whose address is a host route, with a DNS server of its own, a firewall, and the node of another cluster.
+const UNFIT: &str = r"set -e
+mkdir -p /etc/kubernetes
+touch /etc/kubernetes/kubelet.conf
+echo nameserver 127.0.0.1 >/etc/resolv.conf
+printf '[Service]\nExecStart=/usr/bin/sleep infinity\n' >/etc/systemd/system/firewalld.service
+systemctl daemon-reload
+systemctl start firewalld
+ip address add 10.77.0.14/32 dev eth0
+ip address delete 10.77.0.14/24 dev eth0
+ip route replace 10.77.0.0/24 dev eth0
+ip route replace default via 10.77.0.1";
+
+/// Makes a flat repository without packages, signed by a key that it has beside it.
+const REPOSITORY: &str = concat!(
+    "set -e\nmkdir -p /srv/repository\n: >/srv/repository/Packages\ncat >/srv/repository/InRelease <<'END'\n",
+    include_str!("repository/InRelease"),
+    "END\ncat >/srv/repository/Release.key <<'END'\n",
+    include_str!("repository/Release.key"),
+    "END\nchmod -R a+rX /srv/repository",
+);
+
+/// Makes a repository with a package, and names it beside one that is not reached.
+const SITE_REPOSITORIES: &str = r#"set -e
+mkdir -p /tmp/site-tool/DEBIAN /srv/site
+fields='Package: site-tool
+Version: 1
+Architecture: all
+Maintainer: site
+Description: x'
+echo "$fields" >/tmp/site-tool/DEBIAN/control
+dpkg-deb --build /tmp/site-tool /srv/site/site-tool.deb
+sum=$(sha256sum /srv/site/site-tool.deb)
+printf '%s\nFilename: ./site-tool.deb\nSize: %s\nSHA256: %s\n' "$fields" "$(stat -c %s /srv/site/site-tool.deb)" "${sum%% *}" >/srv/site/Packages
+chmod -R a+rX /srv/site
+echo 'deb [trusted=yes] file:/srv/site ./' >/etc/apt/sources.list.d/site.list
+echo 'deb [trusted=yes] http://127.0.0.1:9 ./' >/etc/apt/sources.list.d/dead.list"#;
+
 /// Shows changes of a server, except those of its agent: files of the system, their times, and the start times of
 /// services.
 const STATE: &str = r"find /etc /opt /usr/bin /usr/sbin /usr/local /usr/lib/systemd /usr/lib/cni /var/lib/dpkg /var/lib/o2ims-host -xdev -type f \
@@ -247,7 +373,10 @@ fn state(request: &ProvisioningRequest) -> Option<String> {
     Some(request["status"]["provisioningStatus"]["provisioningState"].as_str()?.to_owned())
 }
 
-async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
+async fn from_the_box_and_back(stack: &mut Stack, mut setting: Setting) -> Outcome {
+    // Nothing listens there, so this shows that agents, hosts and clusters are reached without it.
+    setting.input["proxy"] = json!({"http": "http://10.77.0.1:3128"});
+    setting.write_input()?;
     let Setting { control, .. } = &setting;
     let hosts = inventory::hosts(stack.management.admin(), "default");
 
@@ -282,6 +411,10 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
         request.and_then(|request| request.remote_state()) == Some("fulfilled")
     };
     wait(by_smo.clone(), "edge-cluster-request", "the cluster edge", REQUEST, fulfilled).await?;
+    // The playbook has these in force already; a node keeps them by files of its own.
+    let kept = "grep -x 'net.ipv4.ip_forward = 1' /etc/sysctl.d/90-o2ims.conf && \
+        grep -x 'fs.inotify.max_user_instances = 8192' /etc/sysctl.d/05-o2ims.conf";
+    setting.servers[0].run(&["bash", "-c", kept]).await?;
 
     // Hosts in a cluster are not changed.
     control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()?;
@@ -306,6 +439,9 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     let server = &setting.servers[0];
     ensure!(server.run(&["systemctl", "is-active", "byoh-hostagent"]).await.is_err(), "the agent still runs");
     ensure!(server.run(&["ls", "/root/.byoh/config"]).await.is_err(), "the credentials are still there");
+    let left = "ls -d /etc/systemd/system/byoh-hostagent.service.d /etc/sysctl.d/*-o2ims.conf 2>/dev/null || true";
+    let left = server.run(&["bash", "-c", left]).await?;
+    ensure!(left.trim().is_empty(), "left on a host that was unregistered:\n{left}");
     let run = control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
     run.says("target-1 (10.77.0.11, hostId 1) is registered")?;
     ensure!(hosts.get_opt("target-1").await?.is_some(), "target-1 is not registered again");
@@ -319,7 +455,9 @@ async fn from_the_box_and_back(stack: &mut Stack, setting: Setting) -> Outcome {
     control.run("reset.yaml", &purge).await?.succeeded()?;
     ensure!(hosts.get_opt("target-2").await?.is_none(), "a host that was reset is still registered");
     let left = "ls -d /usr/local/bin/byoh-hostagent /usr/local/bin/kubelet /opt/kubernetes /usr/bin/containerd /etc/containerd \
-        /etc/systemd/system/kubelet.service /etc/byoh /etc/sysctl.d/90-o2ims-host.conf /etc/cloud/cloud.cfg.d/90-o2ims-host.cfg 2>/dev/null || true";
+        /etc/systemd/system/kubelet.service /etc/systemd/system/swap.d /etc/byoh /etc/sysctl.d/90-o2ims-host.conf \
+        /etc/sysctl.d/05-o2ims-host.conf /etc/systemd/system/byoh-hostagent.service.d /etc/default/kubelet \
+        /etc/cloud/cloud.cfg.d/90-o2ims-host.cfg /etc/apt/apt.conf.d/90o2ims-host-proxy 2>/dev/null || true";
     let left = setting.servers[1].run(&["bash", "-c", left]).await?;
     ensure!(left.trim().is_empty(), "left on a machine that was reset:\n{left}");
     control
@@ -351,11 +489,16 @@ async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) ->
 /// renewed: nothing else of them changes, and the differences are reported.
 async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     const BOTH: [&str; 4] = ["-e", "hosts=target-1,target-2", "-e", "preflight_certificate_percent=100"];
+    setting.input["proxy"] = json!({"http": "http://10.77.0.1:3128"});
+    setting.write_input()?;
     setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
     stack.management.apply_yaml(installation::EXAMPLE).await?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
     let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
     wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
+    // With other hosts and ClusterTemplates this list becomes another one, and nothing is to be done.
+    setting.input["proxy"]["noProxy"] = json!(["late.site.example"]);
+    setting.write_input()?;
     let run = setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
     run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
     ensure!(!run.text.contains("stay as they are"), "something differs on a host that was just made:\n{}", run.text);
@@ -367,6 +510,7 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     setting.servers[0].run(&["bash", "-c", runtime]).await?;
     setting.input["k8sVersion"] = json!("v1.33.14");
     setting.input["hosts"][0]["hostId"] = json!(71);
+    setting.input["proxy"]["http"] = json!("http://10.77.0.1:3129");
     setting.write_input()?;
     let states = async |servers: &[Arc<Server>]| {
         futures::future::try_join_all(servers[..2].iter().map(|server| server.run(&["bash", "-c", STATE]))).await
@@ -379,6 +523,7 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
         run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
         run.says("its kubelet is v1.33.13, and input.json says v1.33.14")?;
         run.says("/etc/containerd/config.toml is not as the playbook would write it")?;
+        run.says("its proxies are not those of input.json")?;
         run.says("its ByoHost has not the label host-id=71")?;
         ensure!(states(&setting.servers).await? == before, "more than certificates was changed:\n{}", run.text);
         let renewed = setting.servers[0].run(&["cat", "/root/.byoh/config"]).await? != certificate;
@@ -390,19 +535,25 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     Ok(())
 }
 
-/// A full disk, an ssh server that is off, and a node of another cluster; the fourth machine is registered.
+/// A full disk and no default route, an ssh server that is off, and an unfit machine with a node of another cluster; the
+/// fourth machine is registered.
 async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
     nothing_fits(&mut setting).await?;
     let Setting { control, servers, .. } = &setting;
     servers[2].run(&["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", "/var/lib/containerd"]).await?;
+    servers[2].run(&["ip", "route", "delete", "default"]).await?;
     servers[1].run(&["systemctl", "stop", "ssh"]).await?;
-    servers[3].run(&["bash", "-c", "mkdir -p /etc/kubernetes && touch /etc/kubernetes/kubelet.conf"]).await?;
+    servers[3].run(&["bash", "-c", UNFIT]).await?;
     let run = control.run("site.yaml", &[]).await?.failed()?;
     run.says("3 of 4 hosts failed: target-2 (10.77.0.12): ")?;
     run.says("ssh root@10.77.0.12 (port 22) does not work")?;
     run.says("target-3 (10.77.0.13): ")?;
     run.says("disk: 100 MiB are free in /var/lib/containerd; at least 4096 MiB are wanted")?;
+    run.says("there is no IPv4 default route, by which BYOH's agent finds the machine's addresses")?;
     run.says("target-4 (10.77.0.14): ")?;
+    run.says("/etc/resolv.conf names only 127.0.0.1, which in a pod is the pod itself")?;
+    run.says("target-4 (10.77.0.14): note: network: the address 10.77.0.14/32 of eth0 is a host route")?;
+    run.says("firewall: firewalld is active, and the playbook opens no port: open tcp 6443")?;
     run.says("but of none that this management cluster has made (there is no /root/.byoh/config)")?;
     let registered = inventory::hosts(stack.management.admin(), "default").list(&ListParams::default()).await?;
     let registered: Vec<_> = registered.items.iter().map(ResourceExt::name_any).collect();
@@ -410,14 +561,15 @@ async fn some_are_broken(stack: &mut Stack, mut setting: Setting) -> Outcome {
     Ok(())
 }
 
-/// A server with its own settings, one with Docker, and one with the name of another.
+/// A server with its own settings, one with Docker, and one with the name of another; then what goes wrong with the first
+/// one's packages and certificate, and its reset.
 async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcome {
     let hosts = inventory::hosts(stack.management.admin(), "default");
     let [own, docker, other] = [0, 1, 2].map(|number| setting.servers[number].clone());
-    let settings =
-        "mkdir -p /etc/containerd && printf 'version = 2\n# mirror of the site\n' >/etc/containerd/config.toml
-        echo KUBELET_EXTRA_ARGS=--node-labels=site=a >/etc/default/kubelet";
-    own.run(&["bash", "-c", settings]).await?;
+    setting.input["proxy"] = json!({"http": "http://10.77.0.1:3128", "noProxy": ["mirror.site.example"]});
+    setting.write_input()?;
+    stack.management.apply_yaml(TEMPLATES).await?;
+    own.run(&["bash", "-c", SITE_SETTINGS]).await?;
     docker.run(&["bash", "-c", DOCKER]).await?;
     let before = docker.run(&["bash", "-c", STATE]).await?;
     let both = ["-e", "hosts=target-1,target-2"];
@@ -430,16 +582,18 @@ async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcom
     }
     ensure!(docker.run(&["bash", "-c", STATE]).await? == before, "something of target-2 was changed");
     // dpkg asked no question, and the old file is kept beside the new one.
-    own.run(&["bash", "-c", "grep -q SystemdCgroup /etc/containerd/config.toml && grep -q 'mirror of the site' /etc/containerd/config.toml.*~"])
-        .await?;
-    own.run(&["bash", "-c", "grep -q node-labels=site=a /etc/default/kubelet.*~"]).await?;
+    own.run(&["bash", "-c", SITE_SET_UP]).await?;
+    // Another host on the same LAN is none of this one's business.
+    let good = setting.input.clone();
+    let more = json!({"name": "target-5", "address": "10.77.0.15", "user": "root", "hostId": 5});
+    setting.input["hosts"].as_array_mut().context("hosts")?.push(more);
+    setting.write_input()?;
     let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
     ensure!(run.count("target-1", "changed")? == 0, "a second run has changed target-1:\n{}", run.text);
 
     // Another server with the name target-1, as on another site.
     let registered = hosts.get("target-1").await?;
     let before = other.run(&["bash", "-c", STATE]).await?;
-    let good = setting.input.clone();
     setting.input["hosts"] = json!([good["hosts"][2]]);
     setting.input["hosts"][0]["name"] = json!("target-1");
     setting.input["hosts"][0]["hostId"] = json!(71);
@@ -453,12 +607,160 @@ async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcom
     let now = hosts.get("target-1").await?;
     ensure!(now.resource_version() == registered.resource_version(), "the ByoHost was changed: {now:#?}");
 
-    // The same server without the files of its agent, as after a new installation, is registered again.
+    // The same server without the files of its agent, as after a new installation, is registered again. What would leave
+    // a new server out is only told, since this one has its ByoHost.
     setting.input = good;
     setting.write_input()?;
     own.run(&["bash", "-c", "systemctl stop byoh-hostagent && rm -rf /root/.byoh /etc/byoh"]).await?;
+    let rules = "add table inet site; \
+        add chain inet site input { type filter hook input priority 0; policy drop; }; add rule inet site input accept";
+    own.run(&["nft", rules]).await?;
+    own.run(&["bash", "-c", "echo nameserver 127.0.0.1 >/etc/resolv.conf"]).await?;
     let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
-    run.says("target-1 (10.77.0.11, hostId 1) is registered")
+    run.says("target-1 (10.77.0.11, hostId 1) is registered")?;
+    run.says("target-1 (10.77.0.11): note: firewall: nftables is active, and the playbook opens no port")?;
+    run.says("the machine's user data has manage_etc_hosts, so /etc/hosts is written anew at each start")?;
+    run.says("resolver: /etc/resolv.conf names only 127.0.0.1, which in a pod is the pod itself")?;
+
+    repositories_fail(&mut setting).await?;
+    no_certificate_is_issued(stack, &setting).await?;
+    setting.control.run("reset.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    own.run(&["bash", "-c", SITE_RESET]).await?;
+    all_is_present(&mut setting).await
+}
+
+/// A server without apt, whose containerd and Kubernetes are the site's: they are neither set up nor restarted.
+async fn all_is_present(setting: &mut Setting) -> Outcome {
+    const CONTAINERD: [&str; 5] = ["systemctl", "show", "--property", "MainPID,ActiveEnterTimestamp", "containerd"];
+    let own = setting.servers[0].clone();
+    own.run(&["bash", "-c", WITHOUT_APT]).await?;
+    setting.input["sources"]["containerd"] = json!("present");
+    setting.input["sources"]["kubernetes"] = json!("present");
+    setting.input["hosts"][0]["address"] = json!("10.77.0.31");
+    setting.write_input()?;
+    let before = own.run(&CONTAINERD).await?;
+    let run = setting.control.run("site.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    run.says("target-1 (10.77.0.31, hostId 1) is registered")?;
+    own.run(&["bash", "-c", WITHOUT_APT_SET_UP]).await?;
+    setting.control.run("reset.yaml", &["-e", "hosts=target-1"]).await?.succeeded()?;
+    ensure!(own.run(&CONTAINERD).await? == before, "the site's containerd was restarted");
+    Ok(())
+}
+
+/// Another version from a repository that is not there, and from one that has changed its key: it is fetched anew. One
+/// of the site's that is not there is in the way of nothing but of what only it could have.
+async fn repositories_fail(setting: &mut Setting) -> Outcome {
+    const OLD_KEY: &str =
+        "cp /etc/apt/trusted.gpg.d/debian-archive-bookworm-stable.asc /etc/apt/keyrings/o2ims-host.asc";
+    const SAME_KEY: [&str; 3] = ["cmp", "/srv/repository/Release.key", "/etc/apt/keyrings/o2ims-host.asc"];
+    let good = setting.input.clone();
+    setting.input["k8sVersion"] = json!("v1.33.14");
+    setting.input["sources"]["kubernetes"] = json!("repository");
+    setting.write_input()?;
+    let server = &setting.servers[0];
+    server.run(&["bash", "-c", REPOSITORY]).await?;
+    let with = async |repository: &str, packages: &Value| {
+        let variables = json!({
+            "kubernetes_repository": repository, "kubernetes_repository_key": "file:/srv/repository/Release.key",
+            "kubernetes_packages": packages,
+        })
+        .to_string();
+        let more = ["-e", "hosts=target-1", "-e", &variables];
+        setting.control.run("site.yaml", &more).await?.failed()
+    };
+    let run = with("http://127.0.0.1:9/", &json!([])).await?;
+    run.says("apt-get update: Failed to fetch http://127.0.0.1:9/InRelease")?;
+    server.run(&SAME_KEY).await?;
+    server.run(&["bash", "-c", OLD_KEY]).await?;
+    server.run(&["bash", "-c", SITE_REPOSITORIES]).await?;
+    let run = with("file:/srv/repository/", &json!(["site-tool"])).await?;
+    run.says("Unable to locate package kubelet")?;
+    server.run(&SAME_KEY).await?;
+    server.run(&["dpkg", "--status", "site-tool"]).await?;
+    let run = with("file:/srv/repository/", &json!(["nowhere"])).await?;
+    run.says("apt cannot install nowhere: ")?;
+    run.says("Unable to locate package nowhere")?;
+    run.says("Failed to fetch http://127.0.0.1:9/")?;
+    run.says("nothing was changed")?;
+    setting.input = good;
+    setting.write_input()
+}
+
+/// A management cluster whose controllers sign nothing, and one that knows no bootstrap tokens. After that the host is
+/// registered, with a file of DNS servers for its kubelet.
+async fn no_certificate_is_issued(stack: &Stack, setting: &Setting) -> Outcome {
+    const LOSE: &str = "systemctl stop byoh-hostagent && rm -rf /root/.byoh";
+    let control = &setting.control;
+    let server = &setting.servers[0];
+    server.run(&["bash", "-c", "echo nameserver 192.0.2.53 >/etc/resolv.site"]).await?;
+    // Time enough for the agent to ask, and for BYOH to approve that, beside all that runs here.
+    let more = [
+        "-e",
+        "hosts=target-1",
+        "-e",
+        "kubernetes_resolv_conf=/etc/resolv.site",
+        "-e",
+        "agent_registration_seconds=60",
+    ];
+
+    server.run(&["bash", "-c", LOSE]).await?;
+    let stopped = Stopped::stop(controllers(stack)?)?;
+    let run = control.run("site.yaml", &more).await?.failed()?;
+    drop(stopped);
+    run.says("certificatesigningrequest byoh-csr-target-1 is approved, and no controller signs it")?;
+
+    server.run(&["bash", "-c", LOSE]).await?;
+    let tokens: Api<Secret> = Api::namespaced(stack.management.admin(), "kube-system");
+    let run = tokio::select! {
+        run = control.run("site.yaml", &more) => run?.failed()?,
+        error = delete_tokens(tokens) => return Err(error),
+    };
+    run.says("does not accept bootstrap tokens")?;
+    ensure!(server.run(&["systemctl", "is-active", "byoh-hostagent"]).await.is_err(), "the agent was started");
+
+    control.run("site.yaml", &more[..4]).await?.succeeded()?.says("target-1 (10.77.0.11, hostId 1) is registered")?;
+    server.run(&["grep", "=--resolv-conf=/etc/resolv.site --eviction-hard=", "/etc/default/kubelet"]).await.map(drop)
+}
+
+/// A process that is stopped until this is dropped. Otherwise it would stay, and not even end with the stack.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn stop(process: Pid) -> anyhow::Result<Self> {
+        kill_process(process, Signal::STOP)?;
+        Ok(Self(process))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // An error means that it has ended.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// The process of the management cluster's kube-controller-manager.
+fn controllers(stack: &Stack) -> anyhow::Result<Pid> {
+    let is_it = |id: &i32| {
+        let line = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        line.split('\0').next().is_some_and(|program| program.ends_with("kube-controller-manager"))
+    };
+    let id = stack.management.process_ids().into_iter().find(is_it).context("no kube-controller-manager runs")?;
+    Pid::from_raw(id).context("a process has an id")
+}
+
+/// Deletes bootstrap tokens as soon as they are made, so that no API server accepts them. It ends with an error only.
+async fn delete_tokens(secrets: Api<Secret>) -> anyhow::Error {
+    let tokens = watcher::Config::default().fields("type=bootstrap.kubernetes.io/token");
+    let mut made = watcher(secrets.clone(), tokens).default_backoff().applied_objects().boxed();
+    loop {
+        match made.try_next().await {
+            // A token that was changed meanwhile is deleted already.
+            Ok(Some(token)) => drop(secrets.delete(&token.name_any(), &DeleteParams::default()).await),
+            Ok(None) => return anyhow!("the watch of bootstrap tokens ended"),
+            Err(error) => return error.into(),
+        }
+    }
 }
 
 /// Programs for another processor, packages for another distribution, and a management API that the machine cannot
@@ -538,6 +840,12 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
         ("/sources/kubernetes", json!("files"), "sources.files: is missing, and sources.kubernetes is files"),
         ("/sources/files", json!("nowhere"), "nowhere is no folder"),
         ("/sources/agent", json!("management.kubeconfig"), "management.kubeconfig is no program for Linux"),
+        ("/proxy", json!({"http": "proxy:3128"}), "proxy.http: 'proxy:3128' is not http://HOST:PORT"),
+        (
+            "/proxy",
+            json!({"http": "http://user:secret@proxy:3128"}),
+            "proxy.http: names a user, and everybody could read the password",
+        ),
         ("/hostz", json!([]), "hostz: unknown field; did you mean hosts?"),
     ]
 }

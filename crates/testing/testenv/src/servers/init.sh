@@ -69,6 +69,9 @@ has kernel/panic 10
 has kernel/panic_on_oops 1
 has kernel/keys/root_maxkeys 1000000
 has kernel/keys/root_maxbytes 25000000
+# The kernel's usual limits, which a server may raise for itself only.
+has fs/inotify/max_user_instances 128
+has fs/inotify/max_user_watches 8192
 # Hides the machine's swap from the kubelet.
 head -n 1 /proc/swaps >"$root/run/sysctl/swaps"
 mount --bind "$root/run/sysctl/swaps" "$root/proc/swaps"

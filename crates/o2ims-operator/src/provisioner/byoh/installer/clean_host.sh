@@ -69,5 +69,5 @@ remove_own_files() {
     done
     systemctl daemon-reload
     rm -f /etc/apt/sources.list.d/o2ims-kubernetes.list /etc/yum.repos.d/o2ims-kubernetes.repo \
-        /etc/modules-load.d/o2ims.conf /etc/sysctl.d/90-o2ims.conf
+        /etc/modules-load.d/o2ims.conf "$forwarding" "$limits"
 }

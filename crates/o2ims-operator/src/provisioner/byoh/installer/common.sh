@@ -3,6 +3,8 @@ set -u
 wrapper=/usr/local/sbin/kubeadm
 mark='Put here by the O2IMS operator'
 drop_in=/etc/systemd/system/kubelet.service.d/90-o2ims.conf
+# Kernel settings, and limits that the site's files may set otherwise.
+forwarding=/etc/sysctl.d/90-o2ims.conf limits=/etc/sysctl.d/05-o2ims.conf
 # Made when kubeadm has ended well, with the machine's name in it; removed by the reset.
 node=/var/lib/o2ims-node
 # Links that were made to programs in a folder; where the etcd member keeps its data; routes that were there before.

@@ -31,16 +31,25 @@ for folder in /var/lib /var/lib/containerd /var/lib/etcd /var/lib/kubelet; do
     [ "$free" -ge 1048576 ] || fail "only $((free / 1024)) MiB are free in $folder; Kubernetes needs at least 1024"
 done
 
-# What kubeadm and the kubelet ask for, now and after a reboot. What a host has already is not touched.
+# What kubeadm and the kubelet ask for, now and after a reboot. What is in force already is written too: it may be so by a former
+# installation, whose files are gone.
 if [ "$(wc -l </proc/swaps)" -gt 1 ]; then swapoff -a || fail 'swap cannot be switched off'; fi
+mkdir -p /etc/modules-load.d /etc/sysctl.d
 for module in overlay br_netfilter; do
-    [ -d "/sys/module/$module" ] && continue
-    if modprobe "$module" 2>/dev/null; then echo "$module" >>/etc/modules-load.d/o2ims.conf; fi
-done
+    if [ -d "/sys/module/$module" ] || modprobe "$module" 2>/dev/null; then echo "$module"; fi
+done >/etc/modules-load.d/o2ims.conf
 if [ "$(cat /proc/sys/net/ipv4/ip_forward)" != 1 ]; then
     sysctl -qw net.ipv4.ip_forward=1 || fail 'net.ipv4.ip_forward cannot be set to 1'
-    echo 'net.ipv4.ip_forward = 1' >/etc/sysctl.d/90-o2ims.conf
 fi
+echo 'net.ipv4.ip_forward = 1' >"$forwarding"
+# Many log followers use the usual limits up. Raised where they are lower; where the kernel's own is higher, that is kept, since the file would
+# lower it after a reboot. Its name comes before those of the site, whose values count more.
+for limit in max_user_instances=8192 max_user_watches=524288; do
+    name=${limit%=*} least=${limit#*=}
+    value=$(cat "/proc/sys/fs/inotify/$name")
+    if [ "$value" -lt "$least" ] && sysctl -qw "fs.inotify.$name=$least"; then value=$least; fi
+    echo "fs.inotify.$name = $value"
+done >"$limits"
 run_containerd
 systemctl enable --quiet containerd
 
@@ -73,8 +82,13 @@ from_packages() {
         if [ -n '@KEY@' ]; then signed='[signed-by=@KEY@] '; fi
         echo "deb ${signed}@DEB@ /" >/etc/apt/sources.list.d/o2ims-kubernetes.list
         export DEBIAN_FRONTEND=noninteractive
-        output=$(apt-get update -q -o DPkg::Lock::Timeout=300 -o Dir::Etc::sourcelist=sources.list.d/o2ims-kubernetes.list \
-            -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 2>&1) || fail "apt-get update: $(echo "$output" | tail -n 2)"
+        # Without this mode apt-get ends well when it does not reach the repository, and goes on with an old list.
+        output=$(LC_ALL=C apt-get update -q -o DPkg::Lock::Timeout=300 -o APT::Update::Error-Mode=any \
+            -o Dir::Etc::sourcelist=sources.list.d/o2ims-kubernetes.list -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 2>&1) || {
+            why=$(echo "$output" | grep '^[EW]: .*:/' | head -n 1 | cut -c4-)
+            case $why in *NO_PUBKEY* | *EXPKEYSIG*) why="$why. Put the repository's key of today into the template's keyFile" ;; esac
+            fail "apt-get update: ${why:-$(echo "$output" | tail -n 2)}"
+        }
         # A file of the site's that is a package's setting too stays; dpkg would ask about it.
         output=$(apt-get install -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --allow-downgrades --allow-change-held-packages --no-install-recommends \
             "kubelet=$version-*" "kubeadm=$version-*" 2>&1) || fail "apt-get install: $(echo "$output" | tail -n 2)"
