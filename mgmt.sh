@@ -585,7 +585,7 @@ run_tests() {
     build_control_plane
     tied "$programs/testenv" build --tools >/dev/null
     if [ ${#slow[@]} -gt 0 ]; then
-        tied "$programs/testenv" build --gitops >/dev/null
+        tied "$programs/testenv" build --slow >/dev/null
         # Images are made of them; those of a debug build would be ten times the size.
         tied scripts/build-release "${CARGO_TARGET_DIR:-$top/target}/release-programs"
     fi

@@ -1,5 +1,6 @@
 {{/*
-The objects are those of deploy/o2ims-operator, deploy/focom-operator and crds/, which files/ links to: nothing is written twice.
+The objects are those of deploy/o2ims-operator, deploy/focom-operator, deploy/monitoring and crds/, which files/ links to: nothing is written
+twice.
 These templates take a dictionary with `root` and `operator` (o2ims or focom).
 */}}
 
@@ -29,6 +30,13 @@ These templates take a dictionary with `root` and `operator` (o2ims or focom).
 {{- $tag := default .root.Chart.AppVersion $image.tag -}}
 {{- $_ := set $container "image" (printf "%s/%s-operator:%s" $image.registry .operator $tag) -}}
 {{- $_ := set $container "imagePullPolicy" $image.pullPolicy -}}
+{{- /* `--reuse-values` of a release from before these values has none: what the file has stays. */ -}}
+{{- with .root.Values.podSecurityContext -}}
+{{- $_ := set $pod "securityContext" . -}}
+{{- end -}}
+{{- with .root.Values.containerSecurityContext -}}
+{{- $_ := set $container "securityContext" . -}}
+{{- end -}}
 {{- $_ := set $container "resources" (mergeOverwrite $container.resources $values.resources) -}}
 {{- range $name, $value := $values.env -}}
 {{- $_ := set $container "env" (append $container.env (dict "name" $name "value" $value)) -}}
@@ -59,6 +67,24 @@ These templates take a dictionary with `root` and `operator` (o2ims or focom).
 {{- if .root.Values.networkPolicies.install }}
 ---
 {{ include "o2ims.file" (merge (dict "file" "network") .) }}
+{{- with .root.Values.networkPolicies.apiServerPorts }}
+---
+# Policies add up.
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ $.operator }}-operator-api-server
+  namespace: {{ $.operator }}-system
+spec:
+  podSelector:
+    matchLabels: {app.kubernetes.io/name: {{ $.operator }}-operator}
+  policyTypes: [Egress]
+  egress:
+  - ports:
+    {{- range . }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
 {{- end }}
 ---
 {{ include "o2ims.deployment" . }}

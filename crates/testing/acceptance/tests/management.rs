@@ -1,10 +1,11 @@
 //! `./mgmt.sh up` and the other commands of an administrator, on a cluster that the product has made of real servers:
 //! an installation that is interrupted, the guide for servers word by word, and a removal. On simulated hosts: a new
-//! pod network for existing clusters.
+//! pod network for existing clusters. On a control plane without nodes: what `up` finds out about a cluster.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -23,7 +24,8 @@ use o2ims_types::ProvisioningRequest;
 use rustix::process::{Pid, Signal, kill_process_group};
 use sandbox::waiting::wait;
 use sandbox::{Stack, StackOptions, focom, installation, inventory};
-use serde_json::json;
+use serde_json::{Value, json};
+use testenv::{Authority, ManagementCluster, Options, WorkloadApi};
 
 const GUIDE: &str = "docs/servers.md";
 const UP: &str = "./mgmt.sh up --bundle bundle --import 'ssh root@{}'";
@@ -33,19 +35,10 @@ const CUTS: [&str; 5] = ["importing", "cert-manager", "cluster-api", "byoh", "fo
 const LIMIT: Duration = Duration::from_secs(400);
 
 fn main() -> ExitCode {
-    let pod_network = || {
-        let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
-        result.and_then(|runtime| runtime.block_on(pod_network())).map_err(|error| Failed::from(format!("{error:#}")))
-    };
     let mut trials = vec![
-        Trial::test("the_product_is_installed_on_a_cluster_of_its_own_used_and_removed", || {
-            let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
-            result
-                .and_then(|runtime| runtime.block_on(management()))
-                .map_err(|error| Failed::from(format!("{error:#}")))
-        })
-        // Slow: needs release programs, and takes some ten minutes.
-        .with_ignored_flag(true),
+        Trial::test("the_product_is_installed_on_a_cluster_of_its_own_used_and_removed", || complete(management()))
+            // Slow: needs release programs, and takes some ten minutes.
+            .with_ignored_flag(true),
     ];
     let left_out = match testenv::servers::left_out() {
         Ok(Some(why)) => Some(why),
@@ -59,10 +52,17 @@ fn main() -> ExitCode {
         eprintln!("LEFT OUT: the installation on real servers ({why})");
         trials.clear();
     }
-    trials.push(Trial::test("a_new_pod_network_is_for_new_clusters", pod_network).with_ignored_flag(true));
+    trials
+        .push(Trial::test("a_new_pod_network_is_for_new_clusters", || complete(pod_network())).with_ignored_flag(true));
+    trials.push(Trial::test("up_says_what_it_finds_on_a_cluster", || complete(findings())).with_ignored_flag(true));
     // Each starts BYOH's manager, whose webhook has one fixed port.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn complete(test: impl Future<Output = Result<()>>) -> Result<(), Failed> {
+    let result = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
+    result.and_then(|runtime| runtime.block_on(test)).map_err(|error| Failed::from(format!("{error:#}")))
 }
 
 async fn management() -> Result<()> {
@@ -94,6 +94,7 @@ async fn on(stack: &mut Stack) -> Result<()> {
             for cut in CUTS {
                 site.cut_off(cut)?;
             }
+            without_pods(&site)?;
         }
         let text = site.run(block)?;
         ensure!(!text.contains("Warning"), "{GUIDE}:{}: the API server warns:\n{text}", block.line);
@@ -194,6 +195,23 @@ fn refusals(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// Where a quota permits no pods, `up` says so; when the quota is gone, it goes on.
+fn without_pods(site: &Site) -> Result<()> {
+    site.shell.run(
+        "kubectl create namespace focom-system || true
+        kubectl -n focom-system create quota none --hard=pods=0
+        kubectl -n focom-system delete deployments,replicasets,pods --all",
+    )?;
+    let refused = site.refused(&format!("{UP} --timeout 20"))?;
+    for words in ["deployment focom-operator gets no more pods: pods ", "quota: none", "is not ready after 20 s"] {
+        ensure!(refused.contains(words), "up does not say {words:?}:\n{refused}");
+    }
+    // A new ReplicaSet makes its pods at once; one that was refused waits longer each time.
+    site.shell
+        .run("kubectl -n focom-system delete quota none; kubectl -n focom-system delete replicasets --all")
+        .map(drop)
+}
+
 /// A second installation changes no object and no pod.
 fn again_changes_nothing(site: &Site) -> Result<()> {
     // The generation changes with the spec only, and not with the status.
@@ -278,6 +296,12 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
     ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
     ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
 
+    // A template whose masters have no taint, for clusters of one node.
+    let no_taints =
+        json!({"spec": {"kubeadm": {"controlPlane": {"initConfiguration": {"nodeRegistration": {"taints": []}}}}}});
+    shell.run(&format!(
+        "kubectl -n o2ims-system patch clustertemplate byoh-workload-cluster-v1.0.0 --type merge --patch '{no_taints}'"
+    ))?;
     let said = shell.run(&format!("{up} --cni green.yaml"))?;
     ensure!(said.contains("running ones keep theirs: new, old") && !said.contains("anew"), "{said}");
     ensure!(sets.get("cni").await?.uid() == set.uid(), "the ClusterResourceSet was made anew once more");
@@ -286,6 +310,8 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
     ensure!(daemon_sets(&old).await? == ["simulated-cni simulated-cni"], "{:?}", daemon_sets(&old).await?);
     ensure!(daemon_sets(&new).await? == ["blue blue", "simulated-cni blue"], "{:?}", daemon_sets(&new).await?);
     ensure!(bindings.get("old").await?.data == before.1, "the old cluster was written to");
+    ensure!(taints(&old).await? == ["node-role.kubernetes.io/control-plane"], "{:?}", taints(&old).await?);
+    ensure!(taints(&newest).await?.is_empty(), "{:?}", taints(&newest).await?);
     let said = shell.run(&up)?;
     ensure!(said.contains("pod network and ClusterTemplate stay as they are"), "{said}");
 
@@ -308,12 +334,300 @@ async fn pod_network_on(stack: &mut Stack) -> Result<()> {
     Ok(())
 }
 
-/// A shell with a bundle, on a management cluster with everything but the pod network. The cluster's node is SIMULATED:
-/// there is only the object.
+/// What `up` says about a cluster that differs from the guide's, and does about it.
+async fn findings() -> Result<()> {
+    let options = Options { cluster_api: false, byoh: false, ..Options::default() };
+    let management = ManagementCluster::start(options, |line| eprintln!("{line}")).await?;
+    let result = Box::pin(findings_on(&management)).await;
+    result.and(management.stop().await)
+}
+
+async fn findings_on(management: &ManagementCluster) -> Result<()> {
+    let shell = shell_with_bundle(management)?;
+    fill_bundle(&shell)?;
+    simulated_node(&shell)?;
+    prepare(management, &shell).await?;
+    of_others(&shell)?;
+    their_own_containerd(&shell)?;
+    no_way(&shell)?;
+    hardened(management, &shell).await
+}
+
+/// The port of the API server, a Cluster API that is not supported, and a Deployment whose pods are refused. Nothing is
+/// left of what was tried, also by an `up` that was killed, and nobody sees the token.
+fn of_others(shell: &Shell) -> Result<()> {
+    shell.run(
+        "kubectl wait --for=create --timeout=30s namespace/kube-system
+        kubectl -n kube-system create secret generic left
+        kubectl -n kube-system label secret left o2ims.provisioning.oran.org/component=trial",
+    )?;
+    kubectl_after(shell, "telling", r#"echo "$*" >>"$0.arguments""#)?;
+    let (code, said) =
+        shell.attempt(&format!("PATH=$PWD/telling:$PATH {} --registry registry.example.org --timeout 1", up()))?;
+    for words in [
+        "cluster-api v1.12.3 is not supported and was not tested: this release supports Cluster API from v1.10.0 and before",
+        "the version of kubeadm-bootstrap cannot be told",
+        "the API server listens on port 16443: the NetworkPolicy of o2ims-operator gets it",
+        "deployment o2ims-operator gets no more pods: pods \"o2ims-operator-1\" is forbidden: unable to validate",
+        "o2ims-operator in namespace o2ims-system is not ready after 1 s; the reasons are above",
+    ] {
+        ensure!(said.contains(words), "up does not say {words:?}:\n{said}");
+    }
+    ensure!(code != 0 && !said.contains("bootstrap tokens") && !said.contains("nobody signs"), "{said}");
+    let ports =
+        "kubectl -n o2ims-system get networkpolicy o2ims-operator -o 'jsonpath={.spec.egress[*].ports[*].port}'";
+    let ports = shell.run(ports)?;
+    ensure!(ports.split_whitespace().eq(["53", "53", "5353", "5353", "443", "6443", "16443"]), "{ports}");
+    let arguments = shell.run("cat telling/kubectl.arguments")?;
+    let is_hex = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut words = arguments.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.');
+    let told = words.find(|word| word.split_once('.').is_some_and(|(id, rest)| is_hex(id, 6) && is_hex(rest, 16)));
+    ensure!(told.is_none() && arguments.contains("auth whoami"), "{told:?} in\n{arguments}");
+    nothing_is_left(shell)
+}
+
+/// Makes a kubectl in a new folder that runs this line of bash, without single quotes, before the real one.
+fn kubectl_after(shell: &Shell, folder: &str, line: &str) -> Result<()> {
+    let commands = format!(
+        r#"mkdir {folder}
+        printf '%s\n' '#!/bin/bash' '{line}' "exec '$(type -P kubectl)' \"\$@\"" >{folder}/kubectl
+        chmod +x {folder}/kubectl"#
+    );
+    shell.run(&commands).map(drop)
+}
+
+/// Tokens and certificate requests that `up` has tried are removed.
+fn nothing_is_left(shell: &Shell) -> Result<()> {
+    let left = shell.run("kubectl get certificatesigningrequests,secrets -A --ignore-not-found -o name")?;
+    ensure!(left.trim().is_empty(), "up has left {left}");
+    Ok(())
+}
+
+/// Makes the objects by which [`of_others`] tells.
+async fn prepare(management: &ManagementCluster, shell: &Shell) -> Result<()> {
+    for definition in [
+        definition("cert-manager.io", "Certificate", &["v1"]),
+        definition("cluster.x-k8s.io", "Cluster", &["v1beta1", "v1beta2"]),
+        definition("bootstrap.cluster.x-k8s.io", "KubeadmConfig", &["v1beta1"]),
+        definition("controlplane.cluster.x-k8s.io", "KubeadmControlPlane", &["v1beta1"]),
+        definition("infrastructure.cluster.x-k8s.io", "ByoHost", &["v1beta1"]),
+    ] {
+        management.apply_yaml(&definition.to_string()).await?;
+    }
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}],
+        "ports": [{"name": "https", "port": 16443, "protocol": "TCP"}],
+    });
+    let manager = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": "manager", "namespace": "default", "labels": {"cluster.x-k8s.io/provider": "cluster-api"},
+        },
+        "spec": {
+            "selector": {"matchLabels": {"app": "manager"}},
+            "template": {
+                "metadata": {"labels": {"app": "manager"}},
+                "spec": {"containers": [
+                    {"name": "proxy", "image": "registry.example.org/kube-rbac-proxy:v0.13.1"},
+                    {"name": "manager", "image": "registry.example.org/cluster-api-controller:v1.12.3"},
+                ]},
+            },
+        },
+    });
+    for object in [slice, manager] {
+        management.apply_yaml(&object.to_string()).await?;
+    }
+    for file in ["namespace", "deployment"] {
+        let text = fs::read_to_string(top().join(format!("deploy/o2ims-operator/{file}.yaml")))?;
+        management.apply_yaml(&text).await?;
+    }
+    let refused = json!({
+        "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+        "message": "pods \"o2ims-operator-1\" is forbidden: unable to validate against any security context constraint",
+    });
+    patch_status(shell, "deployment", "o2ims-system", "o2ims-operator", &json!({"conditions": [refused]}))
+}
+
+/// A node whose kubelet has a containerd of its own, as with k3s: it is the one that images are imported into. Where its
+/// kubelet does not know them nevertheless, `up` says so.
+fn their_own_containerd(shell: &Shell) -> Result<()> {
+    const K3S: &str = "./on-node - env CONTAINERD_ADDRESS=/run/k3s/containerd/containerd.sock PATH=";
+    shell.run("printf '#!/bin/bash\\necho \"./on-node $*\" >>calls\\n' >on-node; chmod +x on-node")?;
+    runtime(shell, "containerd://2.0.4-k3s2")?;
+    let ready = json!({
+        "observedGeneration": 1000, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2,
+        "conditions": [],
+    });
+    patch_status(shell, "deployment", "o2ims-system", "o2ims-operator", &ready)?;
+    shell.run("kubectl create namespace focom-system; kubectl -n focom-system wait --for=create --timeout=30s serviceaccount/default")?;
+    shell.run("kubectl -n focom-system run focom-operator-1 --image=localhost/o2ims/focom-operator:0.1.0")?;
+    let waiting = json!({"containerStatuses": [{
+        "name": "focom-operator-1", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "localhost: connection refused"}},
+    }]});
+    patch_status(shell, "pod", "focom-system", "focom-operator-1", &waiting)?;
+
+    let (code, said) = shell.attempt(&format!("{} --import './on-node {{}}' --timeout 1", up()))?;
+    for words in [
+        "importing localhost/o2ims/focom-operator",
+        "pod focom-operator-1: ErrImagePull: localhost: connection refused",
+        &format!(
+            "node simulated names none of the imported images: does its kubelet use another containerd than '{K3S}"
+        ),
+    ] {
+        ensure!(said.contains(words), "up does not say {words:?}:\n{said}");
+    }
+    let calls = shell.run("cat calls")?;
+    ensure!(
+        code != 0 && calls.lines().count() > 4 && calls.lines().all(|call| call.starts_with(K3S)),
+        "{said}\n{calls}"
+    );
+    ensure!(calls.contains("rke2/bin ctr --namespace k8s.io images import -"), "{calls}");
+
+    // An API server that does not answer for a moment is no end of the wait.
+    kubectl_after(shell, "failing", r#"case " $* " in *" get node simulated "*) exit 1 ;; esac"#)?;
+    let again = format!("PATH=$PWD/failing:$PATH {} --import './on-node {{}}' --timeout 1", up());
+    let (code, said) = shell.attempt(&again)?;
+    ensure!(code != 0 && said.contains("ErrImagePull") && said.contains("is not ready after 1 s"), "{said}");
+    Ok(())
+}
+
+/// What cannot work is refused before anything is written.
+fn no_way(shell: &Shell) -> Result<()> {
+    runtime(shell, "cri-o://1.33.1")?;
+    let not_served = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": false}]);
+    shell.run(&format!("kubectl patch crd clusters.cluster.x-k8s.io --type json --patch '{not_served}'"))?;
+    let (code, said) = shell.attempt(&format!("{} --import './on-node {{}}'", up()))?;
+    for words in [
+        "node simulated (-) runs cri-o://1.33.1: --import knows containerd only",
+        "serves clusters.cluster.x-k8s.io as v1beta2: the operators and BYOH need v1beta1. This release supports Cluster API from",
+    ] {
+        ensure!(code != 0 && said.contains(words), "up does not say {words:?}:\n{said}");
+    }
+    Ok(())
+}
+
+/// An API server that accepts no bootstrap tokens, and beside which nobody signs certificates.
+async fn hardened(management: &ManagementCluster, shell: &Shell) -> Result<()> {
+    let authority = Authority::generate("hardened")?;
+    let api = WorkloadApi {
+        name: "hardened".to_owned(),
+        address: Ipv4Addr::new(127, 0, 1, 1).into(),
+        port: 6443,
+        ca_cert_pem: authority.pair().certificate.clone(),
+        ca_key_pem: authority.pair().key.clone(),
+        sa_key_pem: None,
+        service_cidr: None,
+    };
+    let server = management.start_workload_api_server(api).await?;
+    let kubeconfig = management.dir().join("site/hardened.kubeconfig");
+    server.access().kubeconfig_as("administrator", &["system:masters"], &kubeconfig)?;
+    shell.run(&format!("export KUBECONFIG='{}'", kubeconfig.display()))?;
+    shell.run("kubectl wait --for=create --timeout=30s namespace/kube-system")?;
+    simulated_node(shell)?;
+    let (_, said) = shell.attempt(&format!("{} --registry registry.example.org --timeout 1", up()))?;
+    for words in [
+        "does not accept bootstrap tokens, with which servers register: start it with --enable-bootstrap-token-auth",
+        "nobody signs certificate requests for kubernetes.io/kube-apiserver-client, with which servers register",
+        "cert-manager was refused",
+    ] {
+        ensure!(said.contains(words), "up does not say {words:?}:\n{said}");
+    }
+    nothing_is_left(shell)?;
+    server.stop().await
+}
+
+/// The installation of the bundle in the shell's folder.
+fn up() -> String {
+    format!("'{}' up --bundle bundle", top().join("mgmt.sh").display())
+}
+
+/// A CRD of others, with these versions, of which the first is stored.
+fn definition(group: &str, kind: &str, versions: &[&str]) -> Value {
+    let plural = format!("{}s", kind.to_lowercase());
+    let versions: Vec<_> = versions
+        .iter()
+        .enumerate()
+        .map(|(number, name)| {
+            json!({
+                "name": name, "served": true, "storage": number == 0, "schema": {"openAPIV3Schema": {"type": "object"}},
+            })
+        })
+        .collect();
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural}, "versions": versions,
+        },
+    })
+}
+
+fn patch_status(shell: &Shell, kind: &str, namespace: &str, name: &str, status: &Value) -> Result<()> {
+    let patch = json!({"status": status});
+    let command =
+        format!("kubectl -n {namespace} patch {kind} {name} --subresource status --type merge --patch '{patch}'");
+    shell.run(&command).map(drop)
+}
+
+/// Has the simulated node say that this runs its containers.
+fn runtime(shell: &Shell, version: &str) -> Result<()> {
+    let status = json!({"nodeInfo": {"containerRuntimeVersion": version}});
+    patch_status(shell, "node", "default", "simulated", &status)
+}
+
+/// The processor architecture in Kubernetes' words.
+fn architecture() -> &'static str {
+    if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
+}
+
+/// A node that takes pods; SIMULATED: there is only the object.
+fn simulated_node(shell: &Shell) -> Result<()> {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "simulated"}});
+    shell.run(&format!("kubectl create --filename - <<<'{node}'"))?;
+    let status = json!({
+        "nodeInfo": {"architecture": architecture()}, "conditions": [{"type": "Ready", "status": "True"}],
+    });
+    patch_status(shell, "node", "default", "simulated", &status)?;
+    shell.run(r#"kubectl patch node simulated --type merge --patch '{"spec": {"taints": null}}'"#).map(drop)
+}
+
+/// Puts the operators' manifests into a bundle, and something in the place of their images. cert-manager's manifest
+/// cannot be applied.
+fn fill_bundle(shell: &Shell) -> Result<()> {
+    let overlays = top().join("deploy/overlays");
+    let lost = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "lost", "namespace": "nowhere"}});
+    shell
+        .run(&format!(
+            "kubectl kustomize '{0}/o-cloud' >bundle/manifests/60-o2ims-operator.yaml
+            kubectl kustomize '{0}/smo' >bundle/manifests/70-focom-operator.yaml
+            echo '{lost}' >bundle/manifests/10-cert-manager.yaml
+            mkdir bundle/images
+            touch bundle/images/o2ims-operator.tar bundle/images/focom-operator.tar",
+            overlays.display()
+        ))
+        .map(drop)
+}
+
+/// A shell with a bundle, on a management cluster with everything but the pod network.
 async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
-    let folder = stack.management.dir().join("site");
+    let shell = shell_with_bundle(&stack.management)?;
+    let certificates = definition("cert-manager.io", "Certificate", &["v1"]);
+    stack.management.apply_yaml(&certificates.to_string()).await?;
+    simulated_node(&shell)?;
+    focom::install(&stack.management).await?;
+    Ok(shell)
+}
+
+/// A shell of an administrator, in a folder with a bundle that has a pod network and a template only.
+fn shell_with_bundle(management: &ManagementCluster) -> Result<Shell> {
+    let folder = management.dir().join("site");
     fs::create_dir_all(folder.join("bundle/manifests"))?;
-    let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    let architecture = architecture();
     fs::write(folder.join("bundle/bundle.json"), format!("{{\n  \"architecture\": \"{architecture}\"\n}}"))?;
     for file in [
         "10-cert-manager",
@@ -343,30 +657,12 @@ async fn management_cluster_of_others(stack: &Stack) -> Result<Shell> {
         let manifest = format!("{}\n---\n{}\n", daemon_set(network, network), daemon_set("simulated-cni", network));
         fs::write(folder.join(format!("{network}.yaml")), manifest)?;
     }
-    stack.management.kubeconfig_as("administrator", &["system:masters"], &folder.join("management.kubeconfig"))?;
-    let kubectl = stack.management.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
+    management.kubeconfig_as("administrator", &["system:masters"], &folder.join("management.kubeconfig"))?;
+    let kubectl = management.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
     let mut shell = Shell::new(folder.clone(), folder.join("environment"));
     let path = std::env::var("PATH").unwrap_or_default();
     shell.set("PATH", format!("{}:{path}", kubectl.display()));
     shell.set("KUBECONFIG", folder.join("management.kubeconfig").display().to_string());
-    let certificates = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "certificates.cert-manager.io"},
-        "spec": {
-            "group": "cert-manager.io", "scope": "Namespaced", "names": {"kind": "Certificate", "plural": "certificates"},
-            "versions": [{
-                "name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}},
-            }],
-        },
-    });
-    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "simulated"}});
-    for object in [certificates, node] {
-        stack.management.apply_yaml(&object.to_string()).await?;
-    }
-    let state = json!({"status": {
-        "nodeInfo": {"architecture": architecture}, "conditions": [{"type": "Ready", "status": "True"}],
-    }});
-    shell.run(&format!("kubectl patch node simulated --subresource status --patch '{state}'; kubectl taint node simulated node.kubernetes.io/not-ready-"))?;
-    focom::install(&stack.management).await?;
     Ok(shell)
 }
 
@@ -401,6 +697,13 @@ async fn daemon_sets(client: &Client) -> Result<Vec<String>> {
     let image = |set: &DaemonSet| set.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone();
     let all = all.list(&ListParams::default()).await?.items;
     Ok(all.iter().map(|set| format!("{} {}", set.name_any(), image(set).unwrap_or_default())).collect())
+}
+
+/// Keys of the taints of a cluster's nodes.
+async fn taints(client: &Client) -> Result<Vec<String>> {
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?.items;
+    let taints = nodes.into_iter().filter_map(|node| node.spec?.taints).flatten();
+    Ok(taints.map(|taint| taint.key).collect())
 }
 
 /// A folder as a reader of the guide has it.
