@@ -8,6 +8,9 @@ pub const DEPLOYMENT_NAME_LABEL: &str = "cluster.x-k8s.io/deployment-name";
 pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
 /// Annotation by which a KubeadmControlPlane delays the deletion of its Machine until it has removed the member from etcd.
 pub const CONTROL_PLANE_HOOK: &str = "pre-terminate.delete.hook.machine.cluster.x-k8s.io/kcp-cleanup";
+/// Annotation on the KubeadmConfig of a master: when the certificate of its API server ends. While it is there, Cluster API does not read the
+/// certificate again.
+pub const CERTIFICATES_EXPIRY_ANNOTATION: &str = "machine.cluster.x-k8s.io/certificates-expiry";
 /// Annotation that makes controllers skip an object.
 pub const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
 

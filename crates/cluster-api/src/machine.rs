@@ -1,5 +1,6 @@
 //! `Machine` and `MachineDeployment`.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
 use crate::conditions::{Condition, V1Beta2Status};
@@ -102,6 +103,8 @@ pub struct MachineStatus {
     /// Why it failed for good.
     #[serde(default)]
     pub failure_message: String,
+    /// When the certificate of its API server ends, of a master. Cluster API reads it once, when the node has joined.
+    pub certificates_expiry_date: Option<Time>,
     /// Its Node, once there is one.
     pub node_ref: Option<NameRef>,
     /// What the Node says of itself.
@@ -146,4 +149,23 @@ pub struct NodeInfo {
     /// Version of its kubelet.
     #[serde(default)]
     pub kubelet_version: String,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_expiry_of_certificates_is_read_where_there_is_one() {
+        let expiry = |status: serde_json::Value| -> Option<String> {
+            let machine: Machine = serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap();
+            machine.status.certificates_expiry_date.map(|Time(at)| at.to_string())
+        };
+        let date = "2027-01-02T03:04:05Z";
+        assert_eq!(expiry(json!({"certificatesExpiryDate": date})).as_deref(), Some(date));
+        assert_eq!(expiry(json!({})), None);
+    }
 }

@@ -5,6 +5,7 @@ pub mod authorization;
 pub mod caches;
 pub mod context;
 pub mod focom_provisioning_request;
+pub mod metrics;
 pub mod o_cloud;
 pub mod operator;
 pub mod template_info;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use k8s_openapi::api::core::v1;
 use kube::{Api, Client, ResourceExt as _};
+use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
 use operator_kit::controller::Controller;
 use operator_kit::process::{Process, ProcessParts, ProcessSettings, TaskSpawner};
@@ -15,7 +16,7 @@ use crate::focom_provisioning_request::expectations::Expectations;
 use crate::o_cloud::connection::ConnectionSettings;
 use crate::o_cloud::registry::{self, ConnectionRegistry, NamespacedName};
 use crate::watches::{self, Prepared, Triggers};
-use crate::{focom_provisioning_request, o_cloud, template_info};
+use crate::{focom_provisioning_request, metrics, o_cloud, template_info};
 
 const NAME: &str = "focom-operator";
 /// Most requests wait for an answer of an API server. Each O-Cloud that answers slowly holds a few of these (see
@@ -66,6 +67,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let triggers = Triggers::default();
     let prepared = watches::set_up(&client, &metrics, &triggers);
+    metrics::register(&metrics, prepared.caches.requests.all(), prepared.caches.o_clouds.all());
     let (tasks, runner) = TaskSpawner::new();
     let connection_settings = ConnectionSettings {
         smo,
@@ -87,6 +89,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let leadership = || lease.leadership();
     let mut requests = Controller::new("focomprovisioningrequest", &prepared.requests, &triggers.requests, &metrics)
         .concurrency(settings.process.concurrency)
+        .first(FocomProvisioningRequest::is_new)
         .events(events.clone())
         .when_leading(leadership());
     let mut o_clouds = Controller::new("ocloud", &prepared.o_clouds, &triggers.o_clouds, &metrics)

@@ -1,11 +1,13 @@
 //! What a reconcile works with.
 
 use kube::Client;
+use operator_kit::controller::Conflicts;
 use operator_kit::events::Events;
 use tokio::time::Instant;
 
 use crate::caches::Caches;
 use crate::expectations::Expectations;
+use crate::metrics::Metrics;
 use crate::provisioner::registry::Provisioners;
 
 /// What a reconcile works with.
@@ -18,14 +20,19 @@ pub struct Context {
     pub provisioners: Provisioners,
     /// What the caches have yet to show.
     pub expectations: Expectations,
+    /// Conflicts in a row, by UID of the request.
+    pub conflicts: Conflicts,
     /// To tell users.
     pub events: Events,
+    /// To tell how long requests take.
+    pub metrics: Metrics,
 }
 
 impl Context {
     /// The request with this UID is gone: nothing is kept of it.
     pub fn forget(&self, uid: &str) {
         self.expectations.forget(uid);
+        self.conflicts.forget(uid);
         self.provisioners.forget(uid, Instant::now());
     }
 }

@@ -9,6 +9,8 @@ use operator_kit::cache;
 pub enum Write {
     /// The finalizer of the request.
     Finalizer,
+    /// The removal of the finalizer of the request.
+    FinalizerRemoval,
     /// The status of the request, at this resource version.
     Status(u64),
     /// An object that was created or changed, at this resource version.

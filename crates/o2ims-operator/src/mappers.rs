@@ -54,7 +54,7 @@ pub fn requests_for_cluster(requests: &Requests, hosts: &Hosts, cluster: &Cluste
     let Some(endpoint) = &cluster.spec.control_plane_endpoint else { return concerned };
     let mut near = requests.for_endpoint(&endpoint.host);
     // A request that asks for no endpoint gets the address of its one master.
-    for host in hosts.with_first_address(&endpoint.host) {
+    for host in hosts.with_address(&endpoint.host) {
         near.extend(requests.for_host(&host.namespace().unwrap_or_default(), &host.name_any()));
     }
     concerned.extend(references(near.iter().filter(|request| wants_endpoint_of(request, cluster, hosts))));

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use clap::Parser;
 use kube::ResourceExt as _;
+use o2ims_types::ProvisioningRequest;
 use o2ims_types::names::OPERATOR_NAMESPACE;
 use operator_kit::cache::SyncState;
-use operator_kit::controller::{Controller, Trigger};
+use operator_kit::controller::{Conflicts, Controller, Trigger};
 use operator_kit::process::{Process, ProcessParts, ProcessSettings};
 
+use crate::cluster_template;
 use crate::context::Context;
 use crate::expectations::Expectations;
+use crate::metrics::Metrics;
 use crate::provisioner::byoh::contention::Locks;
 use crate::provisioner::byoh::orphans;
 use crate::provisioner::byoh::provisioner::Byoh;
@@ -43,6 +46,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     readiness.add_watch("provisioningrequests", prepared.root.state());
     let mut controller = Controller::new("provisioningrequest", &prepared.root, &trigger, &metrics)
         .concurrency(settings.process.concurrency)
+        .first(ProvisioningRequest::is_new)
         .events(events.clone())
         .when_leading(lease.leadership());
     let mut hosts = prepared
@@ -55,6 +59,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .events(events.clone())
         .after("provisioningrequests", prepared.root.state())
         .when_leading(lease.leadership());
+    let mut templates = prepared.template_controller.events(events.clone()).when_leading(lease.leadership());
     for (name, state) in &prepared.states {
         // The status of the requests reports a provider that is not installed; it does not make the operator unready.
         let known = state.clone();
@@ -62,15 +67,20 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         controller = controller.after(*name, state.clone());
         hosts = hosts.after(*name, state.clone());
         clusters = clusters.after(*name, state.clone());
+        templates = templates.after(*name, state.clone());
     }
+    let all = &prepared.caches;
+    let metrics = Metrics::new(&metrics, all.requests.all(), all.hosts.all(), all.machines.all());
     let context = Arc::new(Context {
         client,
+        metrics,
         provisioners: Provisioners::new(vec![Box::new(Byoh {
             caches: prepared.caches.clone(),
             locks: Locks::new(move |request| trigger.enqueue(request)),
         })]),
         caches: prepared.caches,
         expectations: Expectations::default(),
+        conflicts: Conflicts::default(),
         events,
     });
     let forgetting = Arc::clone(&context);
@@ -84,6 +94,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     process.work("byohost", hosts.run(process.work_stop(), Arc::clone(&context), orphans::reconcile_host));
     process.work("cluster", clusters.run(process.work_stop(), Arc::clone(&context), orphans::reconcile_cluster));
+    let templates = templates.run(process.work_stop(), Arc::clone(&context), cluster_template::reconcile::reconcile);
+    process.work("clustertemplate", templates);
     process.work("provisioningrequest", controller.run(process.work_stop(), context, reconcile));
     process.run().await
 }

@@ -7,7 +7,7 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, runtime::reflector::ObjectRef};
-use o2ims_types::{ProvisioningRequest, names};
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use operator_kit::cache::{CachedWatch, DeserializeGuard, SyncState};
 use operator_kit::controller::{Controller, Trigger, references};
 use operator_kit::metrics::Metrics;
@@ -28,19 +28,23 @@ const CLUSTER_API: &str = "Cluster API";
 const KUBEADM_PROVIDERS: &str = "Cluster API's kubeadm providers";
 const BYOH: &str = "Bring-Your-Own-Host provider (BYOH)";
 
-/// Sets up every watch. Each one triggers the requests that its objects concern, some also hosts.
+/// Sets up every watch. Each one triggers the requests that its objects concern, some also hosts, Clusters and templates.
 pub fn set_up(client: &Client, metrics: &Metrics, trigger: &Trigger<ProvisioningRequest>) -> Prepared {
     let (host_trigger, cluster_trigger) = (Trigger::<ByoHost>::new(), Trigger::<Cluster>::new());
     let (root, requests) = watch_requests(client, metrics, trigger);
     let root = root.triggers(&cluster_trigger, cluster_of_request);
     let mut setup =
         Setup { client, metrics, trigger, requests: requests.clone(), tasks: Vec::new(), states: Vec::new() };
+    let template_trigger = Trigger::<ClusterTemplate>::new();
     let (hosts, host_controller) = setup.watch_hosts(&host_trigger);
     let (clusters, cluster_controller) = setup.watch_clusters(&cluster_trigger, &host_trigger, &hosts);
     let (to_enqueue, all) = (host_trigger, hosts.clone());
     let root = root.on_delete(move |request| to_enqueue.enqueue_each(hosts_of_request(&all, request)));
-    let caches = setup.caches(hosts, clusters);
-    Prepared { caches, root, host_controller, cluster_controller, tasks: setup.tasks, states: setup.states }
+    let (templates, template_controller) = setup.watch_templates(&template_trigger);
+    let byohost_crd = setup.watch_crd(BYOHOST_CRD, &template_trigger, &templates);
+    let caches = setup.caches(hosts, clusters, templates, byohost_crd);
+    let (tasks, states) = (setup.tasks, setup.states);
+    Prepared { caches, root, host_controller, cluster_controller, template_controller, tasks, states }
 }
 
 fn watch_requests(
@@ -71,6 +75,8 @@ pub struct Prepared {
     pub host_controller: Controller<ByoHost>,
     /// For Clusters; it has to be run too.
     pub cluster_controller: Controller<Cluster>,
+    /// For templates; it has to be run too.
+    pub template_controller: Controller<ClusterTemplate>,
     /// The other watches; each has to be run.
     pub tasks: Vec<Task>,
     /// State of each of the other watches, by its name.
@@ -120,11 +126,16 @@ impl Setup<'_> {
     }
 
     /// Watches everything else.
-    fn caches(&mut self, hosts: Hosts, clusters: Clusters) -> Caches {
+    fn caches(
+        &mut self,
+        hosts: Hosts,
+        clusters: Clusters,
+        templates: Templates,
+        byohost_crd: Store<DynamicObject>,
+    ) -> Caches {
         let requests = self.requests.clone();
         let every = watcher::Config::default();
         let marked = watcher::Config::default().labels(names::REQUEST_UID_LABEL);
-        let templates = self.watch_templates();
         Caches {
             hosts,
             clusters,
@@ -137,20 +148,23 @@ impl Setup<'_> {
             machine_templates: self.watch_marked("byomachinetemplates", marked.clone()),
             config_templates: self.watch_marked("kubeadmconfigtemplates", marked.clone()),
             installer_templates: self.watch_marked("k8sinstallerconfigtemplates", marked),
-            byohost_crd: self.watch_crd(BYOHOST_CRD),
+            byohost_crd,
             providers: self.providers(),
             requests,
         }
     }
 
-    fn watch_templates(&mut self) -> Templates {
+    /// A request depends on the spec of its template: the status, which this operator writes, does not concern it.
+    fn watch_templates(&mut self, trigger: &Trigger<ClusterTemplate>) -> (Templates, Controller<ClusterTemplate>) {
         let requests = self.requests.clone();
-        let mut watch = self.cached("clustertemplates", watcher::Config::default(), move |template| {
-            requests_for_template(&requests, template)
-        });
+        let mut watch = self
+            .untriggered::<ClusterTemplate>("clustertemplates", watcher::Config::default())
+            .triggers_on_spec(self.trigger, move |template| requests_for_template(&requests, template))
+            .triggers(trigger, |template| vec![ObjectRef::from_obj(template)]);
+        let controller = Controller::new("clustertemplate", &watch, trigger, self.metrics);
         let templates = Templates::new(watch.objects());
         self.add("clustertemplates", watch);
-        templates
+        (templates, controller)
     }
 
     fn watch_resource_sets(&mut self, templates: &Templates) -> Store<ClusterResourceSet> {
@@ -206,20 +220,34 @@ impl Setup<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let api = Api::<DeserializeGuard<K>>::all(self.client.clone());
-        CachedWatch::new(name, api, config, self.metrics).triggers(self.trigger, concerns)
+        self.untriggered(name, config).triggers(self.trigger, concerns)
     }
 
-    /// One CustomResourceDefinition, by name. It tells the variants of BYOH apart, so it concerns every request.
-    fn watch_crd(&mut self, crd: &str) -> Store<DynamicObject> {
+    /// A watch that triggers nothing yet.
+    fn untriggered<K>(&self, name: &'static str, config: watcher::Config) -> CachedWatch<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let api = Api::<DeserializeGuard<K>>::all(self.client.clone());
+        CachedWatch::new(name, api, config, self.metrics)
+    }
+
+    /// One CustomResourceDefinition, by name. It tells the variants of BYOH apart, so it concerns every request and every template.
+    fn watch_crd(
+        &mut self,
+        crd: &str,
+        template_trigger: &Trigger<ClusterTemplate>,
+        templates: &Templates,
+    ) -> Store<DynamicObject> {
         let resource: ApiResource = crd_resource();
         let config = watcher::Config::default().fields(&format!("metadata.name={crd}"));
         let api = Api::all_with(self.client.clone(), &resource);
-        let all = self.requests.clone();
+        let (requests, templates) = (self.requests.clone(), templates.clone());
         self.add(
             "customresourcedefinitions",
             CachedWatch::new_with("customresourcedefinitions", api, config, self.metrics, resource)
-                .triggers(self.trigger, move |_| references(&all.all().state())),
+                .triggers(self.trigger, move |_| references(&requests.all().state()))
+                .triggers(template_trigger, move |_| references(&templates.all().state())),
         )
     }
 

@@ -1,6 +1,10 @@
 //! Condition types and reasons of a ProvisioningRequest. `Ready`, `Reconciling` and `Stalled` follow kstatus, so that
 //! Flux, Argo CD and `kubectl wait` understand them; the others are the stages of provisioning, in order.
 
+/// `status.observedGeneration` of an object that the operator has not seen yet, by default of the CRD. Without it kstatus takes a new object for
+/// one that is done.
+pub const NOT_OBSERVED: i64 = -1;
+
 /// The cluster exists as requested: every requested node is Ready.
 pub const READY: &str = "Ready";
 /// The operator works on the request, or waits (kstatus).
@@ -32,10 +36,12 @@ pub mod reason {
     pub const WAITING: &str = "WaitingForEarlierStage";
     /// A stage is in progress.
     pub const IN_PROGRESS: &str = "InProgress";
-    /// A value of the request is wrong; only a change of the request helps.
+    /// A value of the request, or of the template, is wrong; only a change of it helps.
     pub const INVALID: &str = "Invalid";
     /// The ClusterTemplate does not exist or cannot be used.
     pub const TEMPLATE_UNAVAILABLE: &str = "TemplateUnavailable";
+    /// The template can be used.
+    pub const READY: &str = "Ready";
     /// This combination of providers and template is known not to work.
     pub const UNSUPPORTED: &str = "Unsupported";
     /// Another request has this cluster name or endpoint.
@@ -73,8 +79,8 @@ pub mod focom {
 
     /// Reasons, CamelCase as the Kubernetes API conventions require.
     pub mod reason {
-        /// The O-Cloud can be used.
-        pub const READY: &str = "Ready";
+        /// The O-Cloud or the template can be used.
+        pub const READY: &str = super::super::reason::READY;
         /// The O-Cloud has not answered yet.
         pub const CONNECTING: &str = "Connecting";
         /// The Secret does not exist, or has no kubeconfig.

@@ -2,8 +2,9 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::conditions::NOT_OBSERVED;
 use crate::{ClusterTemplate, FocomProvisioningRequest, OCloud, ProvisioningRequest, TemplateInfo};
 
 /// Every CRD, as JSON: the O-Cloud's two, then the SMO's three.
@@ -26,6 +27,14 @@ pub fn all() -> Result<Vec<Value>, serde_json::Error> {
 fn shipped(crd: &CustomResourceDefinition) -> Result<Value, serde_json::Error> {
     let mut crd = serde_json::to_value(crd)?;
     drop_nullable(&mut crd);
+    let is_template = crd["spec"]["names"]["kind"] == "ClusterTemplate";
+    for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        let status = &mut version["schema"]["openAPIV3Schema"]["properties"]["status"];
+        // Nobody waits for a ClusterTemplate: an older operator, after a roll-back, would leave the default for ever.
+        if status["properties"]["observedGeneration"].is_object() && !is_template {
+            status["default"] = json!({"observedGeneration": NOT_OBSERVED});
+        }
+    }
     Ok(crd)
 }
 

@@ -2,7 +2,8 @@
 
 #![allow(clippy::expect_used, reason = "a broken assumption may end a test")]
 
-use o2ims_types::rules::fields_in_rust::violations;
+use o2ims_types::TemplateParameters;
+use o2ims_types::rules::fields_in_rust::{new_cluster_violations, violations};
 use serde_json::{Value, json};
 
 #[path = "corpus/mod.rs"]
@@ -20,9 +21,9 @@ fn good() -> Value {
 fn validation_agrees_with_the_corpus() {
     let mut wrong = Vec::new();
     for case in corpus::cases() {
-        let parameters = serde_json::from_value(case.applied_to(good())).expect("parameters");
+        let parameters: TemplateParameters = serde_json::from_value(case.applied_to(good())).expect("parameters");
         let expected: Vec<_> = case.message.iter().map(ToString::to_string).collect();
-        let found = violations(&parameters);
+        let found = [violations(&parameters), new_cluster_violations(&parameters)].concat();
         if found != expected {
             wrong.push(format!("{}: {}: expected {expected:?}, found {found:?}", case.rule, case.value));
         }

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 const HEADER: &str = "\
-# What may not change on a request, what may not be deleted, and how new objects may be called. Refused with 403: after that no tool
-# deletes an object and creates it again.
+# What may not change on a request, what may not be deleted, how new objects may be called, and, on an O-Cloud, which values a new cluster
+# may have. Refused with 403: after that no tool deletes an object and creates it again.
 # Generated from crates/o2ims-types. Do not edit: UPDATE_CRDS=1 cargo test -p o2ims-types --test policies
 ";
 
@@ -46,4 +46,19 @@ fn no_message_reads_like_a_field_that_can_only_change_with_a_new_object() {
         assert!(update || validation["reason"] == "Invalid", "no reason: {validation}");
     }
     assert!(messages > 20);
+}
+
+/// Every other parameter is one that the operator does not know.
+#[test]
+fn the_known_parameters_are_those_of_the_crd() {
+    let crds = o2ims_types::crd::all().unwrap();
+    let request = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == "ProvisioningRequest").unwrap();
+    let parameters = &request["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["templateParameters"];
+    let properties = parameters["properties"].as_object().unwrap();
+    let mut known = o2ims_types::rules::PARAMETERS;
+    known.sort_unstable();
+    let mut described: Vec<_> = properties.keys().map(String::as_str).collect();
+    described.sort_unstable();
+    assert_eq!(described, known);
+    assert_eq!(parameters["x-kubernetes-preserve-unknown-fields"], true);
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use o2ims_types::rules::{Frozen, admission_policies};
+use o2ims_types::rules::{Form, Frozen, admission_policies};
 use serde_json::Value;
 
 const HEADER: &str = "\
@@ -79,7 +79,8 @@ fn resource(crd: &Value, out: &mut String) {
                 Frozen::Always => "",
                 Frozen::OnceHostsAreHeld => ", once hosts are held",
             };
-            writeln!(out, "* `{}`{from}: {}", transition.path, transition.why).unwrap();
+            let others = if transition.form == Form::OtherParameters { ".<any other>" } else { "" };
+            writeln!(out, "* `{}{others}`{from}: {}", transition.path, transition.why).unwrap();
         }
         writeln!(out).unwrap();
     }

@@ -11,11 +11,11 @@ use anyhow::Context as _;
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{cache::watch::SyncState, metrics::Metrics};
@@ -110,12 +110,36 @@ async fn readyz(State(checks): State<ReadinessChecks>) -> (StatusCode, String) {
     }
 }
 
-async fn serve_metrics(State(metrics): State<Metrics>) -> Response {
+async fn serve_metrics(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+    let open_metrics = prefers_open_metrics(&headers);
+    let encode = move || if open_metrics { metrics.encode() } else { metrics.encode_for_prometheus() };
+    // Some values are computed from all objects, which must not hold a thread of the reconciles.
+    match spawn_blocking(encode).await {
+        Ok(Ok(text)) => {
+            let type_ = if open_metrics { OPEN_METRICS } else { PROMETHEUS };
+            ([(header::CONTENT_TYPE, type_)], text).into_response()
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// Whether the client asks for OpenMetrics, and does not prefer plain text (RFC 9110, 12.5.1). A client that does not ask
+/// gets plain text: a scraper that is older than OpenMetrics, or a person.
+fn prefers_open_metrics(headers: &HeaderMap) -> bool {
+    let quality = |type_: &str| {
+        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let ranges = accepted.flat_map(|value| value.split(','));
+        let qualities = ranges.filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            parts.next().filter(|found| found.eq_ignore_ascii_case(type_))?;
+            parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |quality| quality.parse::<f32>().ok())
+        });
+        qualities.fold(0.0, f32::max)
+    };
+    let open_metrics = quality("application/openmetrics-text");
+    open_metrics > 0.0 && open_metrics >= quality("text/plain")
 }
 
 #[cfg(test)]
@@ -125,8 +149,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn fetch(address: SocketAddr, path: &str) -> String {
+        fetch_as(address, path, "*/*").await
+    }
+
+    async fn fetch_as(address: SocketAddr, path: &str, accept: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: {accept}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("writes");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("reads");
@@ -148,13 +176,45 @@ mod tests {
         let answer = fetch(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("not ready: lease, hosts"), "{answer}");
         assert!(fetch(address, "/livez").await.starts_with("HTTP/1.1 200"));
-        assert!(fetch(address, "/metrics").await.contains("# EOF"));
+        let answer = fetch(address, "/metrics").await;
+        assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{answer}");
+        assert!(answer.contains("# TYPE test_build_info gauge\n") && !answer.contains("# EOF"), "{answer}");
+        let answer = fetch_as(address, "/metrics", "application/openmetrics-text;version=1.0.0").await;
+        let type_ = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        assert!(answer.contains(type_) && answer.contains("# EOF"), "{answer}");
         open.store(true, Ordering::Relaxed);
         state.send_replace(SyncState::Synced);
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
 
         stop.cancel();
         serving.await.expect("no panic").expect("stops cleanly");
+    }
+
+    #[test]
+    fn open_metrics_is_for_those_who_ask_for_it() {
+        let prefers = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values.iter().copied().map(header::HeaderValue::from_static) {
+                headers.append(header::ACCEPT, value);
+            }
+            prefers_open_metrics(&headers)
+        };
+        // Prometheus 3, and 2.
+        assert!(prefers(&["application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+            application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
+            text/plain;version=0.0.4;q=0.2,*/*;q=0.1"]));
+        assert!(prefers(&["application/openmetrics-text; version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"]));
+        assert!(prefers(&["text/plain;q=0.9", "Application/OpenMetrics-Text"]));
+        for values in [
+            &["*/*"][..],
+            &[],
+            &["text/plain;version=0.0.4;q=1,*/*;q=0.1"],
+            &["application/openmetrics-text;q=0.4, text/plain;q=0.5"],
+            &["application/openmetrics-text;q=0"],
+            &["application/json, application/*"],
+        ] {
+            assert!(!prefers(values), "{values:?}");
+        }
     }
 
     #[tokio::test]

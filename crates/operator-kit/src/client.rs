@@ -75,6 +75,8 @@ pub async fn infer() -> anyhow::Result<Config> {
 pub fn build(mut config: Config, user_agent: &str, limits: Limits, metrics: &Metrics) -> Result<Client, kube::Error> {
     config.connect_timeout = Some(limits.connect);
     config.default_retry = false;
+    // kube takes it from HTTPS_PROXY in the environment, and fails, as it is built without proxies.
+    config.proxy_url = None;
     let user_agent = HeaderValue::from_str(user_agent).map_err(|error| kube::Error::HttpError(error.into()))?;
     config.headers.push((USER_AGENT, user_agent));
     let metrics = metrics.clone();

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use kube::ResourceExt as _;
 use serde::Deserialize;
 
@@ -15,6 +16,8 @@ pub const MACHINE_NAME_LABEL: &str = "byoh.infrastructure.cluster.x-k8s.io/byoma
 pub const MACHINE_VERSION_ANNOTATION: &str = "byoh.infrastructure.cluster.x-k8s.io/k8sversion";
 /// Annotation that asks the agent to clean the host.
 pub const UNREGISTERING_ANNOTATION: &str = "byoh.infrastructure.cluster.x-k8s.io/unregistering";
+/// BYOH's admission webhook for ByoHosts.
+pub const HOST_WEBHOOK: &str = "vbyohost.kb.io";
 /// The agent ran the bootstrap script.
 pub const BOOTSTRAP_SUCCEEDED: &str = "K8sNodeBootstrapSucceeded";
 /// The agent ran the install script.
@@ -90,6 +93,23 @@ impl ByoHost {
             .collect();
         found.sort_by_key(|(default, address)| (!default, address.is_ipv6()));
         found.into_iter().map(|(_, address)| address).collect()
+    }
+
+    /// The address at which the API server of a cluster with this one master answers: `wanted` if the host has it, else its first one.
+    pub fn endpoint_address(&self, wanted: Option<IpAddr>) -> Option<IpAddr> {
+        let addresses = self.addresses();
+        wanted.filter(|wanted| addresses.contains(wanted)).or_else(|| addresses.first().copied())
+    }
+
+    /// The addresses of the card with the default route and of the card with the address `also`, each with the network that it is in. The
+    /// agent reports cards at its start only: others may be those of a cluster that the host was in then.
+    pub fn networks(&self, also: Option<IpAddr>) -> Vec<IpNet> {
+        let parsed = |card: &Network| card.ip_addrs.iter().filter_map(|text| text.parse::<IpNet>().ok()).collect();
+        let cards = self.status.network.iter().map(|card| (card.is_default, parsed(card)));
+        let is_wanted = |(is_default, nets): &(bool, Vec<IpNet>)| {
+            *is_default || also.is_some_and(|also| nets.iter().any(|net| net.addr() == also))
+        };
+        cards.filter(is_wanted).flat_map(|(_, nets)| nets).filter(|net| is_routed(&net.addr())).collect()
     }
 
     /// Why the host cannot be attached to a machine, as BYOH and its agent see it; `None` when it is free. BYOH itself checks
@@ -199,6 +219,14 @@ impl ByoHost {
     }
 }
 
+/// Whether other servers can reach the address: not loopback, nor link-local.
+fn is_routed(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
@@ -250,6 +278,17 @@ mod tests {
     #[test]
     fn the_default_card_comes_first() {
         assert_eq!(free().addresses()[0].to_string(), "10.0.0.2");
+        let endpoint = |wanted: Option<&str>| {
+            free().endpoint_address(wanted.map(|text| text.parse().unwrap())).unwrap().to_string()
+        };
+        assert_eq!(endpoint(None), "10.0.0.2");
+        assert_eq!(endpoint(Some("172.17.0.1")), "172.17.0.1", "an address of another card");
+        assert_eq!(endpoint(Some("10.0.0.3")), "10.0.0.2", "not an address of the host");
+        let networks = |also: Option<&str>| {
+            free().networks(also.map(|text| text.parse().unwrap())).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(networks(None), ["fd00::2/64", "10.0.0.2/24"], "those of the card with the default route");
+        assert_eq!(networks(Some("172.17.0.1")), ["172.17.0.1/16", "fd00::2/64", "10.0.0.2/24"]);
     }
 
     #[test]

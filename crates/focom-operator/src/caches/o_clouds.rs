@@ -24,6 +24,11 @@ impl OClouds {
         }
     }
 
+    /// All OClouds.
+    pub fn all(&self) -> &Store<OCloud> {
+        &self.store
+    }
+
     /// The OCloud of this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<OCloud>> {
         self.store.get(&ObjectRef::new(name).within(namespace))

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
 use operator_kit::cache::{CachedObjects, Index};
 
 /// FocomProvisioningRequests, by what they refer to.
 #[derive(Clone)]
-#[allow(clippy::struct_field_names, reason = "each is an index")]
 pub struct Requests {
+    store: Store<FocomProvisioningRequest>,
     by_uid: Index<String, FocomProvisioningRequest>,
     by_o_cloud: Index<(String, String), FocomProvisioningRequest>,
     by_o_cloud_name: Index<String, FocomProvisioningRequest>,
@@ -37,7 +38,13 @@ impl Requests {
                 let namespace = request.namespace().unwrap_or_default();
                 vec![(namespace, spec.template_name.clone(), spec.template_version.clone())]
             }),
+            store: objects.store(),
         }
+    }
+
+    /// All requests.
+    pub fn all(&self) -> &Store<FocomProvisioningRequest> {
+        &self.store
     }
 
     /// Whether this SMO has a request with this UID.

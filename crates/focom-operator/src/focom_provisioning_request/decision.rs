@@ -60,7 +60,7 @@ pub fn decide(
 fn awaits_first_connection(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) -> bool {
     let connecting = remote.is_some_and(|remote| matches!(remote.connection.state, ConnectionState::Connecting));
     let needs_no_answer = annotations::skips_remote_deletion(request) || annotations::orphans_remote(request);
-    connecting && request.status.is_some() && !needs_no_answer
+    connecting && !request.is_new() && !needs_no_answer
 }
 
 /// A warning if these steps leave a ProvisioningRequest on an O-Cloud that no request is responsible for.

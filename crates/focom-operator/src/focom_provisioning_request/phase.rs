@@ -151,7 +151,7 @@ fn assess_adoption(request: &FocomProvisioningRequest, remote: &RemoteState) -> 
 
 /// The O-Cloud has no ProvisioningRequest with a name that this request uses there.
 fn assess_absent(request: &FocomProvisioningRequest) -> PhaseAssessment {
-    if request.status.is_none() {
+    if request.is_new() {
         let message = format!("O-Cloud {} answers; this request has not been sent to it yet", o_cloud(request));
         return PhaseAssessment::new(Phase::Pending, reason::IN_PROGRESS, message);
     }

@@ -52,7 +52,7 @@ pub fn plan(
         return if has_finalizer { teardown(request, observed.remote.as_ref()) } else { Vec::new() };
     }
     // The first write is the status, so that the user sees one at once. Its watch event triggers the next reconcile.
-    if verdict.is_err() || request.status.is_none() {
+    if verdict.is_err() || request.is_new() {
         return Vec::new();
     }
     let Some(remote) = &observed.remote else { return Vec::new() };

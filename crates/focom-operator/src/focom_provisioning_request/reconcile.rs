@@ -100,17 +100,20 @@ async fn write_status(
     Ok(())
 }
 
-/// Events for a new phase, for a new reason of a failure, and for a new state on the O-Cloud.
+/// One event for a new phase, a new reason of a failure, or a new state on the O-Cloud.
 async fn send_events(request: &FocomProvisioningRequest, context: &Context, new: &FocomProvisioningRequestStatus) {
     let regarding = request.object_ref(&());
-    let old = request.status.as_ref();
+    let old = request.status.as_ref().filter(|_| !request.is_new());
     let ready = status::ready_reason(new);
     if new.phase == Phase::Failed.name() {
         if old.map(|old| (&old.phase, status::ready_reason(old))) != Some((&new.phase, ready)) {
             context.events.warning(&regarding, ready, "Provision", &new.message).await;
         }
-    } else if old.map(|old| &old.phase) != Some(&new.phase) {
+        return;
+    }
+    if old.map(|old| &old.phase) != Some(&new.phase) {
         context.events.normal(&regarding, &new.phase, "Provision", &new.message).await;
+        return;
     }
     let (was, is) = (old.and_then(remote_state), remote_state(new));
     if let Some(is) = is.filter(|is| was != Some(is)) {

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::{self, focom};
-use operator_kit::controller::{Class, Error};
+use operator_kit::controller::{Class, Error, lacks_rights};
 use operator_kit::write::apply::{self, MetadataPatch, Precondition};
 use serde_json::Value;
 
@@ -186,7 +186,7 @@ impl<'a> RemoteApi<'a> {
             Some(kube::Error::Api(_)) if error.class() == Class::Conflict => error.context(what).into(),
             Some(kube::Error::Api(status)) => {
                 let quote = self.connection.quote(&status.message);
-                explain_status(&what, status, &quote, error.is_refused_by_webhook())
+                explain_status(&what, status, &quote)
             }
             Some(kube::Error::SerdeError(_)) => {
                 WriteError::transient(reason::IN_PROGRESS, format!("{what}: the O-Cloud's answer cannot be read"))
@@ -199,17 +199,22 @@ impl<'a> RemoteApi<'a> {
 }
 
 /// What an answer of the O-Cloud's API server means. `quote` is its message, as it may be quoted.
-fn explain_status(what: &str, status: &Status, quote: &str, is_refused_by_webhook: bool) -> WriteError {
+fn explain_status(what: &str, status: &Status, quote: &str) -> WriteError {
     let refused = || WriteError::permanent(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {quote}"));
     let waiting = |message: &str| WriteError::transient(reason::IN_PROGRESS, format!("{what}: {message}"));
     match status.code {
-        _ if is_refused_by_webhook => refused(),
+        _ if status.message.contains("admission webhook") => refused(),
         // Only a Status object of an API server is a refusal.
         400 | 422 if status.reason != NO_STATUS => refused(),
         403 if is_policy(&status.message) => refused(),
         403 if status.message.contains(TERMINATING) => waiting(
             "its namespace is being deleted on the O-Cloud; it can be sent when that namespace is created again",
         ),
+        // For example a quota, which can be raised.
+        403 if !lacks_rights(status) => WriteError {
+            requires_action: true,
+            ..WriteError::transient(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {quote}"))
+        },
         403 => WriteError {
             requires_action: true,
             ..WriteError::transient(

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
+use o2ims_types::conditions::NOT_OBSERVED;
 use o2ims_types::focom::v1alpha1::focom_provisioning_request::RemoteProvisioningStatus;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
 use serde::de::DeserializeOwned;
@@ -40,8 +41,10 @@ fn lenient_status<'de, D: Deserializer<'de>>(status: D) -> Result<RemoteStatus, 
         T::deserialize(value).ok()
     }
     let status = Value::deserialize(status)?;
+    let observed_generation: Option<i64> = part(&status["observedGeneration"]);
     let reported = &status["provisioningStatus"];
-    let provisioning_status = reported.is_object().then(|| RemoteProvisioningStatus {
+    let is_reported = reported.is_object() && observed_generation != Some(NOT_OBSERVED);
+    let provisioning_status = is_reported.then(|| RemoteProvisioningStatus {
         provisioning_state: part(&reported["provisioningState"]).unwrap_or_default(),
         provisioning_message: part(&reported["provisioningMessage"]).unwrap_or_default(),
         // The API stores whole seconds.
@@ -51,7 +54,7 @@ fn lenient_status<'de, D: Deserializer<'de>>(status: D) -> Result<RemoteStatus, 
     Ok(RemoteStatus {
         provisioning_status,
         provisioned_resource_set: part(&status["provisionedResourceSet"]),
-        observed_generation: part(&status["observedGeneration"]),
+        observed_generation,
     })
 }
 

@@ -33,7 +33,7 @@ impl Phases {
         let task = tokio::spawn(async move {
             let mut events = watcher::watch_object(api, &name).default_backoff().boxed();
             while let Ok(Some(object)) = events.try_next().await {
-                if let Some(status) = object.and_then(|object| object.status) {
+                if let Some(status) = object.filter(|object| !object.is_new()).and_then(|object| object.status) {
                     let mut list = list.lock().expect("not poisoned");
                     if list.last() != Some(&status.phase) {
                         list.push(status.phase);

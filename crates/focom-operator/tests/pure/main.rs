@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 
 mod decisions;
+mod metrics;
 mod model;
 mod properties;

@@ -1,6 +1,7 @@
 //! Writes to ByoHosts and to the Secrets with their install scripts.
 
 use cluster_api::Kind;
+use cluster_api::byoh::HOST_WEBHOOK;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, Patch};
@@ -21,7 +22,11 @@ fn hosts(target: &Target<'_>) -> Api<DynamicObject> {
 
 fn of_host(error: Error, namespace: &str, name: &str) -> Error {
     let error = naming(error, Kind::ByoHost, namespace, name);
-    if error.is_refused_by_webhook() { error.advice("apply deploy/byoh/webhook-exemption.yaml") } else { error }
+    if error.is_refused_by_webhook(HOST_WEBHOOK) {
+        error.advice("apply deploy/byoh/webhook-exemption.yaml")
+    } else {
+        error
+    }
 }
 
 /// Sets and removes labels and annotations, if the host is still as it was observed.

@@ -45,8 +45,9 @@ pub async fn remove_annotations(target: &Target<'_>, annotations: &[&'static str
 
 /// Removes the finalizer and leaves everything else as it is.
 pub async fn orphan(target: &Target<'_>) -> Result<Option<Write>, Error> {
-    finalizer::remove_finalizer(&api(target), target.request, names::FINALIZER, names::FIELD_MANAGER).await?;
-    Ok(None)
+    let is_removed =
+        finalizer::remove_finalizer(&api(target), target.request, names::FINALIZER, names::FIELD_MANAGER).await?;
+    Ok(is_removed.then_some(Write::FinalizerRemoval))
 }
 
 /// Removes the finalizer. The request is the last object that names what was created for it, so the API server itself is asked once more

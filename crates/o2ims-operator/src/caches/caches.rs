@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use cluster_api::Kind;
+use cluster_api::byoh::ByohVariant;
 use cluster_api::cluster::{ByoCluster, ClusterResourceSet};
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::MachineDeployment;
@@ -73,5 +74,10 @@ impl Caches {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect()
+    }
+
+    /// Which BYOH is installed, if one is.
+    pub fn byoh_variant(&self) -> Option<ByohVariant> {
+        self.byohost_crd.state().first().map(|crd| ByohVariant::of(crd))
     }
 }

@@ -1,5 +1,6 @@
-//! ByoHosts, by holder, id, request and first address.
+//! ByoHosts, by holder, id, request and address.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use cluster_api::byoh::ByoHost;
@@ -11,13 +12,18 @@ use operator_kit::cache::{CachedObjects, Index};
 
 use super::marked::{MarkedObjects, namespace};
 
-/// ByoHosts, by holder, id, request and first address.
+/// ByoHosts, by holder, id, request and address.
 #[derive(Clone)]
 pub struct Hosts {
     objects: MarkedObjects<ByoHost>,
     by_id: Index<(String, String), ByoHost>,
     by_request: Index<String, ByoHost>,
     by_address: Index<String, ByoHost>,
+}
+
+/// Every host has the others.
+fn is_of_one_host(address: IpAddr) -> bool {
+    address != IpAddr::V4(Ipv4Addr::LOCALHOST) && address != IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
 impl Hosts {
@@ -32,8 +38,13 @@ impl Hosts {
             by_request: objects.index(|host: &ByoHost| {
                 host.annotations().get(names::REQUEST_ANNOTATION).cloned().into_iter().collect()
             }),
-            by_address: objects
-                .index(|host: &ByoHost| host.addresses().first().map(ToString::to_string).into_iter().collect()),
+            by_address: objects.index(|host: &ByoHost| {
+                host.addresses()
+                    .into_iter()
+                    .filter(|address| is_of_one_host(*address))
+                    .map(|address| address.to_string())
+                    .collect()
+            }),
         }
     }
 
@@ -57,8 +68,8 @@ impl Hosts {
         self.by_id.get(&(namespace.to_owned(), id.to_owned()))
     }
 
-    /// The hosts of which this is the first address, in any namespace.
-    pub fn with_first_address(&self, host: &str) -> Vec<Arc<ByoHost>> {
+    /// The hosts that have this address, in any namespace.
+    pub fn with_address(&self, host: &str) -> Vec<Arc<ByoHost>> {
         self.by_address.get(&canonical_host(host))
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cluster_api::machine::Machine;
+use kube::runtime::reflector::Store;
 use operator_kit::cache::{CachedObjects, Index};
 
 use super::marked::{MarkedObjects, namespace};
@@ -23,6 +24,11 @@ impl Machines {
                 machine.server().map(|name| (namespace(machine), name.to_owned())).into_iter().collect()
             }),
         }
+    }
+
+    /// All Machines with a mark.
+    pub fn all(&self) -> &Store<Machine> {
+        self.objects.all()
     }
 
     /// The Machines with the mark of the request with this UID.

@@ -24,6 +24,11 @@ impl Templates {
         }
     }
 
+    /// All of them.
+    pub fn all(&self) -> &Store<ClusterTemplate> {
+        &self.store
+    }
+
     /// The template of this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<ClusterTemplate>> {
         self.store.get(&ObjectRef::new(name).within(namespace))

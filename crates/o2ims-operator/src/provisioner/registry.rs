@@ -81,6 +81,7 @@ impl Provisioners {
                 exists: false,
                 ready: String::new(),
                 degraded: Vec::new(),
+                upcoming: Vec::new(),
                 paused: None,
             })
         };

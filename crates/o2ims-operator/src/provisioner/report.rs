@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use o2ims_types::conditions::reason;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::{ProvisionedResourceSet, StatusExtensions};
 
@@ -78,8 +79,19 @@ pub struct Provisioning {
     pub ready: String,
     /// What is wrong with a running cluster, whatever the stages say.
     pub degraded: Vec<String>,
+    /// What is wrong with a running cluster from some time on.
+    pub upcoming: Vec<Upcoming>,
     /// The cluster is paused, not by the operator.
     pub paused: Option<Pause>,
+}
+
+/// What is wrong with a running cluster from some time on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upcoming {
+    /// From when on it is told.
+    pub from: Timestamp,
+    /// What is told. It is the same at every time.
+    pub message: String,
 }
 
 /// A pause of a cluster.

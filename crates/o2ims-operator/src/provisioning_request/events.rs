@@ -14,7 +14,7 @@ const ACTION: &str = "Provision";
 /// Tells of a new state, of what is wrong with a cluster that runs, and of hosts that have begun to fail.
 pub async fn tell_of_status(request: &ProvisioningRequest, context: &Context, new: &ProvisioningRequestStatus) {
     let regarding = request.object_ref(&());
-    let old = request.status.as_ref();
+    let old = request.status.as_ref().filter(|_| !request.is_new());
     let failing = |host: &&HostStatus| host.state == HOST_FAILED;
     for host in new.extensions.hosts.iter().filter(failing) {
         let known = old

@@ -18,6 +18,10 @@ use crate::expectations::Write;
 use crate::provisioner::interface::Decision;
 use crate::provisioner::step::Step;
 
+/// What a conflict that lasts means, for its message.
+const LASTING_CONFLICT: &str = "this happens at every try: another client changes the same object again and again, or this operator's watch of it is \
+    behind. To see who writes it, kubectl get that object with -o yaml --show-managed-fields";
+
 /// Brings one request a step further.
 ///
 /// # Errors
@@ -42,18 +46,25 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
     let mut written = Vec::new();
     let applied = apply::apply(client, request, owner_uid, steps, &mut written).await;
     let uid = request.uid().unwrap_or_default();
+    let is_torn_down = steps.contains(&Step::RemoveFinalizer) && written.contains(&Write::FinalizerRemoval);
     expectations.add(uid.clone(), written, Instant::now());
+    let has_conflict = applied.as_ref().is_err_and(|error| error.class() == Class::Conflict);
+    let conflict_lasts = context.conflicts.record(&uid, has_conflict);
     let is_last = |step: &Step| matches!(step, Step::RemoveFinalizer | Step::Orphan);
     if steps.iter().any(is_last) && applied.is_ok() {
         expectations.forget(&uid);
+        if is_torn_down {
+            context.metrics.deletion_finished(request, Timestamp::now());
+        }
         return Ok(Outcome::Done);
     }
-    let write_error = match &applied {
+    let applied = match applied {
         // Another client has changed the object before; the caches will show that change.
-        Err(error) if error.class() == Class::Conflict => return applied.map(|()| Outcome::Done),
-        Err(error) => Some(error.message().to_owned()),
-        Ok(()) => None,
+        Err(conflict) if has_conflict && !conflict_lasts => return Err(conflict),
+        Err(conflict) if has_conflict => Err(conflict.advice(LASTING_CONFLICT)),
+        applied => applied,
     };
+    let write_error = applied.as_ref().err().map(|error| error.message().to_owned());
     let assessment = status::assess(request, report, write_error.as_deref(), Timestamp::now());
     write_status(request, context, &assessment).await?;
     events::tell_of_status(request, context, &assessment.status).await;
@@ -72,6 +83,7 @@ async fn write_status(request: &ProvisioningRequest, context: &Context, assessme
     if let Some(written) = written {
         let write = Write::Status(version_of(&written));
         context.expectations.add(request.uid().unwrap_or_default(), [write], Instant::now());
+        context.metrics.status_written(request, &assessment.status);
     }
     Ok(())
 }

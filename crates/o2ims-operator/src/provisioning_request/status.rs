@@ -13,6 +13,9 @@ use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};
 
 use crate::provisioner::report::{Deleting, Limit, Progress, Provisioning, Report, StageState};
 
+/// Longest timer: 30 days.
+const LONGEST_TIMER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// The status to be written, and when to look again without a change.
 #[derive(Clone, Debug)]
 pub struct Assessment {
@@ -27,8 +30,8 @@ impl Assessment {
     pub fn outcome(&self) -> Outcome {
         let message = || self.status.provisioning_status.provisioning_message.clone();
         match self.status.provisioning_status.provisioning_state {
-            ProvisioningState::Fulfilled => Outcome::Done,
-            ProvisioningState::Progressing | ProvisioningState::Deleting => {
+            ProvisioningState::Fulfilled if self.recheck.is_none() => Outcome::Done,
+            ProvisioningState::Fulfilled | ProvisioningState::Progressing | ProvisioningState::Deleting => {
                 Outcome::Progressing { recheck: self.recheck }
             }
             ProvisioningState::Pending | ProvisioningState::Failed => match self.recheck {
@@ -49,7 +52,7 @@ pub fn assess(request: &ProvisioningRequest, report: &Report, write_error: Optio
         Progress::Deleting(progress) => deleting(request, progress, write_error, &mut conditions),
     };
     let before = &old.provisioning_status;
-    let same = before.provisioning_state == state && before.provisioning_message == message && request.status.is_some();
+    let same = before.provisioning_state == state && before.provisioning_message == message && !request.is_new();
     let update_time = if same { before.provisioning_update_time.clone() } else { Some(Time(whole_seconds(now))) };
     let status = ProvisioningRequestStatus {
         provisioning_status: ProvisioningStatus {
@@ -84,16 +87,17 @@ struct Unfinished {
 }
 
 fn provisioning(progress: &Provisioning, write_error: Option<&str>, conditions: &mut Conditions) -> Summary {
+    let degraded = degraded(progress, conditions.now);
     let (summary, reason) = match set_stages(progress, conditions) {
-        None => (fulfilled(progress, write_error), reason::SUCCEEDED),
+        None => (fulfilled(progress, &degraded, write_error, conditions.now), reason::SUCCEEDED),
         Some(stage) => unfinished(progress, &stage, write_error, conditions),
     };
     let stalled = summary.state == ProvisioningState::Failed;
     conditions.summarize(summary.state, reason, stalled.then_some(reason), &summary.message);
     // provisioningMessage is also the message of Ready. Unless the request is fulfilled, Degraded leaves out texts that this message contains.
     let ready_message = if summary.state == ProvisioningState::Fulfilled { "" } else { summary.message.as_str() };
-    let is_in_ready = |text: &&String| ready_message.contains(text.as_str());
-    let degraded: Vec<_> = progress.degraded.iter().filter(|text| !is_in_ready(text)).cloned().collect();
+    let is_new = |text: &String| !ready_message.contains(text.as_str());
+    let degraded: Vec<_> = degraded.into_iter().filter(is_new).collect();
     conditions.flag(conditions::DEGRADED, reason::MISMATCH, degraded.join("; "));
     let paused = progress.paused.as_ref().map(|pause| pause.message.clone()).unwrap_or_default();
     conditions.flag(conditions::PAUSED, reason::PAUSED, paused);
@@ -121,14 +125,27 @@ fn set_stages(progress: &Provisioning, conditions: &mut Conditions) -> Option<Un
     first
 }
 
-fn fulfilled(progress: &Provisioning, write_error: Option<&str>) -> Summary {
+/// What is wrong with a running cluster now.
+fn degraded(progress: &Provisioning, now: Timestamp) -> Vec<String> {
+    let due = progress.upcoming.iter().filter(|upcoming| upcoming.from <= now);
+    progress.degraded.iter().chain(due.map(|upcoming| &upcoming.message)).cloned().collect()
+}
+
+/// Time until the next of what is upcoming. What is farther away than a timer can be is looked at again before.
+fn next_upcoming(progress: &Provisioning, now: Timestamp) -> Option<Duration> {
+    let seconds = progress.upcoming.iter().map(|upcoming| upcoming.from.as_second() - now.as_second());
+    let next = seconds.filter(|seconds| *seconds > 0).min()?;
+    Some(Duration::from_secs(u64::try_from(next).unwrap_or_default()).min(LONGEST_TIMER))
+}
+
+fn fulfilled(progress: &Provisioning, degraded: &[String], write_error: Option<&str>, now: Timestamp) -> Summary {
     let mut message = progress.ready.clone();
-    let degraded = (!progress.degraded.is_empty()).then(|| progress.degraded.join("; "));
+    let degraded = (!degraded.is_empty()).then(|| degraded.join("; "));
     let paused = progress.paused.as_ref().map(|pause| pause.message.clone());
     for more in [degraded, paused, write_error.map(ToOwned::to_owned)].into_iter().flatten() {
         message = format!("{message}; {more}");
     }
-    Summary { state: ProvisioningState::Fulfilled, message, recheck: None }
+    Summary { state: ProvisioningState::Fulfilled, message, recheck: next_upcoming(progress, now) }
 }
 
 /// State and message of a request whose first unfinished stage this is, and the reason of its Ready condition.

@@ -575,6 +575,17 @@ fn must_refuse(answer: kube::Result<()>, what: &str, words: &str) -> Outcome {
     }
 }
 
+/// A request that an earlier release accepted.
+fn with_old_values(name: &str) -> Value {
+    let mut request = request(name);
+    let parameters = &mut request["spec"]["templateParameters"];
+    parameters["k8sVersion"] = json!("v1.33.1+build.7");
+    parameters["podCidr"] = json!("10.0.0.0/8");
+    parameters["serviceCidr"] = json!("192.168.0.0/30");
+    parameters["controlPlaneEndpoint"] = json!({"host": "10.0.0.300"});
+    request
+}
+
 /// Objects from before the rules, and the finalizer `orphan`. No operator runs: what it would do is done by hand.
 async fn finalizers(stack: &mut Stack) -> Outcome {
     stack.operator.take().context("no operator")?.crash().await?;
@@ -596,7 +607,7 @@ async fn finalizers(stack: &mut Stack) -> Outcome {
     let templates: Api<ClusterTemplate> = Api::namespaced(client.clone(), "default");
 
     // What could not be made today is there, as from before: the policies are away for a moment.
-    for name in ["focom-request-names", "o2ims-template-names"] {
+    for name in ["focom-request-names", "o2ims-template-names", "o2ims-request-values"] {
         policies(&client).delete(name, &DeleteParams::default()).await?;
     }
     let long = "x".repeat(70);
@@ -604,11 +615,19 @@ async fn finalizers(stack: &mut Stack) -> Outcome {
     until_taken(&templates, &template("odd"), true).await?;
     requests.create(&PostParams::default(), &serde_json::from_value(fpr(&long))?).await?;
     templates.create(&PostParams::default(), &serde_json::from_value(template("odd"))?).await?;
+    let all: Api<ProvisioningRequest> = Api::namespaced(client.clone(), "default");
+    until_taken(&all, &with_old_values("old"), true).await?;
+    all.create(&PostParams::default(), &serde_json::from_value(with_old_values("old"))?).await?;
     for rights in [sandbox::installation::RIGHTS[3], sandbox::focom::RIGHTS[2]] {
         stack.management.apply_yaml(rights).await?;
     }
     until_taken(&requests, &fpr(&"y".repeat(64)), false).await?;
     until_taken(&templates, &template("other"), false).await?;
+    until_taken(&all, &with_old_values("new"), false).await?;
+    // A copy from a backup has the finalizer, and perhaps a cluster that runs.
+    let mut copy = with_old_values("copy");
+    copy["metadata"]["finalizers"] = json!([names::FINALIZER]);
+    until_taken(&all, &copy, true).await?;
 
     orphan::<ProvisioningRequest>(&client, names::FINALIZER, &request("let-go")).await?;
     orphan::<FocomProvisioningRequest>(&client, names::focom::FINALIZER, &fpr("let-go")).await?;
@@ -618,10 +637,22 @@ async fn finalizers(stack: &mut Stack) -> Outcome {
     many["spec"]["templateParameters"]["hosts"]["workers"] = (0..400)
         .map(|number| json!({"host_id": format!("{number:0>63}"), "host_name": format!("{number:0>63}")}))
         .collect();
-    let all: Api<ProvisioningRequest> = Api::namespaced(client.clone(), "default");
     all.create(&PostParams::default(), &serde_json::from_value(many)?).await?;
-    let labels = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
-    all.patch("many", &PatchParams::default(), &labels).await?;
+    // Of a request whose hosts are held, and whose values no new one may have, everything can be written that could be before.
+    for name in ["many", "old"] {
+        let change = async |fields: Value| all.patch(name, &PatchParams::default(), &Patch::Merge(fields)).await;
+        change(json!({"metadata": {"labels": {"a": "b"}, "finalizers": [names::FINALIZER]}})).await?;
+        let held = json!({"status": {"provisionedResourceSet": {"oCloudNodeClusterId": "uid"}}});
+        all.patch_status(name, &PatchParams::default(), &Patch::Merge(held)).await?;
+        let workers = json!([{"hostId": 7, "hostName": "another"}]);
+        change(json!({"spec": {"templateParameters": {"hosts": {"workers": workers}}}})).await?;
+        all.delete(name, &DeleteParams::default()).await?;
+        change(json!({"metadata": {"finalizers": null}})).await?;
+        wait(all.clone(), name, "the request to be gone", SOON, |request: Option<&ProvisioningRequest>| {
+            request.is_none()
+        })
+        .await?;
+    }
 
     let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list, "labels": {"a": "b"}}}));
     let status = Patch::Merge(json!({"status": {"message": "written"}}));
@@ -666,7 +697,7 @@ fn request(name: &str) -> Value {
 }
 
 /// Tries until the API server knows that the policies have gone, or come.
-async fn until_taken<K>(api: &Api<K>, object: &Value, taken: bool) -> Outcome
+pub async fn until_taken<K>(api: &Api<K>, object: &Value, taken: bool) -> Outcome
 where
     K: serde::de::DeserializeOwned + serde::Serialize + Clone + std::fmt::Debug,
 {
@@ -678,7 +709,7 @@ where
         let answer = api.create(&try_only, &serde_json::from_value(object.clone())?).await;
         match answer {
             Ok(_) if taken => return Ok(()),
-            Err(kube::Error::Api(status)) if !taken && status.message.contains("metadata.name must") => return Ok(()),
+            Err(kube::Error::Api(status)) if !taken && status.message.contains(" must ") => return Ok(()),
             answer => ensure!(tokio::time::Instant::now() < deadline, "taken: {taken} is not so: {answer:?}"),
         }
     }

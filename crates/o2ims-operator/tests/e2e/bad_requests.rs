@@ -5,14 +5,15 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
-use o2ims_types::rules::WAY_OUT;
+use o2ims_types::rules::{TAKE_BACK, WAY_OUT};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
 use serde_json::{Value, json};
 
+use crate::admission::until_taken;
 use crate::harness::{Outcome, SOON, Scenario, Shared, Tenant, shared, wait};
 
 #[path = "../../../o2ims-types/tests/corpus/mod.rs"]
-mod corpus;
+pub mod corpus;
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
@@ -295,7 +296,7 @@ fn cases() -> Vec<(String, Change, End, String)> {
             &format!("{field} {value}"),
             set(path, json!(value)),
             Refused,
-            &format!("{field} must be a network in CIDR form"),
+            &format!("{field} must be one network in CIDR form"),
         );
     }
     case(
@@ -434,6 +435,12 @@ async fn bad_requests(stack: Shared) -> Outcome {
     tenant
         .template("strict", json!({"parameterSchema": {"type": "object", "properties": {"rack": {"type": "integer"}}}}))
         .await?;
+    // The author of a template is told what is wrong with it before anybody requests it.
+    tenant.until_template("strict", true, "").await?;
+    tenant.template("broken", json!({"parameterSchema": {"type": 5}})).await?;
+    tenant.until_template("broken", false, "parameterSchema is not a JSON Schema").await?;
+    tenant.template("broken", json!({"parameterSchema": {"type": "object"}})).await?;
+    tenant.until_template("broken", true, "").await?;
     let before = tenant.inventory().await?;
     let cases = cases();
     let count = cases.len();
@@ -457,7 +464,7 @@ async fn bad_requests(stack: Shared) -> Outcome {
         let state = if end == Failed { State::Failed } else { State::Pending };
         let told =
             wait(tenant.requests(), &name, "a status", SOON, |request: Option<&o2ims_types::ProvisioningRequest>| {
-                request.is_some_and(|request| request.status.is_some())
+                request.is_some_and(|request| !request.is_new())
             })
             .await?
             .and_then(|request| request.status)
@@ -521,6 +528,9 @@ async fn corpus_of_values(stack: Shared) -> Outcome {
     good["spec"][P]["hosts"] = json!({
         "masters": [{"hostId": 1, "hostName": "target-1"}], "workers": [{"hostId": 2, "hostName": "target-2"}],
     });
+    let mut refused = good.clone();
+    refused["spec"][P]["k8sVersion"] = json!("v1.33.1-rc.1");
+    until_taken(&requests, &refused, false).await?;
     let mut wrong = Vec::new();
     for case in corpus::cases() {
         let mut request = good.clone();
@@ -533,7 +543,7 @@ async fn corpus_of_values(stack: Shared) -> Outcome {
                 let by_schema = ["should match", "should be at least", "Too long", "must be of type"];
                 let is_told =
                     status.message.contains(message) || by_schema.iter().any(|words| status.message.contains(words));
-                status.code == 422 && is_told
+                matches!(status.code, 403 | 422) && is_told
             }
             _ => false,
         };
@@ -547,12 +557,17 @@ async fn corpus_of_values(stack: Shared) -> Outcome {
 
 async fn forbidden_changes(stack: Shared) -> Outcome {
     let tenant = Tenant::new(&stack, "frozen", 4).await?;
+    let rack = json!({"parameterSchema": {"properties": {"rack": {"type": "object"}}}});
+    tenant.template("racks", rack).await?;
     let mut good = tenant.request("request", "frozen", &[1], &[2]);
+    good["spec"]["templateName"] = json!("racks");
+    good["spec"]["templateVersion"] = json!("v1");
+    good["spec"][P]["rack"] = json!({"row": 1});
     // Until hosts are reserved, a mistake can be mended.
     good["spec"][P]["hosts"]["masters"][0]["hostName"] = json!("typo");
     good["spec"][P]["k8sVersion"] = json!("v1.32.0");
     good["spec"][P]["podCidr"] = json!("10.0.0.0/16");
-    good["spec"][P]["controlPlaneEndpoint"] = json!({"host": "10.0.0.8"});
+    good["spec"][P]["controlPlaneEndpoint"] = json!({"host": "10.1.0.8"});
     tenant.apply(&good).await?;
     tenant.until("request", State::Pending, "host 1 (typo) is not registered", SOON).await?;
     for mended in ["podCidr", "controlPlaneEndpoint"] {
@@ -563,9 +578,9 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
     tenant.apply(&good).await?;
     tenant.until("request", State::Progressing, "", SOON).await?;
     let (first, third) = (format!("host 1 ({})", tenant.host(1)), format!("host 3 ({})", tenant.host(3)));
-    let changes: [(&str, Value, &str); 12] = [
-        ("templateName", json!("other"), r#" cannot change from "byoh-workload-cluster" to "other""#),
-        ("templateVersion", json!("v2"), r#" cannot change from "v1.0.0" to "v2""#),
+    let changes: [(&str, Value, &str); 15] = [
+        ("templateName", json!("other"), r#" cannot change from "racks" to "other""#),
+        ("templateVersion", json!("v2"), r#" cannot change from "v1" to "v2""#),
         ("templateParameters/clusterName", json!("other"), r#" cannot change from "frozen" to "other""#),
         ("templateParameters/clusterProvisioner", json!("other"), r#" cannot change from "byoh" to "other""#),
         ("templateParameters/podCidr", json!("10.0.0.0/16"), r#" cannot change from none to "10.0.0.0/16""#),
@@ -584,6 +599,9 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
             json!([{"hostId": 3, "hostName": tenant.host(3)}]),
             &format!(" cannot change from {first} to {third}"),
         ),
+        ("templateParameters/rack", json!({"row": 2}), " cannot change"),
+        ("templateParameters/rack", Value::Null, " cannot be removed"),
+        ("templateParameters/podCIDR", json!("10.0.0.0/16"), " cannot be added"),
     ];
     for (path, value, words) in changes {
         let mut changed = good.clone();
@@ -592,7 +610,9 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
         match tenant.apply(&changed).await {
             // No tool takes 403 for leave to delete the request and make it anew.
             Err(kube::Error::Api(status)) => ensure!(
-                status.code == 403 && status.message.contains(&words) && status.message.ends_with(WAY_OUT),
+                status.code == 403
+                    && status.message.contains(&words)
+                    && [WAY_OUT, TAKE_BACK].iter().any(|way| status.message.ends_with(way)),
                 "{path}: {} {}",
                 status.code,
                 status.message

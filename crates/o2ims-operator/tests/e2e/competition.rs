@@ -139,7 +139,7 @@ async fn winner(tenant: &Tenant, names: &[String]) -> anyhow::Result<String> {
     for other in names.iter().filter(|other| **other != name) {
         let seen =
             wait(tenant.requests(), other, "any status", SOON, |request: Option<&o2ims_types::ProvisioningRequest>| {
-                request.is_some_and(|request| request.status.is_some())
+                request.is_some_and(|request| !request.is_new())
             })
             .await?;
         let state = seen.and_then(|request| request.status).context("gone")?.provisioning_status.provisioning_state;

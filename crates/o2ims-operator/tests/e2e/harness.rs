@@ -19,7 +19,8 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config, ResourceExt};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
-use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState};
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, conditions};
+use operator_kit::write::status::{ConditionStatus, find};
 use sandbox::installation::Hosts;
 pub use sandbox::scenario::Outcome;
 pub use sandbox::waiting::wait;
@@ -293,6 +294,23 @@ impl Tenant {
         let api: Api<ClusterTemplate> = Api::namespaced(self.client.clone(), &self.namespace);
         let name = format!("{name}-v1");
         api.patch(&name, &PatchParams::apply("user"), &Patch::Apply(&template)).await.context("making the template")?;
+        Ok(())
+    }
+
+    /// Waits until the tenant's own template of this name is Ready, or is not, in these words and as it is now.
+    pub async fn until_template(&self, name: &str, ready: bool, words: &str) -> Outcome {
+        let api: Api<ClusterTemplate> = Api::namespaced(self.client.clone(), &self.namespace);
+        let (name, expected) = (format!("{name}-v1"), ConditionStatus::from(ready).as_str());
+        let is_told = |template: &ClusterTemplate| {
+            let conditions = template.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            find(conditions, conditions::READY).is_some_and(|told| {
+                told.status == expected
+                    && told.message.contains(words)
+                    && told.observed_generation == template.metadata.generation
+            })
+        };
+        let what = format!("ClusterTemplate {name} to be Ready={expected} with {words:?}");
+        wait(api, &name, &what, SOON, |template: Option<&ClusterTemplate>| template.is_some_and(is_told)).await?;
         Ok(())
     }
 

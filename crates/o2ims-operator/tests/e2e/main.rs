@@ -19,6 +19,7 @@ mod lifecycle;
 mod moving;
 mod outages;
 mod providers;
+mod requests;
 mod servers;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn scenarios() -> Vec<Scenario> {
         competition::scenarios(),
         admission::scenarios(),
         bad_requests::scenarios(),
+        requests::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, ensure};
 use o2ims_types::{ProvisioningState as State, conditions};
 use sandbox::{Stack, StackOptions, installation};
-use testenv::Options;
+use serde_json::json;
+use testenv::{ByohDialect, Options};
 
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, alone_with, patient};
 
@@ -27,9 +28,15 @@ async fn later(stack: &mut Stack) -> Outcome {
         .context("no condition")?;
     ensure!(told.status == "False" && told.reason == conditions::reason::PROVIDER_NOT_INSTALLED, "{told:?}");
 
+    let bundle = json!({"method": "bundle", "bundle": {"repo": "registry.invalid/byoh"}});
+    tenant.template("bundle", json!({"install": bundle})).await?;
+    tenant.until_template("bundle", true, "").await?;
+
     stack.management.install_cluster_api().await?;
     tenant.until("request", State::Pending, "Bring-Your-Own-Host provider (BYOH) is not installed", SOON).await?;
     stack.management.install_byoh().await?;
+    let works = stack.management.byoh_dialect() == Some(ByohDialect::Platform9);
+    tenant.until_template("bundle", works, if works { "" } else { "does not work with upstream BYOH" }).await?;
     installation::install_provider_parts(&stack.management, stack.hosts()).await?;
     tenant.equip(stack, 2).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;

@@ -77,8 +77,8 @@ impl Provisioner for Paper {
             Stage::new("Printed", printed).within("spec.timeouts.printing", Duration::from_secs(60)),
         ];
         let ready = "printed".to_owned();
-        let (degraded, paused) = (Vec::new(), None);
-        let progress = Provisioning { stages, has_begun: true, exists: false, ready, degraded, paused };
+        let (degraded, upcoming, paused) = (Vec::new(), Vec::new(), None);
+        let progress = Provisioning { stages, has_begun: true, exists: false, ready, degraded, upcoming, paused };
         Report { progress: Progress::Provisioning(progress), resources, extensions }
     }
 

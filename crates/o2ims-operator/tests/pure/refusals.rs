@@ -27,6 +27,10 @@ fn host_of(world: &mut World, change: impl FnOnce(&mut cluster_api::byoh::ByoHos
     world.edit_host(&host_name(2), change);
 }
 
+fn endpoint(request: &mut ProvisioningRequest, host: &str, port: i32) {
+    request.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": host, "port": port})));
+}
+
 fn cases() -> Vec<Case> {
     use ProvisioningState::{Failed, Pending};
     let invalid = |name, message, request| Case {
@@ -124,6 +128,109 @@ fn cases() -> Vec<Case> {
                 request.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[1, 3, 4]));
                 request.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.3"})));
             },
+        ),
+        invalid(
+            "a version with a suffix",
+            "k8sVersion must be a release such as v1.33.1, without a suffix such as -rc.1 or +build.7",
+            |request| request.spec.template_parameters.k8s_version = Some("v1.33.1+rke2r1".to_owned()),
+        ),
+        invalid(
+            "pods in the network of the servers",
+            "podCidr 10.0.0.0/16 overlaps with the network of host 1 (target-1), which has the address 10.0.0.1/24",
+            |request| request.spec.template_parameters.pod_cidr = Some("10.0.0.0/16".to_owned()),
+        ),
+        invalid(
+            "a part of the network of the servers for Services",
+            "serviceCidr 10.0.0.128/25 overlaps with the network of host 1 (target-1), which has the address 10.0.0.1/24",
+            |request| request.spec.template_parameters.service_cidr = Some("10.0.0.128/25".to_owned()),
+        ),
+        Case {
+            name: "servers in the network that Services have by default",
+            world: |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.defaults = Some(json!({"k8sVersion": "v1.33.1"}));
+                host_of(world, |host| host.status.network[0].ip_addrs = vec!["10.100.0.2/16".to_owned()]);
+            },
+            ..invalid(
+                "",
+                "the default serviceCidr 10.96.0.0/12 overlaps with the network of host 2 (target-2), which has the address 10.100.0.2/16",
+                AS_IT_IS,
+            )
+        },
+        invalid(
+            "pods in less than the network of a node",
+            "podCidr 10.244.0.0/28 is too small: each node gets a /24 of it",
+            |request| request.spec.template_parameters.pod_cidr = Some("10.244.0.0/28".to_owned()),
+        ),
+        invalid(
+            "more nodes than pod networks",
+            "podCidr 10.244.0.0/24 is too small for 2 nodes: each node gets a /24 of it, which is enough for 1",
+            |request| request.spec.template_parameters.pod_cidr = Some("10.244.0.0/24".to_owned()),
+        ),
+        invalid(
+            "more pods than kubeadm accepts",
+            "podCidr 12.0.0.0/7 is too large: each node gets a /24 of it, so kubeadm accepts at most a /8",
+            |request| request.spec.template_parameters.pod_cidr = Some("12.0.0.0/7".to_owned()),
+        ),
+        invalid(
+            "IPv6 on servers that have none",
+            "serviceCidr fd00::/112 is IPv6, but host 1 (target-1) reports no IPv6 address",
+            |request| {
+                request.spec.template_parameters.pod_cidr = Some("fd01::/56".to_owned());
+                request.spec.template_parameters.service_cidr = Some("fd00::/112".to_owned());
+            },
+        ),
+        invalid(
+            "a port at which no master listens",
+            "controlPlaneEndpoint.port 8443: the API servers of the masters listen on port 6443; use that one, or the address of a load balancer, \
+             with virtualIp.provider external in the ClusterTemplate",
+            |request| endpoint(request, "10.0.0.1", 8443),
+        ),
+        invalid(
+            "a port at which kube-vip does not listen",
+            "controlPlaneEndpoint.port 443: the API servers of the masters listen on port 6443; use that one, or the address of a load balancer, \
+             with virtualIp.provider external in the ClusterTemplate",
+            |request| endpoint(request, "10.0.0.100", 443),
+        ),
+        invalid(
+            "a virtual address that no router sends to the masters",
+            "controlPlaneEndpoint.host 10.0.1.100 is not in the network of host 1 (target-1), which has 10.0.0.1/24, so kube-vip cannot advertise it",
+            |request| endpoint(request, "10.0.1.100", 6443),
+        ),
+        invalid(
+            "the broadcast address",
+            "controlPlaneEndpoint.host 10.0.0.255 is the network or broadcast address of 10.0.0.0/24, and of no server",
+            |request| endpoint(request, "10.0.0.255", 6443),
+        ),
+        invalid(
+            "the address of a worker",
+            "controlPlaneEndpoint.host 10.0.0.2 is the address of host 2 (target-2), which is a worker",
+            |request| endpoint(request, "10.0.0.2", 6443),
+        ),
+        Case {
+            name: "a master whose address BYOH would remove",
+            world: |world| {
+                world.edit_host("target-1", |host| host.status.network[0].ip_addrs = vec!["10.0.0.1/32".to_owned()]);
+            },
+            ..invalid(
+                "",
+                "controlPlaneEndpoint: the card of host 1 (target-1) has 10.0.0.1/32, and BYOH's agent would remove exactly that",
+                AS_IT_IS,
+            )
+        },
+        waiting(
+            "a template that contradicts the Cluster",
+            reason::TEMPLATE_UNAVAILABLE,
+            "ClusterTemplate base-v1: spec.kubeadm.controlPlane.clusterConfiguration.networking.podSubnet contradicts the Cluster; remove it \
+             there: set podCidr in defaults or in the request",
+            |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.kubeadm.control_plane =
+                    Some(json!({"clusterConfiguration": {"networking": {"podSubnet": "10.200.0.0/16"}}}));
+            },
+        ),
+        invalid(
+            "another value for the label by which the CNI is found",
+            "labels: cni must be \"cni\" or left out: the ClusterResourceSet of ClusterTemplate base-v1 (spec.cni) selects clusters by it",
+            |request| request.spec.template_parameters.labels = Some(from(json!({"cni": "other"}))),
         ),
         invalid("an id twice", "hosts must have different ids: hostId 1 is given twice", |request| {
             request.spec.template_parameters.hosts.as_mut().unwrap().workers =
@@ -238,7 +345,9 @@ fn cases() -> Vec<Case> {
         }),
         hosts(
             "no address",
-            "host 1 (target-1) reports no address that could be the control plane's endpoint",
+            "host 1 (target-1) reports no address that could be the control plane's endpoint: BYOH's agent reports addresses only if the server had \
+             an IPv4 default route when the agent started. Add one, which may lead to a gateway that does not answer, then restart the agent on \
+             the server: systemctl restart byoh-hostagent",
             |world| world.edit_host("target-1", |host| host.status.network.clear()),
         ),
         hosts("in use", "host 2 (target-2) is in use by cluster other", |world| {
@@ -295,6 +404,139 @@ fn each_refusal_says_what_is_wrong_and_who_has_to_act() {
         assert_eq!(world.made("one-uid"), [], "{name}");
         assert!(world.held("one-uid").is_empty(), "{name}: holds hosts");
         assert_eq!(status.provisioned_resource_set, None, "{name}");
+    }
+}
+
+/// Unusual values that are right: the request holds its hosts and gets its Cluster.
+#[test]
+fn what_is_unusual_and_right_is_accepted() {
+    type Unusual = (&'static str, fn(&mut World), fn(&mut ProvisioningRequest), &'static str);
+    let cases: Vec<Unusual> = vec![
+        (
+            "small networks for nodes",
+            |world| {
+                let arguments = json!({"node-cidr-mask-size-ipv4": "26"});
+                world.templates.get_mut("base-v1").unwrap().spec.kubeadm.control_plane =
+                    Some(json!({"clusterConfiguration": {"controllerManager": {"extraArgs": arguments}}}));
+            },
+            |request| request.spec.template_parameters.pod_cidr = Some("10.244.0.0/25".to_owned()),
+            "10.0.0.1:6443",
+        ),
+        (
+            "no networks for nodes",
+            |world| {
+                let arguments = json!({"allocate-node-cidrs": "false"});
+                world.templates.get_mut("base-v1").unwrap().spec.kubeadm.control_plane =
+                    Some(json!({"clusterConfiguration": {"controllerManager": {"extraArgs": arguments}}}));
+            },
+            |request| request.spec.template_parameters.pod_cidr = Some("10.244.0.0/28".to_owned()),
+            "10.0.0.1:6443",
+        ),
+        (
+            "API servers on another port",
+            |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.kubeadm.control_plane =
+                    Some(json!({"initConfiguration": {"localAPIEndpoint": {"bindPort": 8443}}}));
+            },
+            |request| endpoint(request, "10.0.0.1", 8443),
+            "10.0.0.1:8443",
+        ),
+        (
+            "a load balancer",
+            |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.virtual_ip.provider = from(json!("external"));
+            },
+            |request| endpoint(request, "192.0.2.1", 443),
+            "192.0.2.1:443",
+        ),
+        ("a name", NOTHING, |request| endpoint(request, "api.site-a.example.org", 443), "api.site-a.example.org:443"),
+        ("a virtual address", NOTHING, |request| endpoint(request, "10.0.0.100", 6443), "10.0.0.100:6443"),
+        (
+            "a virtual address that the ByoHost has from a former cluster",
+            |world| {
+                world.edit_host("target-1", |host| host.status.network[0].ip_addrs.push("10.0.0.100/32".to_owned()));
+            },
+            |request| endpoint(request, "10.0.0.100", 6443),
+            "10.0.0.100:6443",
+        ),
+        (
+            "the card of the cluster",
+            |world| {
+                world.edit_host("target-1", |host| {
+                    host.status.network.push(from(json!({"ipAddrs": ["172.16.0.1/24"]})));
+                });
+            },
+            |request| {
+                request.spec.template_parameters.hosts.as_mut().unwrap().masters[0].host_ip =
+                    Some("172.16.0.1".to_owned());
+            },
+            "172.16.0.1:6443",
+        ),
+        (
+            "a card that a former cluster has left in the ByoHost",
+            |world| {
+                world.edit_host("target-1", |host| {
+                    host.status.network.push(from(json!({"ipAddrs": ["192.168.0.1/24"]})));
+                });
+            },
+            AS_IT_IS,
+            "10.0.0.1:6443",
+        ),
+        (
+            "IPv6",
+            |world| {
+                for (number, name) in [(1, "target-1"), (2, "target-2")] {
+                    world.edit_host(name, |host| host.status.network[0].ip_addrs.push(format!("fd10::{number}/64")));
+                }
+            },
+            |request| {
+                request.spec.template_parameters.pod_cidr = Some("fd01::/56".to_owned());
+                request.spec.template_parameters.service_cidr = Some("fd00::/112".to_owned());
+            },
+            "10.0.0.1:6443",
+        ),
+    ];
+    for (name, change, edit, endpoint) in cases {
+        let mut world = World::new(ByohVariant::Platform9, json!({}), 6);
+        change(&mut world);
+        let mut request = request("one", "core", &[1], &[2]);
+        edit(&mut request);
+        world.submit(request);
+        for _ in 0..6 {
+            world.reconcile("one");
+        }
+        assert_eq!(world.held("one-uid").len(), 2, "{name}: {}", world.message("one"));
+        let at = world.clusters["core"].spec.control_plane_endpoint.clone().unwrap();
+        assert_eq!(format!("{}:{}", at.host, at.port), endpoint, "{name}");
+    }
+}
+
+/// A newer release judges new clusters more strictly. What an earlier one began is continued: hosts that are held, a Cluster that is being
+/// created, a cluster that runs, and one that somebody else deleted.
+#[test]
+fn what_an_earlier_release_began_is_continued() {
+    for reconciles in 1..20 {
+        let mut world = World::new(ByohVariant::Platform9, json!({}), 6);
+        world.submit(request("one", "core", &[1], &[2]));
+        for _ in 0..reconciles {
+            world.reconcile("one");
+        }
+        if world.held("one-uid").is_empty() {
+            continue;
+        }
+        // The servers are in the network of the pods, and the template contradicts the Cluster: no new request would be accepted.
+        for name in ["target-1", "target-2"] {
+            world.edit_host(name, |host| host.status.network[0].ip_addrs = vec!["192.168.1.1/24".to_owned()]);
+        }
+        world.templates.get_mut("base-v1").unwrap().spec.kubeadm.control_plane =
+            Some(json!({"clusterConfiguration": {"clusterName": "other"}}));
+        for _ in 0..6 {
+            world.reconcile("one");
+        }
+        let told = &world.requests["one"].status.as_ref().unwrap().provisioning_status;
+        assert_ne!(told.provisioning_state, ProvisioningState::Failed, "{reconciles}: {}", told.provisioning_message);
+        assert_eq!(world.held("one-uid").len(), 2, "{reconciles}: {}", told.provisioning_message);
+        assert!(world.clusters.contains_key("core"), "{reconciles}: {}", told.provisioning_message);
     }
 }
 

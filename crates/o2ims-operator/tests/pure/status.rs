@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use cluster_api::Kind;
 use cluster_api::byoh::ByohVariant;
 use cluster_api::conditions::Condition as CapiCondition;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequestStatus, ProvisioningState};
@@ -399,6 +401,155 @@ fn set(conditions: &mut Vec<CapiCondition>, type_: &str, status: &str, reason: &
     conditions.push(from(json!({"type": type_, "status": status, "reason": reason})));
 }
 
+/// While a cluster's API server does not answer, its Machines say what was last known of their nodes.
+#[test]
+fn nodes_of_a_cluster_that_does_not_answer_are_not_called_ready() {
+    let mut world = running();
+    let ready_nodes = |world: &World| status(world).extensions.ready_nodes.unwrap();
+    world.edit_control_planes(|object| object.status.counts.ready_replicas = 0);
+    world.reconcile("one");
+    assert_eq!((world.state("one"), ready_nodes(&world).as_str()), (Some(Progressing), "1/2"));
+    let probe = json!({
+        "type": "RemoteConnectionProbe", "status": "False", "reason": "ProbeFailed",
+        "message": "Remote connection probe failed, probe last succeeded at 2026-01-01T00:00:00Z",
+    });
+    world.edit_cluster("core", |cluster| cluster.status.v1beta2.conditions.push(from(probe)));
+    world.reconcile("one");
+    let told = "Cluster API cannot connect to Cluster core (ProbeFailed: Remote connection probe failed, probe last succeeded at \
+        2026-01-01T00:00:00Z), so the states of its nodes are not known; check that host 1 (target-1) is up and that the cluster's API answers \
+        at 10.0.0.1:6443";
+    is(&world, Progressing, told, "+++-?", ["Unknown", "Unknown"]);
+    assert_eq!(ready_nodes(&world), "0/2");
+    let host = status(&world).extensions.hosts[1].clone();
+    assert_eq!(host.message, "the state of its node is not known: Cluster API cannot connect to the cluster");
+    world.edit_cluster("core", |cluster| cluster.status.v1beta2.conditions.clear());
+    world.settle();
+    is(&world, Fulfilled, "cluster is ready: 1 master, 1 worker", "+++++", ["Ready", "Ready"]);
+}
+
+/// The certificates of the control plane are told 60 days before they end, with a date and not with a time that is left.
+#[test]
+fn certificates_that_end_are_told_in_time() {
+    const DAY: i64 = 24 * 60 * 60;
+    let days = |count: u64| Some(Duration::from_secs(count * 24 * 60 * 60));
+    let mut world = running();
+    let ends_in = |world: &mut World, days: i64| {
+        let end = Timestamp::from_second(world.second + days * DAY).unwrap().to_string();
+        on_machine(world, "control-plane", |machine| {
+            machine.status.certificates_expiry_date = Some(from(json!(end)));
+        });
+        end
+    };
+    ends_in(&mut world, 365);
+    assert_eq!(world.assess("one").recheck, days(30), "a timer has its limits");
+    let end = ends_in(&mut world, 61);
+    assert_eq!(world.assess("one").recheck, days(1));
+    world.reconcile("one");
+    assert_eq!(world.message("one"), "cluster is ready: 1 master, 1 worker");
+    world.second += DAY;
+    world.reconcile("one");
+    let told = format!(
+        "the certificates of the control plane on target-1 are valid until {}, as Cluster API read them last. On each master run \"kubeadm certs \
+         renew all\"",
+        &end[..10]
+    );
+    assert_eq!(world.state("one"), Some(Fulfilled));
+    assert!(world.message("one").contains(&told), "{}", world.message("one"));
+    let degraded = find(&status(&world).conditions, conditions::DEGRADED).unwrap().clone();
+    assert!(degraded.status == "True" && degraded.message.starts_with(&told), "{degraded:?}");
+    assert_eq!(world.assess("one").recheck, None);
+    // It is said once, not with every look.
+    let revision = world.revision;
+    world.second += 70 * DAY;
+    world.reconcile("one");
+    assert_eq!(world.revision, revision);
+}
+
+const BUDGET: &str = "the drain of its node waits for Pod default/web-1 (PodDisruptionBudget web does not allow the eviction), Pods a/b, a/c, a/d \
+    (being deleted, not ended yet). To continue, add replicas on other nodes, change the PodDisruptionBudget, or delete the pod";
+
+/// What Cluster API says of a drain (`internal/controllers/machine/drain`, `ConditionMessage`).
+fn drain(healthy: u32, more: &str) -> String {
+    format!(
+        "Drain not completed yet (started at 2026-01-01T00:00:00Z):\n\
+         * Pod default/web-1: cannot evict pod as it would violate the pod's disruption budget. The disruption budget web needs 2 healthy \
+         pods and has {healthy} currently\n\
+         * Pods a/b, a/c, a/d{more}: deletionTimestamp set, but still not removed from the Node\n\
+         * 2 Pods with other issues\n\
+         After above Pods have been removed from the Node, the following Pods will be evicted: a/e"
+    )
+}
+
+fn deleting_condition(reason: &str, message: &str) -> CapiCondition {
+    from(json!({"type": "Deleting", "status": "True", "reason": reason, "message": message}))
+}
+
+/// What holds up the deletion of a Machine is told in Cluster API's words, without what changes at every try.
+#[test]
+fn a_machine_that_cannot_leave_says_why() {
+    let volumes =
+        "Waiting for Node volumes to be detached (started at 2026-01-01T00:00:00Z)\n* PersistentVolumeClaims: a/b, a/c";
+    let cases: [(&str, &str, &str); 6] = [
+        ("DrainingNode", &drain(2, ""), &format!("; {BUDGET}")),
+        ("DrainingNode", &drain(1, ", ... (3 more)"), &format!("; {BUDGET}")),
+        (
+            "WaitingForVolumeDetach",
+            volumes,
+            "; Cluster API waits until the volumes of its node are detached (PersistentVolumeClaims: a/b, a/c). If they stay, look at the \
+             VolumeAttachments of the cluster",
+        ),
+        (
+            "WaitingForPreTerminateHook",
+            "Waiting for pre-terminate hooks to succeed (hooks: pre-terminate.delete.hook.machine.cluster.x-k8s.io/backup,\
+             pre-terminate.delete.hook.machine.cluster.x-k8s.io/kcp-cleanup)",
+            "; Cluster API waits until the annotation pre-terminate.delete.hook.machine.cluster.x-k8s.io/backup is removed from it",
+        ),
+        (
+            "WaitingForPreTerminateHook",
+            "Waiting for pre-terminate hooks to succeed (hooks: pre-terminate.delete.hook.machine.cluster.x-k8s.io/kcp-cleanup)",
+            "",
+        ),
+        ("WaitingForInfrastructureDeletion", "Waiting for ByoMachine to be deleted", ""),
+    ];
+    for (reason, message, told) in cases {
+        let mut world = running();
+        on_machine(&mut world, "worker", |machine| {
+            machine.metadata.deletion_timestamp = Some(from(json!("2026-01-01T00:00:00Z")));
+            machine.status.v1beta2.conditions.push(deleting_condition(reason, message));
+        });
+        world.reconcile("one");
+        let said = world.message("one");
+        let (machine, why) = said.split_once(" is being deleted").unwrap();
+        assert!(machine.starts_with("host 2 (target-2): its Machine core-worker-target-2-"), "{said}");
+        assert_eq!(why, told, "{reason}");
+    }
+}
+
+/// Also of a worker that the request does not name any more, and where Cluster API has the older conditions only.
+#[test]
+fn a_removed_worker_that_cannot_leave_says_why() {
+    let mut world = running();
+    world.edit_request("one", |request| {
+        request.spec.template_parameters.hosts.as_mut().unwrap().workers.clear();
+    });
+    world.reconcile("one");
+    assert!(world.machine_is_taken_down(0));
+    on_machine(&mut world, "worker", |machine| {
+        let draining =
+            json!({"type": "DrainingSucceeded", "status": "False", "reason": "Draining", "message": drain(1, "")});
+        machine.status.conditions.push(from(draining));
+    });
+    world.reconcile("one");
+    let said = world.message("one");
+    assert!(said.starts_with("scaling cluster core from 1 to 0 workers; Machine core-worker-target-2-"), "{said}");
+    assert!(said.ends_with(&format!(" on target-2: {BUDGET}")), "{said}");
+    let host = status(&world).extensions.hosts[1].clone();
+    assert_eq!(host.state, "Cleaning");
+    assert!(host.message.ends_with(&format!(" is being deleted; {BUDGET}")), "{}", host.message);
+    world.settle();
+    assert_eq!(world.message("one"), "cluster is ready: 1 master, 0 workers");
+}
+
 /// Failures of a host while the cluster comes up are told with the host's name and the agent's words.
 #[test]
 fn a_host_that_fails_is_named() {
@@ -429,6 +580,95 @@ fn a_host_that_fails_is_named() {
         world.settle();
         assert_eq!(world.state("one"), Some(Fulfilled));
     }
+}
+
+/// A worker that has not joined: what its Machine says, and what a join token that is lost takes.
+#[test]
+fn a_machine_that_fails_before_it_is_a_node_is_told() {
+    let joining = || {
+        let mut world = world(ByohVariant::Platform9);
+        world.settle();
+        world.edit_request("one", |request| {
+            request.spec.template_parameters.hosts.as_mut().unwrap().workers.push(from(host_refs(&[3])[0].clone()));
+        });
+        for _ in 0..4 {
+            world.reconcile("one");
+            let begins: [Move; 4] = [
+                World::part_is_noticed,
+                World::cluster_is_adopted,
+                World::machine_is_made,
+                World::machine_takes_a_host,
+            ];
+            after(&mut world, &begins);
+        }
+        world
+    };
+    let mut failed = joining();
+    on_machine(&mut failed, "target-3", |machine| "no host\n* fits".clone_into(&mut machine.status.failure_message));
+    failed.reconcile("one");
+    let message = failed.message("one");
+    assert!(message.starts_with("host 3 (target-3): its Machine core-worker-target-3-"), "{message}");
+    assert!(message.ends_with(" has failed: no host; fits"), "{message}");
+
+    let mut lost = joining();
+    lost.edit_host("target-3", |host| {
+        let words = "kubeadm join: couldn't validate the identity of the API Server: token id unknown".to_owned();
+        host.annotations_mut().insert(o2ims_types::names::FAILURE_ANNOTATION.to_owned(), words);
+        host.status.conditions.retain(|condition| condition.type_ != "K8sNodeBootstrapSucceeded");
+        let failed = json!({"type": "K8sNodeBootstrapSucceeded", "status": "False", "severity": "Error", "reason": "CloudInitExecutionFailed"});
+        host.status.conditions.push(from(failed));
+    });
+    lost.reconcile("one");
+    let message = lost.message("one");
+    assert!(message.contains("host 3 (target-3): bootstrap failed: kubeadm join: couldn't validate"), "{message}");
+    assert!(
+        message.ends_with("Then remove the host from the request, and add it again when it is released"),
+        "{message}"
+    );
+}
+
+/// Parts of a running cluster that another client deletes.
+#[test]
+fn parts_on_their_way_out_are_told() {
+    let mut world = running();
+    let name = world.byo_clusters.keys().next().unwrap().clone();
+    world.delete(Kind::ByoCluster, &name);
+    world.reconcile("one");
+    let told = format!("ByoCluster {name} is being deleted, not by this operator. This cannot be undone");
+    assert_eq!(world.state("one"), Some(Fulfilled));
+    assert!(world.message("one").starts_with(&format!("cluster is ready: 1 master, 1 worker; {told}")));
+    assert!(find(&status(&world).conditions, conditions::DEGRADED).unwrap().message.starts_with(&told));
+
+    let mut world = running();
+    assert!(world.deployment_is_deleted_by_hand(0));
+    world.reconcile("one");
+    let degraded = find(&status(&world).conditions, conditions::DEGRADED).unwrap().message.clone();
+    assert!(
+        degraded.contains("MachineDeployment core-worker-target-2 is being deleted, not by this operator"),
+        "{degraded}"
+    );
+}
+
+/// A finalizer that nobody removes is named, when everything else is gone.
+#[test]
+fn a_finalizer_of_another_client_on_the_cluster_is_told() {
+    let mut world = running();
+    world.delete_request("one");
+    world.reconcile("one");
+    world.edit_cluster("core", |cluster| {
+        cluster.metadata.finalizers = Some(vec!["cluster.cluster.x-k8s.io".to_owned(), "example.com/audit".to_owned()]);
+        cluster.status.v1beta2.conditions = vec![deleting_condition("WaitingForWorkersDeletion", "* 1 worker")];
+    });
+    world.reconcile("one");
+    assert_eq!(world.message("one"), "deleting Cluster core (WaitingForWorkersDeletion: 1 worker)");
+    world.edit_cluster("core", |cluster| {
+        cluster.metadata.finalizers = Some(vec!["example.com/audit".to_owned()]);
+        cluster.status.v1beta2.conditions = vec![deleting_condition("DeletionCompleted", "Deletion completed")];
+    });
+    world.reconcile("one");
+    let told = "Cluster API has deleted everything of Cluster core, which stays until these finalizers of other clients are removed: \
+        example.com/audit";
+    assert_eq!(world.message("one"), told);
 }
 
 /// What no host shows is told in Cluster API's words, until a host shows more.

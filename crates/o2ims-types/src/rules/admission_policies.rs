@@ -1,13 +1,15 @@
 //! The ValidatingAdmissionPolicies of requests and templates, as they are shipped in `deploy/`: which fields may not change, what may
-//! not be deleted, when the finalizer `orphan` may be removed, and how new objects may be named.
+//! not be deleted, when the finalizer `orphan` may be removed, how new objects may be named, and which values a new cluster may have.
 //!
-//! They refuse with 403: no tool deletes an object and creates it again after that. The rules on changes apply to changes of the spec
-//! only: status, labels and finalizers, other than `orphan`, can always be written.
+//! They refuse changes with 403: no tool deletes an object and creates it again after that. The rules on changes and values apply to
+//! changes of the spec only: status, labels and finalizers, other than `orphan`, can always be written.
 
 use serde_json::{Value, json};
 
-use super::fields_in_cel::{FPR_NAME, FieldRule, TEMPLATE_OBJECT_NAME};
-use super::immutable_fields::{Form, Frozen, SMO_TRANSITIONS, TRANSITIONS, Transition, WAY_OUT};
+use super::fields_in_cel::{
+    FPR_NAME, FieldRule, NEW_CLUSTER, RESERVED_RANGES, TEMPLATE_OBJECT_NAME, UNREACHABLE_RANGES,
+};
+use super::immutable_fields::{Form, Frozen, PARAMETERS, SMO_TRANSITIONS, TAKE_BACK, TRANSITIONS, Transition, WAY_OUT};
 use crate::names::{self, focom};
 use crate::o2ims::v1alpha1::provisioning_request::API_PORT;
 
@@ -52,7 +54,7 @@ const SMO: Requests = Requests {
 /// Policies of the O-Cloud's requests and templates, with their bindings.
 pub fn o_cloud() -> Vec<Value> {
     let names = names_policy("o2ims-template-names", &O_CLOUD, "clustertemplates", &TEMPLATE_OBJECT_NAME);
-    [changes(&O_CLOUD), deletion(&O_CLOUD), orphan(&O_CLOUD), names].concat()
+    [changes(&O_CLOUD), deletion(&O_CLOUD), orphan(&O_CLOUD), names, values(&O_CLOUD)].concat()
 }
 
 /// Policies of the SMO's requests, with their bindings.
@@ -66,47 +68,14 @@ fn changes(requests: &Requests) -> Vec<Value> {
     let mut variables = vec![variable("held", "oldObject.?status.?provisionedResourceSet.hasValue()")];
     let mut validations = Vec::new();
     for transition in requests.transitions {
-        let name = transition.path.rsplit('.').next().unwrap_or(transition.path);
-        let (was, now) = (format!("{name}Was"), format!("{name}Now"));
-        variables.push(variable(&was, &value("oldObject", transition)));
-        variables.push(variable(&now, &value("object", transition)));
-        let (was, now) = (format!("variables.{was}"), format!("variables.{now}"));
-        let (same, told) = match transition.form {
-            Form::Text | Form::Endpoint => {
-                (format!("{was} == {now}"), format!("{} + {was} + ' to ' + {now}", quoted(" cannot change from ")))
-            }
-            Form::Hosts => (
-                format!("{was}.all(host, host in {now}) && {now}.all(host, host in {was})"),
-                format!("{} + {was}.join(', ') + ' to ' + {now}.join(', ')", quoted(" cannot change from ")),
-            ),
-            Form::Labels => {
-                let changed = format!("{name}Changed");
-                variables.push(variable(
-                    &changed,
-                    &format!(
-                        "{was}.filter(key, !(key in {now}) || {was}[key] != {now}[key]) + {now}.filter(key, !(key in {was}))"
-                    ),
-                ));
-                let changed = format!("variables.{changed}");
-                let of = |map: &str| format!("({changed}[0] in {map} ? '\"' + {map}[{changed}[0]] + '\"' : 'none')");
-                // The order of the keys is not fixed, so of several labels none is named.
-                let told = format!(
-                    "(size({changed}) == 1 ? '[' + {changed}[0] + '] cannot change from ' + {} + ' to ' + {} : ' cannot change (' + string(size({changed})) + ' of them differ)')",
-                    of(&was),
-                    of(&now)
-                );
-                (format!("size({changed}) == 0"), told)
-            }
-        };
-        let same = transition.stands_in.map_or(same.clone(), |status| {
-            let told = format!("oldObject.?{}.orValue('')", status.replace('.', ".?"));
-            format!("{same} || ({was} == 'none' && {now} == '\"' + {told} + '\"')")
-        });
+        let Comparison { mut needs, same, told } = comparison(transition);
+        variables.append(&mut needs);
         let holds = match transition.frozen {
             Frozen::Always => same,
             Frozen::OnceHostsAreHeld => format!("!variables.held || ({same})"),
         };
-        let end = format!(": {}. {}", transition.why, WAY_OUT);
+        let way_out = if transition.form == Form::OtherParameters { TAKE_BACK } else { WAY_OUT };
+        let end = format!(": {}. {way_out}", transition.why);
         validations.push(json!({
             "expression": holds,
             "reason": "Forbidden",
@@ -123,6 +92,82 @@ fn changes(requests: &Requests) -> Vec<Value> {
     )
 }
 
+/// How the old and the new value of a field are compared.
+struct Comparison {
+    /// Variables of the policy.
+    needs: Vec<Value>,
+    /// CEL: whether they are the same.
+    same: String,
+    /// CEL: what follows the field's path in the message.
+    told: String,
+}
+
+/// The comparison of a field.
+fn comparison(transition: &Transition) -> Comparison {
+    let name = transition.path.rsplit('.').next().unwrap_or(transition.path);
+    let mut needs = vec![
+        variable(&format!("{name}Was"), &value("oldObject", transition)),
+        variable(&format!("{name}Now"), &value("object", transition)),
+    ];
+    let (was, now) = (format!("variables.{name}Was"), format!("variables.{name}Now"));
+    let (same, told) = match transition.form {
+        Form::Text | Form::Endpoint => {
+            (format!("{was} == {now}"), format!("{} + {was} + ' to ' + {now}", quoted(" cannot change from ")))
+        }
+        Form::Hosts => (
+            format!("{was}.all(host, host in {now}) && {now}.all(host, host in {was})"),
+            format!("{} + {was}.join(', ') + ' to ' + {now}.join(', ')", quoted(" cannot change from ")),
+        ),
+        Form::Labels => {
+            let changed = format!("{name}Changed");
+            needs.push(variable(
+                &changed,
+                &format!(
+                    "{was}.filter(key, !(key in {now}) || {was}[key] != {now}[key]) + {now}.filter(key, !(key in {was}))"
+                ),
+            ));
+            let changed = format!("variables.{changed}");
+            (format!("size({changed}) == 0"), labels_told(&changed, &was, &now))
+        }
+        Form::OtherParameters => {
+            let (known, changed) = (format!("{name}Known"), format!("{name}Changed"));
+            let names: Vec<_> = PARAMETERS.iter().map(|name| quoted(name)).collect();
+            needs.push(variable(&known, &format!("[{}]", names.join(", "))));
+            let other = format!("!(key in variables.{known})");
+            needs.push(variable(
+                &changed,
+                &format!(
+                    "{was}.filter(key, {other} && (!(key in {now}) || {was}[key] != {now}[key])) + {now}.filter(key, {other} && !(key in {was}))"
+                ),
+            ));
+            let changed = format!("variables.{changed}");
+            (format!("size({changed}) == 0"), parameters_told(&changed, &was, &now))
+        }
+    };
+    let same = transition.stands_in.map_or(same.clone(), |status| {
+        let told = format!("oldObject.?{}.orValue('')", status.replace('.', ".?"));
+        format!("{same} || ({was} == 'none' && {now} == '\"' + {told} + '\"')")
+    });
+    Comparison { needs, same, told }
+}
+
+/// CEL: which labels differ. The order of the keys is not fixed, so of several labels none is named.
+fn labels_told(changed: &str, was: &str, now: &str) -> String {
+    let of = |map: &str| format!("({changed}[0] in {map} ? '\"' + {map}[{changed}[0]] + '\"' : 'none')");
+    format!(
+        "(size({changed}) == 1 ? '[' + {changed}[0] + '] cannot change from ' + {} + ' to ' + {} : ' cannot change (' + string(size({changed})) + ' of them differ)')",
+        of(was),
+        of(now)
+    )
+}
+
+/// CEL: which parameters differ, without their values, which may be objects. As above, of several none is named.
+fn parameters_told(changed: &str, was: &str, now: &str) -> String {
+    format!(
+        "(size({changed}) == 1 ? '.' + {changed}[0] + (!({changed}[0] in {was}) ? ' cannot be added' : ({changed}[0] in {now} ? ' cannot change' : ' cannot be removed')) : ' cannot change (' + string(size({changed})) + ' unknown parameters differ)')"
+    )
+}
+
 /// The value of a field of `object` or `oldObject`, in a form that can be compared and printed.
 fn value(object: &str, transition: &Transition) -> String {
     let field = format!("{object}.{}", transition.path.replace('.', ".?"));
@@ -135,6 +180,8 @@ fn value(object: &str, transition: &Transition) -> String {
             "{field}.optMap(hosts, hosts.map(host, 'host ' + string(host.?hostId.orValue(host.?host_id.orValue(''))) + ' (' + host.?hostName.orValue(host.?host_name.orValue('')) + ')')).orValue([])"
         ),
         Form::Labels => format!("{field}.orValue({{}})"),
+        // The schema does not know these fields, so the policy's types may not count.
+        Form::OtherParameters => format!("dyn({object}).{}.orValue({{}})", transition.path.replace('.', ".?")),
     }
 }
 
@@ -200,6 +247,43 @@ fn orphan(requests: &Requests) -> Vec<Value> {
 fn names_policy(name: &str, requests: &Requests, plural: &str, rule: &FieldRule) -> Vec<Value> {
     let validation = json!({"expression": rule.cel, "reason": "Invalid", "message": rule.message});
     policy(name, &resources(requests.group, plural, "CREATE"), &[], &[], &[validation])
+}
+
+/// The policy on the values of a cluster that is not created yet: of a new request, and of one that is changed before it holds hosts.
+fn values(requests: &Requests) -> Vec<Value> {
+    let parameter = |name: &str| format!("object.spec.?templateParameters.?{name}.orValue('')");
+    let network = |name: &str| format!("isCIDR({0}) ? {0} : ''", parameter(name));
+    let list = |ranges: &[&str]| {
+        let quoted: Vec<_> = ranges.iter().map(|range| quoted(range)).collect();
+        format!("[{}]", quoted.join(", "))
+    };
+    let variables = [
+        variable("reserved", &list(&RESERVED_RANGES)),
+        variable("unreachable", &list(&UNREACHABLE_RANGES)),
+        variable("k8sVersion", &parameter("k8sVersion")),
+        variable("podCidr", &network("podCidr")),
+        variable("serviceCidr", &network("serviceCidr")),
+        variable("endpoint", &parameter("controlPlaneEndpoint.?host")),
+    ];
+    let validations =
+        NEW_CLUSTER.map(|rule| json!({"expression": rule.cel, "reason": "Forbidden", "message": rule.message}));
+    policy(
+        &format!("{}-request-values", requests.prefix),
+        &json!([{
+            "apiGroups": [requests.group], "apiVersions": ["*"], "resources": [requests.plural],
+            "operations": ["CREATE", "UPDATE"],
+        }]),
+        &[(
+            // A copy that is restored from a backup has the finalizer: its cluster may run.
+            "new-or-changed-without-hosts",
+            &format!(
+                "oldObject == null ? !('{}' in object.metadata.?finalizers.orValue([])) : (object.spec != oldObject.spec && !oldObject.?status.?provisionedResourceSet.hasValue())",
+                requests.finalizer
+            ),
+        )],
+        &variables,
+        &validations,
+    )
 }
 
 fn resources(group: &str, plural: &str, operation: &str) -> Value {

@@ -5,7 +5,8 @@
 
 /// One rule: a CEL expression, and the message if it does not hold.
 pub struct FieldRule {
-    /// CEL expression; `self` is the part of the object that has the rule. In rules for new objects `object` is the whole object.
+    /// CEL expression; `self` is the part of the object that has the rule. In rules for new objects `object` is the whole object, and in
+    /// [`NEW_CLUSTER`] `variables` has the parameters.
     pub cel: &'static str,
     /// What a right value is, naming the field.
     pub message: &'static str,
@@ -45,13 +46,13 @@ rule!(
     /// A network, written with its network address.
     POD_CIDR,
     "!has(self.podCidr) || (isCIDR(self.podCidr) && cidr(self.podCidr).masked() == cidr(self.podCidr))",
-    "podCidr must be a network in CIDR form with no host bits set, such as 192.168.0.0/16"
+    "podCidr must be one network in CIDR form with no host bits set, such as 10.244.0.0/16; dual stack is not supported"
 );
 rule!(
     /// A network, written with its network address.
     SERVICE_CIDR,
     "!has(self.serviceCidr) || (isCIDR(self.serviceCidr) && cidr(self.serviceCidr).masked() == cidr(self.serviceCidr))",
-    "serviceCidr must be a network in CIDR form with no host bits set, such as 10.128.0.0/12"
+    "serviceCidr must be one network in CIDR form with no host bits set, such as 10.128.0.0/12; dual stack is not supported"
 );
 rule!(
     /// Pods and Services need networks of their own.
@@ -99,12 +100,11 @@ rule!(
     /// One of the two spellings, not both.
     HOST_ID_PRESENT,
     "has(self.hostId) != has(self.host_id)",
-    "exactly one of hostId and host_id is required"
+    "exactly one of hostId and host_id is required: a whole number, or a string in quotes"
 );
 /// It becomes the value of the label `host-id`. In the CRD this is a pattern and a minimum: for CEL, a value that may be
 /// a number or a string has no bounded length.
-pub const HOST_ID: &str =
-    "hostId must be a number from 0 or a label value: letters, digits, '-', '_' and '.', at most 63 characters";
+pub const HOST_ID: &str = "hostId must be a number from 0 to 2147483647 or, in quotes, a label value: letters, digits, '-', '_' and '.', at most 63 characters";
 /// The pattern of a `hostId` that is a string.
 pub const HOST_ID_PATTERN: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 /// The pattern of a time limit: Go's durations, without a sign, and limited so that none overflows. The operator could not
@@ -151,3 +151,73 @@ rule!(
     "object.metadata.name == object.spec.name + '-' + object.spec.version",
     "metadata.name must be <spec.name>-<spec.version>"
 );
+
+/// Ranges of addresses that no pod or Service can have: unspecified, loopback, link-local, multicast, and what is reserved.
+pub const RESERVED_RANGES: [&str; 7] =
+    ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/96", "fe80::/10", "ff00::/8"];
+/// Ranges of addresses that no endpoint can have. Of loopback addresses only the usual ones: simulated hosts have addresses in
+/// 127.77.0.0/16.
+pub const UNREACHABLE_RANGES: [&str; 7] =
+    ["0.0.0.0/8", "127.0.0.0/16", "169.254.0.0/16", "224.0.0.0/3", "::/96", "fe80::/10", "ff00::/8"];
+
+rule!(
+    /// kubeadm takes any suffix, but packages and kubelets are compared with the version by text.
+    K8S_RELEASE,
+    "variables.k8sVersion.matches('^(v1[.](0|[1-9][0-9]{0,2})[.](0|[1-9][0-9]{0,2}))?$')",
+    "k8sVersion must be a release such as v1.33.1, without a suffix such as -rc.1 or +build.7"
+);
+rule!(
+    /// See [`RESERVED_RANGES`].
+    POD_CIDR_RANGE,
+    "variables.podCidr == '' || !variables.reserved.exists(range, cidr(range).containsCIDR(variables.podCidr) || cidr(variables.podCidr).containsCIDR(range))",
+    "podCidr must not overlap with a range that is reserved: 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, ::/96, fe80::/10, ff00::/8"
+);
+rule!(
+    /// See [`RESERVED_RANGES`].
+    SERVICE_CIDR_RANGE,
+    "variables.serviceCidr == '' || !variables.reserved.exists(range, cidr(range).containsCIDR(variables.serviceCidr) || cidr(variables.serviceCidr).containsCIDR(range))",
+    "serviceCidr must not overlap with a range that is reserved: 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, ::/96, fe80::/10, ff00::/8"
+);
+rule!(
+    /// kubeadm's limits: at least 10 addresses, at most 20 bits for them.
+    SERVICE_CIDR_SIZE,
+    "variables.serviceCidr == '' || (cidr(variables.serviceCidr).ip().family() == 4 ? (cidr(variables.serviceCidr).prefixLength() >= 12 && cidr(variables.serviceCidr).prefixLength() <= 28) : (cidr(variables.serviceCidr).prefixLength() >= 108 && cidr(variables.serviceCidr).prefixLength() <= 124))",
+    "serviceCidr must have from 16 to 1048576 addresses: /12 to /28 for IPv4, /108 to /124 for IPv6"
+);
+rule!(
+    /// A cluster has one address family here.
+    CIDR_FAMILY,
+    "variables.podCidr == '' || variables.serviceCidr == '' || cidr(variables.podCidr).ip().family() == cidr(variables.serviceCidr).ip().family()",
+    "podCidr and serviceCidr must be both IPv4 or both IPv6"
+);
+rule!(
+    /// Nodes and clients must be able to connect to the address. See [`UNREACHABLE_RANGES`].
+    ENDPOINT_ADDRESS,
+    "!isIP(variables.endpoint) || !variables.unreachable.exists(range, cidr(range).containsIP(variables.endpoint))",
+    "controlPlaneEndpoint.host must be an address that servers can connect to: not unspecified, loopback, link-local, multicast or reserved"
+);
+rule!(
+    /// A mistyped address looks like a name. The last label of a DNS name has a letter (RFC 3696).
+    ENDPOINT_NAME,
+    "variables.endpoint == '' || isIP(variables.endpoint) || (variables.endpoint != 'localhost' && variables.endpoint.matches('(^|[.])[-a-z0-9]*[a-z][-a-z0-9]*$'))",
+    "controlPlaneEndpoint.host must be an IP address, or a DNS name with a letter in its last label; localhost is not accepted"
+);
+rule!(
+    /// Inside of these networks the address is a pod's or a Service's.
+    ENDPOINT_OUTSIDE,
+    "!isIP(variables.endpoint) || ((variables.podCidr == '' || !cidr(variables.podCidr).containsIP(variables.endpoint)) && (variables.serviceCidr == '' || !cidr(variables.serviceCidr).containsIP(variables.endpoint)))",
+    "controlPlaneEndpoint.host must not be inside podCidr or serviceCidr"
+);
+
+/// The rules on a cluster that is not created yet. They are no rules of the CRD: an existing cluster keeps the values that an earlier
+/// release accepted, and its request can still be changed and deleted.
+pub const NEW_CLUSTER: [&FieldRule; 8] = [
+    &K8S_RELEASE,
+    &POD_CIDR_RANGE,
+    &SERVICE_CIDR_RANGE,
+    &SERVICE_CIDR_SIZE,
+    &CIDR_FAMILY,
+    &ENDPOINT_ADDRESS,
+    &ENDPOINT_NAME,
+    &ENDPOINT_OUTSIDE,
+];

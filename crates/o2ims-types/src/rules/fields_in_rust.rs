@@ -16,6 +16,13 @@ pub fn violations(parameters: &TemplateParameters) -> Vec<String> {
     if parameters.k8s_version.is_none() {
         found.0.push("k8sVersion is required: neither the request nor the template gives one".to_owned());
     }
+    found.0.extend(value_violations(parameters));
+    found.0
+}
+
+/// As [`violations`], of the values that are there: no field is missing. So the defaults of a template can be judged by themselves.
+pub fn value_violations(parameters: &TemplateParameters) -> Vec<String> {
+    let mut found = Violations(Vec::new());
     found.unless(parameters.cluster_name.as_deref().is_none_or(is_cluster_name), &rules::CLUSTER_NAME);
     found.unless(parameters.k8s_version.as_deref().is_none_or(is_k8s_version), &rules::K8S_VERSION);
     let pods = network(parameters.pod_cidr.as_deref());
@@ -44,6 +51,61 @@ pub fn violations(parameters: &TemplateParameters) -> Vec<String> {
         }
     }
     found.0
+}
+
+/// The message of every rule on a cluster that is not created yet ([`rules::NEW_CLUSTER`]) that does not hold. Values that
+/// [`violations`] rejects are not judged here.
+pub fn new_cluster_violations(parameters: &TemplateParameters) -> Vec<String> {
+    let mut found = Violations(Vec::new());
+    let version = parameters.k8s_version.as_deref().filter(|version| is_k8s_version(version));
+    found.unless(version.is_none_or(is_release), &rules::K8S_RELEASE);
+    let pods = network(parameters.pod_cidr.as_deref()).unwrap_or_default();
+    let services = network(parameters.service_cidr.as_deref()).unwrap_or_default();
+    let is_reserved =
+        |net: IpNet| ranges(&rules::RESERVED_RANGES).any(|range| range.contains(&net) || net.contains(&range));
+    found.unless(!pods.is_some_and(is_reserved), &rules::POD_CIDR_RANGE);
+    found.unless(!services.is_some_and(is_reserved), &rules::SERVICE_CIDR_RANGE);
+    found.unless(services.is_none_or(has_service_size), &rules::SERVICE_CIDR_SIZE);
+    let is_ipv4 = |net: &IpNet| net.addr().is_ipv4();
+    found.unless(
+        pods.zip(services).is_none_or(|(pods, services)| is_ipv4(&pods) == is_ipv4(&services)),
+        &rules::CIDR_FAMILY,
+    );
+    let endpoint = parameters.control_plane_endpoint.as_ref().map(|endpoint| endpoint.host.as_str());
+    match endpoint.map(|host| (host, host.parse::<IpAddr>())) {
+        Some((host, Ok(address))) if is_ip(host) => {
+            let is_unreachable = ranges(&rules::UNREACHABLE_RANGES).any(|range| range.contains(&address));
+            found.unless(!is_unreachable, &rules::ENDPOINT_ADDRESS);
+            let is_inside = [pods, services].into_iter().flatten().any(|net| net.contains(&address));
+            found.unless(!is_inside, &rules::ENDPOINT_OUTSIDE);
+        }
+        Some((host, _)) if is_dns_name(host, 253) => found.unless(is_host_name(host), &rules::ENDPOINT_NAME),
+        _ => {}
+    }
+    found.0
+}
+
+fn ranges(texts: &[&str]) -> impl Iterator<Item = IpNet> {
+    texts.iter().filter_map(|range| range.parse().ok())
+}
+
+fn has_service_size(net: IpNet) -> bool {
+    let host_bits = net.max_prefix_len() - net.prefix_len();
+    (4..=20).contains(&host_bits)
+}
+
+fn is_release(version: &str) -> bool {
+    let number = |part: &str| part.len() <= 3 && part.chars().all(|c| c.is_ascii_digit());
+    version
+        .strip_prefix("v1.")
+        .and_then(|rest| rest.split_once('.'))
+        .is_some_and(|(minor, patch)| number(minor) && number(patch))
+}
+
+/// Whether a DNS name can be one of a server: `10.0.0.300` is a DNS name too.
+fn is_host_name(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name != "localhost" && last.chars().any(|c| c.is_ascii_lowercase())
 }
 
 fn host_violations(hosts: &Hosts, found: &mut Violations) {
@@ -178,6 +240,12 @@ mod tests {
     #[test]
     fn a_good_request_has_no_violation() {
         assert_eq!(check(|_| ()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_a_request_lacks_what_is_missing() {
+        let nothing = TemplateParameters::default();
+        assert_eq!((violations(&nothing).len(), value_violations(&nothing)), (2, Vec::new()));
     }
 
     #[test]

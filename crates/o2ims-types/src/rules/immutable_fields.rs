@@ -29,7 +29,21 @@ pub enum Form {
     Hosts,
     /// A map of strings.
     Labels,
+    /// The parameters of a map that are none of [`PARAMETERS`], with values of any type.
+    OtherParameters,
 }
+
+/// The fields of `templateParameters` that have a type.
+pub const PARAMETERS: [&str; 8] = [
+    "clusterName",
+    "clusterProvisioner",
+    "k8sVersion",
+    "hosts",
+    "controlPlaneEndpoint",
+    "podCidr",
+    "serviceCidr",
+    "labels",
+];
 
 /// When a field becomes unchangeable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +54,8 @@ pub enum Frozen {
     OnceHostsAreHeld,
 }
 
+/// What a user can do who changed a parameter that no part of the operator reads.
+pub const TAKE_BACK: &str = "Take the change back";
 /// What a user can do whose change was refused.
 pub const WAY_OUT: &str =
     "Set the old value again; for another one delete this request, which deletes its cluster, and create a new request";
@@ -82,6 +98,11 @@ pub const TRANSITIONS: &[Transition] = &[
     once_held("spec.templateParameters.podCidr", Form::Text, "the nodes have pod CIDRs from it"),
     once_held("spec.templateParameters.serviceCidr", Form::Text, "the Services have cluster IPs from it"),
     once_held("spec.templateParameters.labels", Form::Labels, "other objects may select the Cluster by them"),
+    once_held(
+        "spec.templateParameters",
+        Form::OtherParameters,
+        "no part of the operator reads a parameter of this name, so the cluster would stay as it is; check the spelling",
+    ),
 ];
 
 /// The fields of a FocomProvisioningRequest that may not change. On `templateParameters` the policies of its O-Cloud decide.

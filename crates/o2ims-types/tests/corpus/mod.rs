@@ -20,6 +20,14 @@ pub const RULES: &[(&str, &str)] = &[
     ("HOST_NAME", rules::HOST_NAME.message),
     ("HOST_IP", rules::HOST_IP.message),
     ("ENDPOINT_HOST", rules::ENDPOINT_HOST.message),
+    ("K8S_RELEASE", rules::K8S_RELEASE.message),
+    ("POD_CIDR_RANGE", rules::POD_CIDR_RANGE.message),
+    ("SERVICE_CIDR_RANGE", rules::SERVICE_CIDR_RANGE.message),
+    ("SERVICE_CIDR_SIZE", rules::SERVICE_CIDR_SIZE.message),
+    ("CIDR_FAMILY", rules::CIDR_FAMILY.message),
+    ("ENDPOINT_ADDRESS", rules::ENDPOINT_ADDRESS.message),
+    ("ENDPOINT_NAME", rules::ENDPOINT_NAME.message),
+    ("ENDPOINT_OUTSIDE", rules::ENDPOINT_OUTSIDE.message),
 ];
 
 /// One value of the corpus.
@@ -59,7 +67,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Puts `parameters` over those of the request, with the value for `{}`; a value that is null takes its field away.
-fn put(request: &mut Value, parameters: &Value, value: &Value) {
+pub fn put(request: &mut Value, parameters: &Value, value: &Value) {
     match parameters {
         Value::String(text) if text == "{}" => *request = value.clone(),
         Value::Object(fields) => {

@@ -6,7 +6,7 @@
 //! kube's shared streams are not used: they do not forward deletions, do not report objects that were deleted between
 //! two lists, and do not map the former record of an object.
 
-use std::{fmt::Debug, hash::Hash, time::Duration};
+use std::{collections::HashMap, fmt::Debug, hash::Hash, time::Duration};
 
 use futures::StreamExt;
 use kube::{
@@ -32,7 +32,7 @@ use crate::{
         error::{Error, is_not_found},
         trigger::Trigger,
     },
-    metrics::Metrics,
+    metrics::{Counted, Metrics},
 };
 
 pub use kube::core::DeserializeGuard;
@@ -53,6 +53,13 @@ type Hook = Box<dyn Fn() + Send + Sync>;
 /// Whether two records of one object are equal.
 type Same<K> = fn(&K, &K) -> bool;
 
+/// What an object triggers.
+struct Mapper<K> {
+    map: ObjectHook<K>,
+    /// It depends on the spec alone.
+    of_spec: bool,
+}
+
 /// A watched kind and its store. See the [module](self).
 pub struct CachedWatch<K>
 where
@@ -65,12 +72,19 @@ where
     metrics: Metrics,
     objects: CachedObjects<K>,
     state: watch::Sender<SyncState>,
-    mappers: Vec<ObjectHook<K>>,
+    mappers: Vec<Mapper<K>>,
     relist_hooks: Vec<Hook>,
     delete_hooks: Vec<ObjectHook<K>>,
     is_same: Option<Same<K>>,
     undecodable_advice: Option<&'static str>,
+    /// The objects that cannot be decoded now, as the metrics count them,
+    undecodable: HashMap<Name, Counted>,
+    /// and those of the list that was begun.
+    undecodable_in_list: Vec<Name>,
 }
+
+/// Namespace and name.
+type Name = (String, String);
 
 /// Objects in one answer of a list. An answer is decoded at once, so it must not hold its thread for long: 500 hosts, which
 /// is kube's default, take more than 100 ms.
@@ -105,6 +119,7 @@ where
         metrics: &Metrics,
         dyntype: K::DynamicType,
     ) -> Self {
+        metrics.watch_added(name);
         Self {
             name,
             api,
@@ -117,6 +132,8 @@ where
             delete_hooks: Vec::new(),
             is_same: None,
             undecodable_advice: None,
+            undecodable: HashMap::new(),
+            undecodable_in_list: Vec::new(),
         }
     }
 
@@ -127,7 +144,7 @@ where
     /// `mapper` runs only while the controller of the trigger does.
     #[must_use]
     pub fn triggers<R>(
-        mut self,
+        self,
         trigger: &Trigger<R>,
         mapper: impl Fn(&K) -> Vec<ObjectRef<R>> + Send + Sync + 'static,
     ) -> Self
@@ -135,12 +152,41 @@ where
         R: Resource + Clone + 'static,
         R::DynamicType: Eq + Hash + Clone + Send + Sync,
     {
+        self.maps(trigger, mapper, false)
+    }
+
+    /// As [`CachedWatch::triggers`], for what depends on the spec alone: a write that leaves `metadata.generation` as it is, such as one
+    /// of the status, triggers nothing.
+    #[must_use]
+    pub fn triggers_on_spec<R>(
+        self,
+        trigger: &Trigger<R>,
+        mapper: impl Fn(&K) -> Vec<ObjectRef<R>> + Send + Sync + 'static,
+    ) -> Self
+    where
+        R: Resource + Clone + 'static,
+        R::DynamicType: Eq + Hash + Clone + Send + Sync,
+    {
+        self.maps(trigger, mapper, true)
+    }
+
+    fn maps<R>(
+        mut self,
+        trigger: &Trigger<R>,
+        mapper: impl Fn(&K) -> Vec<ObjectRef<R>> + Send + Sync + 'static,
+        of_spec: bool,
+    ) -> Self
+    where
+        R: Resource + Clone + 'static,
+        R::DynamicType: Eq + Hash + Clone + Send + Sync,
+    {
         let trigger = trigger.clone();
-        self.mappers.push(Box::new(move |object| {
+        let map = Box::new(move |object: &K| {
             if trigger.is_collecting() {
                 trigger.enqueue_each(mapper(object));
             }
-        }));
+        });
+        self.mappers.push(Mapper { map, of_spec });
         self
     }
 
@@ -256,27 +302,31 @@ where
 
     async fn accept(&mut self, event: Event<DeserializeGuard<K>>) {
         match event {
-            Event::Init => self.objects.begin_list(),
-            Event::InitApply(object) => {
-                if let Ok(object) = self.decoded(object) {
-                    self.objects.add_to_list(object);
-                }
-            }
+            Event::Init => self.begin_list(),
+            Event::InitApply(object) => match self.decoded(object) {
+                Ok(object) => self.objects.add_to_list(object),
+                Err(meta) => self.undecodable_in_list.push(name(&meta)),
+            },
             Event::InitDone => {
                 self.finish_list().await;
                 self.set_state(SyncState::Synced);
             }
             Event::Apply(object) => {
                 match self.decoded(object) {
-                    Ok(object) => self.replace(object),
+                    Ok(object) => {
+                        self.undecodable.remove(&name(object.meta()));
+                        self.replace(object);
+                    }
                     // An outdated record must not stay: a list would not have it either.
                     Err(meta) => {
+                        self.undecodable.insert(name(&meta), self.metrics.object_undecodable(self.name));
                         let former = self.objects.get(&meta);
                         self.remove(former.as_deref());
                     }
                 }
             }
             Event::Delete(object) => {
+                self.undecodable.remove(&name(object.meta()));
                 let former = self.objects.get(object.meta());
                 match object.0 {
                     Ok(object) => {
@@ -293,10 +343,21 @@ where
     fn replace(&mut self, object: K) {
         let (former, now) = self.objects.apply(object);
         let Some(now) = now else { return };
-        if !self.is_same.zip(former.as_deref()).is_some_and(|(is_same, former)| is_same(former, &now)) {
-            self.enqueue(former.as_deref());
-            self.enqueue(Some(&now));
+        let former = former.as_deref();
+        if self.is_same.zip(former).is_some_and(|(is_same, former)| is_same(former, &now)) {
+            return;
         }
+        let spec_changed = former.is_none_or(|former| !has_same_spec(former, now.as_ref()));
+        for object in former.into_iter().chain([now.as_ref()]) {
+            for mapper in self.mappers.iter().filter(|mapper| spec_changed || !mapper.of_spec) {
+                (mapper.map)(object);
+            }
+        }
+    }
+
+    fn begin_list(&mut self) {
+        self.objects.begin_list();
+        self.undecodable_in_list.clear();
     }
 
     /// Swaps in the complete list and maps its objects, the former records of those that changed, and those that
@@ -304,6 +365,8 @@ where
     ///
     /// The task yields between objects: it must not hold its thread for thousands of them.
     async fn finish_list(&mut self) {
+        let undecodable = std::mem::take(&mut self.undecodable_in_list).into_iter();
+        self.undecodable = undecodable.map(|name| (name, self.metrics.object_undecodable(self.name))).collect();
         for former in self.objects.finish_list().await {
             let now = self.objects.get(former.meta());
             if now.is_none() {
@@ -330,7 +393,7 @@ where
         tracing::info!(watch = self.name, "kind is not installed, waiting for it");
         // Before the store is empty: an empty store must not be read as a kind that is installed and has no objects.
         self.set_state(SyncState::NotInstalled);
-        self.objects.begin_list();
+        self.begin_list();
         self.finish_list().await;
     }
 
@@ -354,7 +417,6 @@ where
                 Ok(object)
             }
             Err(invalid) => {
-                self.metrics.object_undecodable(self.name);
                 let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
                 // The decoder's message quotes values, which may be secret: it is not logged.
                 if let Some(advice) = self.undecodable_advice {
@@ -387,7 +449,7 @@ where
     fn enqueue(&self, object: Option<&K>) {
         if let Some(object) = object {
             for mapper in &self.mappers {
-                mapper(object);
+                (mapper.map)(object);
             }
         }
     }
@@ -397,6 +459,16 @@ fn equal_except_resource_version<K: Resource + Clone + PartialEq>(old: &K, new: 
     let mut old = old.clone();
     old.meta_mut().resource_version.clone_from(&new.meta().resource_version);
     old == *new
+}
+
+/// Whether the spec was not changed between two records of one object: the API server counts the changes.
+fn has_same_spec<K: Resource>(old: &K, new: &K) -> bool {
+    let (old, new) = (old.meta(), new.meta());
+    new.generation.is_some() && old.generation == new.generation && old.uid == new.uid
+}
+
+fn name(meta: &ObjectMeta) -> Name {
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
 fn is_missing(error: &watcher::Error) -> bool {
@@ -463,7 +535,7 @@ mod tests {
         let notes = Arc::clone(&mapped);
         let trigger = Trigger::<ConfigMap>::new();
         // A running controller collects, and mappers run only then.
-        drop(trigger.stream());
+        drop(trigger.stream(16));
         let api = Api::all(server.client(&metrics));
         let watch = CachedWatch::<ConfigMap>::new("configmaps", api, watcher::Config::default(), &metrics).triggers(
             &trigger,
@@ -554,7 +626,7 @@ mod tests {
         watched.until(SyncState::Synced).await;
         assert_eq!(watched.names(), names);
         let text = watched.metrics.encode().expect("text");
-        assert!(!text.contains("watch_errors_total{"), "no error is counted: {text}");
+        assert!(text.contains("watch_errors_total{watch=\"configmaps\"} 0"), "no error is counted: {text}");
         watched.server.expire_watches(|server| server.delete("000"));
         sleep(Duration::from_secs(10)).await;
         assert_eq!(watched.names(), names[1..]);
@@ -583,6 +655,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_depends_on_the_spec_is_not_triggered_by_a_write_of_the_status() {
+        let (server, metrics) = (Server::default(), Metrics::new("test", "0"));
+        let put = |generation: i64, data: &str| {
+            server.put(&serde_json::json!({
+                "metadata": { "name": "a", "namespace": "default", "uid": "a", "generation": generation },
+                "data": { "a": data },
+            }));
+        };
+        put(1, "first");
+        let (trigger, counts) = (Trigger::<ConfigMap>::new(), Arc::new(Mutex::new((0, 0))));
+        drop(trigger.stream(16));
+        let (every, on_spec) = (Arc::clone(&counts), Arc::clone(&counts));
+        let watch = CachedWatch::<ConfigMap>::new("test", Api::all(server.client(&metrics)), default(), &metrics)
+            .triggers(&trigger, move |_| {
+                every.lock().expect("lock").0 += 1;
+                Vec::new()
+            })
+            .triggers_on_spec(&trigger, move |_| {
+                on_spec.lock().expect("lock").1 += 1;
+                Vec::new()
+            });
+        let (stop, mut state) = (CancellationToken::new(), watch.state());
+        tokio::spawn(watch.run(stop.clone()));
+        state.wait_for(|now| *now == SyncState::Synced).await.expect("runs");
+        let taken = || std::mem::take(&mut *counts.lock().expect("lock"));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(taken(), (1, 1));
+        put(1, "of the status");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(taken(), (2, 0), "the former record and the new one");
+        put(2, "of the spec");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(taken(), (2, 2));
+        server.delete("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(taken(), (2, 2), "the last record and the one before");
+        stop.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_object_of_unexpected_form_is_left_out_and_blocks_nothing() {
         let server = Server::with(&["a", "broken"]);
         server.set_data("broken", &serde_json::json!("not a map"));
@@ -593,8 +705,58 @@ mod tests {
         watched.server.set_data("a", &serde_json::json!(7));
         sleep(Duration::from_secs(1)).await;
         assert!(watched.names().is_empty(), "an outdated record does not stay");
-        let text = watched.metrics.encode().expect("text");
-        assert!(text.contains(r#"watch_undecodable_objects_total{watch="configmaps"} 2"#), "{text}");
+        assert_eq!(undecodable(&watched.metrics), 2);
+    }
+
+    /// How many objects the watch cannot decode, as the metrics say.
+    fn undecodable(metrics: &Metrics) -> u32 {
+        let text = metrics.encode().expect("text");
+        let found =
+            text.lines().find_map(|line| line.strip_prefix(r#"test_watch_undecodable_objects{watch="configmaps"} "#));
+        found.and_then(|count| count.parse().ok()).expect("a count")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_of_unexpected_form_is_counted_as_long_as_it_is_there() {
+        let server = Server::with(&["a", "b", "c", "d"]);
+        let broken = serde_json::json!("not a map");
+        for name in ["a", "b", "c"] {
+            server.set_data(name, &broken);
+        }
+        let mut watched = watched(server);
+        assert_eq!(undecodable(&watched.metrics), 0, "the series is there before the list");
+        watched.until(SyncState::Synced).await;
+        assert_eq!(undecodable(&watched.metrics), 3, "those of the first list");
+        watched.server.set_data("a", &serde_json::json!("no map either"));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(undecodable(&watched.metrics), 3, "each is counted once");
+        watched.server.modify("a");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(
+            (undecodable(&watched.metrics), watched.names()),
+            (2, vec!["a".into(), "d".into()]),
+            "one is mended"
+        );
+        watched.server.delete("b");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(undecodable(&watched.metrics), 1, "one is deleted");
+        watched.server.set_data("d", &broken);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(undecodable(&watched.metrics), 2, "one came by a change");
+        watched.server.expire_watches(|server| server.delete("c"));
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(undecodable(&watched.metrics), 1, "one was deleted unseen");
+
+        watched.server.install(false);
+        watched.until(SyncState::NotInstalled).await;
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(undecodable(&watched.metrics), 0, "they went with their kind");
+        watched.server.install(true);
+        watched.until(SyncState::Synced).await;
+        assert_eq!(undecodable(&watched.metrics), 1);
+        watched.stop.cancel();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(undecodable(&watched.metrics), 0, "nobody watches any more");
     }
 
     #[tokio::test(start_paused = true)]
@@ -614,7 +776,7 @@ mod tests {
         server.modify("a");
         sleep(Duration::from_secs(1)).await;
         assert_eq!(*calls.lock().expect("lock"), 0);
-        drop(trigger.stream());
+        drop(trigger.stream(16));
         server.modify("a");
         sleep(Duration::from_secs(1)).await;
         assert_eq!(*calls.lock().expect("lock"), 2, "the former record and the new one");

@@ -34,6 +34,7 @@ use tracing::Instrument;
 use crate::{
     cache::watch::{CachedWatch, SyncState},
     controller::{
+        conflicts::LASTING_CONFLICT,
         error::{Class, Error},
         outcome::{Outcome, disposition},
         trigger::Trigger,
@@ -79,6 +80,7 @@ where
     ///
     /// At its start it reconciles every object once. `name` is for logs and metrics.
     pub fn new(name: &'static str, watch: &CachedWatch<K>, trigger: &Trigger<K>, metrics: &Metrics) -> Self {
+        metrics.controller_added(name);
         Self {
             name,
             store: watch.store(),
@@ -101,7 +103,7 @@ where
     }
 
     /// Publishes Warning events about failures: one for the first terminal error, and one for the fifth transient error,
-    /// since the last success. Conflicts have no event.
+    /// since the last success. A conflict has one when it lasts ([`LASTING_CONFLICT`]).
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.events = Some(events);
@@ -112,6 +114,15 @@ where
     #[must_use]
     pub fn after(mut self, name: impl Into<String>, watch: watch::Receiver<SyncState>) -> Self {
         self.after.push((name.into(), watch));
+        self
+    }
+
+    /// Reconciles objects for which `comes_first` is true before all others, such as new ones: a first status comes soon, whatever else is
+    /// to be done.
+    #[must_use]
+    pub fn first(self, comes_first: impl Fn(&K) -> bool + Send + Sync + 'static) -> Self {
+        let store = self.store.clone();
+        self.trigger.set_first(move |object| store.get(object).is_some_and(|object| comes_first(&object)));
         self
     }
 
@@ -136,7 +147,7 @@ where
             Some(started) => started?,
         }
         tracing::info!(controller = self.name, objects = self.store.len(), "controller starts");
-        let requests = self.trigger.stream();
+        let requests = self.trigger.stream(self.concurrency);
         self.trigger.enqueue_all_with(&self.store, &self.dyntype);
 
         let runner = Arc::new(Runner {
@@ -145,6 +156,7 @@ where
             metrics: self.metrics,
             events: self.events,
             failures: Mutex::default(),
+            trigger: self.trigger,
             context,
             reconcile,
         });
@@ -153,7 +165,15 @@ where
             .with_config(controller::Config::default().concurrency(self.concurrency))
             .graceful_shutdown_on(stop.clone().cancelled_owned())
             .run(
-                |object, runner: Arc<Runner<K, C, F>>| async move { runner.reconcile(object).await },
+                |object: Arc<K>, runner: Arc<Runner<K, C, F>>| {
+                    let reference = ObjectRef::from_obj_with(object.as_ref(), runner.dyntype.clone());
+                    let busy = runner.trigger.reconciling(&reference);
+                    async move {
+                        let result = runner.reconcile(object).await;
+                        drop(busy);
+                        result
+                    }
+                },
                 |_, never, _| match *never {},
                 Arc::clone(&runner),
             );
@@ -162,7 +182,10 @@ where
             match end {
                 Ok(_) => {}
                 Err(controller::Error::ObjectNotFound(object)) => {
-                    runner.forget(&object.into_kind_unchecked(runner.dyntype.clone()));
+                    let object = object.into_kind_unchecked(runner.dyntype.clone());
+                    runner.forget(&object);
+                    // It was taken, and is not reconciled.
+                    drop(runner.trigger.reconciling(&object));
                 }
                 Err(controller::Error::ReconcilerFailed(never, _)) => match never {},
                 Err(error) => {
@@ -217,6 +240,7 @@ struct Runner<K: Resource, C, F> {
     metrics: Metrics,
     events: Option<Events>,
     failures: Mutex<HashMap<ObjectRef<K>, Failures>>,
+    trigger: Trigger<K>,
     context: Arc<C>,
     reconcile: F,
 }
@@ -249,7 +273,7 @@ where
             match &result {
                 Ok(Outcome::Blocked { reason }) => tracing::debug!(milliseconds, reason, "blocked"),
                 Ok(_) => tracing::debug!(milliseconds, result = disposition.result, "reconciled"),
-                Err(Error::Conflict(_)) => {
+                Err(Error::Conflict(_)) if failures < LASTING_CONFLICT => {
                     tracing::debug!(milliseconds, failures, error = %error_text(&result), "conflict, observing again");
                 }
                 Err(error) => {
@@ -375,6 +399,17 @@ mod tests {
         assert!(!warns(Error::transient("x")) && !warns(Error::transient("x")));
         assert!(warns(Error::transient("x")), "the fifth transient one");
         assert!(!warns(Error::transient("x")) && !warns(Error::terminal("x")) && !warns(Error::conflict("x")));
+    }
+
+    #[test]
+    fn a_conflict_that_lasts_warns_once() {
+        let mut failures = Failures::default();
+        let mut warns = || {
+            let count = failures.record(Class::Conflict);
+            disposition(&Err(Error::conflict("x")), count, 0.5).warn
+        };
+        let warned: Vec<u32> = (1..=50).filter(|_| warns()).collect();
+        assert_eq!(warned, [LASTING_CONFLICT]);
     }
 
     #[tokio::test(start_paused = true)]

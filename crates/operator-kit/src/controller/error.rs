@@ -1,8 +1,9 @@
 //! The error of a reconcile. Its class alone decides when the object is tried again.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::LazyLock};
 
 use kube::core::Status;
+use regex::Regex;
 
 /// A source of an error, for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -87,9 +88,9 @@ impl Error {
         Self::from_parts(class, cause)
     }
 
-    /// Whether an admission webhook denied the write, and not the API server itself.
-    pub fn is_refused_by_webhook(&self) -> bool {
-        self.message().contains(ADMISSION_WEBHOOK)
+    /// Whether the admission webhook of this name denied the write.
+    pub fn is_refused_by_webhook(&self, name: &str) -> bool {
+        self.message().contains(&format!("{ADMISSION_WEBHOOK} \"{name}\" denied"))
     }
 
     /// The class, which decides when the object is tried again.
@@ -144,7 +145,7 @@ impl From<kube::Error> for Error {
             | kube::Error::TlsRequired
             | kube::Error::ProxyProtocolUnsupported { .. }
             | kube::Error::ProxyProtocolDisabled { .. }) => Self::terminal(error_chain(&error)).with_source(error),
-            error => Self::transient(error_chain(&error)).with_source(error),
+            error => Self::transient(stable(&error_chain(&error))).with_source(error),
         }
     }
 }
@@ -199,12 +200,37 @@ fn is_lost_race(status: &Status) -> bool {
         })
 }
 
+/// Whether a 403 means that the client lacks the right (`apiserver/pkg/endpoints/handlers/responsewriters`, `forbiddenMessage`). A quota,
+/// an admission policy and a namespace that is being terminated are answered with 403 too.
+pub fn lacks_rights(status: &Status) -> bool {
+    let user = status.message.find("User \"");
+    status.code == 403 && user.is_some_and(|at| status.message[at..].contains("\" cannot "))
+}
+
 fn describe(status: &Status) -> String {
     let message = if status.message.is_empty() { "no message" } else { &status.message };
-    match status.code {
-        403 if !message.contains(ADMISSION_WEBHOOK) => format!("forbidden, check the operator's RBAC rules: {message}"),
-        code => format!("API server answered {code}: {message}"),
+    let message = stable(message);
+    if lacks_rights(status) {
+        return format!("forbidden, check the operator's RBAC rules: {message}");
     }
+    format!("API server answered {}: {message}", status.code)
+}
+
+/// The text without what differs from one try to the next: the client's port, durations, ids of requests. A text that differs each time is
+/// a new status each time, whose event would bring on the next try before the back-off ends.
+pub fn stable(text: &str) -> String {
+    static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+        let replaced = [
+            (r":[0-9]+->", "->"),
+            (r"\b(after|in) ([0-9]+([.][0-9]+)?(h|µs|ms|s|m))+\b", "$1 some time"),
+            (r"\b(precondition|object meta): [0-9]+", "$1: …"),
+            (r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2})", "…"),
+            (r"(?i)\b((request|trace|correlation)[-_ ]?id)([=:] ?|\s)[\w-]+", "$1 …"),
+            (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "…"),
+        ];
+        replaced.into_iter().filter_map(|(pattern, with)| Some((Regex::new(pattern).ok()?, with))).collect()
+    });
+    VARYING.iter().fold(text.to_owned(), |text, (pattern, with)| pattern.replace_all(&text, *with).into_owned())
 }
 
 /// The error and its sources on one line, without repetitions.
@@ -272,13 +298,53 @@ mod tests {
     }
 
     #[test]
-    fn rbac_is_not_blamed_for_what_a_webhook_refuses() {
+    fn rbac_is_blamed_for_missing_rights_only() {
         let error = |message| Error::from(kube::Error::Api(api(403, "Forbidden", message).boxed()));
-        let rights = error("byohosts is forbidden: User \"x\" cannot patch resource");
-        assert!(rights.message().contains("RBAC") && !rights.is_refused_by_webhook());
+        for rights in [
+            "byohosts is forbidden: User \"x\" cannot patch resource \"byohosts\" in API group \"y\" in the namespace \"z\"",
+            "clusters.cluster.x-k8s.io \"core\" is forbidden: User \"x\" cannot create resource \"clusters\" in API group \"y\" at the cluster scope",
+        ] {
+            assert!(error(rights).message().starts_with("forbidden, check the operator's RBAC rules: "), "{rights}");
+        }
+        for other in [
+            "secrets \"a\" is forbidden: exceeded quota: q, requested: count/secrets=1, used: count/secrets=0, limited: count/secrets=0",
+            "secrets \"a\" is forbidden: unable to create new content in namespace b because it is being terminated",
+            "clusters.cluster.x-k8s.io \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+            "admission webhook \"vbyohost.kb.io\" denied the request: no",
+            "",
+        ] {
+            let message = error(other).message().to_owned();
+            assert!(message.starts_with("API server answered 403: ") && message.contains(other), "{message}");
+        }
         let webhook = error("admission webhook \"vbyohost.kb.io\" denied the request: no").advice("do this");
-        assert!(!webhook.message().contains("RBAC") && webhook.is_refused_by_webhook(), "{webhook}");
+        assert!(webhook.is_refused_by_webhook("vbyohost.kb.io") && !webhook.is_refused_by_webhook("other"));
         assert!(webhook.message().ends_with("no; do this"));
+    }
+
+    #[test]
+    fn what_differs_from_try_to_try_is_not_in_a_message() {
+        let tries = [
+            (
+                "failed calling webhook \"a\": read tcp 10.0.0.5:41234->10.96.0.7:443: connection reset by peer",
+                "failed calling webhook \"a\": read tcp 10.0.0.5:50001->10.96.0.7:443: connection reset by peer",
+            ),
+            ("gave up after 1.203s, request ID: 7f3a-1", "gave up after 12s, request ID: 9b01-2"),
+            ("denied, retry in 17s", "denied, retry in 1m16s"),
+            (
+                "the ResourceVersion in the precondition: 17, the ResourceVersion in the object meta: 19",
+                "the ResourceVersion in the precondition: 20, the ResourceVersion in the object meta: 31",
+            ),
+            ("quota was exceeded at 2026-11-28T23:17:15Z", "quota was exceeded at 2026-11-28T23:18:15.25+01:00"),
+            (
+                "trace 0f8fad5b-d9cb-469f-a165-70867728950e: no leader",
+                "trace 7c9e6679-7425-40de-944b-e07fc1f90ae7: no leader",
+            ),
+        ];
+        for (one, other) in tries {
+            assert_eq!(stable(one), stable(other));
+        }
+        let kept = "no answer from the API server within 15 s: 10.96.0.7:443 is down, in 2 namespaces, after 3 tries";
+        assert_eq!(stable(kept), kept);
     }
 
     #[test]

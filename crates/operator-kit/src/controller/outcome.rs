@@ -8,6 +8,7 @@ use kube::runtime::controller::Action;
 
 use crate::controller::{
     backoff::{BACKOFF_MAX, CONFLICT_MIN, TERMINAL_RETRY, TRANSIENT_MIN, delay, with_jitter},
+    conflicts::LASTING_CONFLICT,
     error::Error,
 };
 
@@ -52,8 +53,8 @@ pub struct Disposition {
     pub action: Action,
     /// Value of the metrics label `result`.
     pub result: &'static str,
-    /// Whether a Warning event is due: once for terminal and once for transient errors since the last success, not once per
-    /// failure.
+    /// Whether a Warning event is due: once for terminal errors, once for transient ones and once for conflicts since the last success, not
+    /// once per failure.
     pub warn: bool,
 }
 
@@ -66,7 +67,8 @@ const WARN_AFTER: u32 = 5;
 /// ignored after a success). `jitter` is a random number from 0 to 1; it moves a delay by up to a quarter either way, so
 /// that objects that failed together are not tried again together.
 ///
-/// Conflicts start at 50 ms and transient errors at 0.5 s, both double up to 60 s; terminal errors wait 5 min.
+/// Conflicts start at 50 ms and transient errors at 0.5 s, both double up to 60 s; terminal errors wait 5 min. From the
+/// [`LASTING_CONFLICT`]th on, a conflict counts as a transient error; its delay is as long as that of one by then.
 pub fn disposition(result: &Result<Outcome, Error>, failures: u32, jitter: f64) -> Disposition {
     match result {
         Ok(Outcome::Done) => Disposition { action: Action::await_change(), result: "done", warn: false },
@@ -78,8 +80,8 @@ pub fn disposition(result: &Result<Outcome, Error>, failures: u32, jitter: f64) 
         Ok(Outcome::Blocked { .. }) => Disposition { action: Action::await_change(), result: "blocked", warn: false },
         Err(Error::Conflict(_)) => Disposition {
             action: Action::requeue(delay(CONFLICT_MIN, BACKOFF_MAX, failures, jitter)),
-            result: "conflict",
-            warn: false,
+            result: if failures < LASTING_CONFLICT { "conflict" } else { "transient" },
+            warn: failures == LASTING_CONFLICT,
         },
         Err(Error::Transient(_)) => Disposition {
             action: Action::requeue(delay(TRANSIENT_MIN, BACKOFF_MAX, failures, jitter)),
@@ -116,6 +118,9 @@ mod tests {
         assert_eq!(requeue(1), Action::requeue(Duration::from_millis(50)));
         assert_eq!(requeue(3), Action::requeue(Duration::from_millis(200)));
         assert_eq!(requeue(30), Action::requeue(BACKOFF_MAX));
+        let lasting = disposition(&Err(Error::conflict("x")), LASTING_CONFLICT, 0.5);
+        assert_eq!((lasting.result, lasting.action), ("transient", Action::requeue(Duration::from_millis(25_600))));
+        assert_eq!(disposition(&Err(Error::conflict("x")), LASTING_CONFLICT - 1, 0.5).result, "conflict");
     }
 
     #[test]
@@ -123,6 +128,6 @@ mod tests {
         let warnings = |error: fn() -> Error| (1..100).filter(|n| disposition(&Err(error()), *n, 0.5).warn).count();
         assert_eq!(warnings(|| Error::terminal("x")), 1);
         assert_eq!(warnings(|| Error::transient("x")), 1);
-        assert_eq!(warnings(|| Error::conflict("x")), 0);
+        assert_eq!(warnings(|| Error::conflict("x")), 1, "a conflict that lasts");
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod process;
 pub(crate) mod settings;
 pub(crate) mod tasks;
 pub(crate) mod thread;
+pub(crate) mod usage;
 
 pub use lease::{Elector, Leadership, LeaseSettings};
 pub use lease_thread::LeaseThread;

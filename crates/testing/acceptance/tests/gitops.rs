@@ -76,7 +76,7 @@ async fn argo_cd_sees_the_health_of_every_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "slow: two clusters on simulated hosts; Flux is built first, by testenv build --gitops"]
+#[ignore = "slow: two clusters on simulated hosts; Flux is built first, by testenv build --slow"]
 async fn flux_delivers_and_never_takes_requests_away() {
     let management = ManagementCluster::start(Options::default(), line).await.expect("a management cluster");
     let flux = Flux::start(&management, line).await.expect("Flux");
@@ -339,7 +339,11 @@ impl Judge {
         let map: Value = serde_saphyr::from_str(&text)?;
         let key = |kind: &str| format!("resource.customizations.health.{kind}");
         let script = &map["data"][key("o2ims.provisioning.oran.org_ProvisioningRequest")];
-        for kind in ["focom.nephio.org_FocomProvisioningRequest", "focom.nephio.org_OCloud"] {
+        for kind in [
+            "focom.nephio.org_FocomProvisioningRequest",
+            "focom.nephio.org_OCloud",
+            "provisioning.oran.org_TemplateInfo",
+        ] {
             ensure!(&map["data"][key(kind)] == script, "{kind} has a script of its own: test it");
         }
         let script = script.as_str().context("no script")?.to_owned();

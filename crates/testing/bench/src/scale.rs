@@ -295,7 +295,7 @@ impl Operator {
     }
 
     async fn is_ready(&self) -> bool {
-        let leads = self.get("/metrics").await.is_ok_and(|text| text.contains("\nleader 1"));
+        let leads = self.get("/metrics").await.is_ok_and(|text| text.contains("\no2ims_leader 1"));
         leads && self.get("/readyz").await.is_ok()
     }
 
@@ -319,7 +319,7 @@ impl Operator {
     async fn reconciles(&self) -> anyhow::Result<Reconciles> {
         let text = self.get("/metrics").await?;
         let value = |name: &str| {
-            let series = format!("reconcile_duration_seconds_{name}{{controller=\"provisioningrequest\"}} ");
+            let series = format!("o2ims_reconcile_duration_seconds_{name}{{controller=\"provisioningrequest\"}} ");
             text.lines().find_map(|line| line.strip_prefix(&series)).map_or("0", str::trim).to_owned()
         };
         Ok(Reconciles { count: value("count").parse()?, seconds: value("sum").parse()? })

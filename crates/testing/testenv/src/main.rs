@@ -24,12 +24,12 @@ enum Command {
         /// Also what servers consist of.
         #[arg(long)]
         servers: bool,
-        /// Also programs of other projects that only tests need: clusterctl, etcdctl, etcdutl, helm, kubeconform, Lua.
+        /// Also programs that only tests need: clusterctl, etcdctl, etcdutl, helm, kstatus, kubeconform, Lua.
         #[arg(long)]
         tools: bool,
-        /// Also what the test of the GitOps examples needs: Flux's controllers and Argo CD's CRD.
+        /// Also what slow tests need: promtool, Flux's controllers and Argo CD's CRD.
         #[arg(long)]
-        gitops: bool,
+        slow: bool,
     },
     /// Check whether this machine can have servers; if not, print the reason and fail.
     CheckServers,
@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers, tools, gitops } => {
+        Command::Build { servers, tools, slow } => {
             for program in testenv::recipes::build_all(line).await? {
                 println!("{}", program.display());
             }
@@ -89,7 +89,8 @@ async fn run(command: Command) -> Result<()> {
                     println!("{}", testenv::tools::tool(tool, line).await?.display());
                 }
             }
-            if gitops {
+            if slow {
+                println!("{}", testenv::tools::tool(Tool::Promtool, line).await?.display());
                 testenv::Flux::build(line).await?;
                 println!("{}", testenv::tools::argo_cd_crd(line).await?.display());
             }

@@ -1,4 +1,5 @@
-//! Programs of other projects, with which tests check what this repository ships, or use it as its users would.
+//! Programs of other projects, and one made of a library of another project, with which tests check what this repository ships, or use it as
+//! its users would.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +12,12 @@ use crate::{cluster_api, kubernetes};
 static CLUSTERCTL_MODULE: Module = module!("clusterctl");
 static ETCD_TOOLS_MODULE: Module = module!("etcd-tools");
 static HELM_MODULE: Module = module!("helm");
+static KSTATUS_MODULE: Module = module!("kstatus", "main.go");
 static KUBECONFORM_MODULE: Module = module!("kubeconform");
 static LUA_MODULE: Module = module!("lua");
+static PROMETHEUS_MODULE: Module = module!("prometheus");
 
-/// A program of another project.
+/// A program that only tests need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// Moves clusters from one management cluster to another.
@@ -25,16 +28,20 @@ pub enum Tool {
     Etcdutl,
     /// Renders and packages the chart.
     Helm,
+    /// Says what kstatus makes of objects: one JSON object per line in, one line `Status: message` per object out.
+    Kstatus,
     /// Checks manifests against JSON schemas.
     Kubeconform,
     /// The Lua that Argo CD runs its health scripts with.
     Lua,
+    /// Checks alerts, and runs their tests.
+    Promtool,
 }
 
 impl Tool {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Clusterctl, Self::Etcdctl, Self::Etcdutl, Self::Helm, Self::Kubeconform, Self::Lua];
+    /// Those that tests need which are not slow.
+    pub const ALL: [Self; 7] =
+        [Self::Clusterctl, Self::Etcdctl, Self::Etcdutl, Self::Helm, Self::Kstatus, Self::Kubeconform, Self::Lua];
 
     const fn recipe(self) -> Recipe {
         match self {
@@ -62,6 +69,8 @@ impl Tool {
                          -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=33",
                 ..Recipe::new("helm", "v3.19.0", &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
             },
+            // The version that kustomize-controller 1.7.3 has.
+            Self::Kstatus => Recipe::new("kstatus", "v0.36.0-flux.15", &KSTATUS_MODULE, ".", 30),
             Self::Kubeconform => Recipe::new(
                 "kubeconform",
                 "v0.7.0",
@@ -70,6 +79,14 @@ impl Tool {
                 10,
             ),
             Self::Lua => Recipe::new("glua", "v1.1.1", &LUA_MODULE, "github.com/yuin/gopher-lua/cmd/glua", 5),
+            // Prometheus 3.5, which calls its Go module v0.305.
+            Self::Promtool => Recipe::new(
+                "promtool",
+                "v3.5.5",
+                &PROMETHEUS_MODULE,
+                "github.com/prometheus/prometheus/cmd/promtool",
+                300,
+            ),
         }
     }
 }

@@ -13,6 +13,11 @@ use super::marks::MarkedHost as _;
 use super::observed::Observed;
 use crate::provisioner::report::Rejection;
 
+/// Why a host reports no address, and what to do. BYOH's agent looks for the card of the default route in `/proc/net/route` when it starts, and
+/// reports no card at all where it finds none (`agent/registration`, `GetNetworkStatus`).
+const NO_ADDRESS: &str = "BYOH's agent reports addresses only if the server had an IPv4 default route when the agent started. Add one, which may lead \
+    to a gateway that does not answer, then restart the agent on the server: systemctl restart byoh-hostagent";
+
 /// Checks that every host exists, has the id and address that the request names, is alive, and is free or already held by this request. What is
 /// wrong with a node of the running cluster is returned as a warning: it does not reject the request.
 pub fn available(
@@ -34,7 +39,8 @@ pub fn available(
         if is_node { warnings.push(problem) } else { wrong.push(problem) }
     }
     if wrong.is_empty() && desired.endpoint.host.is_empty() {
-        wrong.push(format!("{} reports no address that could be the control plane's endpoint", desired.masters[0]));
+        let master = &desired.masters[0];
+        wrong.push(format!("{master} reports no address that could be the control plane's endpoint: {NO_ADDRESS}"));
     }
     if wrong.is_empty() { Ok(warnings) } else { Err(Rejection::hosts(&wrong)) }
 }
@@ -58,7 +64,8 @@ fn unavailable(
     if let Some(ip) = &reference.host_ip
         && !ip.parse::<IpAddr>().is_ok_and(|ip| host.addresses().contains(&ip))
     {
-        return Some(format!("does not have the address {ip} (hostIp)"));
+        let why = if host.status.network.is_empty() { format!(": {NO_ADDRESS}") } else { String::new() };
+        return Some(format!("does not have the address {ip} (hostIp){why}"));
     }
     if let Some(machine) = observed.reregistered_machine(host).filter(|_| !observed.holds(host)) {
         return Some(format!(

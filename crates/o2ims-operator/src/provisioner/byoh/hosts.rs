@@ -11,10 +11,14 @@ use o2ims_types::{HostRef, ProvisioningRequest, names};
 
 use super::consent::may_remove_hosts;
 use super::desired::{DesiredCluster, RequestedHost};
+use super::machine_deletion::{deletion_of, obstacle};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
 use crate::provisioner::report::HOST_FAILED;
 use crate::request::requested_hosts;
+
+/// What kubeadm says when the cluster does not know the token of a join, or its API server is not the expected one.
+const UNKNOWN_TOKEN: &str = "couldn't validate the identity of the API Server";
 
 /// One host of the request.
 #[derive(Clone, Debug)]
@@ -48,6 +52,8 @@ pub enum State {
     Joined,
     /// Its node is Ready at the requested version.
     Ready,
+    /// It is a node of a cluster that Cluster API cannot connect to.
+    Unknown,
     /// Its agent reported a failure, or does not answer.
     Failed,
     /// Its agent removes the node.
@@ -64,6 +70,7 @@ impl State {
             Self::Bootstrapping => "Bootstrapping",
             Self::Joined => "Joined",
             Self::Ready => "Ready",
+            Self::Unknown => "Unknown",
             Self::Failed => HOST_FAILED,
             Self::Cleaning => "Cleaning",
         }
@@ -102,7 +109,7 @@ pub fn progress_of_all(
 fn removed(request: &ProvisioningRequest, host: &ByoHost, version: &str, observed: &Observed) -> HostProgress {
     let role = if host.is_held_as_master() { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER };
     let (state, message) = if may_remove_hosts(request, observed) {
-        (State::Cleaning, host.in_use_reason().unwrap_or_else(|| "is being released".to_owned()))
+        (State::Cleaning, leaving(host, observed))
     } else {
         progress(host, role, observed.machine_of(host), version, observed)
     };
@@ -116,13 +123,19 @@ fn removed(request: &ProvisioningRequest, host: &ByoHost, version: &str, observe
     }
 }
 
+/// What the removal of a host waits for.
+fn leaving(host: &ByoHost, observed: &Observed) -> String {
+    let machine = observed.machine_of(host).filter(|machine| obstacle(machine).is_some());
+    machine.map(deletion_of).or_else(|| host.in_use_reason()).unwrap_or_else(|| "is being released".to_owned())
+}
+
 fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Observed) -> HostProgress {
     let requested = RequestedHost { id: reference.id(), name: reference.name().to_owned() };
     let host = observed.host(&requested.name);
     let held = host.is_some_and(|host| observed.holds(host));
     // The Machine of a running node is reported also when its ByoHost is gone or has lost its mark.
     if let Some(machine) = observed.node(&requested.name).filter(|_| !held && observed.is_created) {
-        let (state, message) = health(machine, &requested.name, version);
+        let (state, message) = health(machine, &requested.name, version, observed);
         return HostProgress { requested, role, held: true, removed: false, state, message };
     }
     let (state, message) = match host {
@@ -164,10 +177,14 @@ fn progress(
         };
     };
     if machine.metadata.deletion_timestamp.is_some() {
-        return (State::Cleaning, format!("its Machine {} is being deleted", machine.name_any()));
+        return (State::Cleaning, deletion_of(machine));
     }
     if machine.status.node_ref.is_none() {
-        if let Some(failure) = host.failure().or_else(|| host.not_alive_reason()) {
+        if let Some(failure) = host.failure() {
+            let hint = lost_token(&failure, machine);
+            return (State::Failed, format!("{failure}{hint}"));
+        }
+        if let Some(failure) = machine_failure(machine).or_else(|| host.not_alive_reason()) {
             return (State::Failed, failure);
         }
         let message = if host.bootstrapped() {
@@ -181,18 +198,44 @@ fn progress(
         };
         return (State::Bootstrapping, message);
     }
-    health(machine, &host.name_any(), version)
+    health(machine, &host.name_any(), version, observed)
+}
+
+/// Why a Machine has failed for good, if it has.
+fn machine_failure(machine: &Machine) -> Option<String> {
+    let why = one_line(&machine.status.failure_message);
+    (!why.is_empty()).then(|| format!("its Machine {} has failed: {why}", machine.name_any()))
+}
+
+/// What to do about a join whose token does not exist any more. Cluster API renews the token of a node that has not joined, and makes no second one
+/// for it once it is lost (`bootstrap/kubeadm/internal/controllers`, `refreshBootstrapTokenIfNeeded`).
+fn lost_token(failure: &str, machine: &Machine) -> String {
+    if !failure.contains(UNKNOWN_TOKEN) {
+        return String::new();
+    }
+    let remedy = if machine.is_master() {
+        format!("delete Machine {}; Cluster API creates another one", machine.name_any())
+    } else {
+        "remove the host from the request, and add it again when it is released".to_owned()
+    };
+    format!(
+        ". If the cluster's API answers, the join token is lost: it lives for 15 minutes, and Cluster API does not renew it while it is paused, does not \
+         run or cannot connect to the cluster. Then {remedy}"
+    )
 }
 
 /// How a Machine is that has become a node.
-fn health(machine: &Machine, host: &str, version: &str) -> (State, String) {
+fn health(machine: &Machine, host: &str, version: &str, observed: &Observed) -> (State, String) {
     let Some(node) = &machine.status.node_ref else { return (State::Bootstrapping, String::new()) };
     if node.name != host {
         return (State::Failed, format!("its Machine {} has become node {}", machine.name_any(), node.name));
     }
-    if !machine.status.failure_message.is_empty() {
-        let why = one_line(&machine.status.failure_message);
-        return (State::Failed, format!("its Machine {} has failed: {why}", machine.name_any()));
+    if let Some(failure) = machine_failure(machine) {
+        return (State::Failed, failure);
+    }
+    if observed.lost_connection().is_some() {
+        let message = "the state of its node is not known: Cluster API cannot connect to the cluster";
+        return (State::Unknown, message.to_owned());
     }
     if !Condition::is_true(&machine.status.conditions, "NodeHealthy") {
         let newer = Condition::find(&machine.status.v1beta2.conditions, "NodeHealthy")

@@ -3,7 +3,7 @@
 //!
 //! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
 //! [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`reattach`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
-//! what none of them may do.
+//! what none of them may do. [`template`] judges a ClusterTemplate, for [`validate`] and for its author.
 
 pub mod availability;
 pub mod claim;
@@ -11,13 +11,16 @@ pub mod consent;
 pub mod contention;
 pub mod create;
 pub mod desired;
+pub mod endpoint;
 pub mod hosts;
 pub mod identity;
 pub mod installer;
 pub mod instructions;
+pub mod machine_deletion;
 pub mod maintain;
 pub mod manifests;
 pub mod marks;
+pub mod networks;
 pub mod observe;
 pub mod observed;
 pub mod orphans;
@@ -31,5 +34,6 @@ pub mod rollout;
 pub mod scale;
 pub mod stages;
 pub mod teardown;
+pub mod template;
 pub mod validate;
 pub mod warnings;

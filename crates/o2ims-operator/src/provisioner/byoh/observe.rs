@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster_api::Kind;
-use cluster_api::byoh::{ByoHost, ByohVariant};
+use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::{ByoCluster, Cluster};
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
@@ -33,7 +33,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
     let owned = find_owned(caches, &namespace, &uid, own);
     let mut observed = Observed {
         missing_providers: caches.missing_providers(),
-        variant: caches.byohost_crd.state().first().map(|crd| ByohVariant::of(crd)),
+        variant: caches.byoh_variant(),
         resource_set: find_resource_set(caches, template.as_deref(), &namespace),
         template,
         contention: None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cluster_api::Kind;
 use cluster_api::byoh::{ByoHost, ByohVariant};
 use cluster_api::cluster::{ByoCluster, Cluster};
+use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
 use kube::{Resource, ResourceExt as _};
@@ -184,6 +185,17 @@ impl Observed {
     /// The Cluster, if it belongs to this request.
     pub fn own_cluster(&self) -> Option<&Arc<Cluster>> {
         self.cluster.as_ref().filter(|_| self.cluster_is_own)
+    }
+
+    /// The condition that says that Cluster API cannot connect to the API server of the cluster any more; `None` if it can, or, after a restart of
+    /// Cluster API, if it has not connected yet. Its Machines go on saying what was last known of their nodes.
+    pub fn lost_connection(&self) -> Option<&Condition> {
+        let is_initialized = self.control_plane.as_ref().is_some_and(|object| object.status.initialized);
+        let conditions = &self.own_cluster()?.status.v1beta2.conditions;
+        let probe = Condition::find(conditions, "RemoteConnectionProbe")?;
+        // The words of a probe that succeeded before (`internal/controllers/cluster`, `reconcile`).
+        let has_succeeded = probe.message.contains("last succeeded");
+        (is_initialized && probe.status == "False" && has_succeeded).then_some(probe)
     }
 
     /// How Kubernetes is installed on the hosts: a running cluster keeps what it was created with, also when the template changes.

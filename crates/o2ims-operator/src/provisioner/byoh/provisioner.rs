@@ -48,6 +48,7 @@ impl Provisioner for Byoh {
     fn shows(&self, write: &Write, request: &ProvisioningRequest, observed: &Observed) -> bool {
         match write {
             Write::Finalizer => has_finalizer(request),
+            Write::FinalizerRemoval => !has_finalizer(request),
             Write::Status(version) => version_of(request) >= *version,
             Write::Object { kind, name, version } => {
                 observed.owned.get(&(*kind, name.clone())).is_some_and(|object| object.version >= *version)

@@ -11,14 +11,18 @@ use super::consent::keeps_cluster;
 use super::desired::DesiredCluster;
 use super::hosts::{self, HostProgress, State, all_held};
 use super::instructions::{command, left_paused};
+use super::machine_deletion::held_up;
 use super::marks::{MarkedCluster as _, MarkedHost as _};
 use super::observed::{Observed, Phase};
 use super::pause::pauses;
 use super::stages::{missing_providers_message, stages};
 use super::teardown;
-use super::warnings::lost_sight;
+use super::warnings::{end_of_certificates, lost_sight, parts_being_deleted};
 use crate::provisioner::report::{Deleting, Pause, Progress, Provisioning, Rejection, Report};
 use crate::request::{has_finalizer, is_being_deleted};
+
+/// Finalizers on a Cluster that Cluster API and the garbage collector remove by themselves.
+const CLUSTER_FINALIZERS: [&str; 3] = ["cluster.cluster.x-k8s.io", "foregroundDeletion", "orphan"];
 
 /// Reports a request.
 pub fn report(
@@ -54,6 +58,7 @@ fn provisioning(
         exists,
         ready: ready(&named, &removed),
         degraded: degraded(request, verdict, observed, &named),
+        upcoming: end_of_certificates(observed).into_iter().collect(),
         paused: pause(request, observed),
     }
 }
@@ -81,13 +86,14 @@ fn degraded(
         Ok(desired) => desired.warnings.clone(),
         Err(rejection) => [vec![rejection.message.clone()], lost_sight(request, observed)].concat(),
     };
+    all.extend(parts_being_deleted(request, observed));
     all.extend(named.iter().filter(|host| host.state == State::Failed).map(ToString::to_string));
     all
 }
 
 fn pause(request: &ProvisioningRequest, observed: &Observed) -> Option<Pause> {
     let message = paused(request, observed)?;
-    Some(Pause { message, delays: held_up(observed) })
+    Some(Pause { message, delays: delayed_deletion(observed) })
 }
 
 fn paused(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
@@ -114,7 +120,7 @@ fn paused(request: &ProvisioningRequest, observed: &Observed) -> Option<String> 
 }
 
 /// What continues when the pause is removed.
-fn held_up(observed: &Observed) -> String {
+fn delayed_deletion(observed: &Observed) -> String {
     let deleting = observed.own_cluster().filter(|cluster| cluster.metadata.deletion_timestamp.is_some());
     deleting.map_or_else(String::new, |cluster| {
         format!(
@@ -158,17 +164,28 @@ fn deleting_cluster(cluster: &Cluster, observed: &Observed, hosts: &[HostProgres
     if teardown::awaits_adoption(cluster, observed) {
         return format!("Cluster {name} is deleted when Cluster API has set the owner references of its parts");
     }
-    let waits = Condition::find(&cluster.status.v1beta2.conditions, "Deleting")
-        .filter(|condition| condition.status == "True")
-        .map(|condition| format!(" ({})", condition.explain()))
-        .unwrap_or_default();
+    let deleting =
+        Condition::find(&cluster.status.v1beta2.conditions, "Deleting").filter(|condition| condition.status == "True");
+    let is_completed = deleting.is_some_and(|condition| condition.reason == "DeletionCompleted");
+    let foreign = other_finalizers(cluster.finalizers(), &CLUSTER_FINALIZERS).filter(|_| is_completed);
+    let message = foreign.map_or_else(
+        || {
+            let waits = deleting.map(|condition| format!(" ({})", condition.explain())).unwrap_or_default();
+            format!("deleting Cluster {name}{waits}")
+        },
+        |finalizers| {
+            format!(
+                "Cluster API has deleted everything of Cluster {name}, which stays until these finalizers of other clients are removed: {finalizers}"
+            )
+        },
+    );
     let cleaning = in_use(observed, hosts, ByoHost::is_unregistering);
-    [vec![format!("deleting Cluster {name}{waits}")], cleaning].concat().join("; ")
+    [vec![message], cleaning, held_up(observed)].concat().join("; ")
 }
 
 fn releasing(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProgress]) -> String {
     let in_use = in_use(observed, hosts, |_| true);
-    match (in_use.is_empty(), foreign_finalizers(request)) {
+    match (in_use.is_empty(), other_finalizers(request.finalizers(), &[names::FINALIZER])) {
         (false, _) => format!("waiting for hosts: {}", in_use.join("; ")),
         (true, Some(finalizers)) if !has_finalizer(request) => {
             format!("all hosts are released; waiting for finalizers of other clients: {finalizers}")
@@ -187,10 +204,9 @@ fn in_use(observed: &Observed, hosts: &[HostProgress], concerns: fn(&ByoHost) ->
     .collect()
 }
 
-/// Finalizers that are not the operator's.
-fn foreign_finalizers(request: &ProvisioningRequest) -> Option<String> {
-    let others: Vec<_> =
-        request.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER).cloned().collect();
+/// Finalizers that are none of the `known` ones.
+fn other_finalizers(finalizers: &[String], known: &[&str]) -> Option<String> {
+    let others: Vec<_> = finalizers.iter().map(String::as_str).filter(|finalizer| !known.contains(finalizer)).collect();
     (!others.is_empty()).then(|| others.join(", "))
 }
 
@@ -218,6 +234,17 @@ fn resources(
     })
 }
 
+/// Number of nodes that are Ready. The KubeadmControlPlane counts none as soon as the cluster's API server does not answer; its Machines notice it
+/// later.
+fn ready_nodes(hosts: &[&HostProgress], observed: &Observed) -> usize {
+    let ready = |host: &&&HostProgress| host.state == State::Ready;
+    let masters = hosts.iter().filter(ready).filter(|host| host.role == names::ROLE_CONTROL_PLANE).count();
+    let all = hosts.iter().filter(ready).count();
+    let counted = observed.control_plane.as_ref().map(|object| object.status.counts.ready_replicas);
+    let most = counted.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or_default());
+    all - masters + masters.min(most)
+}
+
 fn extensions(
     old: &ProvisioningRequestStatus,
     verdict: &Result<DesiredCluster, Rejection>,
@@ -225,7 +252,7 @@ fn extensions(
     hosts: &[HostProgress],
 ) -> StatusExtensions {
     let requested: Vec<_> = hosts.iter().filter(|host| !host.removed).collect();
-    let ready = requested.iter().filter(|host| host.state == State::Ready).count();
+    let ready = ready_nodes(&requested, observed);
     let cluster = observed.own_cluster();
     let valid = verdict.as_ref().ok();
     StatusExtensions {

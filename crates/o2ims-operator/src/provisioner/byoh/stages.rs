@@ -17,6 +17,7 @@ use super::create::interrupted;
 use super::desired::DesiredCluster;
 use super::hosts::{HostProgress, State, all_held};
 use super::instructions::{can_be_restored, command, ineffective, lost_id};
+use super::machine_deletion::held_up;
 use super::marks::MarkedHost;
 use super::observed::{Observed, Phase};
 use crate::provisioner::report::{Rejection, Stage, StageState};
@@ -115,6 +116,16 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
     if let Some(message) = first_failure(&masters) {
         return StageState::InProgress { message };
     }
+    let is_unknown = |host: &&HostProgress| host.state == State::Unknown;
+    if let Some(probe) = observed.lost_connection().filter(|_| masters.iter().any(is_unknown)) {
+        let message = format!(
+            "Cluster API cannot connect to Cluster {} ({}), so the states of its nodes are not known; {}",
+            cluster.name_any(),
+            probe.explain(),
+            what_to_check(cluster, &masters)
+        );
+        return StageState::InProgress { message };
+    }
     let all_ready = control_plane.status.counts.complete(masters.len(), control_plane.metadata.generation);
     if all_ready && masters.iter().all(|host| host.state == State::Ready) {
         return StageState::Done;
@@ -184,16 +195,21 @@ fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[
     }
     // While the cluster's API server does not answer, Cluster API keeps the last conditions of its Machines for five minutes
     // (--remote-conditions-grace-period). Until then the message says what to check.
+    format!(
+        "waiting for KubeadmControlPlane {name}: {} of {} replicas ready; if this does not change, {}",
+        control_plane.status.counts.ready_replicas,
+        masters.len(),
+        what_to_check(cluster, masters)
+    )
+}
+
+/// What to check when the API server of the cluster does not seem to answer.
+fn what_to_check(cluster: &Cluster, masters: &[&HostProgress]) -> String {
     let endpoint = cluster.spec.control_plane_endpoint.as_ref();
     let api = endpoint.map(|at| format!("{}:{}", at.host, at.port)).unwrap_or_default();
     let subject =
         if let [master] = masters { format!("{} is", master.requested) } else { "every master is".to_owned() };
-    format!(
-        "waiting for KubeadmControlPlane {name}: {} of {} replicas ready; if this does not change, check that {subject} up and that \
-         the cluster's API answers at {api}",
-        control_plane.status.counts.ready_replicas,
-        masters.len()
-    )
+    format!("check that {subject} up and that the cluster's API answers at {api}")
 }
 
 /// The state while the Cluster is lost: what is left, and what the request's owner can do.
@@ -327,7 +343,8 @@ fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProg
         StageState::Done
     } else {
         let (name, wanted) = (&observed.cluster_name, workers.len());
-        StageState::InProgress { message: format!("scaling cluster {name} from {existing} to {wanted} workers") }
+        let scaling = format!("scaling cluster {name} from {existing} to {wanted} workers");
+        StageState::InProgress { message: [vec![scaling], held_up(observed)].concat().join("; ") }
     }
 }
 

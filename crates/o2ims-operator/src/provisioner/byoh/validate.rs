@@ -1,24 +1,23 @@
 //! Validation: whether the request is correct, and can be carried out as far as the caches show. Pure.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use cluster_api::byoh::{ByoHost, ByohVariant};
 use kube::ResourceExt as _;
 use o2ims_types::conditions::reason;
-use o2ims_types::o2ims::v1alpha1::cluster_template::{
-    ClusterTemplateSpec, Install, InstallMethod, Kubeadm, VirtualIp, VirtualIpProvider,
-};
-use o2ims_types::o2ims::v1alpha1::provisioning_request::{API_PORT, Hosts};
+use o2ims_types::o2ims::v1alpha1::cluster_template::{ClusterTemplateSpec, Install, Kubeadm, VirtualIp};
+use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::o2ims::v1alpha1::timeouts::Timeouts;
 use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, rules};
 
 use super::availability::available;
 use super::consent::unmanaged_workers;
-use super::desired::{DesiredCluster, Endpoint, RequestedHost};
+use super::desired::{DesiredCluster, RequestedHost};
+use super::endpoint::select_endpoint;
 use super::marks::{MarkedCluster as _, MarkedHost as _};
-use super::observed::{Observed, ResourceSetLookup};
+use super::networks;
+use super::observed::{Observed, Phase, ResourceSetLookup};
+use super::template::{contradicting_settings, misplaced_defaults, schema_problem, unsupported_method};
 use super::warnings::{lost_sight, unmanaged_worker, unnamed_hosts};
 use crate::provisioner::report::Rejection;
 
@@ -38,6 +37,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     if provisioner != rules::BYOH {
         return Err(Rejection::unknown_provisioner(provisioner, [rules::BYOH]));
     }
+    let is_new = is_new_cluster(request, observed);
     let template = find_template(request, observed)?;
     let mut warnings = Vec::new();
     let parameters = merged_parameters(request, &template, observed, &mut warnings)?;
@@ -46,15 +46,20 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     let cluster = parameters.cluster_name.clone().unwrap_or_default();
     let mut labels = parameters.labels.clone().unwrap_or_default();
     if !observed.is_created {
-        check_install_method(&template, observed)?;
-        labels.extend(resource_set_labels(&namespace, &template, observed)?);
+        let unsupported = unsupported_method(&template.spec, observed.variant);
+        reject_template(&template, reason::UNSUPPORTED, unsupported.as_slice())?;
+        let selected = resource_set_labels(&namespace, &template, observed)?;
+        if is_new {
+            reject_other_value(&labels, &selected, &template)?;
+        }
+        labels.extend(selected);
     }
     // Once the Cluster is created, nobody can take its name or endpoint, so contention does not count any more.
     if let Some(message) = observed.contention.as_ref().filter(|_| !observed.is_created) {
         return Err(Rejection::waiting(reason::NAME_TAKEN, message));
     }
     reject_immutable_changes(&parameters, &masters, observed)?;
-    let endpoint = select_endpoint(&parameters, &template, &masters, observed)?;
+    let endpoint = select_endpoint(&parameters, &template, observed, is_new)?;
     let mut valid = DesiredCluster {
         namespace,
         cluster,
@@ -69,12 +74,27 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
         template,
         warnings,
     };
+    if is_new {
+        let contradicting = contradicting_settings(&valid.template.spec);
+        reject_template(&valid.template, reason::TEMPLATE_UNAVAILABLE, &contradicting)?;
+        reject_impossible_networks(&valid, &parameters, observed)?;
+    }
     let warnings = available(request, &valid, &parameters, observed)?;
     valid.warnings.extend(warnings);
     valid.warnings.extend(unnamed_hosts(request, observed));
     valid.warnings.extend(unmanaged_workers(observed).map(unmanaged_worker));
     valid.warnings.extend(lost_sight(request, observed));
     Ok(valid)
+}
+
+/// Whether nothing of the cluster exists, as far as is known, and the request holds no host. Only then do the rules for new clusters apply: what an
+/// earlier release began is continued, and a Cluster that somebody else deleted is created again.
+fn is_new_cluster(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let is_recorded = request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some());
+    observed.own_cluster().is_none()
+        && observed.phase != Phase::Lost
+        && observed.held().next().is_none()
+        && !is_recorded
 }
 
 /// Rejects a request whose immutable fields differ from its running cluster. The ValidatingAdmissionPolicy refuses such an edit first, where
@@ -128,16 +148,10 @@ fn reject_immutable_changes(
 fn find_template(request: &ProvisioningRequest, observed: &Observed) -> Result<Arc<ClusterTemplate>, Rejection> {
     let (name, version) = (&request.spec.template_name, &request.spec.template_version);
     if let Some(template) = &observed.template {
-        return match misplaced_default(template) {
-            Some(field) if !observed.is_created => Err(Rejection::waiting(
-                reason::TEMPLATE_UNAVAILABLE,
-                format!(
-                    "ClusterTemplate {}: spec.defaults must not contain {field}; remove it there, and set it in the requests",
-                    template.name_any()
-                ),
-            )),
-            _ => Ok(Arc::clone(template)),
-        };
+        if !observed.is_created {
+            reject_template(template, reason::TEMPLATE_UNAVAILABLE, &misplaced_defaults(&template.spec))?;
+        }
+        return Ok(Arc::clone(template));
     }
     if observed.is_created && !adds_workers(request, observed) {
         // The parameters that the cluster was created with are in its objects.
@@ -153,12 +167,12 @@ fn find_template(request: &ProvisioningRequest, observed: &Observed) -> Result<A
     ))
 }
 
-/// A field that `defaults` must not contain: it differs between requests, or is read before the template is looked up.
-fn misplaced_default(template: &ClusterTemplate) -> Option<&'static str> {
-    let defaults = template.spec.defaults.as_ref()?;
-    ["clusterName", "clusterProvisioner", "controlPlaneEndpoint", "hosts"]
-        .into_iter()
-        .find(|field| !defaults[field].is_null())
+/// Rejects a request whose template has problems, which its author is told too.
+fn reject_template(template: &ClusterTemplate, reason: &'static str, problems: &[String]) -> Result<(), Rejection> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Rejection::waiting(reason, format!("ClusterTemplate {}: {}", template.name_any(), problems.join("; "))))
 }
 
 /// Whether the request names a worker that has no MachineDeployment yet.
@@ -221,11 +235,7 @@ fn merged_parameters(
             Ok(found) if observed.is_created => warnings.extend(found),
             Ok(found) => wrong.extend(found),
             Err(_) if observed.is_created => {}
-            Err(error) => {
-                let name = template.name_any();
-                let message = format!("ClusterTemplate {name}: parameterSchema {error}");
-                return Err(Rejection::waiting(reason::TEMPLATE_UNAVAILABLE, message));
-            }
+            Err(error) => reject_template(template, reason::TEMPLATE_UNAVAILABLE, &[schema_problem(&error)])?,
         }
     }
     let mut parameters: TemplateParameters = serde_json::from_value(merged)
@@ -241,6 +251,9 @@ fn merged_parameters(
         (parameters.pod_cidr, parameters.service_cidr) = (None, None);
     }
     wrong.extend(rules::fields_in_rust::violations(&parameters));
+    if is_new_cluster(request, observed) {
+        wrong.extend(rules::fields_in_rust::new_cluster_violations(&parameters));
+    }
     if wrong.is_empty() { Ok(parameters) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
 
@@ -248,19 +261,28 @@ fn requested_hosts(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Ve
     parameters.hosts.as_ref().map(|hosts| role(hosts).iter().map(RequestedHost::of).collect()).unwrap_or_default()
 }
 
-/// Rejects an install method that does not work with the installed BYOH.
-fn check_install_method(template: &ClusterTemplate, observed: &Observed) -> Result<(), Rejection> {
-    if template.spec.install.method == InstallMethod::Bundle && observed.variant == Some(ByohVariant::Upstream) {
-        return Err(Rejection::waiting(
-            reason::UNSUPPORTED,
-            format!(
-                "ClusterTemplate {}: install.method bundle does not work with upstream BYOH: its installation Secret overwrites the \
-                 bootstrap Secret of the same name. Use install.method installer or none, or Platform9's BYOH",
-                template.name_any()
-            ),
-        ));
-    }
-    Ok(())
+/// Rejects labels by which the ClusterResourceSet would not select the cluster.
+fn reject_other_value(
+    labels: &BTreeMap<String, String>,
+    selected: &BTreeMap<String, String>,
+    template: &ClusterTemplate,
+) -> Result<(), Rejection> {
+    let differs = |(key, value): &(&String, &String)| labels.get(*key).is_some_and(|own| own != *value);
+    let Some((key, value)) = selected.iter().find(differs) else { return Ok(()) };
+    Err(Rejection::invalid(format!(
+        "labels: {key} must be {value:?} or left out: the ClusterResourceSet of ClusterTemplate {} (spec.cni) selects clusters by it",
+        template.name_any()
+    )))
+}
+
+fn reject_impossible_networks(
+    desired: &DesiredCluster,
+    parameters: &TemplateParameters,
+    observed: &Observed,
+) -> Result<(), Rejection> {
+    let hosts = parameters.hosts.clone().unwrap_or_default();
+    let wrong = networks::violations(desired, &hosts, observed);
+    if wrong.is_empty() { Ok(()) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
 
 fn resource_set_labels(
@@ -287,48 +309,4 @@ fn resource_set_labels(
             ),
         )),
     }
-}
-
-/// Where the cluster's API is to answer: where the existing Cluster says, at the requested endpoint, or at the first master.
-fn select_endpoint(
-    parameters: &TemplateParameters,
-    template: &ClusterTemplate,
-    masters: &[RequestedHost],
-    observed: &Observed,
-) -> Result<Endpoint, Rejection> {
-    // The address is in every node's kubeconfig: a host that reports its addresses in another order, or others, does not change the endpoint
-    // of an existing cluster. Nor is it checked again: the master that has the virtual IP reports it as its own address.
-    let existing = observed.own_cluster().and_then(|cluster| cluster.spec.control_plane_endpoint.as_ref());
-    if let Some(existing) = existing.filter(|_| observed.is_created || parameters.control_plane_endpoint.is_none()) {
-        return Ok(Endpoint { host: existing.host.clone(), port: existing.port, virtual_ip: false });
-    }
-    let of_masters: Vec<IpAddr> =
-        masters.iter().filter_map(|host| observed.host(&host.name)).flat_map(ByoHost::addresses).collect();
-    if let Some(requested) = &parameters.control_plane_endpoint {
-        let address = requested.host.parse::<IpAddr>().ok();
-        let own = address.is_some_and(|address| of_masters.contains(&address));
-        if own && masters.len() > 1 {
-            return Err(Rejection::invalid(format!(
-                "controlPlaneEndpoint.host {} is the address of one of {} masters; it must be a virtual IP or a load balancer",
-                requested.host,
-                masters.len()
-            )));
-        }
-        let by_kube_vip = template.spec.virtual_ip.provider == VirtualIpProvider::KubeVip;
-        return Ok(Endpoint {
-            host: requested.host.clone(),
-            port: requested.port,
-            virtual_ip: by_kube_vip && address.is_some() && !own,
-        });
-    }
-    // If the first master has no ByoHost or no address, the endpoint is empty, and `available` rejects the request.
-    let host = masters
-        .first()
-        .and_then(|master| observed.host(&master.name))
-        .and_then(|host| host.addresses().first().copied());
-    Ok(Endpoint {
-        host: host.map(|address| address.to_string()).unwrap_or_default(),
-        port: API_PORT,
-        virtual_ip: false,
-    })
 }

@@ -1,14 +1,24 @@
 //! Warnings about a running cluster, which do not make the operator change anything.
 
+use std::collections::BTreeSet;
+
+use cluster_api::Kind;
 use cluster_api::byoh::ByoHost;
+use cluster_api::labels::CERTIFICATES_EXPIRY_ANNOTATION;
 use cluster_api::machine::Machine;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::consent::{held_but_not_requested, may_remove_hosts};
 use super::instructions::{command, ineffective};
 use super::marks::MarkedHost as _;
-use super::observed::Observed;
+use super::observed::{Observed, Phase};
+use crate::provisioner::report::Upcoming;
+use crate::request::requested_hosts;
+
+/// How long before the certificates of a control plane end it is told, in seconds: 60 days.
+const CERTIFICATES_NOTICE: i64 = 60 * 24 * 60 * 60;
 
 /// The hosts that a restored request holds but does not name: they stay, since a restore removes no host.
 pub fn unnamed_hosts(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
@@ -33,6 +43,53 @@ pub fn unmanaged_worker(machine: &Machine) -> String {
         machine.name_any(),
         machine.server().unwrap_or_default()
     )
+}
+
+/// The parts of a running cluster that are being deleted, not by this operator. The KubeadmControlPlane is not among them: its loss is a state of
+/// the request.
+pub fn parts_being_deleted(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
+    if observed.phase != Phase::Running {
+        return Vec::new();
+    }
+    let namespace = request.namespace().unwrap_or_default();
+    let cluster = &observed.cluster_name;
+    let needed: BTreeSet<_> =
+        requested_hosts(request).map(|(host, _)| names::worker(&namespace, cluster, host.name())).collect();
+    let told = |kind: Kind, name: &str| match kind {
+        Kind::ByoCluster => Some(format!(
+            "ByoCluster {name} is being deleted, not by this operator. This cannot be undone: BYOH deletes it once the last machine of cluster \
+             {cluster} is gone. The nodes keep running. Back up what you need, delete this request, then create a new request"
+        )),
+        Kind::MachineDeployment if needed.contains(name) => Some(format!(
+            "MachineDeployment {name} is being deleted, not by this operator; this operator creates it again when it is gone and its host is clean"
+        )),
+        _ => None,
+    };
+    let deleted = observed.owned.iter().filter(|(_, part)| part.deleting);
+    deleted.filter_map(|((kind, name), _)| told(*kind, name)).collect()
+}
+
+/// That the certificates of the control plane end, and what renews them. kubeadm issues them for one year, and nothing renews them by itself:
+/// Cluster API would replace the masters, for which there are no hosts.
+pub fn end_of_certificates(observed: &Observed) -> Option<Upcoming> {
+    let masters = observed
+        .machines
+        .iter()
+        .filter(|machine| observed.is_created && machine.is_master() && machine.metadata.deletion_timestamp.is_none());
+    let ends = masters.filter_map(|machine| Some((machine.status.certificates_expiry_date.as_ref()?.0, machine)));
+    let (end, machine) = ends.min_by_key(|(end, machine)| (*end, machine.name_any()))?;
+    let from = Timestamp::from_second(end.as_second().saturating_sub(CERTIFICATES_NOTICE)).unwrap_or(end);
+    let date = end.to_string();
+    Some(Upcoming {
+        from,
+        message: format!(
+            "the certificates of the control plane on {} are valid until {}, as Cluster API read them last. On each master run \"kubeadm certs \
+             renew all\" and start its control plane pods again, then remove the annotation {CERTIFICATES_EXPIRY_ANNOTATION} from its \
+             KubeadmConfig, so that Cluster API reads the new date (docs/o2ims-operator.md, \"Certificates of the control plane\")",
+            machine.server().unwrap_or_default(),
+            date.split('T').next().unwrap_or_default(),
+        ),
+    })
 }
 
 /// Warnings about hosts that BYOH does not know as attached any more, and about instructions without effect.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::conditions::NOT_OBSERVED;
 use crate::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
 use crate::rules;
 
@@ -64,6 +65,13 @@ impl FocomProvisioningRequest {
     pub fn o_cloud(&self) -> (&str, &str) {
         let sent = self.status.as_ref().and_then(|status| status.sent_to_o_cloud.as_deref()?.split_once('/'));
         sent.unwrap_or((&self.spec.o_cloud_namespace, &self.spec.o_cloud_id))
+    }
+
+    /// Whether the operator has written no status yet.
+    pub fn is_new(&self) -> bool {
+        self.status
+            .as_ref()
+            .is_none_or(|status| status.observed_generation == Some(NOT_OBSERVED) && status.conditions.is_empty())
     }
 
     /// Whether it has been sent to an O-Cloud.
@@ -166,6 +174,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Creating, Self::Synced, Self::Failed, Self::Deleting];
+
     /// As `status.phase` spells it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,12 +22,20 @@ use crate::rules;
     shortname = "ct",
     category = "o2ims",
     doc = "A type of cluster that an O-Cloud offers: parameters with defaults, installation of Kubernetes, CNI, time limits, kubeadm settings.",
+    status = "ClusterTemplateStatus",
     derive = "PartialEq",
     printcolumn(name = "Name", type_ = "string", json_path = ".spec.name"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
     printcolumn(name = "Install", type_ = "string", json_path = ".spec.install.method"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Description", type_ = "string", priority = 1, json_path = ".spec.description")
+    printcolumn(name = "Description", type_ = "string", priority = 1, json_path = ".spec.description"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type=='Ready')].message"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterTemplateSpec {
@@ -70,6 +79,19 @@ pub struct ClusterTemplateSpec {
     /// Settings that are passed to kubeadm and Cluster API, with the field names of `cluster.x-k8s.io/v1beta1`.
     #[serde(default)]
     pub kubeadm: Kubeadm,
+}
+
+/// Observed state of the ClusterTemplate: whether requests can use it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterTemplateStatus {
+    /// `Ready`: nothing is wrong with the template; otherwise the message says what is, with the field, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// `metadata.generation` that this status was computed from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
 }
 
 /// How Kubernetes is installed on a host.

@@ -1,6 +1,7 @@
 //! `ProvisioningRequest`: one cluster on exactly the hosts that it names.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -8,6 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::NOT_OBSERVED;
 use crate::rules;
 
 /// What an SMO or a platform operator requests: a template and its parameters.
@@ -150,7 +152,7 @@ impl Hosts {
     validation = Rule::new(rules::HOST_IP.cel).message(rules::HOST_IP.message),
 )]
 pub struct HostRef {
-    /// Id of the host, a number or a string: the label `host-id` of its ByoHost.
+    /// Id of the host, a whole number or a string: the label `host-id` of its ByoHost. Write it in quotes if it has leading zeros.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = rules::HOST_ID_PATTERN, "minimum" = 0, "maximum" = i32::MAX))]
     pub host_id: Option<IntOrString>,
@@ -172,6 +174,15 @@ pub struct HostRef {
     pub host_name_snake: Option<String>,
 }
 
+impl ProvisioningRequest {
+    /// Whether the operator has written no status yet.
+    pub fn is_new(&self) -> bool {
+        self.status
+            .as_ref()
+            .is_none_or(|status| status.observed_generation == Some(NOT_OBSERVED) && status.conditions.is_empty())
+    }
+}
+
 impl HostRef {
     /// The id as a label value, in either spelling; empty if it is missing.
     pub fn id(&self) -> String {
@@ -180,6 +191,11 @@ impl HostRef {
             Some(IntOrString::String(id)) => id.clone(),
             None => String::new(),
         }
+    }
+
+    /// The address `hostIp`, if it is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host_ip.as_ref()?.parse().ok()
     }
 
     /// The name, in either spelling; empty if it is missing.
@@ -266,15 +282,25 @@ pub enum ProvisioningState {
     Deleting,
 }
 
-impl std::fmt::Display for ProvisioningState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl ProvisioningState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Progressing, Self::Fulfilled, Self::Failed, Self::Deleting];
+
+    /// As `provisioningState` spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Pending => "pending",
             Self::Progressing => "progressing",
             Self::Fulfilled => "fulfilled",
             Self::Failed => "failed",
             Self::Deleting => "deleting",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for ProvisioningState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -324,8 +350,8 @@ pub struct HostStatus {
     pub role: String,
     /// `Free`: not held, not in use; `Unavailable`: not registered, held by another request, in use, or without a live agent;
     /// `Reserved`: held, not attached yet; `Bootstrapping`: its agent makes it a node; `Joined`: a node, but not Ready, or of another
-    /// version; `Ready`: its node is Ready at the requested version; `Failed`: see message; `Cleaning`: its node is being removed, or it
-    /// is being released.
+    /// version; `Ready`: its node is Ready at the requested version; `Unknown`: a node of a cluster whose API server does not answer;
+    /// `Failed`: see message; `Cleaning`: its node is being removed, or it is being released.
     pub state: String,
     /// Why the host is not `Ready`, if that is known.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -240,6 +240,10 @@ fn pods_are_restricted(cluster: &Cluster) -> Outcome {
         // Admission checks accounts, priority and the pod security standard only when a pod is created.
         let create = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
         silent(&cluster.kubectl(&create, &pod(&template["spec"]))?)?;
+        // As on a platform that chooses the user.
+        let mut any_user = template["spec"].clone();
+        any_user["securityContext"].as_object_mut().context("no security context")?.remove("runAsUser");
+        silent(&cluster.kubectl(&create, &pod(&any_user))?)?;
 
         let mut bad = template["spec"].clone();
         bad["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);

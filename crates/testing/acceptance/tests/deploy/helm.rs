@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::Test;
 use crate::rendering::tool;
-use crate::run::{Outcome, must, top};
+use crate::run::{Outcome, must, run, top};
 
 /// The tests.
 pub const TESTS: &[Test] = &[("helm_upgrades_the_crds_and_leaves_them_when_it_uninstalls", false, upgrades_and_leaves)];
@@ -25,13 +25,13 @@ fn upgrades_and_leaves() -> Outcome {
 }
 
 fn life(management: &ManagementCluster) -> Outcome {
-    let (helm, folder) = (tool(Tool::Helm)?, tempfile::tempdir()?);
+    let (program, folder) = (tool(Tool::Helm)?, tempfile::tempdir()?);
     let kubeconfig = management.dir().join("admin.kubeconfig");
     management.kubeconfig_as("admin", &["system:masters"], &kubeconfig)?;
     let kubeconfig = kubeconfig.to_str().context("not UTF-8")?;
     let helm = |arguments: &[&str]| {
         let common = ["--kubeconfig", kubeconfig, "--namespace", "default"];
-        must(&helm, [arguments, &common].concat(), "")
+        must(&program, [arguments, &common].concat(), "")
     };
     let kubectl =
         |arguments: &[&str]| must(management.kubectl(), [&["--kubeconfig", kubeconfig], arguments].concat(), "");
@@ -40,7 +40,7 @@ fn life(management: &ManagementCluster) -> Outcome {
         Ok(crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().map_or(0, Vec::len))
     };
 
-    // An older chart, whose CRD lacks a part of the current one.
+    // An older chart, whose CRD lacks a part of the current one, and which has not all of its values.
     let older = folder.path().join("chart");
     let older_text = older.to_str().context("not UTF-8")?;
     must("cp".as_ref(), ["-rL", top().join("deploy/chart").to_str().context("not UTF-8")?, older_text], "")?;
@@ -48,14 +48,20 @@ fn life(management: &ManagementCluster) -> Outcome {
     let mut crd: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file)?)?;
     crd["spec"]["versions"][0].as_object_mut().context("no version")?.remove("additionalPrinterColumns");
     std::fs::write(&file, crd.to_string())?;
+    let file = older.join("values.yaml");
+    let mut values: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file)?)?;
+    for newer in ["monitoring", "podSecurityContext", "containerSecurityContext"] {
+        values.as_object_mut().context("no values")?.remove(newer).with_context(|| format!("no value {newer}"))?;
+    }
+    std::fs::write(&file, values.to_string())?;
 
     helm(&["upgrade", "--install", "o2ims", older_text])?;
     ensure!(columns()? == 0, "the older chart's CRD is not there");
-    helm(&["upgrade", "--install", "o2ims", "deploy/chart", "--set=focom.replicas=1"])?;
+    helm(&["upgrade", "o2ims", "deploy/chart", "--reuse-values", "--set=focom.replicas=1"])?;
     ensure!(columns()? > 0, "the CRD was not upgraded");
-    let replicas = "jsonpath={.spec.replicas}";
-    let seen = kubectl(&["-n", "focom-system", "get", "deployment", "focom-operator", "-o", replicas])?.out;
-    ensure!(seen == "1", "{seen} replicas");
+    let fields = "jsonpath={.spec.replicas} {.spec.template.spec.securityContext.runAsUser}";
+    let seen = kubectl(&["-n", "focom-system", "get", "deployment", "focom-operator", "-o", fields])?.out;
+    ensure!(seen == "1 65532", "replicas and user: {seen}");
 
     helm(&["uninstall", "o2ims", "--wait"])?;
     let left = kubectl(&["get", "crd,ns,deployments,clusterroles", "--all-namespaces", "-o", "name"])?.out;
@@ -71,5 +77,13 @@ fn life(management: &ManagementCluster) -> Outcome {
         ensure!(!left.contains(gone), "{gone} stayed: {left}");
     }
     // A new release takes over the objects that stay.
-    helm(&["upgrade", "--install", "o2ims", "deploy/chart"]).map(drop)
+    helm(&["upgrade", "--install", "o2ims", "deploy/chart"])?;
+    helm(&["uninstall", "o2ims", "--wait"])?;
+
+    // One of another name and namespace does so when it is told to.
+    let other =
+        ["install", "oran", "deploy/chart", "--kubeconfig", kubeconfig, "--namespace=platform", "--create-namespace"];
+    let refused = run(&program, other, "")?;
+    ensure!(!refused.well && refused.errors.contains("invalid ownership metadata"), "{}", refused.errors);
+    must(&program, [&other[..], &["--take-ownership"]].concat(), "").map(drop)
 }

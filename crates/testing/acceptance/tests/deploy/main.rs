@@ -1,6 +1,6 @@
-//! What is shipped for a management cluster: overlays, chart, examples, and the images' programs. They are rendered by
-//! the programs that users have, and checked by a real API server with Cluster API and BYOH. Pods do not run, because
-//! the cluster has no nodes.
+//! What is shipped for a management cluster: overlays, chart, examples, alerts, and the images' programs. They are
+//! rendered by the programs that users have, and checked by a real API server with Cluster API and BYOH. Pods do not
+//! run, because the cluster has no nodes.
 
 // Test code may panic.
 #![allow(clippy::expect_used)]
@@ -8,6 +8,7 @@
 mod cluster;
 mod helm;
 mod images;
+mod monitoring;
 mod rendering;
 mod run;
 
@@ -24,7 +25,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let shared = Arc::new(cluster::Shared::new().expect("a runtime"));
     let mut trials = Vec::new();
-    for (name, slow, test) in rendering::TESTS.iter().chain(images::TESTS).chain(helm::TESTS) {
+    let alone = rendering::TESTS.iter().chain(monitoring::TESTS).chain(images::TESTS).chain(helm::TESTS);
+    for (name, slow, test) in alone {
         trials.push(Trial::test(*name, move || report(test())).with_ignored_flag(*slow));
     }
     for (name, test) in cluster::TESTS {

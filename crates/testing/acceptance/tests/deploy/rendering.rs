@@ -14,6 +14,7 @@ use crate::run::{Outcome, must, run, top};
 pub const TESTS: &[Test] = &[
     ("the_chart_renders_the_objects_of_the_overlays", false, the_chart_renders_the_objects_of_the_overlays),
     ("values_reach_the_objects_that_they_are_for", false, values_reach_the_objects_that_they_are_for),
+    ("values_fit_both_operators_to_a_platform", false, values_fit_both_operators_to_a_platform),
     ("wrong_values_are_refused_by_name", false, wrong_values_are_refused_by_name),
     ("a_packaged_chart_is_the_chart", false, a_packaged_chart_is_the_chart),
     ("policies_budgets_and_accounts_are_for_the_pods", false, policies_budgets_and_accounts_are_for_the_pods),
@@ -88,7 +89,8 @@ fn the_chart_renders_the_objects_of_the_overlays() -> Outcome {
     Ok(())
 }
 
-fn compare(name: &str, expected: &BTreeMap<String, Value>, found: &BTreeMap<String, Value>) -> Outcome {
+/// Both must have the same objects.
+pub fn compare(name: &str, expected: &BTreeMap<String, Value>, found: &BTreeMap<String, Value>) -> Outcome {
     let keys = |objects: &BTreeMap<String, Value>| objects.keys().cloned().collect::<Vec<_>>();
     ensure!(keys(expected) == keys(found), "{name}: {:#?} instead of {:#?}", keys(found), keys(expected));
     for (key, object) in expected {
@@ -107,7 +109,6 @@ fn values_reach_the_objects_that_they_are_for() -> Outcome {
             "--set=image.pullSecrets={registry}",
             "--set=namespaces.create=false",
             "--set=crds.install=false",
-            "--set=networkPolicies.apiServerPorts={16443}",
             "--set=o2ims.replicas=1",
             "--set=o2ims.resources.limits.memory=1Gi",
             "--set=o2ims.env.LOG_LEVEL=debug",
@@ -142,13 +143,41 @@ fn values_reach_the_objects_that_they_are_for() -> Outcome {
     ensure!(seen == expected, "{seen:#} instead of {expected:#}");
     let other = &rendered["Deployment focom-system focom-operator"];
     ensure!(other["spec"]["replicas"] == 2, "o2ims.replicas is not for the FOCOM operator");
-    let ports = &rendered["NetworkPolicy o2ims-system o2ims-operator-api-server"]["spec"]["egress"][0]["ports"];
-    ensure!(ports == &json!([{"protocol": "TCP", "port": 16443}]), "{ports}");
     let unwanted = rendered.keys().find(|key| key.starts_with("Namespace ") || key.starts_with("CustomResource"));
     ensure!(unwanted.is_none(), "{unwanted:?}");
 
     let without = objects(&chart(&top().join("deploy/chart"), &["--set=networkPolicies.install=false"])?)?;
     ensure!(!without.keys().any(|key| key.starts_with("NetworkPolicy ")), "networkPolicies.install=false");
+    Ok(())
+}
+
+/// Another port of the API server, and a platform that gives every namespace users of its own.
+fn values_fit_both_operators_to_a_platform() -> Outcome {
+    let values = [
+        "--set=networkPolicies.apiServerPorts={16443}",
+        "--set=podSecurityContext.runAsUser=null",
+        "--set=containerSecurityContext.runAsGroup=1000",
+    ];
+    let rendered = objects(&chart(&top().join("deploy/chart"), &values)?)?;
+    for (namespace, operator) in [("o2ims-system", "o2ims-operator"), ("focom-system", "focom-operator")] {
+        let policy = &rendered[&format!("NetworkPolicy {namespace} {operator}-api-server")]["spec"];
+        let expected = json!({
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": operator}}, "policyTypes": ["Egress"],
+            "egress": [{"ports": [{"protocol": "TCP", "port": 16443}]}],
+        });
+        ensure!(policy == &expected, "{policy:#}");
+        // The platform chooses the user; everything else stays.
+        let pod = &rendered[&format!("Deployment {namespace} {operator}")]["spec"]["template"]["spec"];
+        let expected = json!([
+            {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            {
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+                "runAsGroup": 1000,
+            },
+        ]);
+        let seen = json!([pod["securityContext"], pod["containers"][0]["securityContext"]]);
+        ensure!(seen == expected, "{operator}: {seen:#}");
+    }
     Ok(())
 }
 
@@ -158,10 +187,12 @@ fn wrong_values_are_refused_by_name() -> Outcome {
         ("o2ims.replicas=-1", "/o2ims/replicas"),
         ("o2ims.replicas=two", "/o2ims/replicas"),
         ("focom.install=perhaps", "/focom/install"),
+        ("monitoring.enabled=perhaps", "/monitoring/enabled"),
         ("image.tag=no spaces", "/image/tag"),
         ("image.registry=https://registry.example.org", "/image/registry"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("networkPolicies.apiServerPorts={0}", "/networkPolicies/apiServerPorts/0"),
+        ("podSecurityContext=none", "/podSecurityContext"),
         ("crds.instal=false", "instal"),
         ("operator.replicas=1", "operator"),
     ] {
@@ -216,6 +247,12 @@ fn policies_budgets_and_accounts_are_for_the_pods() -> Outcome {
         ] {
             ensure!(used.is_string() && used == open, "port {used} is not {open}");
         }
+        // OpenShift's DNS answers on another port.
+        let dns = json!([
+            {"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53},
+            {"protocol": "UDP", "port": 5353}, {"protocol": "TCP", "port": 5353},
+        ]);
+        ensure!(policy["spec"]["egress"][0]["ports"] == dns, "{policy:#}");
         let denied = &rendered[&format!("NetworkPolicy {namespace} default-deny")]["spec"];
         let everything = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
         ensure!(denied == &everything, "{denied:#}");
@@ -224,5 +261,13 @@ fn policies_budgets_and_accounts_are_for_the_pods() -> Outcome {
         let class = template["spec"]["priorityClassName"].as_str().context("no priority")?;
         ensure!(rendered.contains_key(&format!("PriorityClass - {class}")), "{class} is not there");
     }
+    // ./mgmt.sh up adds the port of the API server, if it is another one than these.
+    let installer = std::fs::read_to_string(top().join("scripts/management-cluster"))?;
+    let open = &rendered["NetworkPolicy o2ims-system o2ims-operator"]["spec"]["egress"][1]["ports"];
+    let open: Vec<_> = open.as_array().into_iter().flatten().map(|port| port["port"].to_string()).collect();
+    ensure!(
+        installer.contains(&format!("\nreadonly OPEN_PORTS=({})\n", open.join(" "))),
+        "up takes {open:?} for closed"
+    );
     Ok(())
 }

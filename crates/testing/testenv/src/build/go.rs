@@ -40,7 +40,7 @@ pub(crate) async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
     let offline = std::env::var_os("O2IMS_OWN_NAMESPACE").is_some();
     let hint = if offline && last.contains("dial tcp") {
         "\nThere is no network in here (scripts/in-own-namespace); run crates/testing/testenv/modules/fetch outside first, or \
-         `target/debug/testenv build --tools --gitops` or `target/debug/bundle --prepare` for what only some tests need"
+         `target/debug/testenv build --tools --slow` or `target/debug/bundle --prepare` for what only some tests need"
     } else {
         ""
     };

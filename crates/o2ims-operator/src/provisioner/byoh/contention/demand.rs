@@ -156,7 +156,7 @@ fn wanted_endpoint(request: &ProvisioningRequest, hosts: &Hosts) -> Option<Endpo
     let host = hosts.get(&request.namespace()?, master.name())?;
     let is_free =
         host.in_use_reason().is_none() && host.holder().is_none_or(|holder| request.uid().as_deref() == Some(holder));
-    let address = host.addresses().first().copied().filter(|_| is_free)?;
+    let address = host.endpoint_address(master.ip()).filter(|_| is_free)?;
     Some(Endpoint { host: address.to_string(), port: API_PORT })
 }
 
