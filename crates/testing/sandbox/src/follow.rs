@@ -29,7 +29,7 @@ pub trait Request: Resource + Clone + Debug + DeserializeOwned + Send + 'static 
 
 impl Request for ProvisioningRequest {
     fn stage(&self) -> Option<String> {
-        Some(self.status.as_ref()?.provisioning_status.provisioning_state.to_string())
+        Some(self.status.as_ref().filter(|_| !self.is_new())?.provisioning_status.provisioning_state.to_string())
     }
     fn detail(&self) -> String {
         let nodes = self.status.as_ref().and_then(|status| status.extensions.ready_nodes.as_deref());
@@ -48,7 +48,7 @@ impl Request for ProvisioningRequest {
 
 impl Request for FocomProvisioningRequest {
     fn stage(&self) -> Option<String> {
-        Some(self.status.as_ref()?.phase.clone())
+        Some(self.status.as_ref().filter(|_| !self.is_new())?.phase.clone())
     }
     fn detail(&self) -> String {
         self.remote_state().map(|state| format!(", the O-Cloud says {state}")).unwrap_or_default()
