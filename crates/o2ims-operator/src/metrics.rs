@@ -18,14 +18,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::provisioner::byoh::marks::MarkedHost as _;
 
-/// The stages, which are also the types of their conditions.
-const STAGES: [&str; 5] = [
-    conditions::PROVIDERS_AVAILABLE,
-    conditions::VALIDATED,
-    conditions::HOSTS_RESERVED,
-    conditions::CONTROL_PLANE_READY,
-    conditions::WORKERS_READY,
-];
 /// What has a time limit.
 const LIMITED: [&str; 3] = [conditions::CONTROL_PLANE_READY, conditions::WORKERS_READY, DELETION];
 /// Not a condition: the deletion as a whole.
@@ -69,7 +61,7 @@ impl Metrics {
         let stages: Family<Stage, Histogram, fn() -> Histogram> = Family::new_with_constructor(histogram);
         let metrics = Self { provisioning: histogram(), stages, deletion: histogram(), exceeded: Family::default() };
         // Series are there before there is anything to count, so that the first failure is seen as an increase.
-        for stage in STAGES {
+        for stage in conditions::STAGES {
             metrics.stages.get_or_create_owned(&[("stage", stage)]);
         }
         for stage in LIMITED {
@@ -89,7 +81,7 @@ impl Metrics {
     pub fn status_written(&self, request: &ProvisioningRequest, new: &ProvisioningRequestStatus) {
         let Some(old) = &request.status else { return };
         let is_first = was_never_ready(&old.conditions);
-        for stage in STAGES {
+        for stage in conditions::STAGES {
             let Some((before, now)) = find(&old.conditions, stage).zip(find(&new.conditions, stage)) else { continue };
             if now.reason == reason::DEADLINE_EXCEEDED && before.reason != reason::DEADLINE_EXCEEDED {
                 self.exceeded.get_or_create(&[("stage", stage)]).inc();

@@ -27,6 +27,8 @@ pub const HOSTS_RESERVED: &str = "HostsReserved";
 pub const CONTROL_PLANE_READY: &str = "ControlPlaneReady";
 /// Stage: every worker is a Ready node at the requested version.
 pub const WORKERS_READY: &str = "WorkersReady";
+/// The stages, in order.
+pub const STAGES: [&str; 5] = [PROVIDERS_AVAILABLE, VALIDATED, HOSTS_RESERVED, CONTROL_PLANE_READY, WORKERS_READY];
 
 /// Reasons, CamelCase as the Kubernetes API conventions require.
 pub mod reason {

@@ -37,14 +37,6 @@ use run::{Outcome, must};
 use serde_json::{Value, json};
 use testenv::tools::{self, Tool};
 
-/// The stages of a ProvisioningRequest.
-const STAGES: [&str; 5] = [
-    conditions::PROVIDERS_AVAILABLE,
-    conditions::VALIDATED,
-    conditions::HOSTS_RESERVED,
-    conditions::CONTROL_PLANE_READY,
-    conditions::WORKERS_READY,
-];
 /// Those that have a time limit. When the first of them begins, all hosts are held.
 const LIMITED: [&str; 2] = [conditions::CONTROL_PLANE_READY, conditions::WORKERS_READY];
 /// Time limit of a stage and of a deletion, in seconds.
@@ -149,7 +141,7 @@ fn provisioning_requests() -> Vec<Case> {
     let mut add = |name: &str, request: &ProvisioningRequest, status| {
         all.push((name.to_owned(), request.clone(), status));
     };
-    for stage in STAGES {
+    for stage in conditions::STAGES {
         add(&format!("{stage} is in progress"), &is(at(stage, waits())), "InProgress");
         add(&format!("{stage} waits for something else"), &is(at(stage, blocked(false))), "InProgress");
         add(&format!("{stage} is paused"), &is(Provisioning { paused: paused(), ..at(stage, waits()) }), "InProgress");
@@ -218,14 +210,14 @@ fn told(
 
 /// The stages before this one are done, this one is in this state, and those after it wait.
 fn at(open: &str, state: StageState) -> Provisioning {
-    let current = STAGES.iter().position(|type_| *type_ == open).expect("a stage");
-    let stages = STAGES.into_iter().enumerate().map(|(index, type_)| {
+    let current = conditions::STAGES.iter().position(|type_| *type_ == open).expect("a stage");
+    let stages = conditions::STAGES.into_iter().enumerate().map(|(index, type_)| {
         let made = Stage::new(type_, if index < current { StageState::Done } else { StageState::Waiting });
         if LIMITED.contains(&type_) { made.within("its limit", Duration::from_secs(LIMIT.into())) } else { made }
     });
     let mut stages: Vec<_> = stages.collect();
     stages[current].state = state;
-    let exists = LIMITED.contains(&STAGES[current]);
+    let exists = LIMITED.contains(&conditions::STAGES[current]);
     let (ready, degraded) = ("cluster is ready".to_owned(), Vec::new());
     Provisioning { stages, has_begun: exists, exists, ready, degraded, paused: None, upcoming: Vec::new() }
 }

@@ -25,12 +25,13 @@ pub fn select_endpoint(
     if let Some(existing) = existing.filter(|_| observed.is_created || parameters.control_plane_endpoint.is_none()) {
         return Ok(Endpoint { host: existing.host.clone(), port: existing.port, virtual_ip: false });
     }
-    let hosts = parameters.hosts.clone().unwrap_or_default();
+    let none = Hosts::default();
+    let hosts = parameters.hosts.as_ref().unwrap_or(&none);
     let endpoint = match &parameters.control_plane_endpoint {
         Some(requested) => requested_endpoint(requested, &hosts.masters, template, observed)?,
         None => default_endpoint(&hosts.masters, template, observed),
     };
-    let violation = if is_new { violation(&endpoint, &hosts, template, observed) } else { None };
+    let violation = if is_new { violation(&endpoint, hosts, template, observed) } else { None };
     violation.map_or(Ok(endpoint), |message| Err(Rejection::invalid(message)))
 }
 

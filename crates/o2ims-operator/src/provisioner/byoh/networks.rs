@@ -3,8 +3,8 @@
 //! The limits are those of kubeadm (`ValidateNetworking`); with a network that breaks them, `kubeadm init` fails on a host that is taken.
 
 use ipnet::IpNet;
+use o2ims_types::HostRef;
 use o2ims_types::o2ims::v1alpha1::cluster_template::Kubeadm;
-use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 
 use super::desired::{DesiredCluster, RequestedHost};
 use super::observed::Observed;
@@ -15,12 +15,16 @@ const DEFAULT_SERVICE_CIDR: &str = "10.96.0.0/12";
 const NODE_BITS_MAX: u8 = 16;
 
 /// What is wrong with the networks of a cluster that is not created yet, each with its field.
-pub fn violations(desired: &DesiredCluster, hosts: &Hosts, observed: &Observed) -> Vec<String> {
+pub fn violations<'a>(
+    desired: &DesiredCluster,
+    hosts: impl Iterator<Item = &'a HostRef>,
+    observed: &Observed,
+) -> Vec<String> {
     let networks = Networks::of(desired);
     let (kubeadm, nodes) = (&desired.template.spec.kubeadm, desired.masters.len() + desired.workers.len());
     let wrong_size = networks.pods.and_then(|pods| pod_cidr_size(pods, kubeadm, nodes));
     let mut found: Vec<_> = wrong_size.into_iter().collect();
-    for reference in hosts.all() {
+    for reference in hosts {
         if let Some(host) = observed.host(reference.name()) {
             let nets = host.networks(reference.ip());
             found.extend(host_violations(&RequestedHost::of(reference), &nets, &networks));

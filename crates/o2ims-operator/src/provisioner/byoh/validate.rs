@@ -40,7 +40,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     let is_new = is_new_cluster(request, observed);
     let template = find_template(request, observed)?;
     let mut warnings = Vec::new();
-    let parameters = merged_parameters(request, &template, observed, &mut warnings)?;
+    let parameters = merged_parameters(request, &template, observed, is_new, &mut warnings)?;
     let masters = requested_hosts(&parameters, |hosts| &hosts.masters);
     let workers = requested_hosts(&parameters, |hosts| &hosts.workers);
     let cluster = parameters.cluster_name.clone().unwrap_or_default();
@@ -210,6 +210,7 @@ fn merged_parameters(
     request: &ProvisioningRequest,
     template: &ClusterTemplate,
     observed: &Observed,
+    is_new: bool,
     warnings: &mut Vec<String>,
 ) -> Result<TemplateParameters, Rejection> {
     let mut given = request.spec.template_parameters.clone();
@@ -251,7 +252,7 @@ fn merged_parameters(
         (parameters.pod_cidr, parameters.service_cidr) = (None, None);
     }
     wrong.extend(rules::fields_in_rust::violations(&parameters));
-    if is_new_cluster(request, observed) {
+    if is_new {
         wrong.extend(rules::fields_in_rust::new_cluster_violations(&parameters));
     }
     if wrong.is_empty() { Ok(parameters) } else { Err(Rejection::invalid(wrong.join("; "))) }
@@ -280,8 +281,8 @@ fn reject_impossible_networks(
     parameters: &TemplateParameters,
     observed: &Observed,
 ) -> Result<(), Rejection> {
-    let hosts = parameters.hosts.clone().unwrap_or_default();
-    let wrong = networks::violations(desired, &hosts, observed);
+    let hosts = parameters.hosts.iter().flat_map(Hosts::all);
+    let wrong = networks::violations(desired, hosts, observed);
     if wrong.is_empty() { Ok(()) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
 
