@@ -177,9 +177,8 @@ impl RemoteState {
     pub fn target_changed(&self, request: &FocomProvisioningRequest) -> bool {
         let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
         let now = self.connection.fingerprint.as_deref();
-        // Another request's object of that name is not it.
-        let is_absent = self.own().is_none() && self.predecessor().is_none();
-        self.ready().is_some() && is_absent && sent_to.is_some() && sent_to != now
+        // Another request's object of that name is not it, nor is one that a former request of this name has left there.
+        self.ready().is_some() && self.own().is_none() && sent_to.is_some() && sent_to != now
     }
 
     /// The ProvisioningRequest, if it was created for this request.

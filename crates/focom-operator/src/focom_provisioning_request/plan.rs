@@ -152,7 +152,7 @@ fn teardown(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) ->
 }
 
 /// The ProvisioningRequest that is deleted with the request: its own, or that of a former request, if this request
-/// would adopt it.
+/// would adopt it and was not sent to another O-Cloud.
 pub fn deletion_target<'a>(request: &FocomProvisioningRequest, remote: &'a RemoteState) -> Option<&'a RemoteRequest> {
     let predecessor = || {
         let (found, o_cloud) = (remote.predecessor()?, remote.ready()?);
@@ -161,7 +161,7 @@ pub fn deletion_target<'a>(request: &FocomProvisioningRequest, remote: &'a Remot
             || adopt::check_adoption(request, &wanted, found, &Relation::Predecessor).is_ok();
         is_taken.then_some(found)
     };
-    remote.own().or_else(predecessor)
+    remote.own().or_else(|| if remote.target_changed(request) { None } else { predecessor() })
 }
 
 /// Whether the request has this operator's finalizer.

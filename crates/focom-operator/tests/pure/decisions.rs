@@ -567,3 +567,22 @@ fn a_request_is_not_forgotten_where_it_was_sent_because_another_has_its_name_els
     let status = json!({"status": {"phase": "Synced", "remoteName": "edge-o2ims", "sentTo": "first"}});
     assert!(steps(&deleted(status), &elsewhere).is_empty());
 }
+
+/// What a former request of the name has left on the O-Cloud that the OCloud leads to now is not what this one has.
+#[test]
+fn a_request_that_was_sent_elsewhere_neither_adopts_nor_deletes_what_a_former_one_has_left() {
+    let status = json!({"status": {"phase": "Synced", "remoteName": "edge-o2ims", "sentTo": "first"}});
+    for same in [json!({}), json!({"spec": {"templateParameters": {"a": 2}}})] {
+        let mut elsewhere = remote(open(true), Some(left(same)));
+        elsewhere.connection.fingerprint = Some("second".to_owned());
+        for sent in [deleted(status.clone()), request(status.clone())] {
+            assert_eq!(steps(&sent, &elsewhere), []);
+            let (_, message, ready) = told(&sent, &elsewhere, None);
+            assert_eq!(ready, "False OCloudChanged", "{message}");
+        }
+        let given_up = json!({"metadata": {"annotations": {"focom.nephio.org/abandon": "true"}}});
+        let mut let_go = deleted(status.clone());
+        let_go.metadata.annotations = request(given_up).metadata.annotations;
+        assert_eq!(steps(&let_go, &elsewhere), [Step::RemoveFinalizer]);
+    }
+}

@@ -97,6 +97,8 @@ pub struct World {
     late: Vec<Late>,
     /// UID of the request that a ProvisioningRequest, by its UID, was created for or adopted by.
     owners: BTreeMap<String, String>,
+    /// UIDs of the ProvisioningRequests that a request had and has given up.
+    given_up: BTreeSet<String>,
     /// What was last applied, by the UID of the ProvisioningRequest.
     applied: BTreeMap<String, Value>,
     /// Name of every request that ever was, by UID.
@@ -189,6 +191,7 @@ impl World {
             expectations: Expectations::default(),
             late: Vec::new(),
             owners: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             applied: BTreeMap::new(),
             names: BTreeMap::new(),
         };
@@ -627,9 +630,8 @@ impl World {
             return Err(conflict());
         }
         self.check_own(flight, found);
-        let is_asked = self.requests.get(&flight.request.name_any()).is_some_and(|request| {
-            request.uid() == flight.request.uid() && request.metadata.deletion_timestamp.is_some()
-        });
+        // The request may be gone by now; that its deletion was asked for stays true.
+        let is_asked = flight.request.metadata.deletion_timestamp.is_some();
         assert!(is_asked, "deletes what nobody has asked to delete");
         if fate == Fate::Late {
             return Err(unreachable());
@@ -682,8 +684,12 @@ impl World {
         // comes back.
         let vanished = self.sites.iter().flat_map(|site| &site.vanished);
         let left = self.sites[1 - site].objects.values().filter(|_| is_left);
-        let given_up: Vec<_> = vanished.chain(left).map(uid_of).collect();
-        self.owners.retain(|remote, owner| owner != uid || !given_up.contains(remote));
+        let given_up =
+            vanished.chain(left).map(uid_of).filter(|remote| self.owners.get(remote).is_some_and(|owner| owner == uid));
+        for remote in given_up.collect::<Vec<_>>() {
+            self.owners.remove(&remote);
+            self.given_up.insert(remote);
+        }
         assert_eq!(self.owned(uid), Vec::<String>::new(), "{uid} has a ProvisioningRequest already");
     }
 
@@ -709,10 +715,7 @@ impl World {
 
     /// Whether a request has given the object up that it was made for.
     fn is_given_up(&self, object: &Value) -> bool {
-        self.requests.values().any(|request| {
-            let uid = request.uid();
-            label(object, focom::SOURCE_UID_LABEL) == uid.as_deref() && self.owners.get(&uid_of(object)) != uid.as_ref()
-        })
+        self.given_up.contains(&uid_of(object))
     }
 
     /// What must hold at any time: a request has one ProvisioningRequest at most.
@@ -1103,7 +1106,7 @@ impl World {
             let (uid, sent_to) = (request.uid(), request.status.as_ref().and_then(|status| status.sent_to.as_deref()));
             self.sites.iter().all(|site| {
                 let is_own = |object: &Value| self.owners.get(&uid_of(object)) == uid.as_ref();
-                sent_to == Some(site.fingerprint) || !site.objects.values().any(is_own)
+                sent_to == Some(site.fingerprint) || !site.objects.values().chain(&site.vanished).any(is_own)
             })
         };
         // What was left behind by its owner's word is left for good: an OCloud that leads back would find it again.
