@@ -59,11 +59,15 @@ The product on this machine:
       --rounds N --three-masters N
                               how many clusters of either size are made; 5 and 4
   bench focom                 what the way over an SMO costs: how late a state is seen there, and what an O-Cloud that never
-                              answers costs the requests for others; some 3 minutes
+                              answers costs the requests for others, and how soon each of 500 requests at once has its first
+                              status; some 5 minutes
   bench scale                 what the operator costs with thousands of requests and hosts, on an API server without the
                               controllers of Cluster API and BYOH; some 30 minutes
       --requests N,N,...      numbers of requests, growing; 100,1000,10000
       --carried-out N         how many of them are carried out; the others wait; 1000
+  bench burst                 how soon each of many requests that are created at once has its first status, on such an API
+                              server; some 5 minutes
+      --requests N --beside N how many are created at once, and how many are in work before; 500 and 1000
   bundle FOLDER               make the offline bundle: manifests, images of the management cluster, and hosts' files, from source
       --without-hosts         leave hosts/ out, which takes root to make
       --operators FOLDER      take the operators' programs from there, as scripts/build-release FOLDER makes them
@@ -615,14 +619,14 @@ bench() {
     local argument
     for argument in "$@"; do
         case $argument in
-        focom | scale | --requests | --requests=* | --carried-out | --carried-out=* | --rounds | --three-masters | --rounds=* | --three-masters=* | [0-9]*) ;;
+        focom | scale | burst | --requests | --requests=* | --beside | --beside=* | --carried-out | --carried-out=* | --rounds | --three-masters | --rounds=* | --three-masters=* | [0-9]*) ;;
         *) wrong "bench takes no '$argument'" ;;
         esac
     done
     say "bench: $(byoh)"
     check_prerequisites
     say "building (some minutes the first time) ..."
-    if [ "${1:-}" = scale ]; then
+    if [ "${1:-}" = scale ] || [ "${1:-}" = burst ]; then
         tied cargo build --locked --quiet -p testenv --bins
         build_control_plane
         tied cargo build --locked --quiet --release -p bench

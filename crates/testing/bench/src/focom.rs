@@ -1,6 +1,6 @@
 //! The costs of an SMO: how long a state of the O-Cloud takes to show at the SMO, how much an O-Cloud that never
-//! answers delays the requests for another one, and how many requests, how much processor time and memory the operator
-//! needs.
+//! answers delays the requests for another one, how many requests, how much processor time and memory the operator needs,
+//! and how soon each of many requests that are created at once has its first status.
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::table::{Table, quantile};
+use crate::burst;
+use crate::table::{Table, quantiles};
 use crate::times::LIMIT;
 
 /// The operator's users, at the SMO's and at an O-Cloud's API server.
@@ -41,6 +42,9 @@ pub struct Arguments {
     /// Number of rounds of twenty requests, with and without the O-Cloud that never answers.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=20))]
     rounds: u8,
+    /// Number of requests that are created at once.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    burst: u16,
 }
 
 /// Starts an SMO and two O-Clouds, measures, and stops them.
@@ -65,6 +69,7 @@ async fn measure(all: &Federation, arguments: &Arguments) -> anyhow::Result<Stri
     all.introduce(NAMESPACE).await?;
     let mut text = beside_a_black_hole(all, arguments.rounds).await?;
     text += &cost_of_a_hundred(all).await?;
+    text += &burst(all, arguments.burst).await?;
     text += &hop(all, arguments.changes).await?;
     Ok(text)
 }
@@ -230,18 +235,21 @@ async fn hop(all: &Federation, changes: u32) -> anyhow::Result<String> {
     tokio::process::Command::new("kill").args(["-STOP", &operator.to_string()]).status().await?;
     let measured = follow(all, changes).await;
     tokio::process::Command::new("kill").args(["-CONT", &operator.to_string()]).status().await?;
-    let mut hops = measured?;
-    hops.sort();
     delete_all(all, "hop").await?;
-    let milliseconds = |part| quantile(&hops, part).as_secs_f64() * 1000.0;
-    Ok(format!(
-        "\n{changes} changes of a state on an O-Cloud, until the SMO shows it: p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, \
-         most {:.1} ms\n",
-        milliseconds(0.5),
-        milliseconds(0.9),
-        milliseconds(0.99),
-        milliseconds(1.0)
-    ))
+    Ok(format!("\n{changes} changes of a state on an O-Cloud, until the SMO shows it: {}\n", quantiles(measured?)))
+}
+
+/// Requests that are created at once.
+async fn burst(all: &Federation, number: u16) -> anyhow::Result<String> {
+    let create = (0..number).map(|number| {
+        let mut request = request(&format!("burst-{number}"), "site-a", number.into());
+        request["metadata"]["labels"] = json!({(burst::LABEL): ""});
+        Ok(serde_json::from_value(request)?)
+    });
+    let has_status = |request: &FocomProvisioningRequest| request.status.is_some();
+    let text = burst::first_statuses(&requests(all), create.collect::<anyhow::Result<_>>()?, has_status).await?;
+    delete_all(all, "burst").await?;
+    Ok(text)
 }
 
 /// When each message was first seen.

@@ -1,8 +1,10 @@
 //! `./mgmt.sh bench`: how long a cluster takes on servers when it is made by a ProvisioningRequest, by plain Cluster
 //! API objects, and by kubeadm on the command line. All are measured in one run, one after the other.
 //! `./mgmt.sh bench focom`: what an SMO in between costs.
-//! `./mgmt.sh bench scale`: what the operator costs with thousands of requests. All print tables.
+//! `./mgmt.sh bench scale`: what the operator costs with thousands of requests.
+//! `./mgmt.sh bench burst`: how soon each of hundreds of requests that are created at once has its first status.
 
+mod burst;
 mod focom;
 mod kubeadm;
 mod plain_capi;
@@ -39,6 +41,8 @@ enum Other {
     Focom(focom::Arguments),
     /// Thousands of requests and hosts.
     Scale(scale::Arguments),
+    /// Hundreds of requests at once.
+    Burst(burst::Arguments),
     /// The operator, with a look at how long it holds its thread; for the measurement itself.
     #[command(hide = true)]
     Operator(o2ims_operator::operator::Settings),
@@ -67,6 +71,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.other {
         Some(Other::Focom(arguments)) => return Box::pin(focom::run(arguments)).await,
         Some(Other::Scale(arguments)) => return Box::pin(scale::run(arguments)).await,
+        Some(Other::Burst(arguments)) => return Box::pin(burst::run(arguments)).await,
         _ => {}
     }
     let options = StackOptions::new(sandbox::program("o2ims-operator")?).with_servers();

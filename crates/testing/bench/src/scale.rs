@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-const NAMESPACE: &str = "bench";
+/// Namespace of the requests.
+pub const NAMESPACE: &str = "bench";
 /// Hosts of each request: one master and two workers.
 const HOSTS: u32 = 3;
 /// How many objects are written at the same time.
@@ -65,7 +67,8 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     stopped
 }
 
-async fn measure(cluster: &ManagementCluster, arguments: &Arguments) -> anyhow::Result<String> {
+/// Installs the product without the controllers of Cluster API and BYOH, and returns the operator's kubeconfig.
+pub async fn install(cluster: &ManagementCluster) -> anyhow::Result<PathBuf> {
     cluster.install_all_kinds().await?;
     install_product(cluster, Hosts::Simulated).await?;
     // No control plane becomes Ready here: with the limits of the shipped template, every request would fail in time.
@@ -80,7 +83,11 @@ async fn measure(cluster: &ManagementCluster, arguments: &Arguments) -> anyhow::
     cluster.apply_yaml(&serde_json::to_string(&json!({"kind": "List", "items": [namespace, cni]}))?).await?;
     let kubeconfig = cluster.dir().join("operator.kubeconfig");
     cluster.service_account_kubeconfig("o2ims-system", "o2ims-operator", &kubeconfig).await?;
+    Ok(kubeconfig)
+}
 
+async fn measure(cluster: &ManagementCluster, arguments: &Arguments) -> anyhow::Result<String> {
+    let kubeconfig = install(cluster).await?;
     let mut rows = Vec::new();
     let mut made = 0;
     for &number in &arguments.requests {
@@ -122,10 +129,12 @@ fn print(rows: &[Vec<String>]) -> String {
     for row in rows {
         text += &line(row);
     }
-    if cfg!(debug_assertions) {
-        text += "\nA debug build: times and memory say nothing about a release.\n";
-    }
-    text
+    text + note_of_debug_build()
+}
+
+/// A sentence below what was measured.
+pub fn note_of_debug_build() -> &'static str {
+    if cfg!(debug_assertions) { "\nA debug build: times and memory say nothing about a release.\n" } else { "" }
 }
 
 /// The operator starts with `new` requests that it has not seen.
@@ -179,21 +188,14 @@ fn name(number: u32) -> String {
     format!("site-{number:05}")
 }
 
-/// Makes requests and their hosts, which look as if their agents had registered them.
-async fn make(
-    cluster: &ManagementCluster,
-    numbers: std::ops::RangeInclusive<u32>,
-    carried_out: u32,
-) -> anyhow::Result<()> {
-    let hosts = sandbox::inventory::hosts(cluster.admin(), NAMESPACE);
+/// Makes requests and their hosts.
+pub async fn make(cluster: &ManagementCluster, numbers: RangeInclusive<u32>, carried_out: u32) -> anyhow::Result<()> {
+    make_hosts(cluster, numbers.clone()).await?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(cluster.admin(), NAMESPACE);
     stream::iter(numbers)
         .map(|number| {
-            let (hosts, requests) = (hosts.clone(), requests.clone());
+            let requests = requests.clone();
             async move {
-                for part in 0..HOSTS {
-                    make_host(&hosts, number * HOSTS + part).await?;
-                }
                 requests.create(&PostParams::default(), &request(number, number <= carried_out)?).await?;
                 anyhow::Ok(())
             }
@@ -203,7 +205,17 @@ async fn make(
         .await
 }
 
-async fn make_host(hosts: &Api<DynamicObject>, number: u32) -> anyhow::Result<()> {
+/// Makes the hosts of requests, which look as if their agents had registered them.
+pub async fn make_hosts(cluster: &ManagementCluster, numbers: RangeInclusive<u32>) -> anyhow::Result<()> {
+    let hosts = sandbox::inventory::hosts(cluster.admin(), NAMESPACE);
+    stream::iter(numbers.flat_map(|number| (0..HOSTS).map(move |part| number * HOSTS + part)))
+        .map(|number| make_host(hosts.clone(), number))
+        .buffer_unordered(SIDE_BY_SIDE)
+        .try_collect::<()>()
+        .await
+}
+
+async fn make_host(hosts: Api<DynamicObject>, number: u32) -> anyhow::Result<()> {
     let name = format!("host-{number}");
     let host: DynamicObject = serde_json::from_value(json!({
         "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
@@ -228,7 +240,8 @@ async fn make_host(hosts: &Api<DynamicObject>, number: u32) -> anyhow::Result<()
     Ok(())
 }
 
-fn request(number: u32, is_carried_out: bool) -> anyhow::Result<ProvisioningRequest> {
+/// A request that is carried out, or waits for a template that does not exist.
+pub fn request(number: u32, is_carried_out: bool) -> anyhow::Result<ProvisioningRequest> {
     let host = |part: u32| {
         let id = number * HOSTS + part;
         json!({"hostId": id, "hostName": format!("host-{id}")})
@@ -248,7 +261,7 @@ fn request(number: u32, is_carried_out: bool) -> anyhow::Result<ProvisioningRequ
 }
 
 /// The operator in a process of its own.
-struct Operator {
+pub struct Operator {
     child: Child,
     port: u16,
     /// Longest time that the thread was held, in microseconds.
@@ -263,7 +276,7 @@ struct Reconciles {
 
 impl Operator {
     /// Starts it, and waits until it has listed everything and leads.
-    async fn start(cluster: &ManagementCluster, kubeconfig: &PathBuf) -> anyhow::Result<Self> {
+    pub async fn start(cluster: &ManagementCluster, kubeconfig: &PathBuf) -> anyhow::Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?.port();
         let log = std::fs::File::options().create(true).append(true).open(cluster.dir().join("operator.log"))?;
         let mut child = Command::new(std::env::current_exe()?)
@@ -300,7 +313,7 @@ impl Operator {
     }
 
     /// Waits until every request was reconciled and nothing has happened for a while. Returns since when.
-    async fn until_it_rests(&self, requests: u32) -> anyhow::Result<Instant> {
+    pub async fn until_it_rests(&self, requests: u32) -> anyhow::Result<Instant> {
         let (mut last, mut since) = (0, Instant::now());
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -337,13 +350,14 @@ impl Operator {
     }
 
     /// Longest time that the thread was held since the last call of [`Operator::forget_held`], in milliseconds.
-    fn held(&self) -> String {
+    pub fn held(&self) -> String {
         #[allow(clippy::cast_precision_loss, reason = "seconds at most")]
         let milliseconds = self.held.load(Ordering::Relaxed) as f64 / 1000.0;
         format!("{milliseconds:.1}")
     }
 
-    fn forget_held(&self) {
+    /// See [`Operator::held`].
+    pub fn forget_held(&self) {
         self.held.store(0, Ordering::Relaxed);
     }
 
@@ -356,7 +370,8 @@ impl Operator {
         Ok((kibibytes.context("no such figure")? / 1024).to_string())
     }
 
-    async fn stop(mut self) -> anyhow::Result<()> {
+    /// Stops it, and fails unless it ends well.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         let id = self.child.id().context("the operator has ended")?;
         let pid = Pid::from_raw(i32::try_from(id)?).context("a process id")?;
         kill_process(pid, Signal::TERM)?;

@@ -33,7 +33,7 @@ impl Table {
 }
 
 /// The quantile of sorted times; `part` is from 0 to 1.
-pub fn quantile(sorted: &[Duration], part: f64) -> Duration {
+fn quantile(sorted: &[Duration], part: f64) -> Duration {
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -42,6 +42,19 @@ pub fn quantile(sorted: &[Duration], part: f64) -> Duration {
     )]
     let place = (sorted.len() as f64 * part).ceil() as usize;
     sorted.get(place.max(1) - 1).copied().unwrap_or_default()
+}
+
+/// Quantiles of times, for people.
+pub fn quantiles(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let milliseconds = |part| quantile(&times, part).as_secs_f64() * 1000.0;
+    format!(
+        "p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+        milliseconds(0.5),
+        milliseconds(0.9),
+        milliseconds(0.99),
+        milliseconds(1.0)
+    )
 }
 
 /// The median, in seconds.
@@ -62,6 +75,12 @@ mod tests {
         let of = |part| quantile(&times, part).as_millis();
         assert_eq!((of(0.5), of(0.99), of(1.0)), (100, 198, 200));
         assert_eq!(quantile(&[Duration::from_secs(1)], 0.5), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn times_need_not_be_sorted() {
+        let times = (1..=10).rev().map(Duration::from_millis).collect();
+        assert_eq!(quantiles(times), "p50 5.0 ms, p90 9.0 ms, p99 10.0 ms, most 10.0 ms");
     }
 
     #[test]

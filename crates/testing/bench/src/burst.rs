@@ -1,0 +1,121 @@
+//! How soon each of many requests has its first status when all are created at once, beside others that are in work. As for
+//! the scale there is an API server without the controllers of Cluster API and BYOH, and the operator has one worker thread.
+
+use std::collections::HashMap;
+use std::fmt::{Debug, Write as _};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::api::PostParams;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource, ResourceExt as _};
+use o2ims_types::ProvisioningRequest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use testenv::{ManagementCluster, Options};
+use tokio::time::timeout;
+
+use crate::scale::{self, NAMESPACE, Operator};
+use crate::table::quantiles;
+use crate::times::LIMIT;
+
+/// Label of the requests that are created at once: the watch shows no others.
+pub const LABEL: &str = "burst";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How many requests are created at once.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    requests: u32,
+    /// How many requests are in work before: their objects are made, and they wait for their control planes.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    beside: u32,
+}
+
+/// Starts an API server, measures, and stops it.
+pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let options = Options { cluster_api: false, byoh: false, ..Options::default() };
+    let cluster = ManagementCluster::start(options, |line| eprintln!("{line}")).await?;
+    let measured = tokio::select! {
+        measured = measure(&cluster, arguments) => measured,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),
+    };
+    let stopped = cluster.stop().await.context("stopping");
+    println!("{}", measured?);
+    stopped
+}
+
+async fn measure(cluster: &ManagementCluster, arguments: &Arguments) -> anyhow::Result<String> {
+    let Arguments { requests: number, beside } = *arguments;
+    let kubeconfig = scale::install(cluster).await?;
+    eprintln!("{beside} requests: applying ...");
+    scale::make(cluster, 1..=beside, beside).await?;
+    let numbers = beside + 1..=beside + number;
+    scale::make_hosts(cluster, numbers.clone()).await?;
+    let operator = Operator::start(cluster, &kubeconfig).await?;
+    operator.until_it_rests(beside).await?;
+    operator.forget_held();
+
+    eprintln!("{number} requests at once ...");
+    let api: Api<ProvisioningRequest> = Api::namespaced(cluster.admin(), NAMESPACE);
+    let create = numbers.map(|number| {
+        let mut request = scale::request(number, true)?;
+        request.labels_mut().insert(LABEL.to_owned(), String::new());
+        Ok(request)
+    });
+    let mut text = format!("\nBeside {beside} requests in work:\n");
+    let has_status = |request: &ProvisioningRequest| request.status.is_some();
+    text += &first_statuses(&api, create.collect::<anyhow::Result<_>>()?, has_status).await?;
+    let _ = writeln!(text, "timers of the operator waited at most {} ms meanwhile", operator.held());
+    operator.stop().await?;
+    Ok(text + scale::note_of_debug_build())
+}
+
+/// Creates requests with the label [`LABEL`] all at once, and measures the time from the answer to the creation of each
+/// until a watch shows its first status.
+pub async fn first_statuses<K>(
+    api: &Api<K>,
+    requests: Vec<K>,
+    has_status: impl Fn(&K) -> bool + Send + 'static,
+) -> anyhow::Result<String>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
+{
+    let number = requests.len();
+    let mut events = watcher(api.clone(), watcher::Config::default().labels(LABEL)).boxed();
+    // The watch begins before the first creation.
+    while !matches!(events.try_next().await?.context("the watch ended")?, Event::InitDone) {}
+    // In a task of its own, so that no creation delays what it sees.
+    let seen = tokio::spawn(async move {
+        let mut seen = HashMap::new();
+        while seen.len() < number {
+            let event = events.try_next().await?.context("the watch ended")?;
+            if let Event::Apply(request) | Event::InitApply(request) = event
+                && has_status(&request)
+            {
+                seen.entry(request.name_any()).or_insert_with(Instant::now);
+            }
+        }
+        anyhow::Ok(seen)
+    });
+    let begun = Instant::now();
+    let created: Vec<_> = stream::iter(&requests)
+        .map(async |request| {
+            api.create(&PostParams::default(), request).await?;
+            anyhow::Ok((request.name_any(), Instant::now()))
+        })
+        .buffer_unordered(number.max(1))
+        .try_collect()
+        .await?;
+    let took = begun.elapsed();
+    let seen = timeout(LIMIT, seen).await.context("not all requests have a status in time")???;
+    let times = created.iter().map(|(name, at)| seen.get(name).map(|seen| seen.saturating_duration_since(*at)));
+    let times: Vec<Duration> = times.collect::<Option<_>>().context("a status of another request was seen")?;
+    Ok(format!(
+        "\n{number} requests created at once, within {:.1} s: from the answer to the creation of each until its first \
+         status is seen: {}\n",
+        took.as_secs_f32(),
+        quantiles(times)
+    ))
+}
