@@ -1,5 +1,6 @@
 //! The watches: which kinds are watched, and which requests a change of each concerns.
 
+use cluster_api::Kind;
 use cluster_api::byoh::{BYOHOST_CRD, ByoHost, crd_resource};
 use cluster_api::cluster::{Cluster, ClusterResourceSet};
 use futures::future::BoxFuture;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, Requests, Templates};
+use crate::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, ProvidedKind, Requests, Templates};
 use crate::mappers::{
     cluster_of_request, hosts_of_cluster, hosts_of_request, owner, requests_for_cluster, requests_for_host,
     requests_for_request, requests_for_resource_set, requests_for_template,
@@ -194,20 +195,22 @@ impl Setup<'_> {
         objects
     }
 
-    /// For each provider the state of watches of its kinds; the watches have been added before.
-    fn providers(&self) -> Vec<(&'static str, watch::Receiver<SyncState>)> {
-        let state_of =
-            |name: &str| self.states.iter().find(|(watch, _)| *watch == name).map(|(_, state)| state.clone());
+    /// For each provider some of its kinds, whose watches have been added before.
+    fn providers(&self) -> Vec<ProvidedKind> {
+        let provided = |(provider, kind): (&'static str, Kind)| {
+            let (_, state) = self.states.iter().find(|(watch, _)| *watch == kind.plural())?;
+            Some(ProvidedKind { provider, kind, state: state.clone() })
+        };
         [
-            (CLUSTER_API, "clusters"),
-            (CLUSTER_API, "machinedeployments"),
-            (KUBEADM_PROVIDERS, "kubeadmcontrolplanes"),
-            (KUBEADM_PROVIDERS, "kubeadmconfigtemplates"),
-            (BYOH, "byohosts"),
-            (BYOH, "byomachinetemplates"),
+            (CLUSTER_API, Kind::Cluster),
+            (CLUSTER_API, Kind::MachineDeployment),
+            (KUBEADM_PROVIDERS, Kind::KubeadmControlPlane),
+            (KUBEADM_PROVIDERS, Kind::KubeadmConfigTemplate),
+            (BYOH, Kind::ByoHost),
+            (BYOH, Kind::ByoMachineTemplate),
         ]
         .into_iter()
-        .filter_map(|(provider, watch)| Some((provider, state_of(watch)?)))
+        .filter_map(provided)
         .collect()
     }
 

@@ -53,6 +53,8 @@ pub mod reason {
     pub const HOSTS_UNAVAILABLE: &str = "HostsUnavailable";
     /// A provider's CustomResourceDefinitions do not exist.
     pub const PROVIDER_NOT_INSTALLED: &str = "ProviderNotInstalled";
+    /// A provider's kinds exist, but not in the version that the operator uses.
+    pub const PROVIDER_VERSION_NOT_SERVED: &str = "ProviderVersionNotServed";
     /// A stage took longer than the template allows.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// The request is being deleted.

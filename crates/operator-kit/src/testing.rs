@@ -25,6 +25,8 @@ use crate::{
 #[derive(Default)]
 struct Content {
     missing: bool,
+    /// The versions in which Leases are served while the kind is missing, as discovery tells them.
+    versions: Vec<&'static str>,
     /// The next watch is told that its revision is too old.
     expired: bool,
     /// The server is without the feature `WatchList`.
@@ -69,6 +71,12 @@ impl Server {
         let mut content = self.content();
         content.missing = !installed;
         content.watches.clear();
+    }
+
+    /// Takes the kind away, and serves Leases in other versions than v1.
+    pub(crate) fn serve_leases_in(&self, versions: &[&'static str]) {
+        self.install(false);
+        self.content().versions = versions.to_vec();
     }
 
     /// Refuses streaming lists from now on, as an API server without the feature `WatchList` does.
@@ -173,6 +181,9 @@ impl Content {
     }
 
     fn answer(&mut self, method: &Method, path: &str, query: &str, body: &[u8]) -> Response<AnyBody> {
+        if let Some(discovered) = self.discover(path) {
+            return discovered;
+        }
         if self.missing {
             // What a real API server says about a group that it does not serve: no Status object.
             let mut response = Response::new(AnyBody::from("404 page not found\n"));
@@ -186,6 +197,20 @@ impl Content {
             (&Method::GET, Some(name)) => self.find(name).map_or_else(|| failure(404, "NotFound"), found),
             _ => self.write(serde_json::from_slice(body).expect("json"), name),
         }
+    }
+
+    /// The API groups, or the resources of a version of the group that has Leases; `None` for another path.
+    fn discover(&self, path: &str) -> Option<Response<AnyBody>> {
+        const GROUP: &str = "coordination.k8s.io";
+        let api_version = |version: &str| format!("{GROUP}/{version}");
+        if path == "/apis" {
+            let version = |version: &&str| json!({ "groupVersion": api_version(version), "version": version });
+            let versions: Vec<_> = self.versions.iter().map(version).collect();
+            return Some(found(&json!({ "groups": [{ "name": GROUP, "versions": versions }] })));
+        }
+        let version = self.versions.iter().find(|version| path == format!("/apis/{}", api_version(version)))?;
+        let leases = json!({ "name": "leases", "singularName": "lease", "namespaced": true, "kind": "Lease", "verbs": ["list"] });
+        Some(found(&json!({ "groupVersion": api_version(version), "resources": [leases] })))
     }
 
     /// A page of the objects; the token of a page is the number of objects before it.

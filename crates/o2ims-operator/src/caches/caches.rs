@@ -60,20 +60,41 @@ pub struct Caches {
     pub resource_sets: Store<ClusterResourceSet>,
     /// BYOH's CustomResourceDefinition of ByoHost, which tells the variants of BYOH apart.
     pub byohost_crd: Store<DynamicObject>,
-    /// Whether each provider's kinds exist, by what a user has to install.
-    pub providers: Vec<(&'static str, watch::Receiver<SyncState>)>,
+    /// Kinds that show whether their providers are installed.
+    pub providers: Vec<ProvidedKind>,
+}
+
+/// A kind that a provider brings.
+#[derive(Clone)]
+pub struct ProvidedKind {
+    /// The provider, by the name that a user would search for.
+    pub provider: &'static str,
+    /// The kind.
+    pub kind: Kind,
+    /// The state of its watch.
+    pub state: watch::Receiver<SyncState>,
+}
+
+/// A provider that is missing, by the name that a user would search for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MissingProvider {
+    /// It is not installed.
+    NotInstalled(&'static str),
+    /// The API server serves the kind in these other versions only.
+    OtherVersions(&'static str, Kind, Vec<String>),
 }
 
 impl Caches {
-    /// Providers of which a kind is not installed, by the name that a user would search for.
-    pub fn missing_providers(&self) -> Vec<String> {
-        self.providers
-            .iter()
-            .filter(|(_, state)| *state.borrow() == SyncState::NotInstalled)
-            .map(|(provider, _)| (*provider).to_owned())
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+    /// Providers of which a kind is not installed, or not served in the version that is used here.
+    pub fn missing_providers(&self) -> BTreeSet<MissingProvider> {
+        let missing = |kind: &ProvidedKind| match &*kind.state.borrow() {
+            SyncState::NotInstalled => Some(MissingProvider::NotInstalled(kind.provider)),
+            SyncState::OtherVersions(versions) => {
+                Some(MissingProvider::OtherVersions(kind.provider, kind.kind, versions.clone()))
+            }
+            SyncState::Syncing | SyncState::Synced => None,
+        };
+        self.providers.iter().filter_map(missing).collect()
     }
 
     /// Which BYOH is installed, if one is.

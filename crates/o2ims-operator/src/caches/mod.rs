@@ -13,7 +13,7 @@ mod marked;
 mod requests;
 mod templates;
 
-pub use caches::{Caches, OWNED_KINDS};
+pub use caches::{Caches, MissingProvider, OWNED_KINDS, ProvidedKind};
 pub use clusters::Clusters;
 pub use hosts::Hosts;
 pub use machines::Machines;

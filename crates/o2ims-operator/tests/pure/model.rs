@@ -23,7 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::{Resource, ResourceExt as _};
-use o2ims_operator::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, Requests, Templates};
+use o2ims_operator::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, ProvidedKind, Requests, Templates};
 use o2ims_operator::expectations::Expectations;
 use o2ims_operator::provisioner::byoh::contention::Locks;
 use o2ims_operator::provisioner::byoh::desired::DesiredCluster;
@@ -77,6 +77,8 @@ pub struct World {
     serial: u64,
     pub dialect: ByohVariant,
     pub byoh_installed: bool,
+    /// What the watch of Clusters says of the kind.
+    pub cluster_api: SyncState,
     pub requests: BTreeMap<String, ProvisioningRequest>,
     pub templates: BTreeMap<String, ClusterTemplate>,
     pub resource_sets: BTreeMap<String, ClusterResourceSet>,
@@ -254,6 +256,7 @@ impl World {
             serial: 0,
             dialect,
             byoh_installed: true,
+            cluster_api: SyncState::Synced,
             requests: BTreeMap::new(),
             templates: BTreeMap::from([("base-v1".to_owned(), template(spec))]),
             resource_sets: BTreeMap::new(),
@@ -412,8 +415,9 @@ impl World {
 
     /// The watched caches, with nothing on its way.
     pub fn watches(&self) -> Caches {
-        let state =
-            |installed: bool| watch::channel(if installed { SyncState::Synced } else { SyncState::NotInstalled }).1;
+        let provided =
+            |provider, kind, state: SyncState| ProvidedKind { provider, kind, state: watch::channel(state).1 };
+        let byoh = if self.byoh_installed { SyncState::Synced } else { SyncState::NotInstalled };
         let mut crd = CachedObjects::<DynamicObject>::new_with(crd_resource());
         if self.byoh_installed {
             let properties = match self.dialect {
@@ -440,8 +444,8 @@ impl World {
             resource_sets: self.resource_sets.values().cloned().collect::<CachedObjects<_>>().store(),
             byohost_crd: crd.store(),
             providers: vec![
-                ("Cluster API", state(true)),
-                ("Bring-Your-Own-Host provider (BYOH)", state(self.byoh_installed)),
+                provided("Cluster API", Kind::Cluster, self.cluster_api.clone()),
+                provided("Bring-Your-Own-Host provider (BYOH)", Kind::ByoHost, byoh),
             ],
         }
     }

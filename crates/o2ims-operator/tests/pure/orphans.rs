@@ -6,7 +6,6 @@ use o2ims_operator::provisioner::byoh::orphans::{plan_cluster, plan_host};
 use o2ims_operator::provisioner::step::Step;
 use operator_kit::cache::SyncState;
 use serde_json::json;
-use tokio::sync::watch;
 
 use crate::model::{World, host_name, request};
 
@@ -68,11 +67,12 @@ fn nothing_is_touched_while_a_provider_is_missing() {
     let mut world = begun(true);
     world.clusters.clear();
     world.requests.clear();
-    let host = &world.hosts[&host_name(1)];
-    let mut watches = world.watches();
-    assert!(plan_host(host, &watches).is_some_and(|(_, steps)| !steps.is_empty()));
-    watches.providers = vec![("Cluster API", watch::channel(SyncState::NotInstalled).1)];
-    assert_eq!(plan_host(host, &watches), None);
+    let due = |world: &World| plan_host(&world.hosts[&host_name(1)], &world.watches());
+    assert!(due(&world).is_some_and(|(_, steps)| !steps.is_empty()));
+    for missing in [SyncState::NotInstalled, SyncState::OtherVersions(vec!["v1beta2".to_owned()])] {
+        world.cluster_api = missing;
+        assert_eq!(due(&world), None);
+    }
 }
 
 #[test]

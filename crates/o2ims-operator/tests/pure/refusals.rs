@@ -4,6 +4,7 @@ use cluster_api::byoh::ByohVariant;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
+use operator_kit::cache::SyncState;
 use operator_kit::write::status::find;
 use serde_json::json;
 
@@ -69,6 +70,32 @@ fn cases() -> Vec<Case> {
             state: Pending,
             stage: conditions::PROVIDERS_AVAILABLE,
             message: "Bring-Your-Own-Host provider (BYOH) is not installed on the management cluster; install it, then this operator continues",
+        },
+        Case {
+            name: "Cluster API is of another version",
+            world: |world| {
+                world.cluster_api = SyncState::OtherVersions(vec!["v1beta2".to_owned(), "v1beta3".to_owned()])
+            },
+            request: AS_IT_IS,
+            reason: reason::PROVIDER_VERSION_NOT_SERVED,
+            state: Pending,
+            stage: conditions::PROVIDERS_AVAILABLE,
+            message: "the management cluster serves clusters.cluster.x-k8s.io in v1beta2 and v1beta3, and this operator needs v1beta1; install a \
+                      release of Cluster API that serves v1beta1, then this operator continues",
+        },
+        Case {
+            name: "Cluster API is of another version, and BYOH is missing",
+            world: |world| {
+                world.cluster_api = SyncState::OtherVersions(vec!["v1beta2".to_owned()]);
+                assert!(world.byoh_goes_or_comes(0));
+            },
+            request: AS_IT_IS,
+            reason: reason::PROVIDER_NOT_INSTALLED,
+            state: Pending,
+            stage: conditions::PROVIDERS_AVAILABLE,
+            message: "Bring-Your-Own-Host provider (BYOH) is not installed on the management cluster; install it; the management cluster serves \
+                      clusters.cluster.x-k8s.io in v1beta2, and this operator needs v1beta1; install a release of Cluster API that serves \
+                      v1beta1, then this operator continues",
         },
         waiting(
             "the template is missing",

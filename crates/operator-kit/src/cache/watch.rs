@@ -1,6 +1,6 @@
 //! A watched kind: a store of its objects, the reconciles that changes trigger, and the state of the watch.
 //!
-//! A [`CachedWatch`] waits for a kind that is not installed, finds deletions that it missed while disconnected, and
+//! A [`CachedWatch`] waits for a kind that is not installed or not served in its version, finds deletions that it missed while disconnected, and
 //! skips objects that it cannot decode. It needs the rights `list` and `watch` on the kind.
 //!
 //! kube's shared streams are not used: they do not forward deletions, do not report objects that were deleted between
@@ -38,12 +38,14 @@ use crate::{
 pub use kube::core::DeserializeGuard;
 
 /// State of a watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncState {
     /// The first list is not complete; the store is empty.
     Syncing,
     /// The API server does not serve the kind; the store is empty. The watch tries again every few seconds.
     NotInstalled,
+    /// As [`SyncState::NotInstalled`], but the API server serves the kind in these other versions.
+    OtherVersions(Vec<String>),
     /// The first list is complete. The store holds what the API server has, except for events that are on their way.
     Synced,
 }
@@ -387,18 +389,46 @@ where
     }
 
     async fn kind_is_missing(&mut self) {
-        if *self.state.borrow() == SyncState::NotInstalled {
+        let known = self.state.borrow().clone();
+        let state = match self.other_versions().await {
+            Ok(versions) if versions.is_empty() => SyncState::NotInstalled,
+            Ok(versions) => SyncState::OtherVersions(versions),
+            // What was found before is not forgotten for one call that failed.
+            Err(_) if matches!(known, SyncState::OtherVersions(_)) => return,
+            Err(_) => SyncState::NotInstalled,
+        };
+        if state == known {
             return;
         }
-        tracing::info!(watch = self.name, "kind is not installed, waiting for it");
         // Before the store is empty: an empty store must not be read as a kind that is installed and has no objects.
-        self.set_state(SyncState::NotInstalled);
+        self.set_state(state);
         self.begin_list();
         self.finish_list().await;
     }
 
+    /// The versions in which the API server serves the kind, where the watched one is not among them.
+    async fn other_versions(&self) -> kube::Result<Vec<String>> {
+        let (group, plural) = (K::group(self.dyntype()), K::plural(self.dyntype()));
+        let client = self.api.clone().into_client();
+        let groups = client.list_api_groups().await?.groups.into_iter();
+        let mut served = Vec::new();
+        for version in groups.filter(|found| found.name == group).flat_map(|found| found.versions) {
+            let kinds = client.list_api_group_resources(&version.group_version).await?;
+            if kinds.resources.iter().any(|kind| kind.name == plural) {
+                served.push(version.version);
+            }
+        }
+        // It may have been installed since the watch failed.
+        let is_served = served.iter().any(|version| *version == K::version(self.dyntype()));
+        Ok(if is_served { Vec::new() } else { served })
+    }
+
     fn set_state(&self, state: SyncState) {
-        let changed = self.state.send_if_modified(|current| std::mem::replace(current, state) != state);
+        let changed = self.state.send_if_modified(|current| {
+            let changed = *current != state;
+            current.clone_from(&state);
+            changed
+        });
         if changed {
             tracing::info!(watch = self.name, ?state, objects = self.objects.store().len(), "watch state changed");
         }
@@ -507,7 +537,7 @@ fn describe(error: watcher::Error) -> String {
 mod tests {
     use super::*;
     use crate::testing::Server;
-    use k8s_openapi::api::core::v1::ConfigMap;
+    use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
     use kube::ResourceExt;
     use std::sync::{Arc, Mutex};
 
@@ -596,6 +626,28 @@ mod tests {
         assert!(watched.store.is_empty());
         sleep(Duration::from_secs(1)).await;
         assert_eq!(watched.take_mapped(), ["a"], "what went with its kind is a change");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_is_served_in_other_versions_is_not_taken_for_one_that_is_not_installed() {
+        let (server, metrics) = (Server::default(), Metrics::new("test", "0"));
+        server.serve_leases_in(&["v2", "v2beta1"]);
+        let watch = CachedWatch::<Lease>::new("leases", Api::all(server.client(&metrics)), default(), &metrics);
+        let (stop, state) = (CancellationToken::new(), watch.state());
+        let until = async |wanted: SyncState| {
+            let mut state = state.clone();
+            let reached = state.wait_for(|now| *now == wanted);
+            tokio::time::timeout(Duration::from_secs(60), reached).await.expect("in time").expect("runs");
+        };
+        tokio::spawn(watch.run(stop.clone()));
+        until(SyncState::OtherVersions(vec!["v2".into(), "v2beta1".into()])).await;
+        server.serve_leases_in(&["v2"]);
+        until(SyncState::OtherVersions(vec!["v2".into()])).await;
+        server.serve_leases_in(&[]);
+        until(SyncState::NotInstalled).await;
+        server.install(true);
+        until(SyncState::Synced).await;
+        stop.cancel();
     }
 
     #[tokio::test(start_paused = true)]

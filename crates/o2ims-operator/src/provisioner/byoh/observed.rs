@@ -15,7 +15,7 @@ use o2ims_types::{ClusterTemplate, names};
 
 use super::installer;
 use super::marks::{MarkedCluster as _, MarkedHost as _};
-use crate::caches::version_of;
+use crate::caches::{MissingProvider, version_of};
 use crate::provisioner::step::Step;
 
 /// Everything that the pure steps need to know.
@@ -24,8 +24,8 @@ pub struct Observed {
     /// The mark on everything that is the request's: its UID, or, where it was restored from a backup, the UID that it had
     /// when its cluster was created. See [`super::identity`].
     pub uid: String,
-    /// Providers of which a kind is not installed, by the name that a user would search for.
-    pub missing_providers: Vec<String>,
+    /// Providers that are not installed, or not in a version that can be used.
+    pub missing_providers: BTreeSet<MissingProvider>,
     /// Name of the cluster that the request asks for.
     pub cluster_name: String,
     /// Hosts that are held by a request that does not exist any more.

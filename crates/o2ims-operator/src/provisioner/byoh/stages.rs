@@ -1,11 +1,13 @@
 //! The stages of a request: what each of them waits for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_api::Kind;
 use cluster_api::cluster::Cluster;
 use cluster_api::control_plane::KubeadmControlPlane;
+use cluster_api::kinds::VERSION;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
@@ -20,6 +22,7 @@ use super::instructions::{can_be_restored, command, ineffective, lost_id};
 use super::machine_deletion::held_up;
 use super::marks::MarkedHost;
 use super::observed::{Observed, Phase};
+use crate::caches::MissingProvider;
 use crate::provisioner::report::{Rejection, Stage, StageState};
 
 /// The stages in order. `hosts` are those that the request names.
@@ -46,22 +49,43 @@ pub fn stages(
 }
 
 fn providers(observed: &Observed) -> StageState {
-    match missing_providers_message(observed) {
-        None => StageState::Done,
-        Some(message) => StageState::Blocked { reason: reason::PROVIDER_NOT_INSTALLED, message, terminal: false },
-    }
+    let Some(message) = missing_providers_message(observed) else { return StageState::Done };
+    let is_installed = |missing: &MissingProvider| matches!(missing, MissingProvider::OtherVersions(..));
+    let reason = if observed.missing_providers.iter().all(is_installed) {
+        reason::PROVIDER_VERSION_NOT_SERVED
+    } else {
+        reason::PROVIDER_NOT_INSTALLED
+    };
+    StageState::Blocked { reason, message, terminal: false }
 }
 
-/// The message that names the providers that are not installed; `None` if all are.
+/// The message that names the providers that are not installed, and the kinds that are not served in the version that is used; `None` if
+/// nothing is missing.
 pub fn missing_providers_message(observed: &Observed) -> Option<String> {
-    let missing = &observed.missing_providers;
-    (!missing.is_empty()).then(|| {
-        let (are, them) = if missing.len() == 1 { ("is", "it") } else { ("are", "them") };
-        format!(
-            "{} {are} not installed on the management cluster; install {them}, then this operator continues",
-            missing.join(" and ")
-        )
-    })
+    let (mut not_installed, mut other_versions, mut kinds) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for missing in &observed.missing_providers {
+        match missing {
+            MissingProvider::NotInstalled(provider) => not_installed.push(*provider),
+            MissingProvider::OtherVersions(provider, kind, served) => {
+                other_versions.insert(*provider);
+                kinds.push(format!("{}.{} in {}", kind.plural(), kind.group(), served.join(" and ")));
+            }
+        }
+    }
+    let mut parts = Vec::new();
+    if !not_installed.is_empty() {
+        let (are, them) = if not_installed.len() == 1 { ("is", "it") } else { ("are", "them") };
+        let providers = not_installed.join(" and ");
+        parts.push(format!("{providers} {are} not installed on the management cluster; install {them}"));
+    }
+    if !kinds.is_empty() {
+        let providers = other_versions.into_iter().collect::<Vec<_>>().join(" and ");
+        parts.push(format!(
+            "the management cluster serves {}, and this operator needs {VERSION}; install a release of {providers} that serves {VERSION}",
+            kinds.join(", ")
+        ));
+    }
+    (!parts.is_empty()).then(|| format!("{}, then this operator continues", parts.join("; ")))
 }
 
 fn validated(verdict: &Result<DesiredCluster, Rejection>) -> StageState {
