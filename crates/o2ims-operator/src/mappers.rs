@@ -15,10 +15,11 @@ use crate::request::key;
 
 type RequestRefs = Vec<ObjectRef<ProvisioningRequest>>;
 
-/// The request that an object was created for.
-pub fn owner<K: Resource>(requests: &Requests) -> impl Fn(&K) -> RequestRefs + Send + Sync + 'static {
-    let requests = requests.clone();
-    move |object| owner_of(&requests, object)
+/// The request that a part of a cluster was created for, and those that would create one of its name.
+pub fn requests_for_part<K: Resource>(requests: &Requests, object: &K) -> RequestRefs {
+    let mut concerned = owner_of(requests, object);
+    concerned.extend(references(&requests.for_part(&object.namespace().unwrap_or_default(), &object.name_any())));
+    concerned
 }
 
 /// The request whose UID is on the object. Every object has the label, also what Cluster API creates from the operator's templates. Where the

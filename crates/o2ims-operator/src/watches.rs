@@ -3,6 +3,7 @@
 use cluster_api::Kind;
 use cluster_api::byoh::{BYOHOST_CRD, ByoHost, crd_resource};
 use cluster_api::cluster::{Cluster, ClusterResourceSet};
+use cluster_api::machine::Machine;
 use futures::future::BoxFuture;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::Store;
@@ -18,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, ProvidedKind, Requests, Templates};
 use crate::mappers::{
-    cluster_of_request, hosts_of_cluster, hosts_of_request, owner, requests_for_cluster, requests_for_host,
-    requests_for_request, requests_for_resource_set, requests_for_template,
+    cluster_of_request, hosts_of_cluster, hosts_of_request, owner_of, requests_for_cluster, requests_for_host,
+    requests_for_part, requests_for_request, requests_for_resource_set, requests_for_template,
 };
 
 /// A watch that has to be run, by the name of its kind.
@@ -142,10 +143,10 @@ impl Setup<'_> {
             clusters,
             resource_sets: self.watch_resource_sets(&templates),
             templates,
-            control_planes: self.watch_marked("kubeadmcontrolplanes", every),
-            machine_deployments: self.watch_marked("machinedeployments", marked.clone()),
+            control_planes: self.watch_marked("kubeadmcontrolplanes", every.clone()),
+            machine_deployments: self.watch_marked("machinedeployments", every.clone()),
             machines: self.watch_machines(marked.clone()),
-            byo_clusters: self.watch_marked("byoclusters", marked.clone()),
+            byo_clusters: self.watch_marked("byoclusters", every),
             machine_templates: self.watch_marked("byomachinetemplates", marked.clone()),
             config_templates: self.watch_marked("kubeadmconfigtemplates", marked.clone()),
             installer_templates: self.watch_marked("k8sinstallerconfigtemplates", marked),
@@ -179,7 +180,9 @@ impl Setup<'_> {
     /// Agents of nodes report at short intervals, mostly the same. The operator writes no Machine itself, so no reconcile waits for
     /// the trigger of such a write.
     fn watch_machines(&mut self, config: watcher::Config) -> Machines {
-        let mut watch = self.cached("machines", config, owner(&self.requests)).ignore_unchanged();
+        let requests = self.requests.clone();
+        let owner = move |machine: &Machine| owner_of(&requests, machine);
+        let mut watch = self.cached("machines", config, owner).ignore_unchanged();
         let machines = Machines::new(watch.objects());
         self.add("machines", watch);
         machines
@@ -189,7 +192,8 @@ impl Setup<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let mut watch = self.cached(name, config, owner(&self.requests));
+        let requests = self.requests.clone();
+        let mut watch = self.cached(name, config, move |object: &K| requests_for_part(&requests, object));
         let objects = MarkedObjects::new(watch.objects());
         self.add(name, watch);
         objects

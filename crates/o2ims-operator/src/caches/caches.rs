@@ -42,13 +42,13 @@ pub struct Caches {
     pub hosts: Hosts,
     /// All Clusters of the management cluster.
     pub clusters: Clusters,
-    /// All KubeadmControlPlanes, so that one whose mark was removed is still found.
+    /// All KubeadmControlPlanes, so that one whose mark was removed is still found, and one of another owner before hosts are claimed.
     pub control_planes: MarkedObjects<KubeadmControlPlane>,
-    /// MachineDeployments with a mark.
+    /// All MachineDeployments, so that one of another owner is found before hosts are claimed.
     pub machine_deployments: MarkedObjects<MachineDeployment>,
     /// Machines with a mark.
     pub machines: Machines,
-    /// ByoClusters with a mark.
+    /// All ByoClusters, for the same reason.
     pub byo_clusters: MarkedObjects<ByoCluster>,
     /// ByoMachineTemplates with a mark.
     pub machine_templates: MarkedObjects<ByoMachineTemplate>,

@@ -18,5 +18,5 @@ pub use clusters::Clusters;
 pub use hosts::Hosts;
 pub use machines::Machines;
 pub use marked::{MarkedObjects, is_marked_by, version_of};
-pub use requests::Requests;
+pub use requests::{Requests, part_names};
 pub use templates::Templates;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use cluster_api::Kind;
 use cluster_api::cluster::canonical_host;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts as RequestedHosts;
-use o2ims_types::{HostRef, ProvisioningRequest};
+use o2ims_types::{HostRef, ProvisioningRequest, names};
 use operator_kit::cache::{CachedObjects, Index};
 
 use super::marked::namespace;
@@ -23,6 +24,7 @@ pub struct Requests {
     by_host: ByNamespacedName,
     by_host_id: ByNamespacedName,
     by_template: ByNamespacedName,
+    by_part: ByNamespacedName,
 }
 
 impl Requests {
@@ -42,6 +44,10 @@ impl Requests {
             by_host_id: objects.index(|request| of_hosts(request, HostRef::id)),
             by_template: objects.index(|request: &ProvisioningRequest| {
                 vec![(request.spec.template_name.clone(), request.spec.template_version.clone())]
+            }),
+            by_part: objects.index(|request| {
+                let namespace = namespace(request);
+                part_names(request).into_iter().map(|(_, name)| (namespace.clone(), name)).collect()
             }),
             store: objects.store(),
         }
@@ -90,10 +96,25 @@ impl Requests {
         self.by_template.get(&(name.to_owned(), version.to_owned()))
     }
 
+    /// Requests that would create a part of this name for their clusters.
+    pub fn for_part(&self, namespace: &str, name: &str) -> Vec<Arc<ProvisioningRequest>> {
+        self.by_part.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
     /// All requests: for a change that may concern each of them, such as a new list.
     pub fn all(&self) -> &Store<ProvisioningRequest> {
         &self.store
     }
+}
+
+/// Parts of the cluster that a request asks for, by names that another object could have: the names of templates have hashes.
+pub fn part_names(request: &ProvisioningRequest) -> Vec<(Kind, String)> {
+    let (namespace, wanted) = (namespace(request), &request.spec.template_parameters);
+    let Some(cluster) = &wanted.cluster_name else { return Vec::new() };
+    let workers = wanted.hosts.iter().flat_map(|hosts| &hosts.workers);
+    let workers = workers.map(|host| (Kind::MachineDeployment, names::worker(&namespace, cluster, host.name())));
+    let control_plane = (Kind::KubeadmControlPlane, names::control_plane(&namespace, cluster));
+    [(Kind::ByoCluster, cluster.clone()), control_plane].into_iter().chain(workers).collect()
 }
 
 fn of_hosts(request: &ProvisioningRequest, key: impl Fn(&HostRef) -> String) -> Vec<(String, String)> {

@@ -1,4 +1,4 @@
-//! Several requests want one host at the same instant.
+//! Several want the same: one host at the same instant, an endpoint, or the name of an object.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use cluster_api::byoh::ByoHost;
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _};
 use hostsim::Failure;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
@@ -23,6 +23,7 @@ pub fn scenarios() -> Vec<Scenario> {
         shared("of_requests_for_one_host_exactly_one_goes_on_100_rounds", |stack| compete(stack, "many", 100, 5))
             .slow(),
         shared("of_requests_for_one_endpoint_exactly_one_goes_on", compete_for_endpoint),
+        shared("a_request_claims_no_host_while_a_part_of_its_cluster_is_another_owners", foreign_part),
     ]
 }
 
@@ -126,6 +127,26 @@ async fn one_round_for_endpoint(tenant: &Tenant, round: u32, rivals: u32) -> Out
     }
     tenant.delete(&last).await?;
     tenant.until_gone(&last, CLUSTER).await
+}
+
+/// An object that another client has created has the name of a part of the cluster.
+async fn foreign_part(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "foreign-part", 2).await?;
+    let (kind, namespace) = (Kind::ByoCluster, &tenant.namespace);
+    let theirs = json!({
+        "apiVersion": kind.api_version(), "kind": kind.name(),
+        "metadata": {"name": "part", "namespace": namespace}, "spec": {},
+    });
+    tenant.objects(kind).create(&PostParams::default(), &serde_json::from_value(theirs)?).await?;
+    tenant.apply(&tenant.request("request", "part", &[1], &[2])).await?;
+    let told = format!("clusterName part is taken by ByoCluster {namespace}/part, which this operator did not create");
+    tenant.until("request", State::Pending, &told, SOON).await?;
+    tenant.assert_hosts_free().await?;
+    tenant.objects(kind).delete("part", &DeleteParams::default()).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
 }
 
 /// The one request that goes on.

@@ -21,7 +21,7 @@ use kube::{Resource, ResourceExt as _};
 use o2ims_operator::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, Requests, Templates, version_of};
 use o2ims_operator::expectations::{Expectations, Write};
 use o2ims_operator::mappers::{
-    owner_of, requests_for_cluster, requests_for_host, requests_for_request, requests_for_template,
+    requests_for_cluster, requests_for_host, requests_for_part, requests_for_request, requests_for_template,
 };
 use o2ims_operator::provisioner::byoh::contention::{Locks, can_be_carried_out, wants_endpoint_of};
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster, MarkedHost as _};
@@ -287,7 +287,7 @@ impl Operator {
     {
         let Some((records, _)) = cache(self).take() else { return false };
         for record in &records {
-            self.touch(owner_of(&self.watches.requests, record));
+            self.touch(requests_for_part(&self.watches.requests, record));
         }
         true
     }

@@ -5,12 +5,13 @@ use std::fmt::Debug;
 
 use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::{Cluster, ClusterResourceSet};
+use cluster_api::machine::MachineDeployment;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use o2ims_operator::caches::{Hosts, Requests, Templates};
 use o2ims_operator::mappers::{
-    hosts_of_cluster, hosts_of_request, owner_of, requests_for_cluster, requests_for_host, requests_for_request,
-    requests_for_resource_set, requests_for_template,
+    hosts_of_cluster, hosts_of_request, owner_of, requests_for_cluster, requests_for_host, requests_for_part,
+    requests_for_request, requests_for_resource_set, requests_for_template,
 };
 use o2ims_operator::provisioner::byoh::contention::wants_endpoint_of;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
@@ -229,6 +230,30 @@ fn lookups_find_what_a_scan_finds() {
             };
             let scanned = world.scan(|request| request.namespace().as_deref() == Some(namespace) && is_named(request));
             same("requests for a resource set", requests_for_resource_set(requests, templates, &set), scanned);
+        }
+        for _ in 0..4 {
+            let (labels, _) = marks(chance);
+            let cluster = chance.of(&CLUSTERS);
+            let name = [
+                cluster.to_owned(),
+                format!("{cluster}-control-plane"),
+                format!("{cluster}-worker-{}", chance.of(&HOSTS)),
+            ];
+            let name = name[usize::try_from(chance.below(3)).unwrap()].clone();
+            let part: MachineDeployment =
+                from(json!({"metadata": {"name": name, "namespace": chance.of(&NAMESPACES), "labels": labels}}));
+            let mut scanned = world.scan(|request| {
+                let wanted = &request.spec.template_parameters;
+                let workers = &wanted.hosts.as_ref().unwrap().workers;
+                let is_part = |cluster: &String| {
+                    name == *cluster
+                        || name == format!("{cluster}-control-plane")
+                        || workers.iter().any(|host| name == format!("{cluster}-worker-{}", host.name()))
+                };
+                request.namespace() == part.namespace() && wanted.cluster_name.as_ref().is_some_and(is_part)
+            });
+            scanned.extend(world.owner(&part));
+            same("requests for a part", requests_for_part(requests, &part), scanned);
         }
         for _ in 0..4 {
             let cluster = a_cluster(chance);

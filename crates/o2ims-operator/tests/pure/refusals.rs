@@ -1,11 +1,13 @@
 //! What is refused, in which words, and whether the requester or somebody else has to act.
 
 use cluster_api::byoh::ByohVariant;
+use cluster_api::machine::MachineDeployment;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, names};
 use operator_kit::cache::SyncState;
 use operator_kit::write::status::find;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::model::{NAMESPACE, World, from, host_name, host_refs, request};
@@ -26,6 +28,11 @@ const AS_IT_IS: fn(&mut ProvisioningRequest) = |_| ();
 
 fn host_of(world: &mut World, change: impl FnOnce(&mut cluster_api::byoh::ByoHost)) {
     world.edit_host(&host_name(2), change);
+}
+
+/// An object of another owner, by its name.
+fn theirs<K: DeserializeOwned>(name: &str) -> (String, K) {
+    (name.to_owned(), from(json!({"metadata": {"name": name, "namespace": NAMESPACE, "uid": "theirs"}})))
 }
 
 fn endpoint(request: &mut ProvisioningRequest, host: &str, port: i32) {
@@ -287,6 +294,29 @@ fn cases() -> Vec<Case> {
                 world.submit(request("x", "core", &[5], &[]));
                 assert!(world.stranger_makes_the_cluster(0));
                 world.requests.clear();
+            },
+        ),
+        waiting(
+            "a KubeadmControlPlane has the name of the cluster's",
+            reason::NAME_TAKEN,
+            "clusterName core is taken by KubeadmControlPlane site-a/core-control-plane, which this operator did not create; this request \
+             continues when that KubeadmControlPlane is deleted. To continue now, delete this request and create it with another clusterName",
+            |world| world.control_planes.extend([theirs("core-control-plane")]),
+        ),
+        waiting(
+            "a ByoCluster has the name of the cluster's",
+            reason::NAME_TAKEN,
+            "clusterName core is taken by ByoCluster site-a/core, which this operator did not create",
+            |world| world.byo_clusters.extend([theirs("core")]),
+        ),
+        waiting(
+            "a MachineDeployment of another request has the name of a worker's",
+            reason::NAME_TAKEN,
+            "clusterName core is taken by MachineDeployment site-a/core-worker-target-2, of ProvisioningRequest site-a/older; this",
+            |world| {
+                let (name, mut deployment) = theirs::<MachineDeployment>("core-worker-target-2");
+                deployment.annotations_mut().insert(names::REQUEST_ANNOTATION.to_owned(), "site-a/older".to_owned());
+                world.deployments.insert(name, deployment);
             },
         ),
         Case {

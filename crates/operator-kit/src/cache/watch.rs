@@ -311,7 +311,7 @@ where
             },
             Event::InitDone => {
                 self.finish_list().await;
-                self.set_state(SyncState::Synced);
+                self.set_state(&SyncState::Synced);
             }
             Event::Apply(object) => {
                 match self.decoded(object) {
@@ -401,7 +401,7 @@ where
             return;
         }
         // Before the store is empty: an empty store must not be read as a kind that is installed and has no objects.
-        self.set_state(state);
+        self.set_state(&state);
         self.begin_list();
         self.finish_list().await;
     }
@@ -423,10 +423,10 @@ where
         Ok(if is_served { Vec::new() } else { served })
     }
 
-    fn set_state(&self, state: SyncState) {
+    fn set_state(&self, state: &SyncState) {
         let changed = self.state.send_if_modified(|current| {
-            let changed = *current != state;
-            current.clone_from(&state);
+            let changed = current != state;
+            current.clone_from(state);
             changed
         });
         if changed {

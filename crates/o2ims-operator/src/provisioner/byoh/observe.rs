@@ -16,8 +16,8 @@ use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use super::identity::{identity, is_own_cluster, owner_exists};
 use super::instructions::misses_cluster;
 use super::marks::MarkedHost as _;
-use super::observed::{Observed, OwnedObject, Phase, ResourceSetLookup};
-use crate::caches::{Caches, is_marked_by};
+use super::observed::{ForeignPart, Observed, OwnedObject, Phase, ResourceSetLookup};
+use crate::caches::{Caches, is_marked_by, part_names};
 
 /// Collects what concerns `request`.
 pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
@@ -53,10 +53,14 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
         machines,
         owned: owned.objects,
         referenced: owned.referenced,
+        foreign_part: None,
         uid,
     };
     observed.misses_cluster = misses_cluster(request, &observed);
     observed.derive_phase();
+    if observed.phase == Phase::Absent {
+        observed.foreign_part = find_foreign_part(caches, request, &namespace, &observed.owned);
+    }
     observed
 }
 
@@ -169,6 +173,24 @@ fn find_hosts(
     // The store is newer than its indexes for a moment: its object comes last, and is kept.
     let hosts = caches.hosts.with_mark(namespace, uid).into_iter().chain(of_name);
     (hosts.map(|host| (host.name_any(), host)).collect(), bearers.collect())
+}
+
+/// The first object that has the name of a part of the request's cluster and does not belong to the request.
+fn find_foreign_part(
+    caches: &Caches,
+    request: &ProvisioningRequest,
+    namespace: &str,
+    owned: &BTreeMap<(Kind, String), OwnedObject>,
+) -> Option<ForeignPart> {
+    part_names(request).into_iter().filter(|part| !owned.contains_key(part)).find_map(|(kind, name)| {
+        let metadata = match kind {
+            Kind::ByoCluster => caches.byo_clusters.get(namespace, &name)?.metadata.clone(),
+            Kind::KubeadmControlPlane => caches.control_planes.get(namespace, &name)?.metadata.clone(),
+            _ => caches.machine_deployments.get(namespace, &name)?.metadata.clone(),
+        };
+        let request = metadata.annotations.and_then(|mut annotations| annotations.remove(names::REQUEST_ANNOTATION));
+        Some(ForeignPart { kind, name, request })
+    })
 }
 
 /// Hosts whose holder does not exist any more.

@@ -66,6 +66,19 @@ pub struct Observed {
     pub foreign_nodes: BTreeMap<String, Arc<Machine>>,
     /// Templates that one of those refers to.
     pub referenced: BTreeSet<(Kind, String)>,
+    /// While no Cluster has the name: an object of another owner that has the name of a part of the cluster.
+    pub foreign_part: Option<ForeignPart>,
+}
+
+/// An object of another owner that has the name of a part of the request's cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignPart {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The request that it was created for, as `namespace/name`, if it was.
+    pub request: Option<String>,
 }
 
 /// Where the cluster of a request is in its life.

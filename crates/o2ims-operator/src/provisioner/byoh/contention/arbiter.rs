@@ -16,7 +16,7 @@ use crate::caches::Caches;
 use crate::provisioner::byoh::identity::owner_exists;
 use crate::provisioner::byoh::marks::MarkedCluster as _;
 use crate::provisioner::byoh::observe::observe;
-use crate::provisioner::byoh::observed::Observed;
+use crate::provisioner::byoh::observed::{ForeignPart, Observed};
 use crate::provisioner::byoh::validate::validate;
 use crate::request::{has_finalizer, key};
 
@@ -33,7 +33,7 @@ fn creation_order_of_cluster(cluster: &Cluster) -> CreationOrder {
 
 /// Why a request does not continue.
 pub struct Blocker {
-    /// UID of the blocking request; `None` if a Cluster blocks: the watch of Clusters then triggers the blocked request.
+    /// UID of the blocking request; `None` if an object blocks: its watch then triggers the blocked request.
     pub uid: Option<String>,
     /// Who blocks, and until when.
     pub message: String,
@@ -56,7 +56,7 @@ impl<'a> Arbiter<'a> {
         Self { caches, table, now, would_get_lock: HashMap::new() }
     }
 
-    /// What blocks the request: a Cluster; then a lock; then, if the request [`can_be_carried_out`], a request that comes first.
+    /// What blocks the request: a Cluster, or a part of one; then a lock; then, if the request [`can_be_carried_out`], a request that comes first.
     pub fn blocker(
         &mut self,
         request: &ProvisioningRequest,
@@ -68,7 +68,8 @@ impl<'a> Arbiter<'a> {
             return None;
         }
         let demand = Demand::of(request, observed.template.as_deref(), &self.caches.hosts);
-        if let Some(message) = self.cluster(&demand, observed) {
+        let foreign = observed.foreign_part.as_ref().map(|part| taken_by_part(&demand, part));
+        if let Some(message) = self.cluster(&demand, observed).or(foreign) {
             return Some(Blocker { uid: None, message, recheck: None });
         }
         if let Some((uid, lock)) = self.table.other(&observed.uid, &demand) {
@@ -199,6 +200,17 @@ fn taken_by_cluster(resource: &Resource, cluster: &Cluster, caches: &Caches) -> 
         }
         None => taken(resource, &format!("{name}, which this operator did not create"), "that Cluster"),
     }
+}
+
+/// The message for an object that has the name of a part of the cluster.
+fn taken_by_part(demand: &Demand, part: &ForeignPart) -> String {
+    let kind = part.kind.name();
+    let origin = match &part.request {
+        Some(request) => format!("of ProvisioningRequest {request}"),
+        None => "which this operator did not create".to_owned(),
+    };
+    let owner = format!("{kind} {}/{}, {origin}", demand.namespace, part.name);
+    taken(&demand.resource(true), &owner, &format!("that {kind}"))
 }
 
 fn taken_by_request(resource: &Resource, owner: &str) -> String {
