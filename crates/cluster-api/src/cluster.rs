@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::conditions::V1Beta2Status;
+use crate::conditions::{Condition, V1Beta2Status};
 use crate::partial::{Empty, partial_resource};
 
 partial_resource!(
@@ -20,7 +20,12 @@ partial_resource!(
 
 partial_resource!(
     /// Manifests for the clusters that it selects by label.
-    ClusterResourceSet, ClusterResourceSetSpec, Empty
+    ClusterResourceSet, ClusterResourceSetSpec, ClusterResourceSetStatus
+);
+
+partial_resource!(
+    /// What ClusterResourceSets have applied to the cluster of the same name.
+    ClusterResourceSetBinding, ClusterResourceSetBindingSpec, Empty
 );
 
 /// Of a Cluster's spec.
@@ -95,6 +100,59 @@ pub struct ClusterResourceSetSpec {
     /// The clusters that it applies to.
     #[serde(default)]
     pub cluster_selector: LabelSelector,
+    /// What it applies to them.
+    #[serde(default)]
+    pub resources: Vec<ResourceRef>,
+}
+
+/// Of a ClusterResourceSet's status.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct ClusterResourceSetStatus {
+    /// Conditions of v1beta1.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// A ConfigMap or Secret with manifests, in the namespace of its ClusterResourceSet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ResourceRef {
+    /// Kind.
+    #[serde(default)]
+    pub kind: String,
+    /// Name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// Of a ClusterResourceSetBinding's spec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct ClusterResourceSetBindingSpec {
+    /// What each ClusterResourceSet that selects the cluster has applied.
+    #[serde(default)]
+    pub bindings: Vec<ResourceSetBinding>,
+}
+
+/// What one ClusterResourceSet has applied.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceSetBinding {
+    /// Name of the ClusterResourceSet.
+    #[serde(default)]
+    pub cluster_resource_set_name: String,
+    /// The resources that were found.
+    #[serde(default)]
+    pub resources: Vec<ResourceBinding>,
+}
+
+/// A resource that was found.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct ResourceBinding {
+    /// The resource.
+    #[serde(flatten)]
+    pub resource: ResourceRef,
+    /// It was applied.
+    #[serde(default)]
+    pub applied: bool,
 }
 
 /// The part of a label selector that can be turned into labels.

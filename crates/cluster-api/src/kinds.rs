@@ -55,6 +55,7 @@ kinds! {
     ByoMachine                 INFRASTRUCTURE "byomachines";
     ByoHost                    INFRASTRUCTURE "byohosts";
     ClusterResourceSet         ADDONS         "clusterresourcesets";
+    ClusterResourceSetBinding  ADDONS         "clusterresourcesetbindings";
 }
 
 impl Kind {

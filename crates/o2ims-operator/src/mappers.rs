@@ -1,7 +1,7 @@
 //! Which requests, hosts and Clusters a change of an object concerns.
 
 use cluster_api::byoh::ByoHost;
-use cluster_api::cluster::{Cluster, ClusterResourceSet};
+use cluster_api::cluster::{Cluster, ClusterResourceSet, ClusterResourceSetBinding};
 use cluster_api::labels::CLUSTER_NAME_LABEL;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
@@ -46,6 +46,11 @@ pub fn requests_for_resource_set(requests: &Requests, templates: &Templates, set
     let all = templates.iter().flat_map(|template| requests.for_template(&template.spec.name, &template.spec.version));
     let near: Vec<_> = all.filter(|request| request.namespace() == namespace).collect();
     references(&near)
+}
+
+/// Requests that ask for the cluster to which something was applied; the binding has its name.
+pub fn requests_for_binding(requests: &Requests, binding: &ClusterResourceSetBinding) -> RequestRefs {
+    references(&requests.for_cluster(&binding.namespace().unwrap_or_default(), &binding.name_any()))
 }
 
 /// Requests that want the cluster name or the endpoint that the Cluster has.

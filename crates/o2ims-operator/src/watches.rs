@@ -2,7 +2,7 @@
 
 use cluster_api::Kind;
 use cluster_api::byoh::{BYOHOST_CRD, ByoHost, crd_resource};
-use cluster_api::cluster::{Cluster, ClusterResourceSet};
+use cluster_api::cluster::{Cluster, ClusterResourceSet, ClusterResourceSetBinding};
 use cluster_api::machine::Machine;
 use futures::future::BoxFuture;
 use kube::core::{ApiResource, DynamicObject};
@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, ProvidedKind, Requests, Templates};
 use crate::mappers::{
-    cluster_of_request, hosts_of_cluster, hosts_of_request, owner_of, requests_for_cluster, requests_for_host,
-    requests_for_part, requests_for_request, requests_for_resource_set, requests_for_template,
+    cluster_of_request, hosts_of_cluster, hosts_of_request, owner_of, requests_for_binding, requests_for_cluster,
+    requests_for_host, requests_for_part, requests_for_request, requests_for_resource_set, requests_for_template,
 };
 
 /// A watch that has to be run, by the name of its kind.
@@ -142,6 +142,7 @@ impl Setup<'_> {
             hosts,
             clusters,
             resource_sets: self.watch_resource_sets(&templates),
+            resource_set_bindings: self.watch_resource_set_bindings(),
             templates,
             control_planes: self.watch_marked("kubeadmcontrolplanes", every.clone()),
             machine_deployments: self.watch_marked("machinedeployments", every.clone()),
@@ -175,6 +176,16 @@ impl Setup<'_> {
             requests_for_resource_set(&requests, &templates, set)
         });
         self.add("clusterresourcesets", watch)
+    }
+
+    fn watch_resource_set_bindings(&mut self) -> Store<ClusterResourceSetBinding> {
+        let requests = self.requests.clone();
+        let watch = self
+            .cached("clusterresourcesetbindings", watcher::Config::default(), move |binding| {
+                requests_for_binding(&requests, binding)
+            })
+            .ignore_unchanged();
+        self.add("clusterresourcesetbindings", watch)
     }
 
     /// Agents of nodes report at short intervals, mostly the same. The operator writes no Machine itself, so no reconcile waits for

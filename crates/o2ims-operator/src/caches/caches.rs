@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cluster_api::Kind;
 use cluster_api::byoh::ByohVariant;
-use cluster_api::cluster::{ByoCluster, ClusterResourceSet};
+use cluster_api::cluster::{ByoCluster, ClusterResourceSet, ClusterResourceSetBinding};
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::MachineDeployment;
 use cluster_api::templates::{ByoMachineTemplate, K8sInstallerConfigTemplate, KubeadmConfigTemplate};
@@ -58,6 +58,8 @@ pub struct Caches {
     pub installer_templates: MarkedObjects<K8sInstallerConfigTemplate>,
     /// ClusterResourceSets, which templates name as their CNI.
     pub resource_sets: Store<ClusterResourceSet>,
+    /// What ClusterResourceSets have applied to each cluster.
+    pub resource_set_bindings: Store<ClusterResourceSetBinding>,
     /// BYOH's CustomResourceDefinition of ByoHost, which tells the variants of BYOH apart.
     pub byohost_crd: Store<DynamicObject>,
     /// Kinds that show whether their providers are installed.

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use cluster_api::Kind;
 use hostsim::Failure;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use o2ims_types::{ProvisioningState as State, conditions};
 use serde_json::json;
 use testenv::ByohDialect;
@@ -47,9 +50,39 @@ pub fn scenarios() -> Vec<Scenario> {
         })
         .slow(),
     );
+    all.push(shared("a_config_map_that_the_pod_network_lacks_is_told", missing_config_map));
     all.push(shared("a_dead_host_is_given_up_by_hand", dead_host));
     all.push(shared("an_agent_that_waits_for_an_installer_is_told", wrong_agent));
     all
+}
+
+/// The template's ClusterResourceSet names a ConfigMap that is created later.
+async fn missing_config_map(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "no-config-map", 1).await?;
+    let namespace = &tenant.namespace;
+    let set = json!({
+        "apiVersion": Kind::ClusterResourceSet.api_version(), "kind": Kind::ClusterResourceSet.name(),
+        "metadata": {"name": "later", "namespace": namespace},
+        "spec": {
+            "strategy": "ApplyOnce", "clusterSelector": {"matchLabels": {"cni": "later"}},
+            "resources": [{"kind": "ConfigMap", "name": "later"}],
+        },
+    });
+    stack.management.apply_yaml(&set.to_string()).await?;
+    tenant.template("later", json!({"cni": {"clusterResourceSet": "later"}})).await?;
+    tenant.apply(&tenant.request_for("later", "request", &[1], &[])).await?;
+    let told = format!("ClusterResourceSet {namespace}/later has not applied ConfigMap later to the cluster");
+    tenant.until("request", State::Progressing, &told, CLUSTER).await?;
+
+    let config_maps = Api::<ConfigMap>::namespaced(stack.management.admin(), namespace);
+    let theirs = config_maps.get("cni").await?;
+    let metadata = ObjectMeta { name: Some("later".to_owned()), ..ObjectMeta::default() };
+    let later = ConfigMap { metadata, ..theirs };
+    config_maps.create(&PostParams::default(), &later).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
 }
 
 async fn creation(stack: Shared, name: &str, broken: u32, failure: Failure, words: &str) -> Outcome {

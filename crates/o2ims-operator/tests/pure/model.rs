@@ -13,7 +13,7 @@ use cluster_api::byoh::ByoHost;
 use cluster_api::byoh::{
     BYOHOST_CRD, ByohVariant, MACHINE_NAME_LABEL, MACHINE_VERSION_ANNOTATION, UNREGISTERING_ANNOTATION, crd_resource,
 };
-use cluster_api::cluster::{ByoCluster, Cluster, ClusterResourceSet};
+use cluster_api::cluster::{ByoCluster, Cluster, ClusterResourceSet, ClusterResourceSetBinding};
 use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::labels::{CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, PAUSED_ANNOTATION};
@@ -82,6 +82,7 @@ pub struct World {
     pub requests: BTreeMap<String, ProvisioningRequest>,
     pub templates: BTreeMap<String, ClusterTemplate>,
     pub resource_sets: BTreeMap<String, ClusterResourceSet>,
+    pub resource_set_bindings: BTreeMap<String, ClusterResourceSetBinding>,
     pub hosts: BTreeMap<String, ByoHost>,
     pub clusters: BTreeMap<String, Cluster>,
     pub control_planes: BTreeMap<String, KubeadmControlPlane>,
@@ -237,7 +238,9 @@ macro_rules! with_kind {
                 $body
             }
             Kind::Machine => panic!("the operator only deletes Machines"),
-            Kind::ByoMachine | Kind::ClusterResourceSet => panic!("the operator does not write these"),
+            Kind::ByoMachine | Kind::ClusterResourceSet | Kind::ClusterResourceSetBinding => {
+                panic!("the operator does not write these")
+            }
         }
     };
 }
@@ -260,6 +263,7 @@ impl World {
             requests: BTreeMap::new(),
             templates: BTreeMap::from([("base-v1".to_owned(), template(spec))]),
             resource_sets: BTreeMap::new(),
+            resource_set_bindings: BTreeMap::new(),
             hosts: BTreeMap::new(),
             clusters: BTreeMap::new(),
             control_planes: BTreeMap::new(),
@@ -386,7 +390,7 @@ impl World {
             Kind::K8sInstallerConfigTemplate => self.installer_templates.get(name).map(Resource::meta),
             Kind::ByoHost => self.hosts.get(name).map(Resource::meta),
             Kind::Machine => self.machines.get(name).map(|machine| machine.record.meta()),
-            Kind::ByoMachine | Kind::ClusterResourceSet => None,
+            Kind::ByoMachine | Kind::ClusterResourceSet | Kind::ClusterResourceSetBinding => None,
         }
     }
 
@@ -442,6 +446,7 @@ impl World {
             config_templates: MarkedObjects::new(&mut self.config_templates.values().cloned().collect()),
             installer_templates: MarkedObjects::new(&mut self.installer_templates.values().cloned().collect()),
             resource_sets: self.resource_sets.values().cloned().collect::<CachedObjects<_>>().store(),
+            resource_set_bindings: self.resource_set_bindings.values().cloned().collect::<CachedObjects<_>>().store(),
             byohost_crd: crd.store(),
             providers: vec![
                 provided("Cluster API", Kind::Cluster, self.cluster_api.clone()),

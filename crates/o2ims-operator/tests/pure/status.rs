@@ -13,7 +13,7 @@ use operator_kit::controller::Outcome;
 use operator_kit::write::status::find;
 use serde_json::json;
 
-use crate::model::{Move, World, from, host_refs, request};
+use crate::model::{Move, NAMESPACE, World, from, host_refs, request};
 use ProvisioningState::{Deleting, Failed, Fulfilled, Pending, Progressing};
 
 fn world(dialect: ByohVariant) -> World {
@@ -390,6 +390,41 @@ fn a_running_cluster_in_trouble() {
         assert_eq!(stages(&world), told_stages, "{message}");
         assert!(status(&world).provisioned_resource_set.is_some(), "{message}");
     }
+}
+
+/// A node that is not Ready may lack its pod network: what was not applied is told, and forgotten when it was.
+#[test]
+fn a_resource_of_the_pod_network_that_was_not_applied_is_told() {
+    let mut world = running();
+    let cni = world.resource_sets.get_mut("cni").unwrap();
+    cni.spec.resources = from(json!([{"kind": "Secret", "name": "keys"}, {"kind": "ConfigMap", "name": "cni"}]));
+    on_machine(&mut world, "worker", |machine| {
+        set(&mut machine.status.conditions, "NodeHealthy", "False", "NodeNotReady");
+    });
+    let not_ready = "host 2 (target-2): its node is not Ready: NodeNotReady";
+    let told = |world: &mut World, applied: &[&str]| {
+        let resources: Vec<_> = [("Secret", "keys"), ("ConfigMap", "cni")]
+            .into_iter()
+            .filter(|(kind, _)| applied.contains(kind))
+            .map(|(kind, name)| json!({"kind": kind, "name": name, "applied": true, "hash": "sha256:1"}))
+            .collect();
+        let bindings = json!([{"clusterResourceSetName": "cni", "resources": resources}]);
+        let binding =
+            from(json!({"metadata": {"name": "core", "namespace": NAMESPACE}, "spec": {"bindings": bindings}}));
+        world.resource_set_bindings.insert("core".to_owned(), binding);
+        world.reconcile("one");
+        world.message("one")
+    };
+    world.reconcile("one");
+    assert_eq!(world.message("one"), not_ready, "Cluster API has not tried yet");
+    let lacks =
+        |what: &str| format!("{not_ready}; ClusterResourceSet site-a/cni has not applied {what} in namespace site-a");
+    assert_eq!(told(&mut world, &["Secret"]), lacks("ConfigMap cni to the cluster: make sure that it exists"));
+    let cni = world.resource_sets.get_mut("cni").unwrap();
+    set(&mut cni.status.conditions, "ResourcesApplied", "False", "WrongSecretType");
+    let both = "Secret keys and ConfigMap cni to the cluster (WrongSecretType): make sure that they exist";
+    assert_eq!(told(&mut world, &[]), lacks(both));
+    assert_eq!(told(&mut world, &["Secret", "ConfigMap"]), not_ready);
 }
 
 fn on_machine(world: &mut World, owner: &str, change: impl FnOnce(&mut cluster_api::machine::Machine)) {

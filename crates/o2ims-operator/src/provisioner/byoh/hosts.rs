@@ -241,7 +241,8 @@ fn health(machine: &Machine, host: &str, version: &str, observed: &Observed) -> 
         let newer = Condition::find(&machine.status.v1beta2.conditions, "NodeHealthy")
             .or_else(|| Condition::find(&machine.status.conditions, "NodeHealthy"));
         let why = newer.map(Condition::explain).unwrap_or_default();
-        return (State::Joined, format!("its node is not Ready: {why}"));
+        let unapplied = observed.unapplied.as_ref().map_or_else(String::new, |message| format!("; {message}"));
+        return (State::Joined, format!("its node is not Ready: {why}{unapplied}"));
     }
     let running = machine.status.node_info.kubelet_version.split('+').next().unwrap_or_default();
     let wanted = version.split('+').next().unwrap_or_default();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use cluster_api::Kind;
 use cluster_api::byoh::ByoHost;
-use cluster_api::cluster::{ByoCluster, Cluster};
+use cluster_api::cluster::{ByoCluster, Cluster, ResourceRef};
+use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
 use cluster_api::templates::ByoMachineTemplate;
@@ -35,6 +36,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
         missing_providers: caches.missing_providers(),
         variant: caches.byoh_variant(),
         resource_set: find_resource_set(caches, template.as_deref(), &namespace),
+        unapplied: find_unapplied(caches, template.as_deref(), &namespace, &cluster_name),
         template,
         contention: None,
         cluster_name,
@@ -122,6 +124,40 @@ fn find_resource_set(caches: &Caches, template: Option<&ClusterTemplate>, namesp
     let set = caches.resource_sets.get(&ObjectRef::new(&cni.cluster_resource_set).within(namespace));
     set.map_or(ResourceSetLookup::Missing, |set| {
         ResourceSetLookup::Labels(set.spec.cluster_selector.match_labels.clone())
+    })
+}
+
+/// What of the template's ClusterResourceSet Cluster API has not applied to the cluster, as the binding of the cluster says. The condition
+/// ResourcesApplied alone does not say it: Cluster API 1.10 sets it to True although a resource does not exist
+/// (`internal/controllers/clusterresourceset`, `ApplyClusterResourceSet`).
+fn find_unapplied(
+    caches: &Caches,
+    template: Option<&ClusterTemplate>,
+    namespace: &str,
+    cluster: &str,
+) -> Option<String> {
+    let name = &template?.spec.cni.as_ref()?.cluster_resource_set;
+    let set = caches.resource_sets.get(&ObjectRef::new(name).within(namespace))?;
+    let binding = caches.resource_set_bindings.get(&ObjectRef::new(cluster).within(namespace))?;
+    let found = binding.spec.bindings.iter().find(|binding| binding.cluster_resource_set_name == *name)?;
+    let is_applied =
+        |wanted: &ResourceRef| found.resources.iter().any(|resource| resource.applied && resource.resource == *wanted);
+    let unapplied: Vec<_> = set
+        .spec
+        .resources
+        .iter()
+        .filter(|wanted| !is_applied(wanted))
+        .map(|wanted| format!("{} {}", wanted.kind, wanted.name))
+        .collect();
+    let condition = Condition::find(&set.status.conditions, "ResourcesApplied");
+    let why = condition.filter(|condition| condition.status == "False");
+    let why = why.map_or_else(String::new, |condition| format!(" ({})", condition.explain()));
+    let they_exist = if unapplied.len() == 1 { "it exists" } else { "they exist" };
+    (!unapplied.is_empty()).then(|| {
+        format!(
+            "ClusterResourceSet {namespace}/{name} has not applied {} to the cluster{why}: make sure that {they_exist} in namespace {namespace}",
+            unapplied.join(" and ")
+        )
     })
 }
 

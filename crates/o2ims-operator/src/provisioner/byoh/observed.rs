@@ -36,6 +36,8 @@ pub struct Observed {
     pub template: Option<Arc<ClusterTemplate>>,
     /// The ClusterResourceSet that the template names.
     pub resource_set: ResourceSetLookup,
+    /// What that ClusterResourceSet has not applied to the cluster that it selects; a message.
+    pub unapplied: Option<String>,
     /// Who has the cluster name or the endpoint, or comes first, once that is decided; a message.
     pub contention: Option<String>,
     /// Every ByoHost that the request names or holds, or that is a node of its cluster, by name.
