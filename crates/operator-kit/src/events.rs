@@ -15,7 +15,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 
-use crate::write::status::truncated;
+use crate::text::cut;
 
 /// Longest message that the API takes, in bytes.
 const MESSAGE_MAX: usize = 1024;
@@ -81,7 +81,7 @@ impl Events {
             type_: Some(type_.to_owned()),
             reason: Some(reason.to_owned()),
             action: Some(action.to_owned()),
-            message: Some(truncated(note.to_owned(), MESSAGE_MAX)),
+            message: Some(cut(note.to_owned(), MESSAGE_MAX)),
             source: Some(EventSource { component: Some(self.controller.clone()), host: None }),
             reporting_component: Some(self.controller.clone()),
             reporting_instance: Some(self.instance.clone()),

@@ -12,4 +12,5 @@ mod random;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod text;
 pub mod write;

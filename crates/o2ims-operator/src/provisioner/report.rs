@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use o2ims_types::conditions::reason;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::{ProvisionedResourceSet, StatusExtensions};
+use operator_kit::text;
 
 /// State of a host (`status.extensions.hosts[].state`) that has failed.
 pub const HOST_FAILED: &str = "Failed";
@@ -42,7 +43,8 @@ impl Rejection {
 
     /// Hosts are not available.
     pub fn hosts(messages: &[String]) -> Self {
-        Self { reason: reason::HOSTS_UNAVAILABLE, message: messages.join("; "), terminal: false, is_about_hosts: true }
+        let message = text::list(messages, "; ");
+        Self { reason: reason::HOSTS_UNAVAILABLE, message, terminal: false, is_about_hosts: true }
     }
 }
 

@@ -9,12 +9,16 @@ use o2ims_types::conditions::{self, reason};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::ProvisioningStatus;
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState};
 use operator_kit::controller::Outcome;
-use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};
+use operator_kit::text;
+use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate, MESSAGE_MAX};
 
 use crate::provisioner::report::{Deleting, Limit, Progress, Provisioning, Report, StageState};
 
 /// Longest timer: 30 days.
 const LONGEST_TIMER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Longest message of one host, in bytes. A status of 407 hosts stays far from the 1.5 MiB that etcd takes, whatever Cluster API, BYOH and
+/// kubeadm say.
+const HOST_MESSAGE_MAX: usize = 1024;
 
 /// The status to be written, and when to look again without a change.
 #[derive(Clone, Debug)]
@@ -51,6 +55,11 @@ pub fn assess(request: &ProvisioningRequest, report: &Report, write_error: Optio
         Progress::Provisioning(progress) => provisioning(progress, write_error, &mut conditions),
         Progress::Deleting(progress) => deleting(request, progress, write_error, &mut conditions),
     };
+    let message = text::cut(message, MESSAGE_MAX);
+    let mut extensions = report.extensions.clone();
+    for host in &mut extensions.hosts {
+        host.message = text::cut(std::mem::take(&mut host.message), HOST_MESSAGE_MAX);
+    }
     let before = &old.provisioning_status;
     let same = before.provisioning_state == state && before.provisioning_message == message && !request.is_new();
     let update_time = if same { before.provisioning_update_time.clone() } else { Some(Time(whole_seconds(now))) };
@@ -63,7 +72,7 @@ pub fn assess(request: &ProvisioningRequest, report: &Report, write_error: Optio
         provisioned_resource_set: report.resources.clone(),
         conditions: conditions.list,
         observed_generation: request.metadata.generation,
-        extensions: report.extensions.clone(),
+        extensions,
     };
     Assessment { status, recheck }
 }
@@ -98,7 +107,7 @@ fn provisioning(progress: &Provisioning, write_error: Option<&str>, conditions: 
     let ready_message = if summary.state == ProvisioningState::Fulfilled { "" } else { summary.message.as_str() };
     let is_new = |text: &String| !ready_message.contains(text.as_str());
     let degraded: Vec<_> = degraded.into_iter().filter(is_new).collect();
-    conditions.flag(conditions::DEGRADED, reason::MISMATCH, degraded.join("; "));
+    conditions.flag(conditions::DEGRADED, reason::MISMATCH, text::list(&degraded, "; "));
     let paused = progress.paused.as_ref().map(|pause| pause.message.clone()).unwrap_or_default();
     conditions.flag(conditions::PAUSED, reason::PAUSED, paused);
     summary
@@ -140,7 +149,7 @@ fn next_upcoming(progress: &Provisioning, now: Timestamp) -> Option<Duration> {
 
 fn fulfilled(progress: &Provisioning, degraded: &[String], write_error: Option<&str>, now: Timestamp) -> Summary {
     let mut message = progress.ready.clone();
-    let degraded = (!degraded.is_empty()).then(|| degraded.join("; "));
+    let degraded = (!degraded.is_empty()).then(|| text::list(degraded, "; "));
     let paused = progress.paused.as_ref().map(|pause| pause.message.clone());
     for more in [degraded, paused, write_error.map(ToOwned::to_owned)].into_iter().flatten() {
         message = format!("{message}; {more}");

@@ -7,10 +7,13 @@ use cluster_api::byoh::ByohVariant;
 use cluster_api::conditions::Condition as CapiCondition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use o2ims_operator::provisioner::report::{HOST_FAILED, Pause, Progress, Provisioning, Report, Stage, StageState};
+use o2ims_operator::provisioning_request::status::assess;
 use o2ims_types::conditions::{self, reason};
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{HostStatus, ProvisionedResourceSet, StatusExtensions};
 use o2ims_types::{ProvisioningRequestStatus, ProvisioningState};
 use operator_kit::controller::Outcome;
-use operator_kit::write::status::find;
+use operator_kit::write::status::{MESSAGE_MAX, find};
 use serde_json::json;
 
 use crate::model::{Move, NAMESPACE, World, from, host_refs, request};
@@ -390,6 +393,45 @@ fn a_running_cluster_in_trouble() {
         assert_eq!(stages(&world), told_stages, "{message}");
         assert!(status(&world).provisioned_resource_set.is_some(), "{message}");
     }
+}
+
+/// However many hosts there are, and whatever is said of them, half of the 1.5 MiB that etcd takes is left.
+#[test]
+fn a_status_has_an_end() {
+    const HOSTS: usize = 407;
+    let endless = "x".repeat(100_000);
+    let host = |number: usize| HostStatus {
+        host_name: format!("{number:063}"),
+        host_id: format!("{number:063}"),
+        role: "control-plane".to_owned(),
+        state: HOST_FAILED.to_owned(),
+        message: endless.clone(),
+    };
+    let blocked = StageState::Blocked { reason: reason::HOSTS_UNAVAILABLE, message: endless.clone(), terminal: true };
+    let report = Report {
+        progress: Progress::Provisioning(Provisioning {
+            stages: vec![Stage::new(conditions::HOSTS_RESERVED, blocked)],
+            has_begun: true,
+            exists: true,
+            ready: endless.clone(),
+            degraded: (0..HOSTS).map(|number| format!("{number}{endless}")).collect(),
+            upcoming: Vec::new(),
+            paused: Some(Pause { message: endless.clone(), delays: String::new() }),
+        }),
+        resources: Some(ProvisionedResourceSet {
+            o_cloud_node_cluster_id: Some("0".repeat(36)),
+            o_cloud_infrastructure_resource_ids: vec!["0".repeat(36); HOSTS],
+        }),
+        extensions: StatusExtensions { hosts: (0..HOSTS).map(host).collect(), ..StatusExtensions::default() },
+    };
+    let request = request("one", "core", &[1], &[2]);
+    let status = assess(&request, &report, Some(&endless), Timestamp::UNIX_EPOCH).status;
+    let message = &status.provisioning_status.provisioning_message;
+    assert!(message.ends_with('…') && message.len() <= MESSAGE_MAX, "{}", message.len());
+    assert_eq!(find(&status.conditions, conditions::READY).map(|ready| &ready.message), Some(message));
+    assert!(status.extensions.hosts.iter().all(|host| host.message.ends_with('…')));
+    let size = serde_json::to_vec(&status).unwrap().len();
+    assert!(size < 768 * 1024, "{size} bytes");
 }
 
 /// A node that is not Ready may lack its pod network: what was not applied is told, and forgotten when it was.

@@ -15,11 +15,12 @@ use serde_json::json;
 
 use crate::{
     controller::error::{Error, is_not_found},
+    text::cut,
     write::apply::with_timeout,
 };
 
 /// Longest message that `metav1.Condition` allows, in bytes. (The API counts characters, of which there are no more.)
-const MESSAGE_MAX: usize = 32_768;
+pub const MESSAGE_MAX: usize = 32_768;
 
 /// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub struct ConditionUpdate<'a> {
     pub status: ConditionStatus,
     /// CamelCase constant, never empty.
     pub reason: &'a str,
-    /// For people; truncated to the length that the API allows.
+    /// For people; cut to the length that the API allows.
     pub message: String,
     /// `metadata.generation` that this was observed at.
     pub observed_generation: Option<i64>,
@@ -71,7 +72,7 @@ pub fn set(conditions: &mut Vec<Condition>, new: ConditionUpdate<'_>, now: Times
         type_: new.type_.to_owned(),
         status: new.status.as_str().to_owned(),
         reason: new.reason.to_owned(),
-        message: truncated(new.message, MESSAGE_MAX),
+        message: cut(new.message, MESSAGE_MAX),
         observed_generation: new.observed_generation,
         last_transition_time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
     };
@@ -88,19 +89,6 @@ pub fn set(conditions: &mut Vec<Condition>, new: ConditionUpdate<'_>, now: Times
 /// The condition of this type.
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
-}
-
-/// The text, truncated to at most `max` bytes between characters.
-pub(crate) fn truncated(mut text: String, max: usize) -> String {
-    if text.len() > max {
-        let mut end = max.saturating_sub('…'.len_utf8());
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 /// Writes the status if it differs from the one that was read. Returns the object as stored, or `None` if nothing was
@@ -208,6 +196,5 @@ mod tests {
         set(&mut list, ready(ConditionStatus::True, &"ä".repeat(MESSAGE_MAX)), at(1));
         assert!(list[0].message.len() <= MESSAGE_MAX);
         assert!(list[0].message.ends_with("ä…"));
-        assert_eq!(truncated("short".into(), 5), "short");
     }
 }

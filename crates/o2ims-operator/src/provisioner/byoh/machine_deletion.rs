@@ -7,6 +7,7 @@ use cluster_api::labels::CONTROL_PLANE_HOOK;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use operator_kit::controller::stable;
+use operator_kit::text;
 
 use super::observed::Observed;
 
@@ -63,7 +64,7 @@ fn drain(message: &str) -> Option<String> {
     if pods.is_empty() {
         return None;
     }
-    let waits = format!("the drain of its node waits for {}", pods.join(", "));
+    let waits = format!("the drain of its node waits for {}", text::list(&pods, ", "));
     let has_budget = pods.iter().any(|pod| pod.contains("PodDisruptionBudget"));
     Some(if has_budget { format!("{waits}. {BUDGET_ADVICE}") } else { waits })
 }

@@ -6,6 +6,7 @@ use cluster_api::conditions::Condition;
 use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::{HostStatus, ProvisionedResourceSet, StatusExtensions};
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, names};
+use operator_kit::text;
 
 use super::consent::keeps_cluster;
 use super::desired::DesiredCluster;
@@ -109,13 +110,13 @@ fn paused(request: &ProvisioningRequest, observed: &Observed) -> Option<String> 
             left.iter().map(|host| (host.display(), host.uid().unwrap_or_default())).unzip();
         format!(
             "; BYOH has requested the cleaning of {} and left its pause there, so the agent does not clean; to remove that pause: {}",
-            hosts.join(", "),
+            text::list(&hosts, ", "),
             command(request, observed, names::CLEAN_ANNOTATION, &ids.join(","))
         )
     };
     Some(format!(
         "paused: {}; this operator does not change the cluster until the pause is removed{instruction}",
-        pauses.join(", ")
+        text::list(&pauses, ", ")
     ))
 }
 
@@ -180,13 +181,13 @@ fn deleting_cluster(cluster: &Cluster, observed: &Observed, hosts: &[HostProgres
         },
     );
     let cleaning = in_use(observed, hosts, ByoHost::is_unregistering);
-    [vec![message], cleaning, held_up(observed)].concat().join("; ")
+    text::list(&[vec![message], cleaning, held_up(observed)].concat(), "; ")
 }
 
 fn releasing(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProgress]) -> String {
     let in_use = in_use(observed, hosts, |_| true);
     match (in_use.is_empty(), other_finalizers(request.finalizers(), &[names::FINALIZER])) {
-        (false, _) => format!("waiting for hosts: {}", in_use.join("; ")),
+        (false, _) => format!("waiting for hosts: {}", text::list(&in_use, "; ")),
         (true, Some(finalizers)) if !has_finalizer(request) => {
             format!("all hosts are released; waiting for finalizers of other clients: {finalizers}")
         }

@@ -13,6 +13,7 @@ use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
+use operator_kit::text;
 
 use super::consent::{may_remove_hosts, unmanaged_workers};
 use super::create::interrupted;
@@ -245,7 +246,10 @@ fn lost_cluster(request: &ProvisioningRequest, observed: &Observed) -> StageStat
     let paused = if paused.is_empty() {
         String::new()
     } else {
-        format!(" (paused: {}; BYOH removes that pause when Cluster and Machines exist again)", paused.join(", "))
+        format!(
+            " (paused: {}; BYOH removes that pause when Cluster and Machines exist again)",
+            text::list(&paused, ", ")
+        )
     };
     let how_to_keep = how_to_keep(request, observed, &id);
     let how_to_replace = if observed.runs_nodes() {
@@ -275,7 +279,7 @@ fn what_is_left(observed: &Observed) -> String {
     } else if hosts.is_empty() {
         "its Machines still exist".to_owned()
     } else {
-        format!("its nodes run on {}", hosts.join(", "))
+        format!("its nodes run on {}", text::list(&hosts, ", "))
     }
 }
 
@@ -368,7 +372,7 @@ fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProg
     } else {
         let (name, wanted) = (&observed.cluster_name, workers.len());
         let scaling = format!("scaling cluster {name} from {existing} to {wanted} workers");
-        StageState::InProgress { message: [vec![scaling], held_up(observed)].concat().join("; ") }
+        StageState::InProgress { message: text::list(&[vec![scaling], held_up(observed)].concat(), "; ") }
     }
 }
 

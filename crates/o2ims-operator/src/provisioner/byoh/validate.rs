@@ -9,6 +9,7 @@ use o2ims_types::o2ims::v1alpha1::cluster_template::{ClusterTemplateSpec, Instal
 use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::o2ims::v1alpha1::timeouts::Timeouts;
 use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, rules};
+use operator_kit::text;
 
 use super::availability::available;
 use super::consent::unmanaged_workers;
@@ -283,7 +284,7 @@ fn reject_impossible_networks(
 ) -> Result<(), Rejection> {
     let hosts = parameters.hosts.iter().flat_map(Hosts::all);
     let wrong = networks::violations(desired, hosts, observed);
-    if wrong.is_empty() { Ok(()) } else { Err(Rejection::invalid(wrong.join("; "))) }
+    if wrong.is_empty() { Ok(()) } else { Err(Rejection::invalid(text::list(&wrong, "; "))) }
 }
 
 fn resource_set_labels(

@@ -9,6 +9,7 @@ use cluster_api::machine::Machine;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
+use operator_kit::text;
 
 use super::consent::{held_but_not_requested, may_remove_hosts};
 use super::instructions::{command, ineffective};
@@ -29,7 +30,7 @@ pub fn unnamed_hosts(request: &ProvisioningRequest, observed: &Observed) -> Opti
     (!hosts.is_empty()).then(|| {
         format!(
             "this request was restored and does not name {}, which its cluster uses; no host is removed until it names them once",
-            hosts.join(", ")
+            text::list(&hosts, ", ")
         )
     })
 }
