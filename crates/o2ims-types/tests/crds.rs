@@ -20,6 +20,30 @@ fn the_shipped_crds_are_generated_from_the_types() {
     }
 }
 
+/// How server-side apply merges each list is said, not left to a default.
+#[test]
+fn every_list_has_a_list_type() {
+    fn without_type(path: &str, schema: &serde_json::Value, out: &mut Vec<String>) {
+        if schema["type"] == "array" && schema["x-kubernetes-list-type"].is_null() {
+            out.push(path.to_owned());
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            without_type(&format!("{path}.{name}"), property, out);
+        }
+        for inner in ["items", "additionalProperties"] {
+            if schema[inner].is_object() {
+                without_type(&format!("{path}[]"), &schema[inner], out);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for crd in o2ims_types::crd::all().unwrap() {
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        without_type(kind, &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut out);
+    }
+    assert_eq!(out, Vec::<String>::new());
+}
+
 #[test]
 fn every_field_is_described() {
     fn undescribed(path: &str, schema: &serde_json::Value, out: &mut Vec<String>) {

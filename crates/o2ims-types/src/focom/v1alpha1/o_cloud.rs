@@ -37,7 +37,8 @@ pub struct OCloudSpec {
     pub o2ims_secret: O2imsSecret,
     /// Namespaces, in addition to the OCloud's own, whose requests may use it; `*` for all. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    // Not a set: an OCloud that names a namespace twice was accepted, and stays valid.
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "atomic"))]
     pub allowed_namespaces: Vec<String>,
 }
 

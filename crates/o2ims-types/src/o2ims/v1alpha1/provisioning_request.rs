@@ -126,12 +126,13 @@ fn byoh() -> String {
     validation = Rule::new(rules::ROLES_DISJOINT.cel).message(rules::ROLES_DISJOINT.message),
 )]
 pub struct Hosts {
+    // Server-side apply merges a list by keys that every item has, and a host may be spelled in two ways: both lists are replaced as a whole.
     /// Control-plane hosts: 1, 3, 5 or 7.
-    #[schemars(length(min = 1, max = 7))]
+    #[schemars(length(min = 1, max = 7), extend("x-kubernetes-list-type" = "atomic"))]
     pub masters: Vec<HostRef>,
     /// Worker hosts, any number up to 400.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 400))]
+    #[schemars(length(max = 400), extend("x-kubernetes-list-type" = "atomic"))]
     pub workers: Vec<HostRef>,
 }
 
@@ -313,6 +314,7 @@ pub struct ProvisionedResourceSet {
     pub o_cloud_node_cluster_id: Option<String>,
     /// UIDs of the ByoHosts, in the order of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub o_cloud_infrastructure_resource_ids: Vec<String>,
 }
 
