@@ -65,7 +65,7 @@ async fn measure(cluster: &ManagementCluster, arguments: &Arguments) -> anyhow::
         Ok(request)
     });
     let mut text = format!("\nBeside {beside} requests in work:\n");
-    let has_status = |request: &ProvisioningRequest| request.status.is_some();
+    let has_status = |request: &ProvisioningRequest| !request.is_new();
     text += &first_statuses(&api, create.collect::<anyhow::Result<_>>()?, has_status).await?;
     let _ = writeln!(text, "timers of the operator waited at most {} ms meanwhile", operator.held());
     operator.stop().await?;

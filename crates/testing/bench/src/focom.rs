@@ -246,7 +246,7 @@ async fn burst(all: &Federation, number: u16) -> anyhow::Result<String> {
         request["metadata"]["labels"] = json!({(burst::LABEL): ""});
         Ok(serde_json::from_value(request)?)
     });
-    let has_status = |request: &FocomProvisioningRequest| request.status.is_some();
+    let has_status = |request: &FocomProvisioningRequest| !request.is_new();
     let text = burst::first_statuses(&requests(all), create.collect::<anyhow::Result<_>>()?, has_status).await?;
     delete_all(all, "burst").await?;
     Ok(text)
