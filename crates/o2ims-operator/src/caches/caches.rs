@@ -96,7 +96,19 @@ impl Caches {
             }
             SyncState::Syncing | SyncState::Synced => None,
         };
-        self.providers.iter().filter_map(missing).collect()
+        let mut all: BTreeSet<_> = self.providers.iter().filter_map(missing).collect();
+        let of_other_version: Vec<_> = all
+            .iter()
+            .filter_map(|missing| match missing {
+                MissingProvider::OtherVersions(provider, ..) => Some(*provider),
+                MissingProvider::NotInstalled(_) => None,
+            })
+            .collect();
+        // A provider of another version may lack a kind too: it is installed all the same.
+        all.retain(
+            |missing| !matches!(missing, MissingProvider::NotInstalled(name) if of_other_version.contains(name)),
+        );
+        all
     }
 
     /// Which BYOH is installed, if one is.

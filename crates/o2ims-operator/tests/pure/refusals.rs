@@ -81,7 +81,7 @@ fn cases() -> Vec<Case> {
         Case {
             name: "Cluster API is of another version",
             world: |world| {
-                world.cluster_api = SyncState::OtherVersions(vec!["v1beta2".to_owned(), "v1beta3".to_owned()])
+                world.cluster_api = SyncState::OtherVersions(vec!["v1beta2".to_owned(), "v1beta3".to_owned()]);
             },
             request: AS_IT_IS,
             reason: reason::PROVIDER_VERSION_NOT_SERVED,
