@@ -1,6 +1,7 @@
 //! What every reconcile works with.
 
 use kube::Client;
+use operator_kit::controller::Conflicts;
 use operator_kit::events::Events;
 
 use crate::caches::Caches;
@@ -17,6 +18,8 @@ pub struct Context {
     pub connections: ConnectionRegistry,
     /// Own writes that the caches do not show yet.
     pub expectations: Expectations,
+    /// Conflicts in a row, by UID of the request.
+    pub conflicts: Conflicts,
     /// Events for users.
     pub events: Events,
     /// The oCloudId that means the SMO's own cluster.

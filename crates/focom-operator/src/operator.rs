@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
-use operator_kit::controller::Controller;
+use operator_kit::controller::{Conflicts, Controller};
 use operator_kit::process::{Process, ProcessParts, ProcessSettings, TaskSpawner};
 
 use crate::context::Context;
@@ -82,6 +82,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         caches: prepared.caches.clone(),
         connections,
         expectations: Expectations::default(),
+        conflicts: Conflicts::default(),
         events: events.clone(),
         local_id,
     });
@@ -135,8 +136,11 @@ fn forget_what_is_deleted(prepared: Prepared, context: &Arc<Context>) -> Prepare
         of_namespace.connections.forget_namespace(&namespace.name_any(), exists);
     });
     let of_request = Arc::clone(context);
-    let requests =
-        prepared.requests.on_delete(move |request| of_request.expectations.forget(&request.uid().unwrap_or_default()));
+    let requests = prepared.requests.on_delete(move |request| {
+        let uid = request.uid().unwrap_or_default();
+        of_request.expectations.forget(&uid);
+        of_request.conflicts.forget(&uid);
+    });
     Prepared { requests, o_clouds, namespaces, ..prepared }
 }
 

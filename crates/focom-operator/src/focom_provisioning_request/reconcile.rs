@@ -8,7 +8,7 @@ use kube::{Api, Resource as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::focom::v1alpha1::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
 use o2ims_types::names::focom;
-use operator_kit::controller::{Class, Error, Outcome};
+use operator_kit::controller::{Class, Error, LASTING_CONFLICT_ADVICE, Outcome};
 use operator_kit::write::status::patch_status_if_changed;
 
 use super::apply::apply;
@@ -46,11 +46,14 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     }
     let applied = apply(&context, &request, &observed, &steps).await;
     drop(permit);
+    let has_conflict = applied.as_ref().is_err_and(|failed| failed.error.class() == Class::Conflict);
+    let conflict_lasts = context.conflicts.record(&observed.uid, has_conflict);
     let write_error = match applied {
         Ok(_) if steps.contains(&Step::RemoveFinalizer) => return Ok(Outcome::Done),
         Ok(Some(adopted)) => return Ok(report_adoption(&request, &context, &adopted).await),
         // Another client wrote first. That change, which this reconcile has not seen, triggers the next one.
-        Err(failed) if failed.error.class() == Class::Conflict => return Err(failed.error),
+        Err(failed) if has_conflict && !conflict_lasts => return Err(failed.error),
+        Err(failed) if has_conflict => Some(failed.error.advice(LASTING_CONFLICT_ADVICE).into()),
         Ok(None) => None,
         Err(failed) => Some(failed),
     };

@@ -16,7 +16,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::ApiResource;
 use kube::runtime::reflector::store::Writer;
 use o2ims_types::FocomProvisioningRequest;
-use operator_kit::controller::Outcome;
+use operator_kit::controller::{Error, LASTING_CONFLICT_ADVICE, Outcome};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -379,6 +379,18 @@ fn phase_and_message_follow_from_what_is_seen() {
     ];
     for (found, phase, message, ready) in cases {
         assert_eq!(found, (phase.to_owned(), message.to_owned(), ready.to_owned()));
+    }
+}
+
+#[test]
+fn a_conflict_that_lasts_is_told() {
+    let conflict = || WriteError::from(Error::conflict("the object has been modified").advice(LASTING_CONFLICT_ADVICE));
+    let message = format!("the object has been modified; {LASTING_CONFLICT_ADVICE}");
+    let known = request(json!({"status": {"phase": "Synced", "remoteName": "edge-o2ims"}}));
+    let new = request(json!({}));
+    for (request, phase) in [(&new, "Pending"), (&known, "Synced"), (&deleted(json!({})), "Deleting")] {
+        let said = told(request, &remote(open(true), None), Some(&conflict()));
+        assert_eq!(said, (phase.to_owned(), message.clone(), "False InProgress".to_owned()));
     }
 }
 

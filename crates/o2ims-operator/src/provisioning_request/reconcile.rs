@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::controller::{Class, Error, Outcome};
+use operator_kit::controller::{Class, Error, LASTING_CONFLICT_ADVICE, Outcome};
 use operator_kit::write::status::patch_status_if_changed;
 use tokio::time::Instant;
 
@@ -17,10 +17,6 @@ use crate::context::Context;
 use crate::expectations::Write;
 use crate::provisioner::interface::Decision;
 use crate::provisioner::step::Step;
-
-/// What a conflict that lasts means, for its message.
-const LASTING_CONFLICT: &str = "this happens at every try: another client changes the same object again and again, or this operator's watch of it is \
-    behind. To see who writes it, kubectl get that object with -o yaml --show-managed-fields";
 
 /// Brings one request a step further.
 ///
@@ -61,7 +57,7 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
     let applied = match applied {
         // Another client has changed the object before; the caches will show that change.
         Err(conflict) if has_conflict && !conflict_lasts => return Err(conflict),
-        Err(conflict) if has_conflict => Err(conflict.advice(LASTING_CONFLICT)),
+        Err(conflict) if has_conflict => Err(conflict.advice(LASTING_CONFLICT_ADVICE)),
         applied => applied,
     };
     let write_error = applied.as_ref().err().map(|error| error.message().to_owned());

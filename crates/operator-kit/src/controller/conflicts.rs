@@ -9,6 +9,10 @@ use std::{
 /// again and again, or a watch does not show what the API server has.
 pub const LASTING_CONFLICT: u32 = 10;
 
+/// What a conflict that lasts means, for its message.
+pub const LASTING_CONFLICT_ADVICE: &str = "this happens at every try: another client changes the same object again and again, or this operator's watch of \
+    it is behind. To see who writes it, kubectl get that object with -o yaml --show-managed-fields";
+
 /// Counts the conflicts in a row of each object, under a key such as its UID.
 #[derive(Debug, Default)]
 pub struct Conflicts(Mutex<HashMap<String, u32>>);

@@ -9,7 +9,7 @@ pub(crate) mod outcome;
 pub(crate) mod trigger;
 
 pub use backoff::Backoff;
-pub use conflicts::{Conflicts, LASTING_CONFLICT};
+pub use conflicts::{Conflicts, LASTING_CONFLICT, LASTING_CONFLICT_ADVICE};
 pub use controller::Controller;
 pub use error::{BoxError, Cause, Class, Error, lacks_rights, stable};
 pub use outcome::{Disposition, Outcome, disposition};
