@@ -5,6 +5,7 @@ pub mod adopt;
 pub mod annotations;
 pub mod apply;
 pub mod decision;
+pub mod events;
 pub mod expectations;
 pub mod manifest;
 pub mod observe;

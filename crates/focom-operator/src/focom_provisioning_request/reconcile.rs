@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource as _};
+use kube::Api;
 use o2ims_types::FocomProvisioningRequest;
-use o2ims_types::focom::v1alpha1::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
+use o2ims_types::focom::v1alpha1::focom_provisioning_request::FocomProvisioningRequestStatus;
 use o2ims_types::names::focom;
 use operator_kit::controller::{Class, Error, LASTING_CONFLICT_ADVICE, Outcome};
 use operator_kit::write::status::patch_status_if_changed;
 
 use super::apply::apply;
 use super::decision::{Decision, decide};
+use super::events;
 use super::observe::{Observed, Target, observe};
 use super::phase::ADOPTION_REASONS;
 use super::plan::Step;
@@ -41,8 +42,7 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
         None => None,
     };
     if let Some(warning) = warning {
-        tracing::warn!(note = warning.message, reason = warning.reason);
-        context.events.warning(&request.object_ref(&()), warning.reason, "Provision", &warning.message).await;
+        events::warn(&request, &context, &warning).await;
     }
     let applied = apply(&context, &request, &observed, &steps).await;
     drop(permit);
@@ -50,7 +50,10 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let conflict_lasts = context.conflicts.record(&observed.uid, has_conflict);
     let write_error = match applied {
         Ok(_) if steps.contains(&Step::RemoveFinalizer) => return Ok(Outcome::Done),
-        Ok(Some(adopted)) => return Ok(report_adoption(&request, &context, &adopted).await),
+        Ok(Some(adopted)) => {
+            events::tell_of_adoption(&request, &context, &adopted).await;
+            return Ok(Outcome::progressing_for(limiter::RETRY_AFTER));
+        }
         // Another client wrote first. That change, which this reconcile has not seen, triggers the next one.
         Err(failed) if has_conflict && !conflict_lasts => return Err(failed.error),
         Err(failed) if has_conflict => Some(failed.error.advice(LASTING_CONFLICT_ADVICE).into()),
@@ -59,6 +62,8 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     };
     let (status, outcome) = status::assess(&request, &observed, &verdict, write_error.as_ref(), Timestamp::now());
     write_status(&request, &context, &observed, &status).await?;
+    let carried_out: &[Step] = if write_error.is_none() { &steps } else { &[] };
+    events::tell_of_status(&request, &context, carried_out, &status).await;
     match write_error {
         // Nothing failed. Perhaps no watch shows what the request is to adopt, so the reconcile is repeated.
         Some(rejected) if ADOPTION_REASONS.contains(&rejected.reason) => Ok(Outcome::progressing_for(RECHECK_INTERVAL)),
@@ -80,14 +85,6 @@ fn connection_for<'a>(steps: &[Step], observed: &'a Observed) -> Option<&'a Conn
     remote.connection.connection.as_deref()
 }
 
-async fn report_adoption(request: &FocomProvisioningRequest, context: &Context, name: &str) -> Outcome {
-    let note = format!(
-        "this request has adopted ProvisioningRequest {name} on the O-Cloud; only its labels and annotations were written"
-    );
-    context.events.normal(&request.object_ref(&()), "Adopted", "Provision", &note).await;
-    Outcome::progressing_for(limiter::RETRY_AFTER)
-}
-
 async fn write_status(
     request: &FocomProvisioningRequest,
     context: &Context,
@@ -99,33 +96,5 @@ async fn write_status(
     if let Some(written) = patch_status_if_changed(&api, request, old, new, focom::FIELD_MANAGER).await? {
         context.expectations.wrote_request(&observed.uid, &written);
     }
-    send_events(request, context, new).await;
     Ok(())
-}
-
-/// One event for a new phase, a new reason of a failure, or a new state on the O-Cloud.
-async fn send_events(request: &FocomProvisioningRequest, context: &Context, new: &FocomProvisioningRequestStatus) {
-    let regarding = request.object_ref(&());
-    let old = request.status.as_ref().filter(|_| !request.is_new());
-    let ready = status::ready_reason(new);
-    if new.phase == Phase::Failed.name() {
-        if old.map(|old| (&old.phase, status::ready_reason(old))) != Some((&new.phase, ready)) {
-            context.events.warning(&regarding, ready, "Provision", &new.message).await;
-        }
-        return;
-    }
-    if old.map(|old| &old.phase) != Some(&new.phase) {
-        context.events.normal(&regarding, &new.phase, "Provision", &new.message).await;
-        return;
-    }
-    let (was, is) = (old.and_then(remote_state), remote_state(new));
-    if let Some(is) = is.filter(|is| was != Some(is)) {
-        let note = format!("{is}: {}", new.message);
-        context.events.normal(&regarding, "ProvisioningStateChanged", "Provision", &note).await;
-    }
-}
-
-fn remote_state(status: &FocomProvisioningRequestStatus) -> Option<&str> {
-    let remote = status.provisioning_status.as_ref()?;
-    Some(remote.provisioning_state.as_str()).filter(|state| !state.is_empty())
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 
 mod decisions;
+mod events;
 mod metrics;
 mod model;
 mod properties;
