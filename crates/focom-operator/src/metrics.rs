@@ -7,7 +7,7 @@ use operator_kit::metrics::{Metrics, count_all, count_by};
 use operator_kit::write::status::find;
 
 /// Reasons of an OCloud's condition Ready.
-const O_CLOUD_STATES: [&str; 10] = [
+const O_CLOUD_STATES: [&str; 11] = [
     reason::READY,
     reason::CONNECTING,
     reason::SECRET_MISSING,
@@ -18,6 +18,7 @@ const O_CLOUD_STATES: [&str; 10] = [
     reason::UNAUTHORIZED,
     reason::FORBIDDEN,
     reason::API_MISSING,
+    reason::TOO_LARGE,
 ];
 
 /// Registers all of them.

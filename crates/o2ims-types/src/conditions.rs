@@ -103,6 +103,8 @@ pub mod focom {
         pub const FORBIDDEN: &str = "Forbidden";
         /// The kind ProvisioningRequest is not installed on the O-Cloud.
         pub const API_MISSING: &str = "ApiMissing";
+        /// The ProvisioningRequests of this SMO on the O-Cloud take more memory than the operator keeps of one O-Cloud.
+        pub const TOO_LARGE: &str = "TooLarge";
         /// The OCloud does not exist, or this namespace may not use it.
         pub const O_CLOUD_UNKNOWN: &str = "OCloudUnknown";
         /// The ProvisioningRequest is gone from the O-Cloud, and its deletion was not seen.

@@ -14,12 +14,8 @@ use super::write_error::WriteError;
 use super::{annotations, plan};
 use crate::o_cloud::connection::ConnectionState;
 use crate::o_cloud::error::ConnectionError;
-use crate::o_cloud::remote_request::RemoteRequest;
+use crate::o_cloud::remote_request::{RemoteRequest, STATE_MAX, truncate};
 
-/// Longest message of an O-Cloud that is copied to the SMO, in characters.
-pub const MESSAGE_MAX: usize = 2_000;
-/// Longest name of a state that is copied, in characters.
-pub const STATE_MAX: usize = 63;
 /// Reasons of a request that must not, or not yet, adopt a ProvisioningRequest that exists.
 pub const ADOPTION_REASONS: [&str; 3] = [reason::ADOPTION_DRY_RUN, reason::ADOPTION_REQUIRED, reason::NAME_TAKEN];
 
@@ -183,9 +179,9 @@ fn assess_synced(request: &FocomProvisioningRequest, own: &RemoteRequest) -> Pha
             o_cloud(request)
         ),
         (false, true) => {
-            format!("O-Cloud {} reports state {}, without a message", o_cloud(request), truncate(&state, STATE_MAX))
+            format!("O-Cloud {} reports state {state}, without a message", o_cloud(request))
         }
-        (false, false) => truncate(&message, MESSAGE_MAX),
+        (false, false) => message,
     };
     // A status without observedGeneration counts as current.
     let is_current =
@@ -362,11 +358,6 @@ pub fn redacted_reason(request: &FocomProvisioningRequest, error: &ConnectionErr
     } else {
         format!("it cannot be used now ({}); the status of OCloud {} says why", error.reason, o_cloud(request))
     }
-}
-
-/// At most `max` characters of a text.
-pub fn truncate(text: &str, max: usize) -> String {
-    text.chars().take(max).collect()
 }
 
 fn o_cloud(request: &FocomProvisioningRequest) -> String {

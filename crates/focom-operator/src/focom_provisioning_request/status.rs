@@ -16,19 +16,17 @@ use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};
 
 use super::annotations;
 use super::observe::{Observed, RemoteState};
-use super::phase::{MESSAGE_MAX, PhaseAssessment, STATE_MAX, assess_phase, redacted_reason, truncate};
+use super::phase::{PhaseAssessment, assess_phase, redacted_reason};
 use super::validate::Rejection;
 use super::write_error::WriteError;
 use crate::o_cloud::connection::ConnectionState;
-use crate::o_cloud::remote_request::RemoteRequest;
+use crate::o_cloud::remote_request::{MESSAGE_MAX, RemoteRequest, truncate};
 
 /// After this time a ProvisioningRequest that no watch shows is looked for again.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(300);
 /// How long the message of a refusal by the O-Cloud is kept, in seconds. A refused write is tried again every five
 /// minutes.
 const REFUSAL_SECONDS: i64 = 200;
-/// Most resources of one cluster that are copied.
-const RESOURCES_MAX: usize = 1_000;
 
 /// The status to write, and how the reconcile ends. `write_error`: why a write failed, if one did.
 pub fn assess(
@@ -104,15 +102,8 @@ fn set_remote_state(
     let own = remote.and_then(RemoteState::own);
     if let Some(own) = own {
         let status = own.status.clone();
-        new.provisioning_status = status.provisioning_status.map(|reported| RemoteProvisioningStatus {
-            provisioning_state: truncate(&reported.provisioning_state, STATE_MAX),
-            provisioning_message: truncate(&reported.provisioning_message, MESSAGE_MAX),
-            ..reported
-        });
-        new.provisioned_resource_set = status.provisioned_resource_set.map(|mut set| {
-            set.o_cloud_infrastructure_resource_ids.truncate(RESOURCES_MAX);
-            set
-        });
+        new.provisioning_status = status.provisioning_status;
+        new.provisioned_resource_set = status.provisioned_resource_set;
     }
     let deleting = ProvisioningState::Deleting.to_string();
     let is_reported = new.provisioning_status.as_ref().is_some_and(|status| status.provisioning_state == deleting);

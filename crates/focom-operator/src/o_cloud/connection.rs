@@ -13,7 +13,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::{self, focom};
-use operator_kit::cache::{CachedWatch, SyncState, api_status};
+use operator_kit::cache::{CachedWatch, SizeLimit, SyncState, WatchFailure, api_status};
 use operator_kit::controller::{Backoff, Trigger};
 use operator_kit::metrics::Metrics;
 use tokio::sync::Notify;
@@ -36,6 +36,11 @@ const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Timeout of the watch at the O-Cloud, in seconds. It bounds how late a connection that died silently is noticed.
 const WATCH_SECONDS: u32 = 60;
+
+/// What the ProvisioningRequests of one O-Cloud may take of the operator's memory. One of a cluster of ten hosts takes about 5 KiB, so
+/// this is for more than six thousand; and it is an eighth of the memory that the operator may have, so that several O-Clouds that send
+/// too much do not end it.
+const RECORDS_MAX: SizeLimit<RemoteRequest> = SizeLimit { bytes: 32 * 1024 * 1024, size: RemoteRequest::size };
 
 /// Longest answer that is quoted, in characters.
 const QUOTE_MAX: usize = 500;
@@ -297,10 +302,15 @@ impl ConnectionTask {
             self.shared.probe_requested.notified().await;
         };
         tokio::select! {
-            error = reflection.until_failure() => match &error {
+            failure = reflection.until_failure(RECORDS_MAX) => match failure {
                 // List can succeed where watch is forbidden.
-                error if !is_synced(&state.borrow()) || is_refused(error) => Err(ConnectionError::from_watch(error)),
-                _ => Ok(()),
+                WatchFailure::Api(error) if !is_synced(&state.borrow()) || is_refused(&error) => {
+                    Err(ConnectionError::from_watch(&error))
+                }
+                WatchFailure::Api(_) => Ok(()),
+                WatchFailure::TooLarge(objects) => {
+                    Err(ConnectionError::too_large(objects, RECORDS_MAX.bytes, &self.settings.smo))
+                }
             },
             () = list_takes_too_long => Err(ConnectionError::timeout()),
             () = probe_requested => Ok(()),

@@ -8,6 +8,7 @@ use std::io;
 
 use kube::runtime::watcher;
 use o2ims_types::conditions::focom::reason;
+use o2ims_types::names::focom;
 use operator_kit::client::TimedOut;
 
 /// Why an O-Cloud cannot be used.
@@ -66,6 +67,20 @@ impl ConnectionError {
     /// No answer in time. One text for all calls, so that conditions do not change.
     pub fn timeout() -> Self {
         Self::new(reason::UNREACHABLE, "the O-Cloud does not answer in time")
+    }
+
+    /// The O-Cloud has sent more ProvisioningRequests than are kept of one O-Cloud: `bytes`, after so many objects.
+    pub fn too_large(objects: usize, bytes: usize, smo: &str) -> Self {
+        Self::new(
+            reason::TOO_LARGE,
+            format!(
+                "the O-Cloud has sent more than {} MiB of ProvisioningRequests with the label {}={smo} (after {objects} of them), which is \
+                 more than the operator keeps of one O-Cloud: see whether the address in the kubeconfig is the O-Cloud's, and delete \
+                 those on the O-Cloud that this SMO has not sent",
+                bytes / (1024 * 1024),
+                focom::SMO_LABEL
+            ),
+        )
     }
 
     /// A defect of the operator.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, ResourceExt as _};
 use o2ims_types::names::focom as names;
 use o2ims_types::{FocomProvisioningRequest, OCloud, TemplateInfo};
 use sandbox::focom;
@@ -203,7 +203,28 @@ async fn drive(tenant: &Tenant, other: &Tenant, o_cloud: &ManagementCluster) -> 
     tenant.delete("quick").await?;
     tenant.until_gone("quick", SOON).await?;
     ensure!(remote.list(&ListParams::default()).await?.items.is_empty());
+    sends_too_much(tenant, &remote, sent.labels().get(names::SMO_LABEL).context("no label of the SMO")?).await?;
     tenant.o_clouds().delete("nephio", &DeleteParams::default()).await?;
     other.o_clouds().delete("nephio", &DeleteParams::default()).await?;
     Ok(())
+}
+
+/// What is small to the API server is large in memory: lists of numbers, which have two characters each.
+async fn sends_too_much(tenant: &Tenant, remote: &Api<DynamicObject>, smo: &str) -> Outcome {
+    for number in 0..12 {
+        let object = json!({
+            "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
+            "metadata": {"name": format!("flood-{number}"), "labels": {names::SMO_LABEL: smo}},
+            "spec": {"templateName": "none", "templateVersion": "v1.0.0", "templateParameters": {"numbers": vec![0; 60_000]}},
+        });
+        remote.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+    }
+    let told = format!("{:?}", tenant.until_o_cloud("nephio", "TooLarge").await?.status);
+    ensure!(told.contains("32 MiB") && told.contains(&format!("{}={smo}", names::SMO_LABEL)), "{told}");
+    tenant.apply(&tenant.request("waits", "nephio", &[1], &[])).await?;
+    tenant.until("waits", "Pending", "waiting for O-Cloud nephio/nephio", SOON).await?;
+    remote.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    tenant.until("waits", "Synced", "has not reported a state yet", SOON * 2).await?;
+    tenant.delete("waits").await?;
+    tenant.until_gone("waits", SOON).await
 }

@@ -68,6 +68,7 @@ fn requests_are_counted_by_phase_and_o_clouds_by_state() {
         r#"focom_oclouds{state="Ready"} 1.0"#,
         r#"focom_oclouds{state="Unreachable"} 2.0"#,
         r#"focom_oclouds{state="SecretMissing"} 0.0"#,
+        r#"focom_oclouds{state="TooLarge"} 0.0"#,
         r#"focom_oclouds{state="Other"} 1.0"#,
     ] {
         assert!(text.lines().any(|line| line == sample), "{sample} in\n{text}");

@@ -8,4 +8,4 @@ pub(crate) mod watch;
 pub use expectations::Expectations;
 pub use index::Index;
 pub use objects::CachedObjects;
-pub use watch::{CachedWatch, DeserializeGuard, SyncState, api_status};
+pub use watch::{CachedWatch, DeserializeGuard, SizeLimit, SyncState, WatchFailure, api_status};

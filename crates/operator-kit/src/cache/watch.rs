@@ -55,6 +55,46 @@ type Hook = Box<dyn Fn() + Send + Sync>;
 /// Whether two records of one object are equal.
 type Same<K> = fn(&K, &K) -> bool;
 
+/// How much the records of one watch may take, for an API server that is not trusted.
+#[derive(Debug)]
+pub struct SizeLimit<K> {
+    /// Most bytes of all records together. While a list is read, there may be as much again.
+    pub bytes: usize,
+    /// Bytes of a record.
+    pub size: fn(&K) -> usize,
+}
+
+/// Why a watch has ended.
+#[derive(Debug)]
+pub enum WatchFailure {
+    /// The API server did not answer, or refused the watch.
+    Api(watcher::Error),
+    /// The records exceed the limit; so many objects have been read.
+    TooLarge(usize),
+}
+
+/// How many objects there are, and how much their records take.
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    objects: usize,
+    bytes: usize,
+}
+
+impl Extent {
+    fn add(&mut self, bytes: usize) {
+        self.objects += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.objects = self.objects.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Bytes that are kept of an object that cannot be decoded, without its name.
+const UNDECODABLE_SIZE: usize = 256;
+
 /// What an object triggers.
 struct Mapper<K> {
     map: ObjectHook<K>,
@@ -250,16 +290,41 @@ where
         Ok(())
     }
 
-    /// As [`CachedWatch::run`], but ends with the first error and returns it.
-    pub async fn until_failure(mut self) -> watcher::Error {
+    /// As [`CachedWatch::run`], but ends with the first error, or when the records exceed the limit, and returns why.
+    pub async fn until_failure(mut self, limit: SizeLimit<K>) -> WatchFailure {
         let mut events = watcher(self.api.clone(), self.config.clone()).boxed();
+        let (mut stored, mut listed) = (Extent::default(), Extent::default());
         loop {
-            match events.next().await {
-                Some(Ok(event)) => self.accept(event).await,
-                Some(Err(error)) => return error,
+            let event = match events.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(error)) => return WatchFailure::Api(error),
                 // kube's watcher has no end.
                 None => futures::future::pending().await,
+            };
+            match &event {
+                Event::Init => listed = Extent::default(),
+                Event::InitApply(object) => listed.add(size_of(object, &limit)),
+                Event::InitDone => stored = std::mem::take(&mut listed),
+                Event::Apply(object) => {
+                    self.forget_size(object, &limit, &mut stored);
+                    stored.add(size_of(object, &limit));
+                }
+                Event::Delete(object) => self.forget_size(object, &limit, &mut stored),
             }
+            if let Some(extent) = [listed, stored].into_iter().find(|extent| extent.bytes > limit.bytes) {
+                return WatchFailure::TooLarge(extent.objects);
+            }
+            self.accept(event).await;
+        }
+    }
+
+    /// Takes what is kept of the object now off `stored`.
+    fn forget_size(&self, object: &DeserializeGuard<K>, limit: &SizeLimit<K>, stored: &mut Extent) {
+        let meta = object.meta();
+        if let Some(record) = self.objects.get(meta) {
+            stored.remove((limit.size)(&record));
+        } else if self.undecodable.contains_key(&name(meta)) {
+            stored.remove(undecodable_size(meta));
         }
     }
 
@@ -497,6 +562,16 @@ fn has_same_spec<K: Resource>(old: &K, new: &K) -> bool {
     new.generation.is_some() && old.generation == new.generation && old.uid == new.uid
 }
 
+/// What will be kept of an object.
+fn size_of<K: Resource>(object: &DeserializeGuard<K>, limit: &SizeLimit<K>) -> usize {
+    object.0.as_ref().map_or_else(|invalid| undecodable_size(&invalid.metadata), limit.size)
+}
+
+fn undecodable_size(meta: &ObjectMeta) -> usize {
+    let (namespace, name) = name(meta);
+    UNDECODABLE_SIZE + namespace.len() + name.len()
+}
+
 fn name(meta: &ObjectMeta) -> Name {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
@@ -667,6 +742,42 @@ mod tests {
         assert_eq!(watched.names(), ["a"]);
         assert!(watched.take_mapped().contains(&"b".to_owned()), "deleted unseen");
         assert!(watched.store.state().iter().all(|object| object.metadata.managed_fields.is_none()));
+    }
+
+    /// How a watch ends that may keep three objects, or two and one that cannot be decoded; `change` comes after its first list.
+    async fn failure_of_three(server: Server, change: impl FnOnce(&Server)) -> WatchFailure {
+        let metrics = Metrics::new("test", "0");
+        let watch = CachedWatch::<ConfigMap>::new("test", Api::all(server.client(&metrics)), default(), &metrics);
+        let mut state = watch.state();
+        let limit = SizeLimit { bytes: 3 * 300, size: |_| 300 };
+        let end = tokio::spawn(watch.until_failure(limit));
+        if state.wait_for(|state| *state == SyncState::Synced).await.is_ok() {
+            change(&server);
+        }
+        tokio::time::timeout(Duration::from_secs(60), end).await.expect("it ends").expect("no panic")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_with_a_limit_ends_when_its_records_exceed_it() {
+        let nothing = |_: &Server| {};
+        let listed = failure_of_three(Server::with(&["a", "b", "c", "d", "e"]), nothing).await;
+        assert!(matches!(listed, WatchFailure::TooLarge(4)), "the rest of a list is not read: {listed:?}");
+        let added = failure_of_three(Server::with(&["a", "b", "c"]), |server| {
+            server.modify("a");
+            server.delete("b");
+            for name in ["d", "a", "e"] {
+                server.modify(name);
+            }
+        });
+        let added = added.await;
+        assert!(matches!(added, WatchFailure::TooLarge(4)), "what changes counts once, what goes not at all: {added:?}");
+        let undecodable = failure_of_three(Server::with(&["a", "b"]), |server| {
+            for name in ["c", "c", "d"] {
+                server.set_data(name, &serde_json::json!("not a map"));
+            }
+        });
+        let undecodable = undecodable.await;
+        assert!(matches!(undecodable, WatchFailure::TooLarge(4)), "what cannot be decoded counts too: {undecodable:?}");
     }
 
     #[tokio::test(start_paused = true)]
