@@ -1,8 +1,10 @@
 //! What every reconcile works with.
 
 use kube::Client;
+use operator_kit::cache::SyncState;
 use operator_kit::controller::Conflicts;
 use operator_kit::events::Events;
+use tokio::sync::watch::Receiver;
 
 use crate::caches::Caches;
 use crate::focom_provisioning_request::expectations::Expectations;
@@ -14,6 +16,8 @@ pub struct Context {
     pub client: Client,
     /// The SMO's objects, to read from.
     pub caches: Caches,
+    /// Whether the cache of the requests is complete.
+    pub requests_state: Receiver<SyncState>,
     /// The connections to the O-Clouds.
     pub connections: ConnectionRegistry,
     /// Own writes that the caches do not show yet.

@@ -37,6 +37,11 @@ pub fn register(metrics: &Metrics, requests: &Store<FocomProvisioningRequest>, o
         let all = all.state();
         count_by("state", &O_CLOUD_STATES, all.iter().map(|o_cloud| state(o_cloud)))
     });
+    let all = o_clouds.clone();
+    let help = "ProvisioningRequests on O-Clouds whose FocomProvisioningRequest does not exist any more";
+    metrics.register_computed("orphaned_provisioning_requests", help, move || {
+        vec![([], all.state().iter().map(|o_cloud| orphans(o_cloud)).sum::<f64>())]
+    });
 }
 
 /// The phase; of a request without status the first.
@@ -49,6 +54,11 @@ fn is_stalled(request: &FocomProvisioningRequest) -> bool {
     let status = request.status.as_ref();
     let stalled = status.and_then(|status| find(&status.conditions, conditions::STALLED));
     stalled.is_some_and(|stalled| stalled.status == "True")
+}
+
+fn orphans(o_cloud: &OCloud) -> f64 {
+    let orphans = o_cloud.status.as_ref().and_then(|status| status.orphaned_requests.as_ref());
+    orphans.and_then(|orphans| u32::try_from(orphans.count).ok()).map_or(0.0, f64::from)
 }
 
 fn state(o_cloud: &OCloud) -> &str {

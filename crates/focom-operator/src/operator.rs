@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use k8s_openapi::api::core::v1;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
@@ -14,6 +15,7 @@ use operator_kit::process::{Process, ProcessParts, ProcessSettings, TaskSpawner}
 use crate::context::Context;
 use crate::focom_provisioning_request::expectations::Expectations;
 use crate::o_cloud::connection::ConnectionSettings;
+use crate::o_cloud::orphans;
 use crate::o_cloud::registry::{self, ConnectionRegistry, NamespacedName};
 use crate::watches::{self, Prepared, Triggers};
 use crate::{focom_provisioning_request, metrics, o_cloud, template_info};
@@ -73,20 +75,23 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         smo,
         metrics: metrics.clone(),
         trigger: triggers.requests.clone(),
+        o_clouds_trigger: triggers.o_clouds.clone(),
         requests: prepared.caches.requests.clone(),
+        o_clouds: prepared.caches.o_clouds.clone(),
     };
-    let (local_id, o_clouds) = (settings.local_o_cloud, triggers.o_clouds.clone());
-    let connections = ConnectionRegistry::new(client.clone(), connection_settings, tasks, o_clouds, local_id.clone());
+    let local_id = settings.local_o_cloud;
+    let connections = ConnectionRegistry::new(client.clone(), connection_settings, tasks, local_id.clone());
     let context = Arc::new(Context {
         client,
         caches: prepared.caches.clone(),
+        requests_state: prepared.requests.state(),
         connections,
         expectations: Expectations::default(),
         conflicts: Conflicts::default(),
         events: events.clone(),
         local_id,
     });
-    let prepared = forget_what_is_deleted(prepared, &context);
+    let prepared = look_for_orphans(forget_what_is_deleted(prepared, &context), &context, &triggers);
     let leadership = || lease.leadership();
     let mut requests = Controller::new("focomprovisioningrequest", &prepared.requests, &triggers.requests, &metrics)
         .concurrency(settings.process.concurrency)
@@ -142,6 +147,20 @@ fn forget_what_is_deleted(prepared: Prepared, context: &Arc<Context>) -> Prepare
         of_request.conflicts.forget(&uid);
     });
     Prepared { requests, o_clouds, namespaces, ..prepared }
+}
+
+/// A request that comes, goes or is changed while its O-Cloud has a ProvisioningRequest of its name may make an orphan of that, or
+/// take it back; the OCloud tells.
+fn look_for_orphans(prepared: Prepared, context: &Arc<Context>, triggers: &Triggers) -> Prepared {
+    let context = Arc::clone(context);
+    let requests = prepared.requests.triggers_on_spec(&triggers.o_clouds, move |request| {
+        let (namespace, name) = request.o_cloud();
+        let o_cloud = context.caches.o_clouds.get(namespace, name);
+        let concerned =
+            o_cloud.filter(|o_cloud| orphans::are_told(o_cloud) || context.connections.has_remote(request));
+        concerned.iter().map(|o_cloud| ObjectRef::from_obj(o_cloud.as_ref())).collect()
+    });
+    Prepared { requests, ..prepared }
 }
 
 /// UID of the Namespace kube-system, which is commonly used as the id of a cluster.

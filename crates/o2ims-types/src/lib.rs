@@ -22,7 +22,7 @@ pub mod rules;
 pub use focom::v1alpha1::focom_provisioning_request::{
     FocomProvisioningRequest, FocomProvisioningRequestSpec, FocomProvisioningRequestStatus, Phase,
 };
-pub use focom::v1alpha1::o_cloud::{OCloud, OCloudSpec, OCloudStatus};
+pub use focom::v1alpha1::o_cloud::{OCloud, OCloudSpec, OCloudStatus, OrphanedRequests};
 pub use o2ims::v1alpha1::cluster_template::{ClusterTemplate, ClusterTemplateSpec, ClusterTemplateStatus};
 pub use o2ims::v1alpha1::provisioning_request::{
     HostRef, ProvisioningRequest, ProvisioningRequestSpec, ProvisioningRequestStatus, ProvisioningState,

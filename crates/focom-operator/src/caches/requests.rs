@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
 use operator_kit::cache::{CachedObjects, Index};
@@ -50,6 +50,16 @@ impl Requests {
     /// Whether this SMO has a request with this UID.
     pub fn exists(&self, uid: &str) -> bool {
         self.by_uid.contains(uid)
+    }
+
+    /// The request with this UID.
+    pub fn of_uid(&self, uid: &str) -> Option<Arc<FocomProvisioningRequest>> {
+        self.by_uid.get(uid).into_iter().next()
+    }
+
+    /// The request of this name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<FocomProvisioningRequest>> {
+        self.store.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// Requests that are for the OCloud of this namespace and name.

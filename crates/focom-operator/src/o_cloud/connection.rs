@@ -11,7 +11,7 @@ use kube::core::ApiResource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
-use o2ims_types::FocomProvisioningRequest;
+use o2ims_types::{FocomProvisioningRequest, OCloud};
 use o2ims_types::names::{self, focom};
 use operator_kit::cache::{CachedWatch, SizeLimit, SyncState, WatchFailure, api_status};
 use operator_kit::controller::{Backoff, Trigger};
@@ -22,8 +22,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::ConnectionError;
 use super::limiter::ConcurrencyLimiter;
+use super::orphans;
 use super::remote_request::{API_VERSION, KIND, PLURAL, RemoteRequest, VERSION};
-use crate::caches::Requests;
+use crate::caches::{OClouds, Requests};
 
 /// How long an O-Cloud may take to answer a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,14 +103,20 @@ pub struct ConnectionSettings {
     pub metrics: Metrics,
     /// Triggers the FocomProvisioningRequest that a changed ProvisioningRequest was created for.
     pub trigger: Trigger<FocomProvisioningRequest>,
+    /// Triggers an OCloud.
+    pub o_clouds_trigger: Trigger<OCloud>,
     /// Cache of the SMO's requests.
     pub requests: Requests,
+    /// Cache of the OClouds.
+    pub o_clouds: OClouds,
 }
 
 /// Identifies an O-Cloud, and the secret to redact.
 pub struct Identity {
     /// `namespace/name` of the OCloud, for logs.
     pub name: String,
+    /// Namespace and name of the OCloud; `None` for the SMO's own cluster.
+    pub o_cloud: Option<(String, String)>,
     /// Identifies the O-Cloud; see
     /// [`ClusterCredentials::fingerprint`](super::kubeconfig::ClusterCredentials::fingerprint).
     pub fingerprint: String,
@@ -146,6 +153,8 @@ impl Connection {
         let stop = CancellationToken::new();
         let task = ConnectionTask {
             name: identity.name.clone(),
+            o_cloud: identity.o_cloud.clone(),
+            fingerprint: identity.fingerprint.clone(),
             client: client.clone(),
             settings: settings.clone(),
             shared: shared.clone(),
@@ -195,8 +204,10 @@ impl Connection {
 }
 
 struct ConnectionTask {
-    /// See [`Identity::name`].
+    /// See [`Identity`].
     name: String,
+    o_cloud: Option<(String, String)>,
+    fingerprint: String,
     client: Client,
     settings: ConnectionSettings,
     shared: Arc<Shared>,
@@ -272,7 +283,8 @@ impl ConnectionTask {
         let reflection =
             CachedWatch::new_with("remote provisioningrequests", api, ours, &self.settings.metrics, kind.clone())
                 .ignore_unchanged()
-                .triggers(&self.settings.trigger, source);
+                .triggers(&self.settings.trigger, source)
+                .triggers(&self.settings.o_clouds_trigger, self.o_cloud_of_orphan());
         let ready = ReadyOCloud {
             smo: self.settings.smo.clone(),
             kind,
@@ -314,6 +326,19 @@ impl ConnectionTask {
             },
             () = list_takes_too_long => Err(ConnectionError::timeout()),
             () = probe_requested => Ok(()),
+        }
+    }
+
+    /// The OCloud, if its status has, or will have, to name orphans: what has its request triggers none.
+    fn o_cloud_of_orphan(&self) -> impl Fn(&RemoteRequest) -> Vec<ObjectRef<OCloud>> + Send + Sync + 'static {
+        let (id, fingerprint) = (self.o_cloud.clone(), self.fingerprint.clone());
+        let (requests, o_clouds) = (self.settings.requests.clone(), self.settings.o_clouds.clone());
+        move |remote| {
+            let o_cloud = id.as_ref().and_then(|(namespace, name)| o_clouds.get(namespace, name));
+            let concerned = o_cloud.filter(|o_cloud| {
+                orphans::are_told(o_cloud) || orphans::is_orphan(remote, o_cloud, &fingerprint, &requests)
+            });
+            concerned.iter().map(|o_cloud| ObjectRef::from_obj(o_cloud.as_ref())).collect()
         }
     }
 

@@ -8,6 +8,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use o2ims_types::conditions::{self, focom::reason};
 use o2ims_types::names::focom;
 use o2ims_types::{OCloud, OCloudStatus};
+use operator_kit::cache::SyncState;
 use operator_kit::controller::{Error, Outcome};
 use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate, patch_status_if_changed};
 
@@ -15,7 +16,8 @@ use super::connection::ConnectionState;
 use super::credentials::SecretState;
 use super::error::ConnectionError;
 use super::kubeconfig::{self, KubeconfigError};
-use super::registry::{NamespacedName, id};
+use super::orphans;
+use super::registry::{ConnectionSnapshot, NamespacedName, id};
 use crate::authorization;
 use crate::context::Context;
 
@@ -37,12 +39,12 @@ pub async fn reconcile(o_cloud: Arc<OCloud>, context: Arc<Context>) -> Result<Ou
         connections.forget(&id);
         return Ok(Outcome::Done);
     }
-    let state = connections.get(&id).state;
-    if matches!(state, ConnectionState::Connecting) {
+    let connection = connections.get(&id);
+    if matches!(connection.state, ConnectionState::Connecting) {
         return Ok(Outcome::progressing());
     }
-    write_status(&o_cloud, &context, &state).await?;
-    Ok(match state {
+    write_status(&o_cloud, &context, &connection).await?;
+    Ok(match connection.state {
         ConnectionState::Failed(error) => Outcome::blocked(error.message),
         _ => Outcome::Done,
     })
@@ -117,8 +119,15 @@ fn not_granted(o_cloud: &OCloud) -> ConnectionError {
     )
 }
 
-async fn write_status(o_cloud: &OCloud, context: &Context, state: &ConnectionState) -> Result<(), Error> {
-    let new = assess(o_cloud, state, Timestamp::now());
+async fn write_status(o_cloud: &OCloud, context: &Context, connection: &ConnectionSnapshot) -> Result<(), Error> {
+    let state = &connection.state;
+    let mut new = assess(o_cloud, state, Timestamp::now());
+    let are_requests_known = *context.requests_state.borrow() == SyncState::Synced;
+    if let (ConnectionState::Ready(ready), Some(fingerprint), true) =
+        (state, &connection.fingerprint, are_requests_known)
+    {
+        new.orphaned_requests = orphans::find(o_cloud, fingerprint, &ready.requests, &context.caches.requests);
+    }
     let api = Api::<OCloud>::namespaced(context.client.clone(), &o_cloud.namespace().unwrap_or_default());
     let old = o_cloud.status.as_ref();
     patch_status_if_changed(&api, o_cloud, old, &new, focom::FIELD_MANAGER).await?;

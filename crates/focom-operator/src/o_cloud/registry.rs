@@ -8,9 +8,10 @@ use kube::config::KubeConfigOptions;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Config, ResourceExt as _};
 use o2ims_types::conditions::focom::reason;
+use o2ims_types::names::focom;
 use o2ims_types::{FocomProvisioningRequest, OCloud};
 use operator_kit::client::{self, Limits};
-use operator_kit::controller::{Trigger, references};
+use operator_kit::controller::references;
 use operator_kit::process::TaskSpawner;
 
 use super::connection::{Changed, Connection, ConnectionSettings, ConnectionState, Identity};
@@ -67,7 +68,6 @@ pub struct ConnectionRegistry {
     /// The SMO's own API.
     client: Client,
     tasks: TaskSpawner,
-    o_clouds: Trigger<OCloud>,
     local_id: String,
     state: Mutex<State>,
 }
@@ -94,10 +94,9 @@ impl ConnectionRegistry {
         client: Client,
         settings: ConnectionSettings,
         tasks: TaskSpawner,
-        o_clouds: Trigger<OCloud>,
         local_id: String,
     ) -> Self {
-        Self { settings, client, tasks, o_clouds, local_id, state: Mutex::default() }
+        Self { settings, client, tasks, local_id, state: Mutex::default() }
     }
 
     /// What is known of the OCloud's Secret. The first call for a Secret starts its watch, and closes the connection
@@ -148,6 +147,7 @@ impl ConnectionRegistry {
         };
         let identity = Identity {
             name: format!("{}/{}", id.0, id.1),
+            o_cloud: Some(id.clone()),
             fingerprint: credentials.fingerprint(),
             token: credentials.token().map(ToOwned::to_owned),
         };
@@ -203,6 +203,13 @@ impl ConnectionRegistry {
         if name == self.local_id { self.local() } else { self.get(&(namespace.to_owned(), name.to_owned())) }
     }
 
+    /// Whether the O-Cloud has a ProvisioningRequest with a name of the request, as far as is known now.
+    pub fn has_remote(&self, request: &FocomProvisioningRequest) -> bool {
+        let ConnectionState::Ready(o_cloud) = self.for_request(request).state else { return false };
+        let names = focom::remote_requests(&request.name_any());
+        names.iter().any(|name| o_cloud.get(request.o_cloud().0, name).is_some())
+    }
+
     /// The connection of an OCloud as it is now.
     pub fn get(&self, id: &NamespacedName) -> ConnectionSnapshot {
         let state = self.lock();
@@ -231,7 +238,7 @@ impl ConnectionRegistry {
         if state.local.is_some() {
             return;
         }
-        let identity = Identity { name: self.local_id.clone(), fingerprint: LOCAL.to_owned(), token: None };
+        let identity = Identity { name: self.local_id.clone(), o_cloud: None, fingerprint: LOCAL.to_owned(), token: None };
         let (connection, task) = Connection::new(self.client.clone(), identity, &self.settings, self.changed_local());
         state.local = Some(Arc::new(connection));
         drop(state);
@@ -240,7 +247,7 @@ impl ConnectionRegistry {
 
     fn changed(&self, id: &NamespacedName) -> Changed {
         let (requests, trigger, o_clouds, id) =
-            (self.settings.requests.clone(), self.settings.trigger.clone(), self.o_clouds.clone(), id.clone());
+            (self.settings.requests.clone(), self.settings.trigger.clone(), self.settings.o_clouds_trigger.clone(), id.clone());
         Arc::new(move || {
             o_clouds.enqueue(ObjectRef::new(&id.1).within(&id.0));
             trigger.enqueue_each(references(&requests.for_o_cloud(&id.0, &id.1)));

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use o2ims_types::names::focom as names;
-use o2ims_types::{FocomProvisioningRequest, OCloud, ProvisioningRequest};
+use o2ims_types::{FocomProvisioningRequest, OCloud, OrphanedRequests, ProvisioningRequest};
 use sandbox::inventory;
 use sandbox::requests::force_away;
 use sandbox::waiting::wait;
@@ -24,7 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
         alone("restored_requests_take_back_what_they_had", restored_requests),
         beside("what_nephios_operator_has_sent_is_adopted", adopted),
         beside("what_another_smo_has_sent_is_taken_by_its_word_only", another_smo),
-        beside("a_request_that_is_deleted_as_an_orphan_lets_go", orphaned),
+        alone("a_request_that_is_deleted_as_an_orphan_lets_go", orphaned),
         beside("what_an_o_cloud_does_not_know_any_more_is_not_sent_again_unasked", forgotten),
         beside("a_namespace_that_is_deleted_takes_its_requests_back", namespace_ends),
     ]
@@ -413,6 +413,21 @@ async fn another_smo(world: Arc<World>) -> Outcome {
     Ok(())
 }
 
+/// Waits until the status of the OCloud names these orphans, or none.
+async fn until_orphans(
+    tenant: &Tenant,
+    o_cloud: &str,
+    names: Option<&[&str]>,
+) -> anyhow::Result<Option<OrphanedRequests>> {
+    let told = |found: Option<&OCloud>| found.and_then(|found| found.status.as_ref()?.orphaned_requests.clone());
+    let reached = |found: Option<&OCloud>| match (told(found), names) {
+        (Some(told), Some(names)) => told.names == names,
+        (told, names) => told.is_none() == names.is_none(),
+    };
+    let what = format!("OCloud {o_cloud} to name the orphans {names:?}");
+    Ok(told(wait(tenant.o_clouds(), o_cloud, &what, SOON, reached).await?.as_ref()))
+}
+
 async fn orphaned(world: Arc<World>) -> Outcome {
     let tenant = Tenant::new(&world, "orphans").await?;
     let (site_b, remote) = (&tenant.parts.site_b.management, tenant.remote(&tenant.parts.site_b.management));
@@ -430,9 +445,23 @@ async fn orphaned(world: Arc<World>) -> Outcome {
     event(&tenant, "edge", "Orphaned").await?;
     let now = remote.get("edge-o2ims").await?;
     ensure!(now.metadata.resource_version == before.metadata.resource_version, "it was touched: {now:?}");
+    // The OCloud that leads to it names it, and no other one does, also if it leads to the same O-Cloud.
+    let told = until_orphans(&tenant, "site-b", Some(&["orphans/edge-o2ims"])).await?.context("nothing is told")?;
+    ensure!(told.count == 1 && told.message.contains("apply the FocomProvisioningRequest again"), "{told:?}");
+    until_orphans(&tenant, "site-a", None).await?;
+    let other = Tenant::new(&world, "no-orphans").await?;
+    other.until_o_cloud("site-b", "Ready").await?;
+    until_orphans(&other, "site-b", None).await?;
+    // So does an operator that has just started.
+    stop(&tenant).await?;
+    let forgotten = json!({"status": {"orphanedRequests": null}});
+    tenant.o_clouds().patch_status("site-b", &PatchParams::default(), &Patch::Merge(&forgotten)).await?;
+    tenant.parts.start_focom().await?;
+    until_orphans(&tenant, "site-b", Some(&["orphans/edge-o2ims"])).await?;
     // A new one of that name takes it back.
     tenant.apply(&tenant.request("edge", "site-b", &[1], &[])).await?;
     tenant.until("edge", "Synced", "", SOON).await?;
+    until_orphans(&tenant, "site-b", None).await?;
     let now = remote.get("edge-o2ims").await?;
     ensure!(now.uid() == before.uid() && now.metadata.generation == before.metadata.generation);
     tenant.delete("edge").await?;

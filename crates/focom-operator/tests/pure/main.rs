@@ -7,4 +7,5 @@ mod decisions;
 mod events;
 mod metrics;
 mod model;
+mod orphans;
 mod properties;

@@ -1,7 +1,7 @@
 //! Metrics: what is counted in the caches.
 
 use focom_operator::metrics;
-use o2ims_types::{FocomProvisioningRequest, OCloud};
+use o2ims_types::{FocomProvisioningRequest, OCloud, OrphanedRequests};
 use operator_kit::cache::CachedObjects;
 use operator_kit::metrics::Metrics;
 use serde::de::DeserializeOwned;
@@ -33,6 +33,13 @@ fn o_cloud(name: &str, reason: Option<&str>) -> OCloud {
     }))
 }
 
+fn with_orphans(name: &str, count: i64) -> OCloud {
+    let mut o_cloud = o_cloud(name, Some("Ready"));
+    let orphans = OrphanedRequests { count, ..OrphanedRequests::default() };
+    o_cloud.status.as_mut().unwrap().orphaned_requests = Some(orphans);
+    o_cloud
+}
+
 #[test]
 fn requests_are_counted_by_phase_and_o_clouds_by_state() {
     let requests: CachedObjects<_> = [
@@ -50,6 +57,8 @@ fn requests_are_counted_by_phase_and_o_clouds_by_state() {
         o_cloud("c", Some("Unreachable")),
         o_cloud("d", Some("Unreachable")),
         o_cloud("e", Some("of somebody else")),
+        with_orphans("f", 2),
+        with_orphans("g", 3),
     ]
     .into_iter()
     .collect();
@@ -64,8 +73,9 @@ fn requests_are_counted_by_phase_and_o_clouds_by_state() {
         r#"focom_requests{phase="Deleting"} 0.0"#,
         r#"focom_requests{phase="Other"} 1.0"#,
         "focom_requests_stalled 1.0",
+        "focom_orphaned_provisioning_requests 5.0",
         r#"focom_oclouds{state="Connecting"} 1.0"#,
-        r#"focom_oclouds{state="Ready"} 1.0"#,
+        r#"focom_oclouds{state="Ready"} 3.0"#,
         r#"focom_oclouds{state="Unreachable"} 2.0"#,
         r#"focom_oclouds{state="SecretMissing"} 0.0"#,
         r#"focom_oclouds{state="TooLarge"} 0.0"#,

@@ -83,7 +83,24 @@ pub struct OCloudStatus {
     /// Version of the O-Cloud's API server, as last reported by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
+    /// ProvisioningRequests that this SMO has sent there and whose FocomProvisioningRequests do not exist any more, as last seen. Absent if
+    /// there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orphaned_requests: Option<OrphanedRequests>,
     /// `metadata.generation` that this status was computed from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+/// ProvisioningRequests without a FocomProvisioningRequest.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphanedRequests {
+    /// How many there are.
+    pub count: i64,
+    /// The first ten of them, sorted, as `namespace/name`; as `name` where ProvisioningRequests have no namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Why there are such, and what to do.
+    pub message: String,
 }
