@@ -40,8 +40,8 @@ pub async fn create(target: &Target<'_>, manifest: &Manifest) -> Result<Write, E
     }
 }
 
-/// Explains a conflict with an object that does not belong to the request. Of most kinds the caches have only objects with a mark: the
-/// conflict would last, and no user would learn of it.
+/// Explains a conflict with an object that does not belong to the request. Names are compared with the caches only before hosts are claimed,
+/// and those of templates never: the conflict would last, and no user would learn of it.
 async fn explained(target: &Target<'_>, manifest: &Manifest, conflict: Error) -> Error {
     let Target { client, namespace, owner_uid, .. } = target;
     let (kind, name) = (manifest.kind, &manifest.name);
