@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
 use operator_kit::controller::{Conflicts, Controller};
+use operator_kit::metrics::Metrics;
 use operator_kit::process::{Process, ProcessParts, ProcessSettings, TaskSpawner};
 
 use crate::context::Context;
@@ -71,14 +72,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let prepared = watches::set_up(&client, &metrics, &triggers);
     metrics::register(&metrics, prepared.caches.requests.all(), prepared.caches.o_clouds.all());
     let (tasks, runner) = TaskSpawner::new();
-    let connection_settings = ConnectionSettings {
-        smo,
-        metrics: metrics.clone(),
-        trigger: triggers.requests.clone(),
-        o_clouds_trigger: triggers.o_clouds.clone(),
-        requests: prepared.caches.requests.clone(),
-        o_clouds: prepared.caches.o_clouds.clone(),
-    };
+    let connection_settings = connection_settings(smo, &metrics, &prepared, &triggers);
     let local_id = settings.local_o_cloud;
     let connections = ConnectionRegistry::new(client.clone(), connection_settings, tasks, local_id.clone());
     let context = Arc::new(Context {
@@ -125,6 +119,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     process.run().await
 }
 
+fn connection_settings(smo: String, metrics: &Metrics, prepared: &Prepared, triggers: &Triggers) -> ConnectionSettings {
+    ConnectionSettings {
+        smo,
+        metrics: metrics.clone(),
+        trigger: triggers.requests.clone(),
+        o_clouds_trigger: triggers.o_clouds.clone(),
+        requests: prepared.caches.requests.clone(),
+        o_clouds: prepared.caches.o_clouds.clone(),
+    }
+}
+
 /// What this process remembers of an object is forgotten when the object is deleted.
 fn forget_what_is_deleted(prepared: Prepared, context: &Arc<Context>) -> Prepared {
     let of_o_cloud = Arc::clone(context);
@@ -156,8 +161,7 @@ fn look_for_orphans(prepared: Prepared, context: &Arc<Context>, triggers: &Trigg
     let requests = prepared.requests.triggers_on_spec(&triggers.o_clouds, move |request| {
         let (namespace, name) = request.o_cloud();
         let o_cloud = context.caches.o_clouds.get(namespace, name);
-        let concerned =
-            o_cloud.filter(|o_cloud| orphans::are_told(o_cloud) || context.connections.has_remote(request));
+        let concerned = o_cloud.filter(|o_cloud| orphans::are_told(o_cloud) || context.connections.has_remote(request));
         concerned.iter().map(|o_cloud| ObjectRef::from_obj(o_cloud.as_ref())).collect()
     });
     Prepared { requests, ..prepared }

@@ -62,16 +62,17 @@ impl Writer<'_> {
         let Some(remote) = &self.remote else { return Ok(None) };
         let expectations = &self.context.expectations;
         match step {
-            Step::Create(manifest) => self.create(remote, manifest).await?,
+            Step::Create(manifest) => self.first(self.create(remote, manifest)).await?,
             Step::Update(manifest, uid) => {
                 expectations.wrote_remote(self.uid, &remote.write(manifest, Precondition::Uid(uid)).await?);
             }
             Step::Adopt(manifest, uid) => {
-                expectations.wrote_remote(self.uid, &remote.write(manifest, Precondition::Uid(uid)).await?);
+                let adopted = self.first(remote.write(manifest, Precondition::Uid(uid))).await?;
+                expectations.wrote_remote(self.uid, &adopted);
                 return Ok(Some(remote.name().to_owned()));
             }
             Step::FindAndAdopt => {
-                let adopted = self.unless_skipped(remote.find_and_adopt().await)?.flatten();
+                let adopted = self.unless_skipped(self.first(remote.find_and_adopt()).await)?.flatten();
                 return Ok(adopted.map(|adopted| {
                     expectations.wrote_remote(self.uid, &adopted);
                     adopted.name_any()
@@ -96,6 +97,17 @@ impl Writer<'_> {
         // Without the finalizer no ProvisioningRequest may be sent: it would not be deleted with the request.
         Err(Error::conflict(format!("FocomProvisioningRequest {} does not exist any more", self.request.name_any()))
             .into())
+    }
+
+    /// Carries out a write that makes a ProvisioningRequest that of the request, and remembers whether it was refused.
+    async fn first<T>(&self, write: impl Future<Output = Result<T, WriteError>>) -> Result<T, WriteError> {
+        let expectations = &self.context.expectations;
+        expectations.sending(self.uid);
+        let result = write.await;
+        if result.as_ref().is_err_and(|failed| failed.nothing_written) {
+            expectations.refused(self.uid);
+        }
+        result
     }
 
     async fn create(&self, remote: &RemoteApi<'_>, manifest: &Value) -> Result<(), WriteError> {

@@ -51,7 +51,9 @@ pub fn decide(
     }
     let verdict = validate::validate(request, observed);
     let steps = plan::plan(request, observed, &verdict, |own| expectations.is_stored(&observed.uid, own));
-    let warning = orphan_warning(request, remote, &steps);
+    let leaves_former =
+        annotations::abandons_previous_target(request) && plan::awaits_target(request, observed, &verdict);
+    let warning = orphan_warning(request, remote, &steps, leaves_former);
     Ok(Decision { verdict, steps, warning })
 }
 
@@ -63,8 +65,14 @@ fn awaits_first_connection(request: &FocomProvisioningRequest, remote: Option<&R
     connecting && !request.is_new() && !needs_no_answer
 }
 
-/// A warning if these steps leave a ProvisioningRequest on an O-Cloud that no request is responsible for.
-fn orphan_warning(request: &FocomProvisioningRequest, remote: Option<&RemoteState>, steps: &[Step]) -> Option<Warning> {
+/// A warning if these steps leave a ProvisioningRequest on an O-Cloud that no request is responsible for. `leaves_former`: the request is
+/// about to be sent to another O-Cloud than the one that it was sent to.
+fn orphan_warning(
+    request: &FocomProvisioningRequest,
+    remote: Option<&RemoteState>,
+    steps: &[Step],
+    leaves_former: bool,
+) -> Option<Warning> {
     let is_last = steps.contains(&Step::RemoveFinalizer);
     let (namespace, id) = request.o_cloud();
     let name = match remote {
@@ -79,10 +87,7 @@ fn orphan_warning(request: &FocomProvisioningRequest, remote: Option<&RemoteStat
         );
         return (is_last && exists).then_some(Warning { reason: "Orphaned", message });
     }
-    let creates = steps.iter().any(|step| matches!(step, Step::Create(_)));
-    if annotations::skips_remote_deletion(request) && is_last
-        || annotations::abandons_previous_target(request) && creates
-    {
+    if annotations::skips_remote_deletion(request) && is_last || leaves_former {
         let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref()).unwrap_or("unknown");
         let message = format!(
             "ProvisioningRequest {namespace}/{name} may stay on the O-Cloud that OCloud {namespace}/{id} led to (sentTo {sent_to}), with \

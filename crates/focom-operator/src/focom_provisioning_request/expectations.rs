@@ -39,6 +39,8 @@ struct RemoteWrite {
     stored: Option<String>,
     /// Until when a write that was not answered may still be carried out.
     unanswered: Option<Instant>,
+    /// Whether the O-Cloud has refused it, so that nothing was written.
+    refused: bool,
 }
 
 /// The resourceVersion as a number, as API servers count them.
@@ -70,7 +72,7 @@ impl Expectations {
     pub fn wrote_remote(&self, uid: &str, written: &RemoteRequest) {
         self.writes.withdraw(uid, is_remote);
         self.writes.add(uid, [Write::Remote(version(written))], Instant::now());
-        let last = RemoteWrite { stored: Some(content_hash(&written.spec)), unanswered: None };
+        let last = RemoteWrite { stored: Some(content_hash(&written.spec)), unanswered: None, refused: false };
         self.remote().insert(uid.to_owned(), last);
     }
 
@@ -85,6 +87,21 @@ impl Expectations {
     /// A write was not answered: it may be carried out late.
     pub fn unanswered(&self, uid: &str) {
         self.remote().entry(uid.to_owned()).or_default().unanswered = Some(Instant::now() + LATE);
+    }
+
+    /// The O-Cloud is asked to make a ProvisioningRequest that of the request.
+    pub fn sending(&self, uid: &str) {
+        self.remote().entry(uid.to_owned()).or_default().refused = false;
+    }
+
+    /// It has refused that.
+    pub fn refused(&self, uid: &str) {
+        self.remote().entry(uid.to_owned()).or_default().refused = true;
+    }
+
+    /// Whether it is certain that the O-Cloud to which the request was sent last has refused it.
+    pub fn was_refused(&self, uid: &str) -> bool {
+        self.remote().get(uid).is_some_and(|last| last.refused && last.unanswered.is_none())
     }
 
     /// Whether a write that was not answered may still be carried out.

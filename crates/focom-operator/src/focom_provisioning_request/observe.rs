@@ -53,12 +53,13 @@ impl Target {
 }
 
 /// Collects what decides about the request. `connection` is the one to [`FocomProvisioningRequest::o_cloud`];
-/// `local_id` is the oCloudId that means the SMO's own cluster.
+/// `local_id` is the oCloudId that means the SMO's own cluster; for `was_refused` see [`RemoteState`].
 pub fn observe(
     request: &FocomProvisioningRequest,
     caches: &Caches,
     connection: ConnectionSnapshot,
     local_id: &str,
+    was_refused: bool,
 ) -> Observed {
     let namespace = request.namespace().unwrap_or_default();
     let (o_cloud_namespace, o_cloud_id) = request.o_cloud();
@@ -70,7 +71,7 @@ pub fn observe(
             o_cloud => Target::OCloud(o_cloud),
         }
     };
-    let remote = target.is_allowed(request).then(|| RemoteState::observe(request, caches, connection));
+    let remote = target.is_allowed(request).then(|| RemoteState::observe(request, caches, connection, was_refused));
     Observed {
         uid: request.uid().unwrap_or_default(),
         namespace_terminating: caches.is_terminating(&namespace),
@@ -141,10 +142,17 @@ pub struct RemoteState {
     pub request: Option<Arc<RemoteRequest>>,
     /// What `request` was created for.
     pub relation: Option<Relation>,
+    /// Whether it is certain that the O-Cloud to which the request was sent last has refused it, so that it has nothing there.
+    pub was_refused: bool,
 }
 
 impl RemoteState {
-    fn observe(request: &FocomProvisioningRequest, caches: &Caches, connection: ConnectionSnapshot) -> Self {
+    fn observe(
+        request: &FocomProvisioningRequest,
+        caches: &Caches,
+        connection: ConnectionSnapshot,
+        was_refused: bool,
+    ) -> Self {
         let mut best = None;
         if let ConnectionState::Ready(o_cloud) = &connection.state {
             let namespace = request.o_cloud().0;
@@ -161,7 +169,7 @@ impl RemoteState {
             best = of(&Relation::Own).or_else(|| of(&Relation::Predecessor)).or(first);
         }
         let (request, relation) = best.unzip();
-        Self { connection, request, relation }
+        Self { connection, request, relation, was_refused }
     }
 
     /// The O-Cloud, if it answers.
@@ -172,13 +180,14 @@ impl RemoteState {
         }
     }
 
-    /// Whether the OCloud leads to another O-Cloud than the one that the request was sent to, and the
+    /// Whether the OCloud leads to another O-Cloud than the one that the request was or may have been sent to, and the
     /// ProvisioningRequest is not on the present one: it would be created twice, or left on the former O-Cloud.
     pub fn target_changed(&self, request: &FocomProvisioningRequest) -> bool {
         let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
         let now = self.connection.fingerprint.as_deref();
         // Another request's object of that name is not it, nor is one that a former request of this name has left there.
-        self.ready().is_some() && self.own().is_none() && sent_to.is_some() && sent_to != now
+        let may_be_there = request.was_sent() || request.may_have_been_sent() && !self.was_refused;
+        self.ready().is_some() && self.own().is_none() && sent_to.is_some() && sent_to != now && may_be_there
     }
 
     /// The ProvisioningRequest, if it was created for this request.

@@ -89,7 +89,7 @@ pub fn assess_phase(
             ),
         ),
         Some(own) => assess_synced(request, own),
-        None => assess_absent(request),
+        None => assess_absent(request, plan::awaits_target(request, observed, verdict)),
     }
 }
 
@@ -145,9 +145,9 @@ fn assess_adoption(request: &FocomProvisioningRequest, remote: &RemoteState) -> 
     })
 }
 
-/// The O-Cloud has no ProvisioningRequest with a name that this request uses there.
-fn assess_absent(request: &FocomProvisioningRequest) -> PhaseAssessment {
-    if request.is_new() {
+/// The O-Cloud has no ProvisioningRequest with a name that this request uses there. `awaits_target`: the request is about to be sent.
+fn assess_absent(request: &FocomProvisioningRequest, awaits_target: bool) -> PhaseAssessment {
+    if request.is_new() || awaits_target {
         let message = format!("O-Cloud {} answers; this request has not been sent to it yet", o_cloud(request));
         return PhaseAssessment::new(Phase::Pending, reason::IN_PROGRESS, message);
     }
@@ -342,12 +342,18 @@ fn target_changed_message(request: &FocomProvisioningRequest) -> String {
         let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
         (sent_to.unwrap_or_default(), "send this request to the present one")
     };
+    let (o_cloud, annotation) = (o_cloud(request), focom::ABANDON_ANNOTATION);
+    if !request.was_sent() {
+        return format!(
+            "OCloud {o_cloud} leads to another O-Cloud than the one that this request was being sent to, and it is not known whether that \
+             one has its ProvisioningRequest: put the former kubeconfig back; or annotate this request with {annotation}={value} to leave \
+             on the former O-Cloud what may be there, and {effect}"
+        );
+    }
     format!(
-        "OCloud {} leads to another O-Cloud than the one that this request was sent to, and that other O-Cloud has no ProvisioningRequest of \
-         this request: put the former kubeconfig back; or annotate this request with {}={value} to leave its ProvisioningRequest on the \
-         former O-Cloud and {effect}",
-        o_cloud(request),
-        focom::ABANDON_ANNOTATION
+        "OCloud {o_cloud} leads to another O-Cloud than the one that this request was sent to, and that other O-Cloud has no \
+         ProvisioningRequest of this request: put the former kubeconfig back; or annotate this request with {annotation}={value} to leave \
+         its ProvisioningRequest on the former O-Cloud and {effect}"
     )
 }
 

@@ -2,7 +2,7 @@
 //! out, the next plan is empty.
 
 use kube::ResourceExt as _;
-use o2ims_types::names::{self, focom};
+use o2ims_types::names;
 use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 use serde_json::Value;
 
@@ -47,7 +47,10 @@ pub fn plan(
     verdict: &Result<(), Rejection>,
     is_stored: impl Fn(&RemoteRequest) -> bool,
 ) -> Vec<Step> {
-    let has_finalizer = has_finalizer(request);
+    if awaits_target(request, observed, verdict) {
+        return Vec::new();
+    }
+    let has_finalizer = request.has_finalizer();
     if request.metadata.deletion_timestamp.is_some() {
         return if has_finalizer { teardown(request, observed.remote.as_ref()) } else { Vec::new() };
     }
@@ -64,6 +67,34 @@ pub fn plan(
     let write = remote_write(request, remote, o_cloud, is_stored);
     let is_used_up = remote.own().is_some() && annotations::send_again(request).is_some();
     finalizer.into_iter().chain(write).chain(is_used_up.then_some(Step::RemoveSendAgain)).collect()
+}
+
+/// Whether a ProvisioningRequest is about to become that of the request on an O-Cloud that its status does not name. The status is
+/// written first: if the operator ends right after the write on the O-Cloud, and the OCloud leads to another O-Cloud by then, only the
+/// status tells where to look for it.
+pub fn awaits_target(request: &FocomProvisioningRequest, observed: &Observed, verdict: &Result<(), Rejection>) -> bool {
+    let Some(remote) = observed.remote.as_ref().filter(|_| verdict.is_ok()) else { return false };
+    let Some(o_cloud) = remote.ready() else { return false };
+    let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
+    if sent_to == remote.connection.fingerprint.as_deref() {
+        return false;
+    }
+    let adopts_by_word =
+        || annotations::adopt_uid(request).is_some() && adopt::sent_by_other_operator(request).is_none();
+    if request.metadata.deletion_timestamp.is_some() {
+        return request.has_finalizer()
+            && teardown(request, Some(remote)).contains(&Step::FindAndAdopt)
+            && adopts_by_word();
+    }
+    if remote.target_changed(request) && !annotations::abandons_previous_target(request) {
+        return false;
+    }
+    match remote_write(request, remote, o_cloud, |_| true) {
+        Some(Step::Create(_) | Step::Adopt(..)) => true,
+        // The status of a request that another operator has sent keeps that it was sent by that one.
+        Some(Step::FindAndAdopt) => adopts_by_word(),
+        _ => false,
+    }
 }
 
 /// The write on the O-Cloud that is due for a request that is not deleted.
@@ -162,11 +193,6 @@ pub fn deletion_target<'a>(request: &FocomProvisioningRequest, remote: &'a Remot
         is_taken.then_some(found)
     };
     remote.own().or_else(|| if remote.target_changed(request) { None } else { predecessor() })
-}
-
-/// Whether the request has this operator's finalizer.
-pub fn has_finalizer(request: &FocomProvisioningRequest) -> bool {
-    request.finalizers().iter().any(|finalizer| finalizer == focom::FINALIZER)
 }
 
 /// Whether a ProvisioningRequest is protected from deletion.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
-use kube::Api;
+use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::focom::v1alpha1::focom_provisioning_request::FocomProvisioningRequestStatus;
 use o2ims_types::names::focom;
@@ -28,7 +28,8 @@ use crate::o_cloud::limiter;
 /// What an API server refused or did not answer; waiting is an [`Outcome`], not an error.
 pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Context>) -> Result<Outcome, Error> {
     let connection = context.connections.for_request(&request);
-    let observed = observe(&request, &context.caches, connection, &context.local_id);
+    let was_refused = context.expectations.was_refused(&request.uid().unwrap_or_default());
+    let observed = observe(&request, &context.caches, connection, &context.local_id, was_refused);
     connect_local(&observed, &context);
     let Decision { verdict, steps, warning } = match decide(&request, &observed, &context.expectations) {
         Ok(decision) => decision,

@@ -202,7 +202,7 @@ impl<'a> RemoteApi<'a> {
 fn explain_status(what: &str, status: &Status, quote: &str) -> WriteError {
     let refused = || WriteError::permanent(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {quote}"));
     let waiting = |message: &str| WriteError::transient(reason::IN_PROGRESS, format!("{what}: {message}"));
-    match status.code {
+    let error = match status.code {
         _ if status.message.contains("admission webhook") => refused(),
         // Only a Status object of an API server is a refusal.
         400 | 422 if status.reason != NO_STATUS => refused(),
@@ -226,7 +226,9 @@ fn explain_status(what: &str, status: &Status, quote: &str) -> WriteError {
             "the O-Cloud has no such namespace: create it there, or create the request again with another oCloudNamespace",
         ),
         code => waiting(&format!("the O-Cloud answers with an error ({code})")),
-    }
+    };
+    // An API server refuses a write before it stores anything.
+    WriteError { nothing_written: (400..500).contains(&status.code) && status.reason != NO_STATUS, ..error }
 }
 
 /// kube's reason for an answer that is not a `Status`, such as a proxy's.

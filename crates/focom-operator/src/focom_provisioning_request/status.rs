@@ -14,11 +14,11 @@ use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 use operator_kit::controller::Outcome;
 use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate};
 
-use super::annotations;
 use super::observe::{Observed, RemoteState};
 use super::phase::{PhaseAssessment, assess_phase, redacted_reason};
 use super::validate::Rejection;
 use super::write_error::WriteError;
+use super::{annotations, plan};
 use crate::o_cloud::connection::ConnectionState;
 use crate::o_cloud::remote_request::{MESSAGE_MAX, RemoteRequest, truncate};
 
@@ -48,6 +48,9 @@ pub fn assess(
     let mut new = old.clone();
     assessment.phase.name().clone_into(&mut new.phase);
     new.message.clone_from(&assessment.message);
+    if plan::awaits_target(request, observed, verdict) {
+        set_next_target(&mut new, remote);
+    }
     set_target(&mut new, request, remote, &assessment);
     set_remote_state(&mut new, request, remote, &assessment);
     new.observed_generation = request.metadata.generation;
@@ -66,6 +69,15 @@ fn outcome(assessment: PhaseAssessment) -> Outcome {
         (false, false) if assessment.reason == reason::REMOTE_GONE => Outcome::progressing_for(RECHECK_INTERVAL),
         (false, false) => Outcome::progressing(),
     }
+}
+
+/// Sets the O-Cloud that the request is about to be sent to.
+fn set_next_target(new: &mut FocomProvisioningRequestStatus, remote: Option<&RemoteState>) {
+    if new.sent_to.is_some() {
+        // What is known is of the former O-Cloud.
+        (new.remote_name, new.provisioning_status, new.provisioned_resource_set) = (None, None, None);
+    }
+    new.sent_to = remote.and_then(|remote| remote.connection.fingerprint.clone());
 }
 
 /// Sets the O-Cloud that the request was sent to, and the name on it.

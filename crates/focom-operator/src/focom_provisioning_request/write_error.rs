@@ -14,23 +14,25 @@ pub struct WriteError {
     pub reason: &'static str,
     /// Whether the write fails until a user changes something.
     pub requires_action: bool,
+    /// Whether it is certain that nothing was written.
+    pub nothing_written: bool,
 }
 
 impl WriteError {
     /// An error that lasts until a user changes something.
     pub fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { error: Error::terminal(message), reason, requires_action: true }
+        Self { error: Error::terminal(message), reason, requires_action: true, nothing_written: true }
     }
 
     /// An error that may pass by itself.
     pub fn transient(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { error: Error::transient(message), reason, requires_action: false }
+        Self { error: Error::transient(message), reason, requires_action: false, nothing_written: false }
     }
 }
 
 impl From<Error> for WriteError {
     fn from(error: Error) -> Self {
-        Self { error, reason: reason::IN_PROGRESS, requires_action: false }
+        Self { error, reason: reason::IN_PROGRESS, requires_action: false, nothing_written: false }
     }
 }
 

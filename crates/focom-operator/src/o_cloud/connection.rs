@@ -11,8 +11,8 @@ use kube::core::ApiResource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
-use o2ims_types::{FocomProvisioningRequest, OCloud};
 use o2ims_types::names::{self, focom};
+use o2ims_types::{FocomProvisioningRequest, OCloud};
 use operator_kit::cache::{CachedWatch, SizeLimit, SyncState, WatchFailure, api_status};
 use operator_kit::controller::{Backoff, Trigger};
 use operator_kit::metrics::Metrics;
@@ -38,8 +38,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Timeout of the watch at the O-Cloud, in seconds. It bounds how late a connection that died silently is noticed.
 const WATCH_SECONDS: u32 = 60;
 
-/// What the ProvisioningRequests of one O-Cloud may take of the operator's memory. One of a cluster of ten hosts takes about 5 KiB, so
-/// this is for more than six thousand; and it is an eighth of the memory that the operator may have, so that several O-Clouds that send
+/// What the ProvisioningRequests of one O-Cloud may take of the operator's memory. One of a cluster of ten hosts takes about 6 KiB, so
+/// this is for more than five thousand; and it is an eighth of the memory that the operator may have, so that several O-Clouds that send
 /// too much do not end it.
 const RECORDS_MAX: SizeLimit<RemoteRequest> = SizeLimit { bytes: 32 * 1024 * 1024, size: RemoteRequest::size };
 

@@ -50,13 +50,11 @@ pub fn is_orphan(remote: &RemoteRequest, o_cloud: &OCloud, fingerprint: &str, re
 /// Whether the OCloud is one that the ProvisioningRequest can have been sent by. Several OClouds may lead to one O-Cloud, and none of them is
 /// told what others have there.
 fn is_concern(remote: &RemoteRequest, o_cloud: &OCloud) -> bool {
-    match remote.namespace() {
-        Some(namespace) => Some(namespace) == o_cloud.namespace(),
-        None => {
-            let source = remote.labels().get(focom::SOURCE_NAMESPACE_LABEL);
-            source.is_some_and(|namespace| authorization::can_use(o_cloud, namespace))
-        }
+    if let Some(namespace) = remote.namespace() {
+        return Some(namespace) == o_cloud.namespace();
     }
+    let source = remote.labels().get(focom::SOURCE_NAMESPACE_LABEL);
+    source.is_some_and(|namespace| authorization::can_use(o_cloud, namespace))
 }
 
 /// Whether a request has the ProvisioningRequest, or says itself what becomes of it.

@@ -90,12 +90,7 @@ struct Entry {
 impl ConnectionRegistry {
     /// An empty registry. `client` is for the SMO's own API; `local_id` is the oCloudId that means the SMO's own
     /// cluster.
-    pub fn new(
-        client: Client,
-        settings: ConnectionSettings,
-        tasks: TaskSpawner,
-        local_id: String,
-    ) -> Self {
+    pub fn new(client: Client, settings: ConnectionSettings, tasks: TaskSpawner, local_id: String) -> Self {
         Self { settings, client, tasks, local_id, state: Mutex::default() }
     }
 
@@ -238,7 +233,8 @@ impl ConnectionRegistry {
         if state.local.is_some() {
             return;
         }
-        let identity = Identity { name: self.local_id.clone(), o_cloud: None, fingerprint: LOCAL.to_owned(), token: None };
+        let identity =
+            Identity { name: self.local_id.clone(), o_cloud: None, fingerprint: LOCAL.to_owned(), token: None };
         let (connection, task) = Connection::new(self.client.clone(), identity, &self.settings, self.changed_local());
         state.local = Some(Arc::new(connection));
         drop(state);
@@ -246,8 +242,12 @@ impl ConnectionRegistry {
     }
 
     fn changed(&self, id: &NamespacedName) -> Changed {
-        let (requests, trigger, o_clouds, id) =
-            (self.settings.requests.clone(), self.settings.trigger.clone(), self.settings.o_clouds_trigger.clone(), id.clone());
+        let (requests, trigger, o_clouds, id) = (
+            self.settings.requests.clone(),
+            self.settings.trigger.clone(),
+            self.settings.o_clouds_trigger.clone(),
+            id.clone(),
+        );
         Arc::new(move || {
             o_clouds.enqueue(ObjectRef::new(&id.1).within(&id.0));
             trigger.enqueue_each(references(&requests.for_o_cloud(&id.0, &id.1)));

@@ -69,10 +69,17 @@ async fn killed_between_the_o_cloud_and_the_status(world: Arc<World>) -> Outcome
     let uid = there.and_then(|there| there.metadata.uid);
     let status = tenant.requests().get("late").await?.status.context("a status")?;
     ensure!(status.remote_name.is_none(), "the status was written: {status:?}");
+    ensure!(status.sent_to.is_some(), "nothing tells where it was sent: {status:?}");
     let killed = kill(&tenant).await;
     set(&serde_json::to_value(&whole.rules)?).await?;
     killed?;
+    // The OCloud leads to another O-Cloud before anybody could see that the request was sent.
+    let lead_to = |kubeconfig| sandbox::focom::introduce(&tenant.parts.smo, "gap-elsewhere", "site-b", kubeconfig);
+    lead_to(&tenant.parts.kubeconfig_a).await?;
     tenant.parts.start_focom().await?;
+    let words = "was being sent to, and it is not known whether that one has its ProvisioningRequest";
+    tenant.until("late", "Failed", words, SOON).await?;
+    lead_to(&tenant.parts.kubeconfig_b).await?;
     let request = tenant.until("late", "Synced", "", SOON).await?;
     ensure!(request.status.and_then(|status| status.remote_name).as_deref() == Some("late-o2ims"));
     let all = remote.list(&ListParams::default()).await?;

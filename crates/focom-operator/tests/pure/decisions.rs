@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use focom_operator::focom_provisioning_request::decision::decide;
+use focom_operator::focom_provisioning_request::expectations::Expectations;
 use focom_operator::focom_provisioning_request::manifest::{self, contains};
 use focom_operator::focom_provisioning_request::observe::{Observed, RemoteState, Target, relation};
 use focom_operator::focom_provisioning_request::plan::{self, Step};
@@ -75,7 +77,8 @@ fn remote(state: ConnectionState, request: Option<Value>) -> RemoteState {
     let request = request.map(|object| Arc::new(serde_json::from_value::<RemoteRequest>(object).unwrap()));
     let relation =
         request.as_deref().map(|found| relation(found, &self::request(json!({})), "smo", |uid| uid == "living"));
-    RemoteState { connection: ConnectionSnapshot { connection: None, fingerprint: None, state }, request, relation }
+    let connection = ConnectionSnapshot { connection: None, fingerprint: None, state };
+    RemoteState { connection, request, relation, was_refused: false }
 }
 
 fn broken() -> ConnectionState {
@@ -164,7 +167,112 @@ fn a_deletion_waits_and_is_given_up_on_purpose_only() {
         }))
     };
     assert!(steps(&leaves("true"), &remote(open(true), None)).is_empty(), "it has to name what it leaves");
-    assert_eq!(steps(&leaves("elsewhere"), &remote(open(true), None)).len(), 2);
+    assert!(steps(&leaves("elsewhere"), &remote(open(true), None)).is_empty(), "the status comes first");
+}
+
+/// What is known of a request that may use its OCloud.
+fn allowed(remote: &RemoteState) -> Observed {
+    let o_cloud = json!({
+        "apiVersion": "focom.nephio.org/v1alpha1", "kind": "OCloud", "metadata": {"name": "site", "namespace": "team"},
+        "spec": {"o2imsSecret": {"secretRef": {"name": "site"}}},
+    });
+    Observed {
+        target: Target::OCloud(Some(Arc::new(serde_json::from_value(o_cloud).unwrap()))),
+        ..observed(Some(remote))
+    }
+}
+
+/// An O-Cloud that answers and has nothing.
+fn site(fingerprint: &str) -> RemoteState {
+    let mut site = remote(open(true), None);
+    site.connection.fingerprint = Some(fingerprint.to_owned());
+    site
+}
+
+fn with_status(mut request: FocomProvisioningRequest, site: &RemoteState) -> FocomProvisioningRequest {
+    let (status, _) = assess(&request, &observed(Some(site)), &Ok(()), None, Timestamp::UNIX_EPOCH);
+    request.status = Some(status);
+    request
+}
+
+fn sent_to(request: &FocomProvisioningRequest) -> Option<&str> {
+    request.status.as_ref()?.sent_to.as_deref()
+}
+
+#[test]
+fn the_status_says_where_a_request_is_sent_before_it_is() {
+    // The first status, which is written in any case, if the O-Cloud answers.
+    let first = with_status(request(json!({})), &site("first"));
+    assert_eq!((sent_to(&first), first.was_sent(), first.may_have_been_sent()), (Some("first"), false, false));
+    let status = first.status.as_ref().unwrap();
+    assert_eq!(
+        (status.phase.as_str(), status.message.as_str()),
+        ("Pending", "O-Cloud team/site answers; this request has not been sent to it yet")
+    );
+    assert!(status.sent_to_o_cloud.is_none(), "its spec may still name another one");
+    assert!(matches!(steps(&first, &site("first")).as_slice(), [Step::AddFinalizer, Step::Create(_)]));
+    // One of its own, if it has waited for the O-Cloud.
+    let waiting = with_status(request(json!({})), &remote(broken(), None));
+    assert_eq!((sent_to(&waiting), steps(&waiting, &site("first"))), (None, vec![]));
+    let told = with_status(waiting, &site("first"));
+    assert_eq!((sent_to(&told), steps(&told, &site("first")).len()), (Some("first"), 2));
+    // What is adopted becomes its own, too; a dry run does nothing.
+    let mut there = site("first");
+    (there.request, there.relation) =
+        (remote(open(true), Some(left(json!({})))).request, remote(open(true), Some(left(json!({})))).relation);
+    assert_eq!(steps(&with_finalizer(), &there), []);
+    assert!(matches!(steps(&with_status(with_finalizer(), &there), &there).as_slice(), [Step::Adopt(..)]));
+    assert_eq!(sent_to(&with_status(request(annotated("adopt", "uid")), &site("first"))), Some("first"));
+    assert_eq!(sent_to(&with_status(request(annotated("adopt", "dry-run")), &site("first"))), None);
+}
+
+#[test]
+fn a_request_that_was_not_sent_is_free_to_go_elsewhere() {
+    let finalizer = json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"]}});
+    let mut refused = site("second");
+    refused.was_refused = true;
+    let before_anything = with_status(request(json!({})), &site("first"));
+    let after_a_refusal = with_status(request(finalizer.clone()), &site("first"));
+    for (request, elsewhere) in [(before_anything, site("second")), (after_a_refusal.clone(), refused.clone())] {
+        assert_eq!(steps(&request, &elsewhere), []);
+        let moved = with_status(request, &elsewhere);
+        assert_eq!((sent_to(&moved), moved.was_sent()), (Some("second"), false));
+        assert!(steps(&moved, &elsewhere).iter().any(|step| matches!(step, Step::Create(_))));
+    }
+    let going = |request: &FocomProvisioningRequest| {
+        let mut going = request.clone();
+        going.metadata.deletion_timestamp = deleted(json!({})).metadata.deletion_timestamp;
+        going
+    };
+    assert_eq!(steps(&going(&after_a_refusal), &refused), [Step::RemoveFinalizer]);
+    // The operator may have ended right after it was sent.
+    for request in [after_a_refusal.clone(), going(&after_a_refusal)] {
+        assert_eq!(steps(&request, &site("second")), []);
+        let (_, message, ready) = told(&request, &site("second"), None);
+        assert_eq!(ready, "False OCloudChanged");
+        assert!(message.contains("was being sent to, and it is not known whether that one has its"), "{message}");
+        assert_eq!(sent_to(&with_status(request, &site("second"))), Some("first"));
+    }
+    let created = with_status(after_a_refusal, &site("first"));
+    assert!(created.was_sent(), "it was sent: {:?}", created.status);
+}
+
+#[test]
+fn a_request_that_leaves_its_o_cloud_by_its_owners_word_says_where_it_goes() {
+    let sent = request(held(json!({
+        "metadata": {"annotations": {"focom.nephio.org/abandon": "first"}}, "status": {"sentTo": "first", "sentToOCloud": "team/site"},
+    })));
+    let decision = decide(&sent, &allowed(&site("second")), &Expectations::default()).unwrap();
+    assert_eq!((decision.steps, decision.warning.map(|warning| warning.reason)), (vec![], Some("Abandoned")));
+    let moved = with_status(sent, &site("second"));
+    let status = moved.status.as_ref().unwrap();
+    assert_eq!((sent_to(&moved), moved.was_sent(), status.phase.as_str()), (Some("second"), false, "Pending"));
+    assert!(
+        status.provisioning_status.is_none() && status.provisioned_resource_set.is_none(),
+        "that was the former O-Cloud's"
+    );
+    let decision = decide(&moved, &allowed(&site("second")), &Expectations::default()).unwrap();
+    assert!(matches!(decision.steps.as_slice(), [Step::Create(_)]) && decision.warning.is_none());
 }
 
 /// A request whose O-Cloud had something for it when it was last seen.

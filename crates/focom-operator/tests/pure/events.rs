@@ -18,7 +18,10 @@ fn told(life: &[(&[Step], FocomProvisioningRequestStatus)]) -> Vec<(bool, String
     let mut old = None;
     let mut all = Vec::new();
     for (steps, new) in life {
-        all.extend(notice(steps, old, new).map(|Notice { is_warning, reason, note }| (is_warning, format!("{reason}: {note}"))));
+        all.extend(
+            notice(steps, old, new)
+                .map(|Notice { is_warning, reason, note }| (is_warning, format!("{reason}: {note}"))),
+        );
         old = Some(new);
     }
     all

@@ -17,7 +17,7 @@ use focom_operator::focom_provisioning_request::expectations::Expectations;
 use focom_operator::focom_provisioning_request::manifest::{at_revision_of, contains, manifest};
 use focom_operator::focom_provisioning_request::observe::{Observed, Relation, observe, relation};
 use focom_operator::focom_provisioning_request::phase::ADOPTION_REASONS;
-use focom_operator::focom_provisioning_request::plan::{Step, has_finalizer};
+use focom_operator::focom_provisioning_request::plan::Step;
 use focom_operator::focom_provisioning_request::status::{assess, ready_reason};
 use focom_operator::focom_provisioning_request::validate::Rejection;
 use focom_operator::focom_provisioning_request::write_error::WriteError;
@@ -349,7 +349,8 @@ impl World {
     /// The reading half of a reconcile; `None` if the request is not in the cache, or nothing can be decided yet.
     pub fn begin(&self, name: &str) -> Option<Flight> {
         let request = self.cache.get(name)?.clone();
-        let observed = observe(&request, &self.caches(), self.connection(), "management-cluster");
+        let was_refused = self.expectations.was_refused(&request.uid().unwrap());
+        let observed = observe(&request, &self.caches(), self.connection(), "management-cluster", was_refused);
         let decision = decide(&request, &observed, &self.expectations).ok()?;
         let (verdict, steps) = (decision.verdict, decision.steps);
         Some(Flight { request, site: self.leads_to, observed, verdict, steps, next: 0 })
@@ -386,12 +387,26 @@ impl World {
         let name = flight.request.name_any();
         let is_same = self.requests.get(&name).is_some_and(|request| request.uid() == flight.request.uid());
         if is_same && flight.request.status.as_ref() != Some(&status) {
+            self.check_target(flight, status.sent_to.as_deref());
             self.edit(&name, |request| request.status = Some(status));
             self.expectations.wrote_request(&flight.observed.uid, &self.requests[&name]);
         }
     }
 
     fn write(&mut self, flight: &Flight, step: &Step, fate: Fate) -> Result<Written, WriteError> {
+        let is_first = matches!(step, Step::Create(_) | Step::Adopt(..) | Step::FindAndAdopt);
+        if !is_first {
+            return self.carry_out(flight, step, fate);
+        }
+        self.expectations.sending(&flight.observed.uid);
+        let result = self.carry_out(flight, step, fate);
+        if result.as_ref().is_err_and(|failed| failed.nothing_written) {
+            self.expectations.refused(&flight.observed.uid);
+        }
+        result
+    }
+
+    fn carry_out(&mut self, flight: &Flight, step: &Step, fate: Fate) -> Result<Written, WriteError> {
         let (name, uid) = (flight.request.name_any(), flight.observed.uid.as_str());
         match step {
             Step::AddFinalizer => {
@@ -665,13 +680,13 @@ impl World {
         let (uid, site) = (flight.observed.uid.as_str(), flight.site);
         let request = &self.requests[&flight.request.name_any()];
         assert_eq!(request.uid().as_deref(), Some(uid), "creates for a request that is gone");
-        assert!(has_finalizer(request), "an effect before the finalizer");
+        assert!(request.has_finalizer(), "an effect before the finalizer");
         let said = |key: &str| flight.request.annotations().get(key).map(String::as_str);
         assert_eq!(said(focom::ADOPT_ANNOTATION), None, "creates what is to be adopted");
         let status = request.status.clone().unwrap_or_default();
         let is_left = status.sent_to.is_some() && said(focom::ABANDON_ANNOTATION) == status.sent_to.as_deref();
-        let is_there = status.sent_to.as_deref().is_none_or(|sent_to| sent_to == self.sites[site].fingerprint);
-        assert!(is_there || is_left, "{uid} was sent to {:?}, and is created on another O-Cloud", status.sent_to);
+        let is_there = status.sent_to.as_deref() == Some(self.sites[site].fingerprint);
+        assert!(is_there, "{uid} is created on another O-Cloud than its status names: {:?}", status.sent_to);
         let id = status.provisioned_resource_set.as_ref().and_then(|set| set.o_cloud_node_cluster_id.clone());
         if let Some(id) = id {
             let was_deleting = status.provisioning_status.is_some_and(|said| said.provisioning_state == "deleting");
@@ -680,17 +695,38 @@ impl World {
                 "{uid} had the cluster {id} and is sent again unasked"
             );
         }
-        // What vanished is given up, and so is what stays on another O-Cloud by the owner's word: it is nobody's if it
-        // comes back.
-        let vanished = self.sites.iter().flat_map(|site| &site.vanished);
-        let left = self.sites[1 - site].objects.values().filter(|_| is_left);
-        let given_up =
-            vanished.chain(left).map(uid_of).filter(|remote| self.owners.get(remote).is_some_and(|owner| owner == uid));
-        for remote in given_up.collect::<Vec<_>>() {
-            self.owners.remove(&remote);
-            self.given_up.insert(remote);
-        }
+        // What vanished is given up: it is nobody's if it comes back.
+        let vanished = self.sites.iter().flat_map(|site| &site.vanished).map(uid_of).collect();
+        self.give_up(uid, vanished);
         assert_eq!(self.owned(uid), Vec::<String>::new(), "{uid} has a ProvisioningRequest already");
+    }
+
+    /// The status names another O-Cloud only for a request that has nothing on the former one, or leaves it there by its
+    /// owner's word.
+    fn check_target(&mut self, flight: &Flight, target: Option<&str>) {
+        let (request, uid) = (&self.requests[&flight.request.name_any()], flight.observed.uid.as_str());
+        let former = request.status.as_ref().and_then(|status| status.sent_to.clone());
+        let Some(former) = former.filter(|former| target != Some(former)) else { return };
+        let is_left = flight.request.annotations().get(focom::ABANDON_ANNOTATION) == Some(&former);
+        if is_left {
+            self.arrive_late();
+        }
+        assert!(self.late.iter().all(|late| late.uid != uid), "{uid} goes elsewhere while its create is under way");
+        let site = self.sites.iter().find(|site| site.fingerprint == former).unwrap();
+        let is_own = |remote: &String| self.owners.get(remote).is_some_and(|owner| owner == uid);
+        let left: Vec<_> = site.objects.values().chain(&site.vanished).map(uid_of).filter(is_own).collect();
+        assert!(is_left || left.is_empty(), "{uid} goes to {target:?}, and has {left:?} on {former}");
+        self.give_up(uid, left);
+    }
+
+    /// Of these ProvisioningRequests, the ones that the request has are its own no more.
+    fn give_up(&mut self, uid: &str, remotes: Vec<String>) {
+        for remote in remotes {
+            if self.owners.get(&remote).is_some_and(|owner| owner == uid) {
+                self.owners.remove(&remote);
+                self.given_up.insert(remote);
+            }
+        }
     }
 
     /// The ProvisioningRequests that a request has, on all O-Clouds.
@@ -900,7 +936,8 @@ impl World {
 
     fn orphan_finalizer_goes(&mut self, which: usize) -> bool {
         let is_ours_gone = |request: &FocomProvisioningRequest| {
-            request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER) && !has_finalizer(request)
+            request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER)
+                && !request.has_finalizer()
         };
         let orphaned = self.requests.values().filter(|request| is_ours_gone(request)).map(kube::ResourceExt::name_any);
         let Some(name) = pick(orphaned.collect(), which) else { return false };
@@ -1099,19 +1136,11 @@ impl World {
         !was_reachable
     }
 
-    /// Somebody writes another kubeconfig. Nobody does so before the status of each request says where it was sent:
-    /// what was sent before could not be found again.
+    /// Somebody writes another kubeconfig, at any moment.
     pub fn kubeconfig_is_changed(&mut self) -> bool {
-        let is_told = |request: &FocomProvisioningRequest| {
-            let (uid, sent_to) = (request.uid(), request.status.as_ref().and_then(|status| status.sent_to.as_deref()));
-            self.sites.iter().all(|site| {
-                let is_own = |object: &Value| self.owners.get(&uid_of(object)) == uid.as_ref();
-                sent_to == Some(site.fingerprint) || !site.objects.values().chain(&site.vanished).any(is_own)
-            })
-        };
         // What was left behind by its owner's word is left for good: an OCloud that leads back would find it again.
         let leads_back = self.sites[1 - self.leads_to].objects.values().any(|object| self.is_given_up(object));
-        if leads_back || !self.late.is_empty() || !self.requests.values().all(is_told) {
+        if leads_back {
             return false;
         }
         self.leads_to = 1 - self.leads_to;

@@ -53,19 +53,33 @@ fn requests(all: impl IntoIterator<Item = FocomProvisioningRequest>) -> Requests
 #[test]
 fn what_no_request_has_any_more_is_an_orphan() {
     let site = o_cloud("team", "site");
-    let is_orphan = |remote: &RemoteRequest, all: Vec<FocomProvisioningRequest>| is_orphan(remote, &site, SITE, &requests(all));
+    let is_orphan =
+        |remote: &RemoteRequest, all: Vec<FocomProvisioningRequest>| is_orphan(remote, &site, SITE, &requests(all));
     let remote = sent(json!({}));
     assert!(is_orphan(&remote, vec![]));
     assert!(is_orphan(&remote, vec![request("other", "other", "site", Some(SITE))]));
     assert!(!is_orphan(&remote, vec![request("edge", "uid", "site", Some(SITE))]), "it has its request");
-    assert!(!is_orphan(&remote, vec![request("edge", "uid", "site", None)]), "which has not said yet where it was sent to");
-    assert!(!is_orphan(&remote, vec![request("edge", "new", "site", None)]), "a new request of the name adopts it, or says why not");
+    assert!(
+        !is_orphan(&remote, vec![request("edge", "uid", "site", None)]),
+        "which has not said yet where it was sent to"
+    );
+    assert!(
+        !is_orphan(&remote, vec![request("edge", "new", "site", None)]),
+        "a new request of the name adopts it, or says why not"
+    );
     assert!(is_orphan(&remote, vec![request("edge", "new", "elsewhere", None)]), "one for another O-Cloud does not");
-    assert!(!is_orphan(&remote, vec![request("edge", "uid", "twin", Some(SITE))]), "another OCloud leads to the same O-Cloud");
-    assert!(is_orphan(&remote, vec![request("edge", "uid", "twin", Some("elsewhere"))]), "left here by its owner's word");
+    assert!(
+        !is_orphan(&remote, vec![request("edge", "uid", "twin", Some(SITE))]),
+        "another OCloud leads to the same O-Cloud"
+    );
+    assert!(
+        is_orphan(&remote, vec![request("edge", "uid", "twin", Some("elsewhere"))]),
+        "left here by its owner's word"
+    );
     let leaving = sent(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
     assert!(!is_orphan(&leaving, vec![]), "somebody has deleted it");
-    let unmarked = sent(json!({"metadata": {"labels": {"focom.nephio.org/source-uid": null}}}));
+    let mut unmarked = sent(json!({}));
+    unmarked.metadata.labels.as_mut().unwrap().remove("focom.nephio.org/source-uid");
     assert!(is_orphan(&unmarked, vec![]) && !is_orphan(&unmarked, vec![request("edge", "new", "site", None)]));
 }
 
@@ -84,7 +98,10 @@ fn an_o_cloud_tells_only_of_what_its_own_requests_can_have_left() {
     };
     assert!(is_orphan(&cluster_scoped(remote.clone()), &o_cloud("team", "site"), SITE, &nobody));
     assert!(!is_orphan(&cluster_scoped(remote), &o_cloud("other", "site"), SITE, &nobody));
-    assert!(is_orphan(&cluster_scoped(sent(of_guest)), &o_cloud("other", "site"), SITE, &nobody), "a guest that it allows");
+    assert!(
+        is_orphan(&cluster_scoped(sent(of_guest)), &o_cloud("other", "site"), SITE, &nobody),
+        "a guest that it allows"
+    );
 }
 
 #[test]
@@ -105,6 +122,8 @@ fn the_first_orphans_are_named_and_all_are_counted() {
     let told = find(&site, SITE, &remotes, &living).unwrap();
     let names: Vec<_> = (0..10).map(|number| format!("team/left-{number:02}-o2ims")).collect();
     assert_eq!((told.count, &told.names), (25, &names));
-    assert!(told.message.contains("apply the FocomProvisioningRequest again") && told.message.contains("kubectl delete pr"));
+    assert!(
+        told.message.contains("apply the FocomProvisioningRequest again") && told.message.contains("kubectl delete pr")
+    );
     assert_eq!(find(&site, SITE, &remotes, &living), Some(told), "the same each time");
 }

@@ -770,7 +770,10 @@ mod tests {
             }
         });
         let added = added.await;
-        assert!(matches!(added, WatchFailure::TooLarge(4)), "what changes counts once, what goes not at all: {added:?}");
+        assert!(
+            matches!(added, WatchFailure::TooLarge(4)),
+            "what changes counts once, what goes not at all: {added:?}"
+        );
         let undecodable = failure_of_three(Server::with(&["a", "b"]), |server| {
             for name in ["c", "c", "d"] {
                 server.set_data(name, &serde_json::json!("not a map"));

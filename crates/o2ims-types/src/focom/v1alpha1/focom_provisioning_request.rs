@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::conditions::NOT_OBSERVED;
+use crate::names::focom;
 use crate::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
 use crate::rules;
 
@@ -79,6 +80,17 @@ impl FocomProvisioningRequest {
         self.status.as_ref().is_some_and(|status| status.remote_name.is_some())
     }
 
+    /// Whether the O-Cloud that `status.sentTo` names may have its ProvisioningRequest. The operator adds its finalizer before it sends
+    /// anything, and may have ended before it could say that it has.
+    pub fn may_have_been_sent(&self) -> bool {
+        self.was_sent() || self.has_finalizer()
+    }
+
+    /// Whether it has the operator's finalizer.
+    pub fn has_finalizer(&self) -> bool {
+        self.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == focom::FINALIZER)
+    }
+
     /// The state of the ProvisioningRequest, as last reported by the O-Cloud.
     pub fn remote_state(&self) -> Option<&str> {
         let said = self.status.as_ref()?.provisioning_status.as_ref()?;
@@ -116,11 +128,11 @@ pub struct FocomProvisioningRequestStatus {
     /// When this status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
-    /// Name of the ProvisioningRequest on the O-Cloud.
+    /// Name of the ProvisioningRequest on the O-Cloud. Absent until the request was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_name: Option<String>,
-    /// Identifies the O-Cloud that the request was sent to: a hash of API server URL, TLS server name and certificate authority;
-    /// `local` for the SMO's own cluster.
+    /// Identifies the O-Cloud that the request was sent to, or, without remoteName, is about to be sent to: a hash of API server URL, TLS
+    /// server name and certificate authority; `local` for the SMO's own cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_to: Option<String>,
     /// OCloud that the request was sent to, as `namespace/name`. It does not change when the spec does.
