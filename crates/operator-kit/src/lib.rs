@@ -13,4 +13,5 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod traces;
 pub mod write;

@@ -234,7 +234,7 @@ pub fn stable(text: &str) -> String {
 }
 
 /// The error and its sources on one line, without repetitions.
-fn error_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

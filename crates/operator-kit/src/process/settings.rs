@@ -12,6 +12,7 @@ use crate::{
     metrics::Metrics,
     process::{lease::LeaseSettings, lease_thread::LeaseThread},
     telemetry::{self, Format},
+    traces::{TraceExporter, TraceSettings, Traces},
 };
 
 /// Command line and environment of the process, to flatten into the settings of an operator.
@@ -44,6 +45,9 @@ pub struct ProcessSettings {
     /// How many requests are worked on at once.
     #[arg(long, env = "CONCURRENCY", default_value_t = 16)]
     pub concurrency: u16,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TraceSettings,
 }
 
 /// The parts of the process that every operator has.
@@ -60,6 +64,10 @@ pub struct ProcessParts {
     pub readiness: ReadinessChecks,
     /// The admin endpoint, which listens and does not answer yet; has to be run as a service.
     pub admin: Server,
+    /// Where spans are handed over.
+    pub traces: Traces,
+    /// Sends them, if there is an endpoint for traces; has to be run as a service.
+    pub trace_exporter: Option<TraceExporter>,
 }
 
 impl ProcessSettings {
@@ -68,6 +76,13 @@ impl ProcessSettings {
     /// Errors if the log filter is invalid, no cluster configuration can be used, or the admin address cannot be bound.
     pub async fn start(&self, operator: &'static str, version: &'static str) -> anyhow::Result<ProcessParts> {
         telemetry::init(self.log_format, &self.log_level)?;
+        let (traces, trace_exporter) = match self.traces.url() {
+            Some(url) => {
+                let (traces, exporter) = TraceExporter::new(url, operator, version)?;
+                (traces, Some(exporter))
+            }
+            None => (Traces::default(), None),
+        };
         let metrics = Metrics::new(operator, version);
         let config = client::infer().await?;
         let client = client::build(config.clone(), operator, Limits::default(), &metrics)?;
@@ -78,7 +93,7 @@ impl ProcessSettings {
         let lease = LeaseThread::start(lease, &metrics, || Ok(client::build(config, operator, limits, &metrics)?))?;
         let readiness = ReadinessChecks::new();
         let admin = Server::bind(self.admin_address, readiness.clone(), metrics.clone()).await?;
-        Ok(ProcessParts { metrics, client, events, lease, readiness, admin })
+        Ok(ProcessParts { metrics, client, events, lease, readiness, admin, traces, trace_exporter })
     }
 }
 
