@@ -27,7 +27,7 @@ enum Command {
         /// Also programs that only tests need: clusterctl, etcdctl, etcdutl, helm, kstatus, kubeconform, Lua.
         #[arg(long)]
         tools: bool,
-        /// Also what slow tests need: promtool, Flux's controllers and Argo CD's CRD.
+        /// Also what slow tests need: promtool, OpenTelemetry's Collector, Flux's controllers and Argo CD's CRD.
         #[arg(long)]
         slow: bool,
     },
@@ -90,7 +90,9 @@ async fn run(command: Command) -> Result<()> {
                 }
             }
             if slow {
-                println!("{}", testenv::tools::tool(Tool::Promtool, line).await?.display());
+                for tool in Tool::SLOW {
+                    println!("{}", testenv::tools::tool(tool, line).await?.display());
+                }
                 testenv::Flux::build(line).await?;
                 println!("{}", testenv::tools::argo_cd_crd(line).await?.display());
             }

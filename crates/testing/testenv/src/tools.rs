@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::{cluster_api, kubernetes};
 
 static CLUSTERCTL_MODULE: Module = module!("clusterctl");
+static COLLECTOR_MODULE: Module = module!("collector", "main.go");
 static ETCD_TOOLS_MODULE: Module = module!("etcd-tools");
 static HELM_MODULE: Module = module!("helm");
 static KSTATUS_MODULE: Module = module!("kstatus", "main.go");
@@ -22,6 +23,8 @@ static PROMETHEUS_MODULE: Module = module!("prometheus");
 pub enum Tool {
     /// Moves clusters from one management cluster to another.
     Clusterctl,
+    /// OpenTelemetry's Collector: takes OTLP over HTTP, and prints each span.
+    Collector,
     /// Takes snapshots of etcd.
     Etcdctl,
     /// Restores etcd's data from a snapshot.
@@ -42,6 +45,8 @@ impl Tool {
     /// Those that tests need which are not slow.
     pub const ALL: [Self; 7] =
         [Self::Clusterctl, Self::Etcdctl, Self::Etcdutl, Self::Helm, Self::Kstatus, Self::Kubeconform, Self::Lua];
+    /// Those that only slow tests need.
+    pub const SLOW: [Self; 2] = [Self::Collector, Self::Promtool];
 
     const fn recipe(self) -> Recipe {
         match self {
@@ -55,6 +60,8 @@ impl Tool {
                     60,
                 )
             },
+            // Later versions need a newer Go.
+            Self::Collector => Recipe::new("otelcol", "v0.158.0", &COLLECTOR_MODULE, ".", 120),
             Self::Etcdctl => {
                 Recipe::new("etcdctl", kubernetes::ETCD_VERSION, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdctl/v3", 20)
             }
