@@ -4,6 +4,7 @@ use kube::Client;
 use operator_kit::cache::SyncState;
 use operator_kit::controller::Conflicts;
 use operator_kit::events::Events;
+use operator_kit::traces::Traces;
 use tokio::sync::watch::Receiver;
 
 use crate::caches::Caches;
@@ -26,6 +27,8 @@ pub struct Context {
     pub conflicts: Conflicts,
     /// Events for users.
     pub events: Events,
+    /// To tell when what took place.
+    pub traces: Traces,
     /// The oCloudId that means the SMO's own cluster.
     pub local_id: String,
 }

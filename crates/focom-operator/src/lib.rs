@@ -9,4 +9,5 @@ pub mod metrics;
 pub mod o_cloud;
 pub mod operator;
 pub mod template_info;
+pub mod traces;
 pub mod watches;

@@ -60,7 +60,7 @@ fn label_value(text: &str) -> Result<String, &'static str> {
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let ProcessParts { metrics, client, events, lease, readiness, admin } =
+    let ProcessParts { metrics, client, events, lease, readiness, admin, traces, trace_exporter } =
         settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let smo = match settings.smo_id {
         Some(id) => id,
@@ -83,6 +83,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         expectations: Expectations::default(),
         conflicts: Conflicts::default(),
         events: events.clone(),
+        traces,
         local_id,
     });
     let prepared = look_for_orphans(forget_what_is_deleted(prepared, &context), &context, &triggers);
@@ -106,6 +107,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let mut process = Process::new();
     process.service("admin", admin.run(process.service_stop()));
+    if let Some(exporter) = trace_exporter {
+        process.service("traces", exporter.run(process.service_stop()));
+    }
     process.service("lease", lease.run(process.service_stop()));
     process.service("O-Clouds", runner.run(process.service_stop()));
     prepared.run(&mut process);

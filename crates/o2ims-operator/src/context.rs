@@ -3,6 +3,7 @@
 use kube::Client;
 use operator_kit::controller::Conflicts;
 use operator_kit::events::Events;
+use operator_kit::traces::Traces;
 use tokio::time::Instant;
 
 use crate::caches::Caches;
@@ -26,6 +27,8 @@ pub struct Context {
     pub events: Events,
     /// To tell how long requests take.
     pub metrics: Metrics,
+    /// To tell when what took place.
+    pub traces: Traces,
 }
 
 impl Context {

@@ -15,4 +15,5 @@ pub mod operator;
 pub mod provisioner;
 pub mod provisioning_request;
 pub mod request;
+pub mod traces;
 pub mod watches;

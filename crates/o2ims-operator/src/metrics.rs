@@ -115,7 +115,7 @@ fn seconds(from: &Time, to: &Time) -> f64 {
 
 /// Whether the request was never fulfilled. Ready is then False since the first status, and no condition is older. Once Ready was True, it is
 /// younger than the conditions of the stages that were done before.
-fn was_never_ready(conditions: &[Condition]) -> bool {
+pub(crate) fn was_never_ready(conditions: &[Condition]) -> bool {
     find(conditions, conditions::READY).is_some_and(|ready| {
         ready.status == "False"
             && conditions.iter().all(|other| ready.last_transition_time <= other.last_transition_time)

@@ -38,7 +38,7 @@ pub struct Settings {
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let ProcessParts { metrics, client, events, lease, readiness, admin } =
+    let ProcessParts { metrics, client, events, lease, readiness, admin, traces, trace_exporter } =
         settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let trigger = Trigger::new();
     let prepared = watches::set_up(&client, &metrics, &trigger);
@@ -82,11 +82,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         expectations: Expectations::default(),
         conflicts: Conflicts::default(),
         events,
+        traces,
     });
     let forgetting = Arc::clone(&context);
     let root = prepared.root.on_delete(move |request| forgetting.forget(&request.uid().unwrap_or_default()));
     let mut process = Process::new();
     process.service("admin", admin.run(process.service_stop()));
+    if let Some(exporter) = trace_exporter {
+        process.service("traces", exporter.run(process.service_stop()));
+    }
     process.service("lease", lease.run(process.service_stop()));
     process.service("watch provisioningrequests", root.run(process.service_stop()));
     for (name, task) in prepared.tasks {

@@ -94,6 +94,8 @@ pub mod focom {
     /// Annotation on a FocomProvisioningRequest that is to adopt a ProvisioningRequest of its name that was not created for it:
     /// [`ADOPT_DRY_RUN`], or the UID of that ProvisioningRequest. No new ProvisioningRequest is sent while the annotation is set.
     pub const ADOPT_ANNOTATION: &str = "focom.nephio.org/adopt";
+    /// Name of the root of a trace: the FocomProvisioningRequest. The O2IMS operator names it as the parent of its own spans.
+    pub const ROOT_SPAN: &str = "FocomProvisioningRequest";
     /// Value of [`ADOPT_ANNOTATION`]: the status says what would be adopted, and nothing is written.
     pub const ADOPT_DRY_RUN: &str = "dry-run";
     /// Annotation on a FocomProvisioningRequest, `true` or `false`: whether its deletion is refused. It is passed on as

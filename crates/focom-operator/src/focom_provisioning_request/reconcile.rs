@@ -21,6 +21,7 @@ use super::status::{self, RECHECK_INTERVAL};
 use crate::context::Context;
 use crate::o_cloud::connection::Connection;
 use crate::o_cloud::limiter;
+use crate::traces;
 
 /// Brings one request a step further.
 ///
@@ -50,9 +51,13 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let has_conflict = applied.as_ref().is_err_and(|failed| failed.error.class() == Class::Conflict);
     let conflict_lasts = context.conflicts.record(&observed.uid, has_conflict);
     let write_error = match applied {
-        Ok(_) if steps.contains(&Step::RemoveFinalizer) => return Ok(Outcome::Done),
+        Ok(_) if steps.contains(&Step::RemoveFinalizer) => {
+            context.traces.hand_over(|| traces::of_deletion(&request, Timestamp::now()));
+            return Ok(Outcome::Done);
+        }
         Ok(Some(adopted)) => {
             events::tell_of_adoption(&request, &context, &adopted).await;
+            context.traces.hand_over(|| traces::of_adoption(&request, &adopted, Timestamp::now()));
             return Ok(Outcome::progressing_for(limiter::RETRY_AFTER));
         }
         // Another client wrote first. That change, which this reconcile has not seen, triggers the next one.
@@ -96,6 +101,7 @@ async fn write_status(
     let old = request.status.as_ref();
     if let Some(written) = patch_status_if_changed(&api, request, old, new, focom::FIELD_MANAGER).await? {
         context.expectations.wrote_request(&observed.uid, &written);
+        context.traces.hand_over(|| traces::of_status(request, new));
     }
     Ok(())
 }

@@ -9,3 +9,4 @@ mod metrics;
 mod model;
 mod orphans;
 mod properties;
+mod traces;

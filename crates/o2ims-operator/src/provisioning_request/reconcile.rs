@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::expectations::Write;
 use crate::provisioner::interface::Decision;
 use crate::provisioner::step::Step;
+use crate::traces;
 
 /// Brings one request a step further.
 ///
@@ -50,7 +51,9 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
     if steps.iter().any(is_last) && applied.is_ok() {
         expectations.forget(&uid);
         if is_torn_down {
-            context.metrics.deletion_finished(request, Timestamp::now());
+            let now = Timestamp::now();
+            context.metrics.deletion_finished(request, now);
+            context.traces.hand_over(|| traces::of_deletion(request, now));
         }
         return Ok(Outcome::Done);
     }
@@ -80,6 +83,7 @@ async fn write_status(request: &ProvisioningRequest, context: &Context, assessme
         let write = Write::Status(version_of(&written));
         context.expectations.add(request.uid().unwrap_or_default(), [write], Instant::now());
         context.metrics.status_written(request, &assessment.status);
+        context.traces.hand_over(|| traces::of_status(request, &assessment.status));
     }
     Ok(())
 }

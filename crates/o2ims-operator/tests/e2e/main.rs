@@ -21,6 +21,7 @@ mod outages;
 mod providers;
 mod requests;
 mod servers;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ fn scenarios() -> Vec<Scenario> {
         crash::scenarios(),
         outages::scenarios(),
         idle::scenarios(),
+        traces::scenarios(),
         providers::scenarios(),
         failures::scenarios(),
         lifecycle::scenarios(),

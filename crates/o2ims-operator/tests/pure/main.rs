@@ -17,3 +17,4 @@ mod refusals;
 mod rules;
 mod status;
 mod templates;
+mod traces;
