@@ -38,6 +38,10 @@ These templates take a dictionary with `root` and `operator` (o2ims or focom).
 {{- $_ := set $container "securityContext" . -}}
 {{- end -}}
 {{- $_ := set $container "resources" (mergeOverwrite $container.resources $values.resources) -}}
+{{- /* In parentheses: `--reuse-values` of a release from before this value. */ -}}
+{{- with (.root.Values.traces).endpoint -}}
+{{- $_ := set $container "env" (append $container.env (dict "name" "OTEL_EXPORTER_OTLP_ENDPOINT" "value" .)) -}}
+{{- end -}}
 {{- range $name, $value := $values.env -}}
 {{- $_ := set $container "env" (append $container.env (dict "name" $name "value" $value)) -}}
 {{- end -}}
@@ -84,6 +88,23 @@ spec:
     {{- range . }}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
+{{- end }}
+{{- with (.root.Values.traces).endpoint }}
+{{- $url := urlParse . }}
+---
+# The collector's port, wherever the collector is.
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ $.operator }}-operator-traces
+  namespace: {{ $.operator }}-system
+spec:
+  podSelector:
+    matchLabels: {app.kubernetes.io/name: {{ $.operator }}-operator}
+  policyTypes: [Egress]
+  egress:
+  - ports:
+    - {protocol: TCP, port: {{ regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary 443 80 (eq $url.scheme "https")) }}}
 {{- end }}
 {{- end }}
 ---

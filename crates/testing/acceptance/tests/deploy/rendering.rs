@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("the_chart_renders_the_objects_of_the_overlays", false, the_chart_renders_the_objects_of_the_overlays),
     ("values_reach_the_objects_that_they_are_for", false, values_reach_the_objects_that_they_are_for),
     ("values_fit_both_operators_to_a_platform", false, values_fit_both_operators_to_a_platform),
+    ("traces_go_to_the_endpoint_and_its_port_is_open", false, traces_go_to_the_endpoint_and_its_port_is_open),
     ("wrong_values_are_refused_by_name", false, wrong_values_are_refused_by_name),
     ("a_packaged_chart_is_the_chart", false, a_packaged_chart_is_the_chart),
     ("policies_budgets_and_accounts_are_for_the_pods", false, policies_budgets_and_accounts_are_for_the_pods),
@@ -181,6 +182,30 @@ fn values_fit_both_operators_to_a_platform() -> Outcome {
     Ok(())
 }
 
+fn traces_go_to_the_endpoint_and_its_port_is_open() -> Outcome {
+    for (endpoint, port) in [
+        ("http://collector.monitoring:4318", 4318),
+        ("http://collector.monitoring", 80),
+        ("https://collector.example.org/otlp", 443),
+        ("https://[fd00::1]:4318", 4318),
+    ] {
+        let rendered = objects(&chart(&top().join("deploy/chart"), &[&format!("--set=traces.endpoint={endpoint}")])?)?;
+        for (namespace, operator) in [("o2ims-system", "o2ims-operator"), ("focom-system", "focom-operator")] {
+            let policy = &rendered[&format!("NetworkPolicy {namespace} {operator}-traces")]["spec"];
+            let expected = json!({
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": operator}}, "policyTypes": ["Egress"],
+                "egress": [{"ports": [{"protocol": "TCP", "port": port}]}],
+            });
+            ensure!(policy == &expected, "{endpoint}: {policy:#}");
+            let deployment = &rendered[&format!("Deployment {namespace} {operator}")];
+            let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"][1];
+            let expected = json!({"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": endpoint});
+            ensure!(env == &expected, "{operator}: {env:#}");
+        }
+    }
+    Ok(())
+}
+
 fn wrong_values_are_refused_by_name() -> Outcome {
     let helm = tool(Tool::Helm)?;
     for (value, named) in [
@@ -188,6 +213,7 @@ fn wrong_values_are_refused_by_name() -> Outcome {
         ("o2ims.replicas=two", "/o2ims/replicas"),
         ("focom.install=perhaps", "/focom/install"),
         ("monitoring.enabled=perhaps", "/monitoring/enabled"),
+        ("traces.endpoint=collector:4318", "/traces/endpoint"),
         ("image.tag=no spaces", "/image/tag"),
         ("image.registry=https://registry.example.org", "/image/registry"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
