@@ -1,5 +1,5 @@
-//! The trace of a request: what becomes a span at the SMO. The O2IMS operator adds its own to the same trace, whose id is the UID of the
-//! request, and names the root as their parent.
+//! The trace of a request: what becomes a span at the SMO. The O2IMS operator adds its own to the same trace, whose id
+//! is the UID of the request, and names the root as their parent.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -17,8 +17,8 @@ const ADOPTED: &str = "Adopted";
 /// The deletion of a request, until its ProvisioningRequest was deleted.
 const DELETION: &str = "FocomProvisioningRequest deletion";
 
-/// The spans that have ended with this status, which was written for the request as it was before: the root when the request was sent, stages
-/// until the O-Cloud has reported a state, and what the request fails at whenever that is.
+/// The spans that have ended with this status, which was written for the request as it was before: the root when the
+/// request was sent, stages until the O-Cloud has reported a state, and what the request fails at whenever that is.
 pub fn of_status(request: &FocomProvisioningRequest, new: &FocomProvisioningRequestStatus) -> Vec<Span> {
     let Some(created) = &request.metadata.creation_timestamp else { return Vec::new() };
     let old = request.status.as_ref();
@@ -47,7 +47,8 @@ pub fn of_adoption(request: &FocomProvisioningRequest, adopted: &str, now: Times
     Some(span.with(attributes(request, &status)))
 }
 
-/// The spans that have ended when the deletion of the request is finished: the deletion, and the root if the request was never sent.
+/// The spans that have ended when the deletion of the request is finished: the deletion, and the root if the request was
+/// never sent.
 pub fn of_deletion(request: &FocomProvisioningRequest, now: Timestamp) -> Vec<Span> {
     let metadata = &request.metadata;
     let times = metadata.creation_timestamp.as_ref().zip(metadata.deletion_timestamp.as_ref());

@@ -60,7 +60,7 @@ impl Tool {
                     60,
                 )
             },
-            // Later versions need a newer Go.
+            // v0.160 and later need Go 1.26.
             Self::Collector => Recipe::new("otelcol", "v0.158.0", &COLLECTOR_MODULE, ".", 120),
             Self::Etcdctl => {
                 Recipe::new("etcdctl", kubernetes::ETCD_VERSION, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdctl/v3", 20)
