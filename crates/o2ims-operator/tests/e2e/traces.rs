@@ -68,26 +68,19 @@ impl Collector {
         Ok(Self { log, _process: process })
     }
 
-    /// What it has printed.
-    fn text(&self) -> anyhow::Result<String> {
-        std::fs::read_to_string(&self.log).context("reading the collector's log")
-    }
-
     /// Waits until it has printed a span of each of these names. It writes to a file, so this looks again and again.
     async fn until(&self, names: &[&str]) -> anyhow::Result<Vec<Printed>> {
         let deadline = tokio::time::Instant::now() + SOON;
         let mut pace = tokio::time::interval(Duration::from_millis(200));
         loop {
             pace.tick().await;
-            let spans = printed(&self.text()?);
+            let text = std::fs::read_to_string(&self.log).context("reading the collector's log")?;
+            let spans = printed(&text);
             if names.iter().all(|name| spans.iter().any(|span| span.field("Name") == *name)) {
                 return Ok(spans);
             }
-            let text = self.text()?;
-            ensure!(
-                tokio::time::Instant::now() < deadline,
-                "not each of {names:?} was printed by the collector:\n{text}"
-            );
+            let in_time = tokio::time::Instant::now() < deadline;
+            ensure!(in_time, "not each of {names:?} was printed by the collector:\n{text}");
         }
     }
 }
