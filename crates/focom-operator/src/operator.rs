@@ -11,7 +11,7 @@ use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::names::focom;
 use operator_kit::controller::{Conflicts, Controller};
 use operator_kit::metrics::Metrics;
-use operator_kit::process::{Process, ProcessParts, ProcessSettings, TaskSpawner};
+use operator_kit::process::{ProcessParts, ProcessSettings, TaskSpawner};
 
 use crate::context::Context;
 use crate::focom_provisioning_request::expectations::Expectations;
@@ -60,7 +60,7 @@ fn label_value(text: &str) -> Result<String, &'static str> {
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let ProcessParts { metrics, client, events, lease, readiness, admin, traces, trace_exporter } =
+    let ProcessParts { metrics, client, events, lease, readiness, admin, traces, mut process } =
         settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let smo = match settings.smo_id {
         Some(id) => id,
@@ -105,11 +105,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         readiness.add_watch(name, state);
     }
 
-    let mut process = Process::new();
     process.service("admin", admin.run(process.service_stop()));
-    if let Some(exporter) = trace_exporter {
-        process.service("traces", exporter.run(process.service_stop()));
-    }
     process.service("lease", lease.run(process.service_stop()));
     process.service("O-Clouds", runner.run(process.service_stop()));
     prepared.run(&mut process);

@@ -8,7 +8,7 @@ use o2ims_types::ProvisioningRequest;
 use o2ims_types::names::OPERATOR_NAMESPACE;
 use operator_kit::cache::SyncState;
 use operator_kit::controller::{Conflicts, Controller, Trigger};
-use operator_kit::process::{Process, ProcessParts, ProcessSettings};
+use operator_kit::process::{ProcessParts, ProcessSettings};
 
 use crate::cluster_template;
 use crate::context::Context;
@@ -38,7 +38,7 @@ pub struct Settings {
 /// # Errors
 /// When the API server cannot be configured or a part of the process ends by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let ProcessParts { metrics, client, events, lease, readiness, admin, traces, trace_exporter } =
+    let ProcessParts { metrics, client, events, lease, readiness, admin, traces, mut process } =
         settings.process.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let trigger = Trigger::new();
     let prepared = watches::set_up(&client, &metrics, &trigger);
@@ -86,11 +86,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     });
     let forgetting = Arc::clone(&context);
     let root = prepared.root.on_delete(move |request| forgetting.forget(&request.uid().unwrap_or_default()));
-    let mut process = Process::new();
     process.service("admin", admin.run(process.service_stop()));
-    if let Some(exporter) = trace_exporter {
-        process.service("traces", exporter.run(process.service_stop()));
-    }
     process.service("lease", lease.run(process.service_stop()));
     process.service("watch provisioningrequests", root.run(process.service_stop()));
     for (name, task) in prepared.tasks {

@@ -10,7 +10,7 @@ use crate::{
     client::{self, Limits},
     events::Events,
     metrics::Metrics,
-    process::{lease::LeaseSettings, lease_thread::LeaseThread},
+    process::{lease::LeaseSettings, lease_thread::LeaseThread, process::Process},
     telemetry::{self, Format},
     traces::{TraceExporter, TraceSettings, Traces},
 };
@@ -66,8 +66,8 @@ pub struct ProcessParts {
     pub admin: Server,
     /// Where spans are handed over.
     pub traces: Traces,
-    /// Sends them, if there is an endpoint for traces; has to be run as a service.
-    pub trace_exporter: Option<TraceExporter>,
+    /// The tasks of the process: so far what sends the spans, if there is an endpoint for traces.
+    pub process: Process,
 }
 
 impl ProcessSettings {
@@ -76,13 +76,12 @@ impl ProcessSettings {
     /// Errors if the log filter is invalid, no cluster configuration can be used, or the admin address cannot be bound.
     pub async fn start(&self, operator: &'static str, version: &'static str) -> anyhow::Result<ProcessParts> {
         telemetry::init(self.log_format, &self.log_level)?;
-        let (traces, trace_exporter) = match self.traces.url() {
-            Some(url) => {
-                let (traces, exporter) = TraceExporter::new(url, operator, version)?;
-                (traces, Some(exporter))
-            }
-            None => (Traces::default(), None),
-        };
+        let (mut traces, mut process) = (Traces::default(), Process::new());
+        if let Some(url) = self.traces.url() {
+            let (to_exporter, exporter) = TraceExporter::new(url, operator, version)?;
+            traces = to_exporter;
+            process.service("traces", exporter.run(process.service_stop()));
+        }
         let metrics = Metrics::new(operator, version);
         let config = client::infer().await?;
         let client = client::build(config.clone(), operator, Limits::default(), &metrics)?;
@@ -93,7 +92,7 @@ impl ProcessSettings {
         let lease = LeaseThread::start(lease, &metrics, || Ok(client::build(config, operator, limits, &metrics)?))?;
         let readiness = ReadinessChecks::new();
         let admin = Server::bind(self.admin_address, readiness.clone(), metrics.clone()).await?;
-        Ok(ProcessParts { metrics, client, events, lease, readiness, admin, traces, trace_exporter })
+        Ok(ProcessParts { metrics, client, events, lease, readiness, admin, traces, process })
     }
 }
 

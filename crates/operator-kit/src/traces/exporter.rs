@@ -22,9 +22,9 @@ const BATCH_MAX: usize = 512;
 /// How long a span waits for others to be sent with it.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 /// Time until a batch that was not taken is sent again; doubled each time, up to the second value.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Time between two warnings that the collector does not take spans.
-const WARNING_INTERVAL: Duration = Duration::from_mins(10);
+const WARNING_INTERVAL: Duration = Duration::from_secs(600);
 /// Time for what is left at the end of the process; less than services have to stop.
 const FLUSH: Duration = Duration::from_secs(3);
 

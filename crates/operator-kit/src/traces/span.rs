@@ -10,7 +10,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use sha2::{Digest as _, Sha256};
 
-use crate::write::status::truncated;
+use crate::text::cut;
 
 /// Longest message of a failure, in bytes.
 const MESSAGE_MAX: usize = 4_096;
@@ -99,7 +99,7 @@ impl Span {
     /// Marks it as failed, for the reason in this message.
     #[must_use]
     pub fn failed(self, message: &str) -> Self {
-        Self { failure: Some(truncated(message.to_owned(), MESSAGE_MAX)), ..self }
+        Self { failure: Some(cut(message.to_owned(), MESSAGE_MAX)), ..self }
     }
 
     /// As OpenTelemetry's exporters take it.

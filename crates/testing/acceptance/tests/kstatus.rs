@@ -328,7 +328,7 @@ fn observed(request: &FocomProvisioningRequest, state: ConnectionState, found: O
         namespace_terminating: false,
         target: Target::OCloud(Some(Arc::new(o_cloud_object))),
         template: None,
-        remote: Some(RemoteState { connection, request: found, relation }),
+        remote: Some(RemoteState { connection, request: found, relation, was_refused: false }),
     }
 }
 

@@ -100,6 +100,7 @@ pub struct OrphanedRequests {
     pub count: i64,
     /// The first ten of them, sorted, as `namespace/name`; as `name` where ProvisioningRequests have no namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub names: Vec<String>,
     /// Why there are such, and what to do.
     pub message: String,
