@@ -214,6 +214,13 @@ pub fn nothing_to_adopt(request: &FocomProvisioningRequest) -> Rejection {
     Rejection::new(reason::ADOPTION_REQUIRED, message)
 }
 
+/// The note on an adoption.
+pub fn adopted(name: &str) -> String {
+    format!(
+        "this request has adopted ProvisioningRequest {name} on the O-Cloud; only its labels and annotations were written"
+    )
+}
+
 fn place(request: &FocomProvisioningRequest, name: &str) -> String {
     let (namespace, id) = request.o_cloud();
     format!("ProvisioningRequest {name} on O-Cloud {namespace}/{id}")

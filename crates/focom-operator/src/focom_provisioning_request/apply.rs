@@ -4,7 +4,7 @@ use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::focom;
-use operator_kit::controller::{Class, Error};
+use operator_kit::controller::Class;
 use operator_kit::write::apply::{self, MetadataPatch, Precondition};
 use operator_kit::write::finalizer;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::annotations::{orphans_remote, skips_remote_deletion};
 use super::observe::Observed;
 use super::plan::Step;
 use super::remote_api::RemoteApi;
-use super::write_error::WriteError;
+use super::write_error::{WriteError, may_come_late, request_gone};
 use crate::context::Context;
 
 /// Carries out `steps` in order, up to the first that fails or has adopted a ProvisioningRequest: the next reconcile
@@ -95,8 +95,7 @@ impl Writer<'_> {
             return Ok(());
         }
         // Without the finalizer no ProvisioningRequest may be sent: it would not be deleted with the request.
-        Err(Error::conflict(format!("FocomProvisioningRequest {} does not exist any more", self.request.name_any()))
-            .into())
+        Err(request_gone(&self.request.name_any()).into())
     }
 
     /// Carries out a write that makes a ProvisioningRequest that of the request, and remembers whether it was refused.
@@ -129,8 +128,7 @@ impl Writer<'_> {
         let waits = !skips_remote_deletion(self.request) && !orphans_remote(self.request);
         if let Some(remote) = self.remote.as_ref().filter(|_| waits) {
             if self.context.expectations.may_come_late(self.uid) {
-                let message = "the O-Cloud has not answered a write and may still carry it out: this request is kept for a minute after that write";
-                return Err(Error::transient(message).into());
+                return Err(may_come_late().into());
             }
             remote.ensure_absent(self.uid).await?;
         }

@@ -4,6 +4,7 @@ use kube::Resource as _;
 use o2ims_types::FocomProvisioningRequest;
 use o2ims_types::focom::v1alpha1::focom_provisioning_request::{FocomProvisioningRequestStatus, Phase};
 
+use super::adopt::adopted;
 use super::decision::Warning;
 use super::plan::Step;
 use super::status::ready_reason;
@@ -73,8 +74,5 @@ pub async fn warn(request: &FocomProvisioningRequest, context: &Context, warning
 
 /// Tells that the request has adopted the ProvisioningRequest of this name.
 pub async fn tell_of_adoption(request: &FocomProvisioningRequest, context: &Context, name: &str) {
-    let note = format!(
-        "this request has adopted ProvisioningRequest {name} on the O-Cloud; only its labels and annotations were written"
-    );
-    context.events.normal(&request.object_ref(&()), "Adopted", ACTION, &note).await;
+    context.events.normal(&request.object_ref(&()), "Adopted", ACTION, &adopted(name)).await;
 }

@@ -3,19 +3,17 @@
 use std::error::Error as _;
 
 use kube::api::{ListParams, Preconditions};
-use kube::core::Status;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
-use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::{self, focom};
-use operator_kit::controller::{Class, Error, lacks_rights};
+use operator_kit::controller::{Class, Error};
 use operator_kit::write::apply::{self, MetadataPatch, Precondition};
 use serde_json::Value;
 
 use super::adopt::{self, SourceGeneration};
 use super::manifest::{at_revision_of, manifest};
 use super::observe::{Relation, RemoteState, relation};
-use super::write_error::WriteError;
+use super::write_error::{WriteError, explain_status, marked_elsewhere, not_gone, unreadable};
 use crate::caches::Requests;
 use crate::o_cloud::connection::{Connection, ReadyOCloud};
 use crate::o_cloud::error::ConnectionError;
@@ -143,16 +141,8 @@ impl<'a> RemoteApi<'a> {
         if has_own_name && left.metadata.deletion_timestamp.is_none() {
             self.delete(&left.uid().unwrap_or_default()).await?;
         }
-        let message = if has_own_name {
-            format!("ProvisioningRequest {} is still on the O-Cloud", self.place)
-        } else {
-            format!(
-                "ProvisioningRequest {name} of namespace {namespace:?} on the O-Cloud has the label {} with the UID of this request, \
-                 so the deletion of this request waits: remove that label, or delete that ProvisioningRequest",
-                focom::SOURCE_UID_LABEL
-            )
-        };
-        Err(Error::transient(message).into())
+        let left = if has_own_name { not_gone(&self.place) } else { marked_elsewhere(&name, &namespace) };
+        Err(left.into())
     }
 
     async fn look(&self, name: &str) -> Result<Option<(RemoteRequest, Relation)>, WriteError> {
@@ -188,56 +178,10 @@ impl<'a> RemoteApi<'a> {
                 let quote = self.connection.quote(&status.message);
                 explain_status(&what, status, &quote)
             }
-            Some(kube::Error::SerdeError(_)) => {
-                WriteError::transient(reason::IN_PROGRESS, format!("{what}: the O-Cloud's answer cannot be read"))
-            }
+            Some(kube::Error::SerdeError(_)) => unreadable(&what),
             Some(other) => unreachable(ConnectionError::from_kube(other)),
             None if error.class() == Class::Transient => unreachable(ConnectionError::timeout()),
             None => error.into(),
         }
     }
-}
-
-/// What an answer of the O-Cloud's API server means. `quote` is its message, as it may be quoted.
-fn explain_status(what: &str, status: &Status, quote: &str) -> WriteError {
-    let refused = || WriteError::permanent(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {quote}"));
-    let waiting = |message: &str| WriteError::transient(reason::IN_PROGRESS, format!("{what}: {message}"));
-    let error = match status.code {
-        _ if status.message.contains("admission webhook") => refused(),
-        // Only a Status object of an API server is a refusal.
-        400 | 422 if status.reason != NO_STATUS => refused(),
-        403 if is_policy(&status.message) => refused(),
-        403 if status.message.contains(TERMINATING) => waiting(
-            "its namespace is being deleted on the O-Cloud; it can be sent when that namespace is created again",
-        ),
-        // For example a quota, which can be raised.
-        403 if !lacks_rights(status) => WriteError {
-            requires_action: true,
-            ..WriteError::transient(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {quote}"))
-        },
-        403 => WriteError {
-            requires_action: true,
-            ..WriteError::transient(
-                reason::FORBIDDEN,
-                format!("{what}: the SMO's account on the O-Cloud may not write it: give the account its rights there"),
-            )
-        },
-        404 => waiting(
-            "the O-Cloud has no such namespace: create it there, or create the request again with another oCloudNamespace",
-        ),
-        code => waiting(&format!("the O-Cloud answers with an error ({code})")),
-    };
-    // An API server refuses a write before it stores anything.
-    WriteError { nothing_written: (400..500).contains(&status.code) && status.reason != NO_STATUS, ..error }
-}
-
-/// kube's reason for an answer that is not a `Status`, such as a proxy's.
-const NO_STATUS: &str = "Failed to parse error data";
-
-/// Part of an API server's message for a namespace that is being deleted.
-const TERMINATING: &str = "because it is being terminated";
-
-/// Whether a policy of the O-Cloud refuses the write, and not RBAC.
-fn is_policy(message: &str) -> bool {
-    message.contains("ValidatingAdmissionPolicy") && message.contains("denied request")
 }

@@ -1,7 +1,9 @@
 //! Why a write of a plan failed.
 
+use kube::core::Status;
 use o2ims_types::conditions::focom::reason;
-use operator_kit::controller::Error;
+use o2ims_types::names::focom;
+use operator_kit::controller::{Error, lacks_rights};
 
 use super::validate::Rejection;
 
@@ -30,6 +32,73 @@ impl WriteError {
     }
 }
 
+/// The request was deleted before its finalizer was written.
+pub fn request_gone(request: &str) -> Error {
+    Error::conflict(format!("FocomProvisioningRequest {request} does not exist any more"))
+}
+
+/// A write to the O-Cloud may still be carried out.
+pub fn may_come_late() -> Error {
+    Error::transient(
+        "the O-Cloud has not answered a write and may still carry it out: this request is kept for a minute after that write",
+    )
+}
+
+/// The answer to a write is no object.
+pub fn unreadable(what: &str) -> WriteError {
+    WriteError::transient(reason::IN_PROGRESS, format!("{what}: the O-Cloud's answer cannot be read"))
+}
+
+/// The ProvisioningRequest is not gone yet. `place`: its name, with its namespace if it has one.
+pub fn not_gone(place: &str) -> Error {
+    Error::transient(format!("ProvisioningRequest {place} is still on the O-Cloud"))
+}
+
+/// A ProvisioningRequest of another name has the mark of the request.
+pub fn marked_elsewhere(name: &str, namespace: &str) -> Error {
+    Error::transient(format!(
+        "ProvisioningRequest {name} of namespace {namespace:?} on the O-Cloud has the label {} with the UID of this request, so the \
+         deletion of this request waits: remove that label, or delete that ProvisioningRequest",
+        focom::SOURCE_UID_LABEL
+    ))
+}
+
+/// What an answer of the O-Cloud's API server means. `what`: the object; `quote`: the answer, as it may be quoted.
+pub fn explain_status(what: &str, status: &Status, quote: &str) -> WriteError {
+    let refused = || WriteError::permanent(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {quote}"));
+    let waiting = |message: &str| WriteError::transient(reason::IN_PROGRESS, format!("{what}: {message}"));
+    let error = match status.code {
+        _ if status.message.contains("admission webhook") => refused(),
+        // Only a Status object of an API server is a refusal.
+        400 | 422 if status.reason != NO_STATUS => refused(),
+        403 if is_policy(&status.message) => refused(),
+        403 if status.message.contains("because it is being terminated") => waiting(
+            "its namespace is being deleted on the O-Cloud; it can be sent when that namespace is created again",
+        ),
+        // For example a quota, which can be raised.
+        403 if !lacks_rights(status) => WriteError {
+            requires_action: true,
+            ..WriteError::transient(reason::REFUSED, format!("{what}: the O-Cloud refuses it: {quote}"))
+        },
+        403 => WriteError {
+            requires_action: true,
+            ..WriteError::transient(
+                reason::FORBIDDEN,
+                format!("{what}: the SMO's account on the O-Cloud may not write it: give the account its rights there"),
+            )
+        },
+        404 => waiting(
+            "the O-Cloud has no such namespace: create it there, or create the request again with another oCloudNamespace",
+        ),
+        code => waiting(&format!("the O-Cloud answers with an error ({code})")),
+    };
+    // An API server refuses a write before it stores anything.
+    WriteError { nothing_written: (400..500).contains(&status.code) && status.reason != NO_STATUS, ..error }
+}
+
+/// kube's reason for an answer that is not a `Status`, such as a proxy's.
+const NO_STATUS: &str = "Failed to parse error data";
+
 impl From<Error> for WriteError {
     fn from(error: Error) -> Self {
         Self { error, reason: reason::IN_PROGRESS, requires_action: false, nothing_written: false }
@@ -40,4 +109,9 @@ impl From<Rejection> for WriteError {
     fn from(rejection: Rejection) -> Self {
         Self::permanent(rejection.reason, rejection.message)
     }
+}
+
+/// Whether a policy of the O-Cloud refuses the write, and not RBAC.
+fn is_policy(message: &str) -> bool {
+    message.contains("ValidatingAdmissionPolicy") && message.contains("denied request")
 }

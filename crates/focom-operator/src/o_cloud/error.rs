@@ -88,6 +88,14 @@ impl ConnectionError {
         Self::new(reason::UNREACHABLE, "internal error while speaking to the O-Cloud, see the operator's log")
     }
 
+    /// No client can be made from the kubeconfig. The errors that say why quote it, so they are not repeated.
+    pub fn unusable() -> Self {
+        Self::new(
+            reason::KUBECONFIG_REFUSED,
+            "the address, the certificates or the key in the kubeconfig cannot be used: put a valid kubeconfig into the Secret",
+        )
+    }
+
     /// The O-Cloud serves no ProvisioningRequests.
     pub fn api_missing() -> Self {
         Self::new(
@@ -103,6 +111,7 @@ impl ConnectionError {
         }
         let text = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ").to_lowercase();
         if text.contains("certificate") || text.contains("fatal alert") {
+            let text = text.replace(' ', "");
             let why = CERTIFICATE_ERRORS
                 .iter()
                 .find(|(sign, _)| text.contains(sign))
@@ -126,14 +135,13 @@ impl ConnectionError {
     }
 }
 
-/// Parts of rustls' messages (in lower case), and the text that is shown instead.
-const CERTIFICATE_ERRORS: [(&str, &str); 6] = [
+/// Parts of rustls' messages (in lower case, without spaces), and the text that is shown instead.
+const CERTIFICATE_ERRORS: [(&str, &str); 5] = [
     ("unknownissuer", "it is not signed by the authority in the kubeconfig"),
-    ("not valid for name", "it is for another host name or address than the kubeconfig's"),
     ("notvalidforname", "it is for another host name or address than the kubeconfig's"),
     ("expired", "it has expired"),
-    ("not valid yet", "it is not valid yet"),
-    ("fatal alert", "the O-Cloud ends the TLS handshake, probably because of the client certificate"),
+    ("notvalidyet", "it is not valid yet"),
+    ("fatalalert", "the O-Cloud ends the TLS handshake, probably because of the client certificate"),
 ];
 
 #[cfg(test)]

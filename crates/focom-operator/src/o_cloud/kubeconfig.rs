@@ -100,8 +100,8 @@ impl ClusterCredentials {
     /// A kubeconfig for kube, made of the checked fields only.
     ///
     /// # Errors
-    /// [`KubeconfigError`], if kube cannot read it, which is a defect of the operator.
-    pub fn kubeconfig(&self) -> Result<Kubeconfig, KubeconfigError> {
+    /// If kube cannot read it, which is a defect of the operator.
+    pub fn kubeconfig(&self) -> serde_json::Result<Kubeconfig> {
         let UserCredentials { token, certificate } = &self.credentials;
         let (certificate, key) = certificate.clone().unzip();
         let mut file = json!({
@@ -116,7 +116,6 @@ impl ClusterCredentials {
         });
         drop_nulls(&mut file);
         serde_json::from_value(file)
-            .map_err(|_| KubeconfigError::at("", "the client library cannot read the kubeconfig"))
     }
 }
 
@@ -172,12 +171,12 @@ fn address(server: &str) -> Result<(), &'static str> {
         Some("http") => return Err("is not https: credentials would go over the wire in the clear"),
         _ => return Err("is not a URL that begins with https://"),
     }
-    let authority = uri.authority().ok_or("has no host")?;
+    let authority = uri.authority().ok_or("is not a URL")?;
     if authority.as_str().contains('@') {
         return Err("has a user or a password in it");
     }
     if uri.host().is_none_or(str::is_empty) {
-        return Err("has no host");
+        return Err("is not a URL");
     }
     if uri.query().is_some() || server.contains('#') {
         return Err("has a query or a fragment");

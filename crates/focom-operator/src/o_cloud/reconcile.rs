@@ -63,37 +63,44 @@ async fn connect(o_cloud: &OCloud, id: &NamespacedName, context: &Context) {
             Ok(credentials) => connections.connect(id, credentials).await,
             Err(error) => connections.close(id, rejected(o_cloud, &error)),
         },
-        SecretState::Missing => connections.close(id, missing(o_cloud, "does not exist")),
-        SecretState::Empty => {
-            connections.close(id, missing(o_cloud, "has neither the key kubeconfig nor the key value"));
-        }
+        SecretState::Missing => connections.close(id, missing(o_cloud)),
+        SecretState::Empty => connections.close(id, empty(o_cloud)),
         SecretState::Forbidden => connections.close(id, forbidden(o_cloud)),
     }
 }
-
-/// Reasons whose message names the Secret already.
-const SECRET_REASONS: [&str; 3] = [reason::SECRET_MISSING, reason::SECRET_NOT_ALLOWED, reason::KUBECONFIG_REFUSED];
 
 fn secret_name(o_cloud: &OCloud) -> String {
     let (namespace, name) = o_cloud.secret();
     format!("Secret {namespace}/{name}")
 }
 
-fn missing(o_cloud: &OCloud, what: &str) -> ConnectionError {
+/// The Secret of an OCloud does not exist.
+pub fn missing(o_cloud: &OCloud) -> ConnectionError {
     ConnectionError::new(
         reason::SECRET_MISSING,
-        format!("{} {what}: put a kubeconfig of the O-Cloud there", secret_name(o_cloud)),
+        format!("{} does not exist: put a kubeconfig of the O-Cloud there", secret_name(o_cloud)),
     )
 }
 
-fn rejected(o_cloud: &OCloud, error: &KubeconfigError) -> ConnectionError {
+/// The Secret of an OCloud has no kubeconfig.
+pub fn empty(o_cloud: &OCloud) -> ConnectionError {
+    let message = format!(
+        "{} has neither the key kubeconfig nor the key value: put a kubeconfig of the O-Cloud there",
+        secret_name(o_cloud)
+    );
+    ConnectionError::new(reason::SECRET_MISSING, message)
+}
+
+/// The kubeconfig of an OCloud is not used.
+pub fn rejected(o_cloud: &OCloud, error: &KubeconfigError) -> ConnectionError {
     ConnectionError::new(
         reason::KUBECONFIG_REFUSED,
         format!("{}: the kubeconfig is not used: {error}", secret_name(o_cloud)),
     )
 }
 
-fn forbidden(o_cloud: &OCloud) -> ConnectionError {
+/// The operator may not read the Secret of an OCloud.
+pub fn forbidden(o_cloud: &OCloud) -> ConnectionError {
     let (namespace, _) = o_cloud.secret();
     ConnectionError::new(
         reason::SECRET_NOT_ALLOWED,
@@ -106,8 +113,8 @@ fn forbidden(o_cloud: &OCloud) -> ConnectionError {
     )
 }
 
-/// The message is the same whether or not the Secret and its Namespace exist.
-fn not_granted(o_cloud: &OCloud) -> ConnectionError {
+/// The OCloud may not use the Secret. The message is the same whether or not the Secret and its Namespace exist.
+pub fn not_granted(o_cloud: &OCloud) -> ConnectionError {
     let ((owner, _), asker) = (o_cloud.secret(), o_cloud.namespace().unwrap_or_default());
     ConnectionError::new(
         reason::SECRET_NOT_ALLOWED,
@@ -146,7 +153,8 @@ async fn write_status(o_cloud: &OCloud, context: &Context, connection: &Connecti
     Ok(())
 }
 
-fn assess(o_cloud: &OCloud, state: &ConnectionState, now: Timestamp) -> OCloudStatus {
+/// Derives the status. Of the old status the version of the O-Cloud is kept, and the time of the last transition.
+pub fn assess(o_cloud: &OCloud, state: &ConnectionState, now: Timestamp) -> OCloudStatus {
     let mut new = o_cloud.status.clone().unwrap_or_default();
     let (status, reason, message) = match state {
         ConnectionState::Ready(ready) => {
@@ -154,7 +162,7 @@ fn assess(o_cloud: &OCloud, state: &ConnectionState, now: Timestamp) -> OCloudSt
             let scope = if ready.namespaced { "namespaced" } else { "cluster-scoped" };
             (ConditionStatus::True, reason::READY, format!("the O-Cloud answers; its ProvisioningRequests are {scope}"))
         }
-        ConnectionState::Failed(error) if SECRET_REASONS.contains(&error.reason) => {
+        ConnectionState::Failed(error) if error.message.contains(&secret_name(o_cloud)) => {
             (ConditionStatus::False, error.reason, error.message.clone())
         }
         ConnectionState::Failed(error) => {

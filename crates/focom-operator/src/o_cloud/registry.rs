@@ -7,7 +7,6 @@ use std::time::Duration;
 use kube::config::KubeConfigOptions;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Config, ResourceExt as _};
-use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::focom;
 use o2ims_types::{FocomProvisioningRequest, OCloud};
 use operator_kit::client::{self, Limits};
@@ -163,14 +162,11 @@ impl ConnectionRegistry {
     }
 
     async fn client_for(&self, credentials: &ClusterCredentials) -> Result<Client, ConnectionError> {
-        let refused = |message: &str| ConnectionError::new(reason::KUBECONFIG_REFUSED, message);
-        let file = credentials.kubeconfig().map_err(|error| refused(&error.to_string()))?;
-        // The texts of these errors quote the kubeconfig, so they are not repeated.
+        let file = credentials.kubeconfig().map_err(|_| ConnectionError::unusable())?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
             .await
-            .map_err(|_| refused("the kubeconfig's certificates or address cannot be used"))?;
-        client::build(config, USER_AGENT, LIMITS, &self.settings.metrics)
-            .map_err(|_| refused("the kubeconfig's certificates or keys cannot be used"))
+            .map_err(|_| ConnectionError::unusable())?;
+        client::build(config, USER_AGENT, LIMITS, &self.settings.metrics).map_err(|_| ConnectionError::unusable())
     }
 
     /// Removes the entry of an OCloud that was deleted.

@@ -25,7 +25,8 @@ pub async fn reconcile(template: Arc<TemplateInfo>, context: Arc<Context>) -> Re
     Ok(Outcome::Done)
 }
 
-fn assess(template: &TemplateInfo, now: Timestamp) -> TemplateInfoStatus {
+/// Derives the status: whether requests can be checked against the schema.
+pub fn assess(template: &TemplateInfo, now: Timestamp) -> TemplateInfoStatus {
     let mut new = template.status.clone().unwrap_or_default();
     let (status, reason, message) = match violations(&template.spec, &Map::new()) {
         Ok(_) => (ConditionStatus::True, reason::READY, "requests are checked against the schema".to_owned()),

@@ -22,9 +22,11 @@ use operator_kit::controller::{Error, LASTING_CONFLICT_ADVICE, Outcome};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::model::record_status;
+
 const UID: &str = "uid-1";
 
-fn request(more: Value) -> FocomProvisioningRequest {
+pub fn request(more: Value) -> FocomProvisioningRequest {
     let mut object = json!({
         "apiVersion": "focom.nephio.org/v1alpha1", "kind": "FocomProvisioningRequest",
         "metadata": {"name": "edge", "namespace": "team", "uid": UID, "generation": 1},
@@ -34,17 +36,17 @@ fn request(more: Value) -> FocomProvisioningRequest {
     serde_json::from_value(object).unwrap()
 }
 
-fn with_finalizer() -> FocomProvisioningRequest {
+pub fn with_finalizer() -> FocomProvisioningRequest {
     request(json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"]}}))
 }
 
-fn deleted(more: Value) -> FocomProvisioningRequest {
+pub fn deleted(more: Value) -> FocomProvisioningRequest {
     let mut object = json!({"metadata": {"finalizers": ["focom.nephio.org/finalizer"], "deletionTimestamp": "2026-01-01T00:00:00Z"}});
     template_schema::overlay(&mut object, more);
     request(object)
 }
 
-fn observed(remote: Option<&RemoteState>) -> Observed {
+pub fn observed(remote: Option<&RemoteState>) -> Observed {
     Observed {
         uid: UID.to_owned(),
         namespace: "team".to_owned(),
@@ -55,7 +57,7 @@ fn observed(remote: Option<&RemoteState>) -> Observed {
     }
 }
 
-fn open(namespaced: bool) -> ConnectionState {
+pub fn open(namespaced: bool) -> ConnectionState {
     let kind = ApiResource {
         group: "o2ims.provisioning.oran.org".to_owned(),
         version: "v1alpha1".to_owned(),
@@ -73,7 +75,7 @@ fn open(namespaced: bool) -> ConnectionState {
     })
 }
 
-fn remote(state: ConnectionState, request: Option<Value>) -> RemoteState {
+pub fn remote(state: ConnectionState, request: Option<Value>) -> RemoteState {
     let request = request.map(|object| Arc::new(serde_json::from_value::<RemoteRequest>(object).unwrap()));
     let relation =
         request.as_deref().map(|found| relation(found, &self::request(json!({})), "smo", |uid| uid == "living"));
@@ -81,26 +83,26 @@ fn remote(state: ConnectionState, request: Option<Value>) -> RemoteState {
     RemoteState { connection, request, relation, was_refused: false }
 }
 
-fn broken() -> ConnectionState {
+pub fn broken() -> ConnectionState {
     ConnectionState::Failed(ConnectionError::new("Unreachable", "no answer"))
 }
 
 /// The plan for a request whose user has been told something already.
-fn steps(request: &FocomProvisioningRequest, remote: &RemoteState) -> Vec<Step> {
+pub fn steps(request: &FocomProvisioningRequest, remote: &RemoteState) -> Vec<Step> {
     let mut request = request.clone();
     request.status.get_or_insert_default();
     plan::plan(&request, &observed(Some(remote)), &Ok(()), |_| false)
 }
 
 /// What an O-Cloud has after this manifest was applied.
-fn stored(manifest: &Value) -> Value {
+pub fn stored(manifest: &Value) -> Value {
     let mut object = manifest.clone();
     object["metadata"]["uid"] = json!("remote-uid");
     object["metadata"]["generation"] = json!(1);
     object
 }
 
-fn created(steps: &[Step]) -> Value {
+pub fn created(steps: &[Step]) -> Value {
     steps.iter().find_map(|step| if let Step::Create(manifest) = step { Some(manifest.clone()) } else { None }).unwrap()
 }
 
@@ -276,7 +278,7 @@ fn a_request_that_leaves_its_o_cloud_by_its_owners_word_says_where_it_goes() {
 }
 
 /// A request whose O-Cloud had something for it when it was last seen.
-fn held(more: Value) -> Value {
+pub fn held(more: Value) -> Value {
     let mut object = json!({
         "metadata": {"finalizers": ["focom.nephio.org/finalizer"]},
         "status": {
@@ -289,7 +291,7 @@ fn held(more: Value) -> Value {
     object
 }
 
-fn annotated(key: &str, value: &str) -> Value {
+pub fn annotated(key: &str, value: &str) -> Value {
     json!({"metadata": {"annotations": {format!("focom.nephio.org/{key}"): value}}})
 }
 
@@ -413,6 +415,7 @@ fn told(
     write_error: Option<&WriteError>,
 ) -> (String, String, String) {
     let (status, outcome) = assess(request, &observed(Some(remote)), &Ok(()), write_error, Timestamp::UNIX_EPOCH);
+    record_status(&status);
     assert!(matches!(outcome, Outcome::Done) == is_ready(&status.conditions), "{outcome:?}");
     (status.phase, status.message, ready(&status.conditions))
 }
@@ -526,7 +529,7 @@ fn a_guest_is_not_told_what_is_the_owners() {
     assert!(message.contains("SecretMissing") && !message.contains("owner/s "), "{message}");
 }
 
-fn left(more: Value) -> Value {
+pub fn left(more: Value) -> Value {
     let mut object = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
     object["metadata"]["labels"]["focom.nephio.org/source-uid"] = json!("former");
     object["metadata"]["resourceVersion"] = json!("7");

@@ -2,11 +2,17 @@
 //! seconds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
 mod decisions;
 mod events;
+mod kubeconfigs;
+mod messages;
 mod metrics;
 mod model;
+mod o_clouds;
 mod orphans;
 mod properties;
+mod requests;
 mod traces;
+mod writes;

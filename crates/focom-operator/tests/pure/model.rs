@@ -33,7 +33,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::{self, focom};
-use o2ims_types::{FocomProvisioningRequest, OCloud};
+use o2ims_types::{FocomProvisioningRequest, FocomProvisioningRequestStatus, OCloud};
 use operator_kit::cache::CachedObjects;
 use operator_kit::controller::Class;
 use operator_kit::controller::Error;
@@ -120,6 +120,12 @@ impl Flight {
     fn own_name(&self) -> String {
         self.observed.remote.as_ref().unwrap().name(&self.request)
     }
+}
+
+/// Notes what a status tells.
+pub fn record_status(status: &FocomProvisioningRequestStatus) {
+    messages::record(&status.message);
+    status.conditions.iter().for_each(|condition| messages::record(&condition.message));
 }
 
 /// How a write ended.
@@ -384,6 +390,7 @@ impl World {
     fn write_status(&mut self, flight: &Flight, error: Option<&WriteError>) {
         let now = Timestamp::from_second(self.second).unwrap();
         let (status, _) = assess(&flight.request, &flight.observed, &flight.verdict, error, now);
+        record_status(&status);
         let name = flight.request.name_any();
         let is_same = self.requests.get(&name).is_some_and(|request| request.uid() == flight.request.uid());
         if is_same && flight.request.status.as_ref() != Some(&status) {

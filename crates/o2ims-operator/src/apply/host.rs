@@ -1,7 +1,6 @@
 //! Writes to ByoHosts and to the Secrets with their install scripts.
 
 use cluster_api::Kind;
-use cluster_api::byoh::HOST_WEBHOOK;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, Patch};
@@ -10,7 +9,8 @@ use o2ims_types::names;
 use operator_kit::controller::Error;
 use operator_kit::write::apply::{self, MetadataPatch, Precondition, dynamic_api};
 
-use super::object::{naming, patch_params, secret_resource};
+use super::error::of_host;
+use super::object::{patch_params, secret_resource};
 use super::target::Target;
 use crate::caches::version_of;
 use crate::expectations::Write;
@@ -18,15 +18,6 @@ use crate::provisioner::step::{HostPatch, InstallScripts, Reattachment};
 
 fn hosts(target: &Target<'_>) -> Api<DynamicObject> {
     dynamic_api(target.client, &Kind::ByoHost.api_resource(), Some(target.namespace))
-}
-
-fn of_host(error: Error, namespace: &str, name: &str) -> Error {
-    let error = naming(error, Kind::ByoHost, namespace, name);
-    if error.is_refused_by_webhook(HOST_WEBHOOK) {
-        error.advice("apply deploy/byoh/webhook-exemption.yaml")
-    } else {
-        error
-    }
 }
 
 /// Sets and removes labels and annotations, if the host is still as it was observed.

@@ -9,15 +9,11 @@ use operator_kit::controller::{Class, Error};
 use operator_kit::write::apply::{self, Precondition, dynamic_api};
 use serde_json::{Value, json};
 
+use super::error::{gone, naming, taken};
 use super::target::Target;
 use crate::caches::version_of;
 use crate::expectations::Write;
 use crate::provisioner::step::Manifest;
-
-/// The error, with the object that it is about.
-pub fn naming(error: Error, kind: Kind, namespace: &str, name: &str) -> Error {
-    error.context(format!("{} {namespace}/{name}", kind.name()))
-}
 
 /// Parameters of a merge patch.
 pub fn patch_params() -> PatchParams {
@@ -48,10 +44,7 @@ async fn explained(target: &Target<'_>, manifest: &Manifest, conflict: Error) ->
     let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
     match apply::with_timeout("look at what exists", api.get_metadata_opt(name)).await {
         Ok(Some(found)) if found.labels().get(names::REQUEST_UID_LABEL).is_none_or(|mark| mark != owner_uid) => {
-            Error::transient(format!(
-                "{} {namespace}/{name} exists already and is not this request's; remove it, or use another clusterName",
-                kind.name()
-            ))
+            taken(kind, namespace, name)
         }
         Ok(_) => conflict,
         Err(error) => naming(error, kind, namespace, name),
@@ -76,7 +69,7 @@ pub async fn must_exist(target: &Target<'_>, (kind, name, uid): &(Kind, String, 
     let found = apply::with_timeout("look for a part of the cluster", api.get_metadata_opt(name)).await;
     match found.map_err(|error| naming(error, *kind, namespace, name))? {
         Some(found) if found.metadata.uid.as_ref() == Some(uid) => Ok(()),
-        _ => Err(Error::conflict(format!("{} {namespace}/{name} is gone", kind.name()))),
+        _ => Err(gone(*kind, namespace, name)),
     }
 }
 

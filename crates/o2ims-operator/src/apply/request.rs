@@ -9,6 +9,7 @@ use operator_kit::write::apply::{self, MetadataPatch, dynamic_api};
 use operator_kit::write::finalizer;
 use serde_json::json;
 
+use super::error::left;
 use super::object::{patch_params, secret_resource};
 use super::target::Target;
 use crate::caches::OWNED_KINDS;
@@ -63,7 +64,7 @@ pub async fn remove_finalizer(target: &Target<'_>) -> Result<Option<Write>, Erro
             Ok(list) => {
                 let name = list.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
                 // Mostly the caches do not show it yet. What they never show, such as an object that cannot be decoded, has to be reported.
-                return Err(Error::transient(format!("{} {namespace}/{name} still exists", kind.name())));
+                return Err(left(kind, namespace, &name));
             }
             // The provider is not installed any more. kube does not call this answer "not found".
             Err(kube::Error::Api(status)) if status.code == 404 => {}

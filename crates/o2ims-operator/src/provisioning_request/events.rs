@@ -47,11 +47,16 @@ pub async fn tell_of_instructions(request: &ProvisioningRequest, context: &Conte
     for step in steps {
         let Step::RemoveAnnotations(annotations) = step else { continue };
         for annotation in annotations {
-            let id = request.annotations().get(*annotation).cloned().unwrap_or_default();
-            let note = format!("annotation {annotation}={id} was removed: nothing that it names is lost any more");
+            let note = removed_instruction(request, annotation);
             context.events.normal(&request.object_ref(&()), "AnnotationTakenOff", ACTION, &note).await;
         }
     }
+}
+
+/// The note on an instruction that was removed from the request.
+pub fn removed_instruction(request: &ProvisioningRequest, annotation: &str) -> String {
+    let id = request.annotations().get(annotation).cloned().unwrap_or_default();
+    format!("annotation {annotation}={id} was removed: nothing that it names is lost any more")
 }
 
 const fn event_reason(state: ProvisioningState) -> &'static str {

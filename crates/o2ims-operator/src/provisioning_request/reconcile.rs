@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, names};
-use operator_kit::controller::{Class, Error, LASTING_CONFLICT_ADVICE, Outcome};
+use operator_kit::controller::{Class, Error, Outcome};
 use operator_kit::write::status::patch_status_if_changed;
 use tokio::time::Instant;
 
@@ -60,7 +60,7 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
     let applied = match applied {
         // Another client has changed the object before; the caches will show that change.
         Err(conflict) if has_conflict && !conflict_lasts => return Err(conflict),
-        Err(conflict) if has_conflict => Err(conflict.advice(LASTING_CONFLICT_ADVICE)),
+        Err(conflict) if has_conflict => Err(apply::error::lasting(conflict)),
         applied => applied,
     };
     let write_error = applied.as_ref().err().map(|error| error.message().to_owned());

@@ -6,8 +6,10 @@
 
 mod consent;
 mod contention;
+mod errors;
 mod golden;
 mod lookups;
+mod messages;
 mod metrics;
 mod model;
 mod orphans;
@@ -18,3 +20,4 @@ mod rules;
 mod status;
 mod templates;
 mod traces;
+mod troubles;

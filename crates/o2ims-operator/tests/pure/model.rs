@@ -38,7 +38,7 @@ use o2ims_operator::provisioner::step::InstallScripts;
 use o2ims_operator::provisioner::step::{HostPatch, Step};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
-use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, names};
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, names};
 use operator_kit::cache::{CachedObjects, SyncState};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -123,8 +123,17 @@ impl Flight {
     /// The status that this reconcile writes; `write_error` is the error of its last write.
     pub fn assess(&self, write_error: Option<&str>, now: Timestamp) -> Assessment {
         let report = report(&self.request, &self.verdict, &self.observed);
-        assess(&self.request, &report, write_error, now)
+        let assessment = assess(&self.request, &report, write_error, now);
+        record_status(&assessment.status);
+        assessment
     }
+}
+
+/// Notes what a status tells.
+pub fn record_status(status: &ProvisioningRequestStatus) {
+    messages::record(&status.provisioning_status.provisioning_message);
+    status.conditions.iter().for_each(|condition| messages::record(&condition.message));
+    status.extensions.hosts.iter().for_each(|host| messages::record(&host.message));
 }
 
 /// A precondition did not hold.

@@ -20,7 +20,7 @@ use operator_kit::write::status::find;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::model::from;
+use crate::model::{from, record_status};
 
 /// Fulfils a request as soon as its finalizer is there.
 struct Paper;
@@ -104,6 +104,7 @@ fn decide(request: &ProvisioningRequest) -> (Vec<Step>, o2ims_types::Provisionin
     let provisioners = Provisioners::new(vec![Box::new(Paper)]);
     let Ok(decision) = provisioners.decide(request, &Expectations::default(), Instant::now()) else { panic!("waits") };
     let assessment = assess(request, &decision.report, None, Timestamp::now());
+    record_status(&assessment.status);
     (decision.steps, assessment.status)
 }
 

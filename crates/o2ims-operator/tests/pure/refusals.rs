@@ -1,6 +1,6 @@
 //! What is refused, in which words, and whether the requester or somebody else has to act.
 
-use cluster_api::byoh::ByohVariant;
+use cluster_api::byoh::{ByohVariant, UNREGISTERING_ANNOTATION};
 use cluster_api::machine::MachineDeployment;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
@@ -33,6 +33,14 @@ fn host_of(world: &mut World, change: impl FnOnce(&mut cluster_api::byoh::ByoHos
 /// An object of another owner, by its name.
 fn theirs<K: DeserializeOwned>(name: &str) -> (String, K) {
     (name.to_owned(), from(json!({"metadata": {"name": name, "namespace": NAMESPACE, "uid": "theirs"}})))
+}
+
+/// Host 2 has the mark of a request that does not exist any more.
+fn left_by_another(world: &mut World) {
+    host_of(world, |host| {
+        host.labels_mut().insert(names::REQUEST_UID_LABEL.to_owned(), "u".to_owned());
+        host.annotations_mut().insert(names::REQUEST_ANNOTATION.to_owned(), "site-a/older".to_owned());
+    });
 }
 
 fn endpoint(request: &mut ProvisioningRequest, host: &str, port: i32) {
@@ -355,6 +363,67 @@ fn cases() -> Vec<Case> {
                 },
             )
         },
+        Case {
+            name: "a request in another namespace has the endpoint",
+            request: |request| endpoint(request, "10.0.0.100", 6443),
+            ..waiting(
+                "",
+                reason::NAME_TAKEN,
+                "controlPlaneEndpoint 10.0.0.100:6443 is also requested by a ProvisioningRequest in another namespace (not shown), which comes \
+                 first",
+                |world| {
+                    let mut older = request("older", "edge", &[5], &[]);
+                    older.metadata.namespace = Some("site-b".to_owned());
+                    older.metadata.finalizers = Some(vec![names::FINALIZER.to_owned()]);
+                    endpoint(&mut older, "10.0.0.100", 6443);
+                    world.submit(older);
+                    world.delete_request("older");
+                },
+            )
+        },
+        Case {
+            name: "a Cluster in another namespace has the endpoint",
+            request: |request| endpoint(request, "10.0.0.100", 6443),
+            ..waiting(
+                "",
+                reason::NAME_TAKEN,
+                "controlPlaneEndpoint 10.0.0.100:6443 is taken by a Cluster in another namespace (not shown); this request continues when that \
+                 Cluster is deleted",
+                |world| {
+                    let theirs = json!({
+                        "metadata": {"name": "theirs", "namespace": "site-b", "uid": "theirs", "resourceVersion": "1"},
+                        "spec": {"controlPlaneEndpoint": {"host": "10.0.0.100", "port": 6443}},
+                    });
+                    world.clusters.insert("theirs".to_owned(), from(theirs));
+                },
+            )
+        },
+        Case {
+            name: "servers without IPv4 in a cluster with the default networks",
+            world: |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.defaults = Some(json!({"k8sVersion": "v1.33.1"}));
+                for number in [1, 2] {
+                    let address = format!("fd10::{number}/64");
+                    world.edit_host(&host_name(number), |host| host.status.network[0].ip_addrs = vec![address]);
+                }
+            },
+            ..invalid(
+                "",
+                "serviceCidr 10.96.0.0/12 (the default) is IPv4, but host 1 (target-1) reports no IPv4 address",
+                AS_IT_IS,
+            )
+        },
+        Case {
+            name: "a default of the wrong type",
+            world: |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.defaults = Some(json!({"labels": {"a": 5}}));
+            },
+            ..invalid(
+                "",
+                "templateParameters with the defaults of ClusterTemplate base-v1 filled in cannot be decoded: ",
+                AS_IT_IS,
+            )
+        },
         hosts("the host does not exist", "host 2 (target-2) is not registered in namespace site-a", |world| {
             world.hosts.remove("target-2");
         }),
@@ -412,15 +481,51 @@ fn cases() -> Vec<Case> {
                 host.labels_mut().insert("cluster.x-k8s.io/cluster-name".to_owned(), "other".to_owned());
             });
         }),
+        hosts("not cleaned to the end", "host 2 (target-2) has not been cleaned to the end by its agent", |world| {
+            host_of(world, |host| host.spec.bootstrap_secret = Some(from(json!({"name": "script"}))));
+        }),
+        hosts("a node of nobody", "host 2 (target-2) still runs a node", |world| {
+            let node = json!({"type": "K8sNodeBootstrapSucceeded", "status": "True"});
+            host_of(world, |host| host.status.conditions = vec![from(node)]);
+        }),
+        hosts("paused", "host 2 (target-2) is paused (annotation cluster.x-k8s.io/paused)", |world| {
+            host_of(world, |host| {
+                host.annotations_mut().insert("cluster.x-k8s.io/paused".to_owned(), String::new());
+            });
+        }),
+        hosts("held by a request that is not named", "host 2 (target-2) is held by another request", |world| {
+            world.submit(request("two", "edge", &[5], &[]));
+            host_of(world, |host| {
+                host.labels_mut().insert(names::REQUEST_UID_LABEL.to_owned(), "two-uid".to_owned());
+            });
+        }),
+        hosts(
+            "held by a request that is gone, and in use",
+            "host 2 (target-2) is held by an earlier ProvisioningRequest site-a/older that does not exist any more, and is in use by cluster \
+             other. To manage that cluster, apply ProvisioningRequest site-a/older again, unchanged. To delete that cluster, do the same, then \
+             delete ProvisioningRequest site-a/older",
+            |world| {
+                left_by_another(world);
+                host_of(world, |host| {
+                    host.labels_mut().insert("cluster.x-k8s.io/cluster-name".to_owned(), "other".to_owned());
+                });
+            },
+        ),
+        hosts(
+            "held by a request that is gone, and being cleaned",
+            "host 2 (target-2) is held by an earlier ProvisioningRequest site-a/older that does not exist any more, and is being cleaned by its \
+             agent",
+            |world| {
+                left_by_another(world);
+                host_of(world, |host| {
+                    host.annotations_mut().insert(UNREGISTERING_ANNOTATION.to_owned(), String::new());
+                });
+            },
+        ),
         hosts(
             "held by a request that is gone",
             "host 2 (target-2) is held by an earlier ProvisioningRequest site-a/older that does not exist any more",
-            |world| {
-                host_of(world, |host| {
-                    host.labels_mut().insert(names::REQUEST_UID_LABEL.to_owned(), "u".to_owned());
-                    host.annotations_mut().insert(names::REQUEST_ANNOTATION.to_owned(), "site-a/older".to_owned());
-                });
-            },
+            left_by_another,
         ),
     ]
 }
@@ -623,6 +728,9 @@ fn a_long_namespace_is_refused() {
         let mut flight = world.begin("one").unwrap();
         flight.request.metadata.namespace = Some("n".repeat(length));
         let verdict = o2ims_operator::provisioner::byoh::validate::validate(&flight.request, &flight.observed);
+        if let Err(refusal) = &verdict {
+            messages::record(&refusal.message);
+        }
         let too_long =
             verdict.as_ref().is_err_and(|refusal| refusal.terminal && refusal.message.contains("is too long"));
         assert_eq!(too_long, refused, "{verdict:?}");

@@ -1,5 +1,6 @@
 //! What a user is told: state, message, conditions, deadlines, ids.
 
+use std::path::Path;
 use std::time::Duration;
 
 use cluster_api::Kind;
@@ -11,7 +12,7 @@ use o2ims_operator::provisioner::report::{HOST_FAILED, Pause, Progress, Provisio
 use o2ims_operator::provisioning_request::status::assess;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::{HostStatus, ProvisionedResourceSet, StatusExtensions};
-use o2ims_types::{ProvisioningRequestStatus, ProvisioningState};
+use o2ims_types::{ProvisioningRequestStatus, ProvisioningState, names};
 use operator_kit::controller::Outcome;
 use operator_kit::write::status::{MESSAGE_MAX, find};
 use serde_json::json;
@@ -19,21 +20,21 @@ use serde_json::json;
 use crate::model::{Move, NAMESPACE, World, from, host_refs, request};
 use ProvisioningState::{Deleting, Failed, Fulfilled, Pending, Progressing};
 
-fn world(dialect: ByohVariant) -> World {
+pub fn world(dialect: ByohVariant) -> World {
     let mut world =
         World::new(dialect, json!({"timeouts": {"controlPlane": "5m", "workers": "3m", "deletion": "10m"}}), 4);
     world.submit(request("one", "core", &[1], &[2]));
     world
 }
 
-fn running() -> World {
+pub fn running() -> World {
     let mut world = world(ByohVariant::Platform9);
     world.settle();
     assert_eq!(world.state("one"), Some(Fulfilled));
     world
 }
 
-fn status(world: &World) -> ProvisioningRequestStatus {
+pub fn status(world: &World) -> ProvisioningRequestStatus {
     world.requests["one"].status.clone().unwrap()
 }
 
@@ -62,7 +63,7 @@ fn stages(world: &World) -> String {
 }
 
 /// Lets one kind of thing happen, as often as it can, and the operator see it.
-fn after(world: &mut World, moves: &[Move]) {
+pub fn after(world: &mut World, moves: &[Move]) {
     for happens in moves {
         while happens(world, 0) {}
         world.second += 1;
@@ -469,11 +470,11 @@ fn a_resource_of_the_pod_network_that_was_not_applied_is_told() {
     assert_eq!(told(&mut world, &["Secret", "ConfigMap"]), not_ready);
 }
 
-fn on_machine(world: &mut World, owner: &str, change: impl FnOnce(&mut cluster_api::machine::Machine)) {
+pub fn on_machine(world: &mut World, owner: &str, change: impl FnOnce(&mut cluster_api::machine::Machine)) {
     change(&mut world.machines.values_mut().find(|machine| machine.owner.1.contains(owner)).unwrap().record);
 }
 
-fn set(conditions: &mut Vec<CapiCondition>, type_: &str, status: &str, reason: &str) {
+pub fn set(conditions: &mut Vec<CapiCondition>, type_: &str, status: &str, reason: &str) {
     conditions.retain(|condition| condition.type_ != type_);
     conditions.push(from(json!({"type": type_, "status": status, "reason": reason})));
 }
@@ -557,7 +558,7 @@ fn drain(healthy: u32, more: &str) -> String {
     )
 }
 
-fn deleting_condition(reason: &str, message: &str) -> CapiCondition {
+pub fn deleting_condition(reason: &str, message: &str) -> CapiCondition {
     from(json!({"type": "Deleting", "status": "True", "reason": reason, "message": message}))
 }
 
@@ -566,7 +567,14 @@ fn deleting_condition(reason: &str, message: &str) -> CapiCondition {
 fn a_machine_that_cannot_leave_says_why() {
     let volumes =
         "Waiting for Node volumes to be detached (started at 2026-01-01T00:00:00Z)\n* PersistentVolumeClaims: a/b, a/c";
-    let cases: [(&str, &str, &str); 6] = [
+    let unnamed = "* Pod a/b: cannot evict pod as it would violate the pod's disruption budget.";
+    let cases: [(&str, &str, &str); 7] = [
+        (
+            "DrainingNode",
+            unnamed,
+            "; the drain of its node waits for Pod a/b (a PodDisruptionBudget does not allow the eviction). To continue, add replicas on other \
+             nodes, change the PodDisruptionBudget, or delete the pod",
+        ),
         ("DrainingNode", &drain(2, ""), &format!("; {BUDGET}")),
         ("DrainingNode", &drain(1, ", ... (3 more)"), &format!("; {BUDGET}")),
         (
@@ -627,6 +635,25 @@ fn a_removed_worker_that_cannot_leave_says_why() {
     assert_eq!(world.message("one"), "cluster is ready: 1 master, 0 workers");
 }
 
+/// The cluster's objects come to a machine that has a host.
+pub const BEGINS: [Move; 5] = [
+    World::cluster_is_noticed,
+    World::part_is_noticed,
+    World::cluster_is_adopted,
+    World::machine_is_made,
+    World::machine_takes_a_host,
+];
+
+/// The master's agent has been given its script.
+pub fn bootstrapping(dialect: ByohVariant) -> World {
+    let mut world = world(dialect);
+    for _ in 0..6 {
+        world.reconcile("one");
+    }
+    after(&mut world, &BEGINS);
+    world
+}
+
 /// Failures of a host while the cluster comes up are told with the host's name and the agent's words.
 #[test]
 fn a_host_that_fails_is_named() {
@@ -636,26 +663,40 @@ fn a_host_that_fails_is_named() {
         (World::agent_falls_silent, "host 1 (target-1): is not alive: HeartbeatTimeout"),
     ];
     for (fails, message) in cases {
-        let mut world = world(ByohVariant::Platform9);
-        for _ in 0..6 {
-            world.reconcile("one");
-        }
-        after(
-            &mut world,
-            &[
-                World::cluster_is_noticed,
-                World::part_is_noticed,
-                World::cluster_is_adopted,
-                World::machine_is_made,
-                World::machine_takes_a_host,
-            ],
-        );
+        let mut world = bootstrapping(ByohVariant::Platform9);
         assert!(fails(&mut world, 0));
         world.reconcile("one");
         is(&world, Progressing, message, "+++-?", ["Failed", "Reserved"]);
         world.heal();
         world.settle();
         assert_eq!(world.state("one"), Some(Fulfilled));
+    }
+}
+
+/// What the scripts on a server report is told in their words.
+#[test]
+fn what_a_server_reports_is_told() {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/provisioner/byoh/installer");
+    let scripts = scripts.read_dir().unwrap().map(|script| std::fs::read_to_string(script.unwrap().path()).unwrap());
+    let of_installer: Vec<_> = scripts.flat_map(|script| messages::script_texts(&script)).collect();
+    assert!(of_installer.len() > 20, "{of_installer:?}");
+    let of_kubeadm = "kubeadm init: [ERROR Port-6443]: Port 6443 is in use".to_owned();
+    let install =
+        ("K8sComponentsInstallationSucceeded", "K8sComponentsInstallationFailed", "installation of Kubernetes");
+    let bootstrap = ("K8sNodeBootstrapSucceeded", "CloudInitExecutionFailed", "bootstrap");
+    let failures = of_installer.into_iter().map(|words| (install, words)).chain([(bootstrap, of_kubeadm)]);
+    let bootstrapping = bootstrapping(ByohVariant::Platform9);
+    for ((type_, reason, what), words) in failures {
+        let mut world = bootstrapping.clone();
+        world.edit_host("target-1", |host| {
+            host.annotations_mut().insert(names::FAILURE_ANNOTATION.to_owned(), words.clone());
+            host.status.conditions.retain(|condition| condition.type_ != type_);
+            let failed = json!({"type": type_, "status": "False", "severity": "Error", "reason": reason});
+            host.status.conditions.push(from(failed));
+        });
+        world.reconcile("one");
+        let told = format!("host 1 (target-1): {what} failed: {words}");
+        assert_eq!((world.state("one"), world.message("one")), (Some(Progressing), told));
     }
 }
 
@@ -690,7 +731,7 @@ fn a_machine_that_fails_before_it_is_a_node_is_told() {
     let mut lost = joining();
     lost.edit_host("target-3", |host| {
         let words = "kubeadm join: couldn't validate the identity of the API Server: token id unknown".to_owned();
-        host.annotations_mut().insert(o2ims_types::names::FAILURE_ANNOTATION.to_owned(), words);
+        host.annotations_mut().insert(names::FAILURE_ANNOTATION.to_owned(), words);
         host.status.conditions.retain(|condition| condition.type_ != "K8sNodeBootstrapSucceeded");
         let failed = json!({"type": "K8sNodeBootstrapSucceeded", "status": "False", "severity": "Error", "reason": "CloudInitExecutionFailed"});
         host.status.conditions.push(from(failed));

@@ -23,7 +23,9 @@ fn ready(status: &ClusterTemplateStatus) -> [&str; 3] {
 }
 
 fn judged(spec: Value, variant: Option<ByohVariant>) -> ClusterTemplateStatus {
-    assess(&template(spec), variant, at(0))
+    let status = assess(&template(spec), variant, at(0));
+    messages::record(ready(&status)[2]);
+    status
 }
 
 fn kubeadm(config: &Value) -> Value {
@@ -56,11 +58,24 @@ fn each_problem_is_told_with_its_field_and_what_to_do() {
     let of_defaults = |rule: &str| format!("spec.defaults: {rule}");
     let misplaced =
         |field: &str| format!("spec.defaults must not contain {field}; remove it there, and set it in the requests");
+    let of_schema = |why: &str| format!("parameterSchema is not a JSON Schema: {why}; correct it, or remove it");
+    let deep = (0..200).fold(json!({}), |inner, _| json!({"properties": {"a": inner}}));
+    let level = |number: u32| json!({"allOf": vec![json!({"$ref": format!("#/$defs/a{number}")}); 10]});
+    let large = json!({
+        "allOf": [{"$ref": "#/$defs/a4"}],
+        "$defs": {"a4": level(3), "a3": level(2), "a2": level(1), "a1": level(0), "a0": {"allOf": vec![json!({}); 10]}},
+    });
     let cases = [
         (json!({"parameterSchema": {"type": 5}}), "parameterSchema is not a JSON Schema: ".to_owned()),
         (
             json!({"parameterSchema": {"properties": {"a": {"$ref": "#"}}}}),
             "parameterSchema is not a JSON Schema: a $ref leads back to itself; correct it, or remove it".to_owned(),
+        ),
+        (json!({"parameterSchema": {"$dynamicRef": "#a"}}), of_schema("it has a dynamic reference")),
+        (json!({"parameterSchema": deep}), of_schema("it is too deep")),
+        (
+            json!({"parameterSchema": large}),
+            of_schema("it is too large, references counted as often as they are used"),
         ),
         (defaults(json!({"clusterName": "core"})), misplaced("clusterName")),
         (defaults(json!({"clusterProvisioner": "byoh"})), misplaced("clusterProvisioner")),
@@ -82,6 +97,12 @@ fn each_problem_is_told_with_its_field_and_what_to_do() {
             kubeadm(&json!({"networking": {"podSubnet": "10.200.0.0/16"}})),
             "spec.kubeadm.controlPlane.clusterConfiguration.networking.podSubnet contradicts the Cluster; remove it there: set podCidr in \
              defaults or in the request"
+                .to_owned(),
+        ),
+        (
+            kubeadm(&json!({"controlPlaneEndpoint": "10.0.0.1:6443"})),
+            "spec.kubeadm.controlPlane.clusterConfiguration.controlPlaneEndpoint contradicts the Cluster; remove it there: set \
+             controlPlaneEndpoint in the request"
                 .to_owned(),
         ),
     ];

@@ -41,8 +41,11 @@ impl MarkedHost for ByoHost {
     }
 
     fn held_reason(&self) -> String {
-        let holder = self.annotations().get(names::REQUEST_ANNOTATION).map_or("another request", String::as_str);
-        format!("is held by ProvisioningRequest {holder}")
+        let holder = self.annotations().get(names::REQUEST_ANNOTATION);
+        holder.map_or_else(
+            || "is held by another request".to_owned(),
+            |holder| format!("is held by ProvisioningRequest {holder}"),
+        )
     }
 
     fn is_held_as_master(&self) -> bool {

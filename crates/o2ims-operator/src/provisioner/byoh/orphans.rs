@@ -124,14 +124,14 @@ async fn exists(context: &Context, holder: &ProvisioningRequest) -> Result<bool,
     let namespace = holder.namespace().unwrap_or_default();
     let name = holder.name_any();
     let api = Api::<ProvisioningRequest>::namespaced(client.clone(), &namespace);
-    let what = format!("look for ProvisioningRequest {namespace}/{name}");
-    let found = with_timeout(&what, api.get_metadata_opt(&name)).await?;
+    let found =
+        with_timeout(&format!("look for ProvisioningRequest {namespace}/{name}"), api.get_metadata_opt(&name)).await?;
     // A request of that name that the cache does not show yet may have been restored; what this would delete belongs to it then.
     if found.and_then(|found| found.metadata.uid).is_some_and(|uid| !context.caches.requests.exists(&uid)) {
         return Ok(true);
     }
     let Some(cluster) = &holder.spec.template_parameters.cluster_name else { return Ok(false) };
     let api = dynamic_api(client, &Kind::Cluster.api_resource(), Some(&namespace));
-    let what = format!("look for Cluster {namespace}/{cluster}");
-    Ok(with_timeout(&what, api.get_metadata_opt(cluster)).await?.is_some())
+    let found = with_timeout(&format!("look for Cluster {namespace}/{cluster}"), api.get_metadata_opt(cluster)).await?;
+    Ok(found.is_some())
 }

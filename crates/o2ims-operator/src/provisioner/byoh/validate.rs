@@ -219,8 +219,14 @@ fn merged_parameters(
         // The template's default may have changed; an existing cluster keeps its version.
         given.k8s_version = observed.control_plane.as_ref().map(|object| object.spec.version.clone());
     }
-    let given = serde_json::to_value(&given)
-        .map_err(|error| Rejection::invalid(format!("templateParameters cannot be read: {error}")))?;
+    let undecodable = |error: serde_json::Error| {
+        Rejection::invalid(format!(
+            "templateParameters with the defaults of ClusterTemplate {} filled in cannot be decoded: {error}; correct the request or \
+             spec.defaults",
+            template.name_any()
+        ))
+    };
+    let given = serde_json::to_value(&given).map_err(undecodable)?;
     let merged = template_schema::with_defaults(given, template.spec.defaults.as_ref());
     let mut wrong = Vec::new();
     if let Some(wanted) = &template.spec.parameter_schema {
@@ -240,14 +246,7 @@ fn merged_parameters(
             Err(error) => reject_template(template, reason::TEMPLATE_UNAVAILABLE, &[schema_problem(&error)])?,
         }
     }
-    let mut parameters: TemplateParameters = serde_json::from_value(merged)
-        .map_err(|error| {
-            Rejection::invalid(format!(
-                "templateParameters with the defaults of ClusterTemplate {} filled in cannot be decoded: {error}; correct the request or \
-                 spec.defaults",
-                template.name_any()
-            ))
-        })?;
+    let mut parameters: TemplateParameters = serde_json::from_value(merged).map_err(undecodable)?;
     if observed.is_created {
         // The networks are those of the Cluster; today's defaults may differ.
         (parameters.pod_cidr, parameters.service_cidr) = (None, None);
