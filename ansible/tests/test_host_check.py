@@ -35,6 +35,28 @@ RULES = [
     ("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT --reject-with icmp-host-prohibited\nCOMMIT", True),
     ("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j DROP-INVALID\n-A INPUT -s 192.0.2.9/32 -j DROP\nCOMMIT", False),
 ]
+# The same, and whether it drops what is forwarded by its policy.
+FORWARDED = [
+    ("", False),
+    ("*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT", False),
+    ("*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\nCOMMIT", True),
+    ("table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}", True),
+    ("table ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}", False),
+]
+# Files with kernel settings, and the one that switches forwarding off after the playbook's.
+SETTINGS = [
+    ({}, None),
+    ({"/etc/sysctl.d/99-site.conf": "net.ipv4.ip_forward = 1\n"}, None),
+    ({"/etc/sysctl.d/99-site.conf": "# net.ipv4.ip_forward = 0\n"}, None),
+    ({"/etc/sysctl.d/10-site.conf": "net.ipv4.ip_forward = 0\n"}, None),
+    ({"/etc/sysctl.d/99-site.conf": "kernel.panic=1\nnet/ipv4/ip_forward=0\n"}, "/etc/sysctl.d/99-site.conf"),
+    ({"/etc/sysctl.conf": "net.ipv4.conf.all.forwarding = 0\n"}, "/etc/sysctl.conf"),
+]
+# Sockets as in /proc/net/tcp and tcp6: one that listens at port 10250, and one that is connected.
+SOCKETS = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:280A 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 71 1 0 100 0 0 10 0
+   1: 0B004D0A:1923 01004D0A:D512 01 00000000:00000000 03:00001081 00000000     0        0 72 3 0
+"""
 # The file that kubelets get, whether somebody has named it, and what is said.
 RESOLVERS = [
     ("nameserver 192.0.2.53\n", False, None),
@@ -96,6 +118,30 @@ class HostCheck(unittest.TestCase):
         for text, drops in RULES:
             with self.subTest(text=text):
                 self.assertEqual(o2ims_host_check.DROPS.search(text) is not None, drops)
+
+    def test_forwarded(self):
+        """Docker's policy for packets that are not the machine's own."""
+        for text, drops in FORWARDED:
+            with self.subTest(text=text):
+                self.assertEqual(o2ims_host_check.DROPS_FORWARDED.search(text) is not None, drops)
+
+    def test_forwarding(self):
+        """A file counts only where it is read after the playbook's."""
+        for files, named in SETTINGS:
+            with self.subTest(files=files):
+                note = o2ims_host_check.forwarding_note(files)
+                if named is None:
+                    self.assertIsNone(note)
+                else:
+                    self.assertIn(f"{named} sets net.ipv4.ip_forward to 0", note)
+
+    def test_ports(self):
+        """The kubelet's port is a problem, and a master's only a note."""
+        self.assertEqual(o2ims_host_check.listeners(SOCKETS), {10250: "71"})
+        self.assertEqual(o2ims_host_check.port_findings({22: "1"}), (None, None))
+        problem, note = o2ims_host_check.port_findings({10250: "none", 6443: "none", 2379: "none"})
+        self.assertIn("tcp 10250 (an unknown program) is in use", problem)
+        self.assertIn("tcp 6443 (an unknown program), 2379 (an unknown program) are in use", note)
 
     def test_resolvers(self):
         """Servers that pods cannot ask."""

@@ -8,6 +8,7 @@ import base64
 import calendar
 import email.utils
 import fcntl
+import glob
 import http.client
 import ipaddress
 import json
@@ -141,6 +142,10 @@ hostname:
   description: The name that the machine has.
   returned: success
   type: str
+machine_id:
+  description: The content of /etc/machine-id.
+  returned: success
+  type: str
 stranger:
   description: What is in the way of a node, unless the management cluster has given the host to a cluster.
   returned: success
@@ -161,12 +166,38 @@ DROPS = re.compile(
     r"|^:INPUT DROP |^-A INPUT -j (?:DROP|REJECT)(?: |$)",
     re.MULTILINE,
 )
+# A chain for what is forwarded that drops it by its policy, as Docker sets it; of nftables, or of iptables-save.
+DROPS_FORWARDED = re.compile(r"hook forward [^;\n]*; policy drop;|^:FORWARD DROP ", re.MULTILINE)
 PORTS = "tcp 6443 and 2379-2380 to masters, tcp 10250 to all, 30000-32767, and those of the pod network (docs/servers.md, \"Ports\")"
 # Requests of ioctl(2): the first address of a card, and its mask.
 SIOCGIFADDR = 0x8915
 SIOCGIFNETMASK = 0x891B
 # The largest networks of Pods that kubeadm accepts, by the version of IP, as the operator's rules.
 LARGEST = {4: 8, 6: 48}
+# What kubeadm refuses to find on a new node, or the kubelet does not start with.
+NODE_FILES = (
+    "/etc/kubernetes/*.conf",
+    "/etc/kubernetes/manifests/*",
+    "/etc/kubernetes/pki/ca.crt",
+    "/var/lib/etcd/*",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/*_manager_state",
+)
+# What a pod network leaves: settings, of which containerd takes the first, and cards with the addresses of former pods.
+POD_NETWORKS = ("/etc/cni/net.d/*.conf", "/etc/cni/net.d/*.conflist", "/etc/cni/net.d/*.json") + tuple(
+    f"/sys/class/net/{card}" for card in ("cni0", "flannel.1", "vxlan.calico", "cilium_host", "kube-ipvs0")
+)
+# Services of other Kubernetes distributions.
+DISTRIBUTIONS = ("k3s", "k3s-agent", "rke2-server", "rke2-agent", "k0scontroller", "k0sworker", "snap.microk8s.daemon-kubelite")
+UNITS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+# Ports that a node has to have to itself, and those of a master.
+KUBELET_PORT = 10250
+MASTER_PORTS = (6443, 2379, 2380, 10257, 10259)
+# Where the playbook writes: always, and where it installs packages or programs.
+WRITTEN = ("/etc", "/root", "/usr/local/bin", "/var/lib")
+INSTALLED = ("/opt", "/usr", "/var/cache")
+# Settings that a site's file may take back at the next start; the playbook's is /etc/sysctl.d/90-o2ims-host.conf.
+FORWARDING = re.compile(r"^\s*-?net[./]ipv4[./](?:ip_forward|conf[./]all[./]forwarding)\s*=\s*0\s*$", re.MULTILINE)
 DATA = ("/var/lib", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/opt")
 
 
@@ -315,6 +346,91 @@ def disk_problems(wanted):
     return list(problems.values())
 
 
+def found(patterns):
+    """Files of these patterns that are there."""
+    return sorted(path for pattern in patterns for path in glob.glob(pattern))
+
+
+def be(things):
+    """The verb for so many."""
+    return "is" if len(things) == 1 else "are"
+
+
+def leftovers():
+    """What earlier clusters have left on a machine that is no node, or what other distributions of Kubernetes have on it."""
+    problems = []
+    units = found(f"{folder}/{name}.service" for folder in UNITS for name in DISTRIBUTIONS)
+    if units:
+        problems.append(
+            f"Kubernetes: another distribution of it is installed ({units[0]}), which would use the same ports and networks:"
+            " uninstall it by its own script, or take another server"
+        )
+    files = found(NODE_FILES)
+    if files:
+        problems.append(
+            f"Kubernetes: {', '.join(files)} {be(files)} left of an earlier node, which keeps a new one from starting:"
+            " if that cluster is not needed any more, run kubeadm reset, and remove what it leaves of these"
+        )
+    networks = found(POD_NETWORKS)
+    if networks:
+        problems.append(
+            f"pod network: {', '.join(networks)} {be(networks)} left of an earlier one, which gets in the way of the next:"
+            " remove the files, and the cards with ip link delete"
+        )
+    return problems
+
+
+def listeners(text):
+    """The TCP ports that are listened at, with the inodes of their sockets, from /proc/net/tcp or tcp6."""
+    lines = [line.split() for line in text.splitlines()[1:]]
+    return {int(parts[1].rsplit(":", 1)[1], 16): parts[9] for parts in lines if len(parts) > 9 and parts[3] == "0A"}
+
+
+def program_of(inode):
+    """The name of the program that has this socket."""
+    for link in glob.iglob("/proc/[0-9]*/fd/*"):
+        try:
+            if os.readlink(link) == f"socket:[{inode}]":
+                return read(f"/proc/{link.split('/')[2]}/comm").strip()
+        except OSError:
+            # It has ended.
+            continue
+    return "an unknown program"
+
+
+def port_findings(sockets):
+    """Why the ports of a node, or else those of a master, are not free: a problem and a note, each perhaps None."""
+    taken = {port: f"{port} ({program_of(sockets[port])})" for port in (KUBELET_PORT, *MASTER_PORTS) if port in sockets}
+    kubelet = taken.pop(KUBELET_PORT, None)
+    problem = f"ports: tcp {kubelet} is in use, and the kubelet needs it: stop that program, or give it another port" if kubelet else None
+    if not taken:
+        return problem, None
+    return problem, (
+        f"ports: tcp {', '.join(taken.values())} {be(taken)} in use, so the host cannot be a master, only a worker:"
+        " stop that program, or give it another port"
+    )
+
+
+def readonly_problem(folders):
+    """Which of the folders are on file systems that cannot be written, or None."""
+    closed = [folder for folder in folders if os.path.isdir(folder) and os.statvfs(folder).f_flag & os.ST_RDONLY]
+    if not closed:
+        return None
+    return f"file system: {', '.join(closed)} cannot be written, and the playbook writes there: mount it read-write (findmnt --target {closed[0]})"
+
+
+def forwarding_note(files):
+    """Which file of the site's switches forwarding off at the next start, or None. It is given the files with their content."""
+    late = [path for path, text in sorted(files.items(), key=lambda file: os.path.basename(file[0])) if FORWARDING.search(text)]
+    late = [path for path in late if path == "/etc/sysctl.conf" or os.path.basename(path) > "90-o2ims-host.conf"]
+    if not late:
+        return None
+    return (
+        f"sysctl: {late[-1]} sets net.ipv4.ip_forward to 0 at each start, after the playbook's 90-o2ims-host.conf, and pods would not be reached:"
+        " remove that line"
+    )
+
+
 class Api:
     """The management cluster, as the host reaches it."""
 
@@ -415,16 +531,26 @@ def resolver(module):
     return resolver_problem(path, read(path) if os.path.isfile(path) else None, bool(given))
 
 
-def firewall_note(module):
-    """Which firewall lets in only what it was told to, or None."""
-    found = ["firewalld"] if is_active(module, "firewalld") else []
+def firewall_notes(module):
+    """Which firewall lets in only what it was told to, and which one lets nothing through."""
+    active = ["firewalld"] if is_active(module, "firewalld") else []
     if module.get_bin_path("ufw") and re.search(r"^ENABLED=yes", read("/etc/ufw/ufw.conf"), re.MULTILINE):
-        found.append("ufw")
+        active.append("ufw")
     rules = {"nftables": ["nft", "list", "ruleset"], "iptables": ["iptables-save"], "ip6tables": ["ip6tables-save"]}
+    through = []
     for name, command in rules.items():
-        if not found and module.get_bin_path(command[0]) and DROPS.search(module.run_command(command)[1]):
-            found.append(name)
-    return f"firewall: {' and '.join(found)} is active, and the playbook opens no port: open {PORTS}" if found else None
+        text = module.run_command(command)[1] if module.get_bin_path(command[0]) else ""
+        if not active and DROPS.search(text):
+            active.append(name)
+        if not through and DROPS_FORWARDED.search(text):
+            through.append(name)
+    notes = [f"firewall: {' and '.join(active)} is active, and the playbook opens no port: open {PORTS}"] if active else []
+    notes += [
+        f"firewall: the policy of {name} for forwarded packets is drop, as Docker sets it, and those of pods are dropped too:"
+        " let the networks of pods and services through, or accept by policy (iptables -P FORWARD ACCEPT)"
+        for name in through
+    ]
+    return notes
 
 
 def main():
@@ -441,14 +567,20 @@ def main():
     params, api = module.params, Api(module.params)
     card = default_card(read("/proc/net/route"))
     address = address_of(card) if card else None
-    problems = system_problems(params) + disk_problems(params["free_mib"])
+    node = os.path.exists("/etc/kubernetes/kubelet.conf")
+    sockets = {} if node else listeners(read("/proc/net/tcp")) | listeners(read("/proc/net/tcp6"))
+    port_problem, port_note = port_findings(sockets)
+    closed = readonly_problem(WRITTEN + (INSTALLED if params["needs_apt"] else ()))
+    problems = system_problems(params) + disk_problems(params["free_mib"]) + ([closed] if closed else [])
     cloud = read("/var/lib/cloud/instance/cloud-config.txt")
-    notes = [note for note in (address_note(card, address), firewall_note(module), cloud_note(cloud)) if note]
-    newer = [problem for problem in (address_problem(card, address), resolver(module)) if problem]
+    sysctl = {path: read(path) for path in found(["/etc/sysctl.conf", "/etc/sysctl.d/*.conf"])}
+    notes = [address_note(card, address), *firewall_notes(module), cloud_note(cloud), port_note, forwarding_note(sysctl)]
+    notes = [note for note in notes if note]
+    newer = [problem for problem in (address_problem(card, address), resolver(module), port_problem) if problem]
+    newer += [] if node else leftovers()
     (notes if params["registered"] else problems).extend(newer)
     connection = [problem for problem in [api_problem(api, params["clock_seconds"])] if problem]
     hostname = socket.gethostname()
-    node = os.path.exists("/etc/kubernetes/kubelet.conf")
     known, certificate = False, "the management API was not reached"
     if not connection:
         known, certificate = certificate_state(module, api, params["agent_config"], params["name"])
@@ -472,6 +604,7 @@ def main():
         known=known,
         certificate=certificate,
         hostname=hostname,
+        machine_id=read("/etc/machine-id").strip(),
         stranger=stranger,
         swap=swap,
     )
