@@ -21,7 +21,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
-use preparations::{Becomes, SITES};
+use preparations::{Becomes, ROUNDS, Site};
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox::waiting::wait;
 
@@ -636,34 +636,56 @@ async fn sites_have_their_own(stack: &mut Stack, mut setting: Setting) -> Outcom
     all_is_present(&mut setting).await
 }
 
-/// Everything that stands in [`preparations::SITES`], on as many servers; then the same again, and programs of the site's that
-/// are not fit.
+/// What [`preparations::ROUNDS`] has; then programs of the site's that are not fit.
 async fn prepared_badly(stack: &mut Stack, mut setting: Setting) -> Outcome {
-    /// apt writes its database anew without a change.
-    const SAME: &str = "grep -v '^/var/lib/dpkg/'; dpkg-query --show --showformat='${Package} ${Version} ${Status}\n'";
-    let state = format!("{{ {STATE}; }} | {SAME}");
-    let files = PathBuf::from(setting.input["sources"]["files"].as_str().context("a folder")?).join("packages");
     let key = setting.input["hosts"][0]["keyFile"].clone();
-    for number in NAMES.len() + 1..=SITES.len() {
-        let server = stack.debian_server(&format!("target-{number}"), 10 + u8::try_from(number)?)?;
-        server.power_on().await?;
-        setting.servers.push(server);
+    let mut number = 0;
+    let mut registered = Vec::new();
+    for sites in ROUNDS {
+        let mut hosts = Vec::new();
+        for server in &setting.servers {
+            server.power_off().await?;
+        }
+        let servers: Vec<_> = (number + 1..)
+            .zip(sites)
+            .map(|(number, _)| {
+                match setting.servers.iter().find(|server| server.name() == format!("target-{number}")) {
+                    Some(server) => Ok(server.clone()),
+                    None => stack.debian_server(&format!("target-{number}"), 10 + number),
+                }
+            })
+            .collect::<anyhow::Result<_>>()?;
+        for (server, site) in servers.iter().zip(sites) {
+            server.power_on().await?;
+            number += 1;
+            hosts.push(json!({
+                "name": server.name(), "address": server.address(), "user": site.user, "hostId": number, "keyFile": key,
+            }));
+        }
+        setting.servers = servers;
+        setting.input["hosts"] = json!(hosts);
+        setting.write_input()?;
+        registered = prepare_and_judge(&setting, sites).await?;
     }
-    let hosts: Vec<_> = (1..)
-        .zip(setting.servers.iter().zip(SITES))
-        .map(|(number, (server, site))| {
-            json!({"name": server.name(), "address": server.address(), "user": site.user, "hostId": number, "keyFile": key})
-        })
-        .collect();
-    setting.input["hosts"] = json!(hosts);
-    setting.write_input()?;
+    for (name, trial) in ELSEWHERE {
+        eprintln!("{name}: in {trial}");
+    }
+    not_fit(&mut setting, registered.first().context("no host was registered")?).await
+}
+
+/// Prepares the servers, and runs the playbook, twice where hosts are registered. It returns these.
+async fn prepare_and_judge(setting: &Setting, sites: &[Site]) -> anyhow::Result<Vec<String>> {
+    // apt writes its database anew without a change.
+    const PACKAGES: &str =
+        "grep -v '^/var/lib/dpkg/'; dpkg-query --show --showformat='${Package} ${Version} ${Status}\n'";
+    let state = format!("{{ {STATE}; }} | {{ {PACKAGES}; }}");
+    let files = Path::new(setting.input["sources"]["files"].as_str().context("a folder")?).join("packages");
     let on = async |server: &Server, what: &str, shell: &str| {
         let shell = format!("set -ex\n{shell}");
         server.run(&["bash", "-c", &shell]).await.with_context(|| what.to_owned())
     };
-
     let mut before = Vec::new();
-    for (server, site) in setting.servers.iter().zip(SITES) {
+    for (server, site) in setting.servers.iter().zip(sites) {
         if site.filters {
             install_filters(server, &files).await?;
         }
@@ -672,19 +694,19 @@ async fn prepared_badly(stack: &mut Stack, mut setting: Setting) -> Outcome {
         }
         before.push(server.run(&["bash", "-c", &state]).await?);
     }
-    let many = ["--forks", "16"];
-    let first = setting.control.run("site.yaml", &many).await?.failed()?;
-    let mut good = Vec::new();
-    for ((server, site), before) in setting.servers.iter().zip(SITES).zip(before) {
-        let said = first.said_of(server.name());
+    let run = setting.control.run("site.yaml", &[]).await?;
+    let mut registered = Vec::new();
+    for ((server, site), before) in setting.servers.iter().zip(sites).zip(before) {
+        let name = server.name();
+        let said = run.said_of(name);
         let left_out = site.preparations.iter().any(|each| matches!(each.outcome, Becomes::Told(_)));
-        ensure!(left_out != said.contains("is registered"), "{}: {said}\n{}", server.name(), first.text);
+        ensure!(left_out != said.contains("is registered"), "{name}: {said}\n{}", run.text);
         if left_out {
-            ensure!(first.count(server.name(), "changed")? == 0, "{} was changed:\n{}", server.name(), first.text);
+            ensure!(run.count(name, "changed")? == 0, "{name} was changed:\n{}", run.text);
             let now = server.run(&["bash", "-c", &state]).await?;
-            ensure!(now == before, "something of {} was changed:\n{before}\n{now}", server.name());
+            ensure!(now == before, "something of {name} was changed:\n{before}\n{now}");
         } else {
-            good.push(server.name());
+            registered.push(name.to_owned());
         }
         for preparation in site.preparations {
             let became = match preparation.outcome {
@@ -698,19 +720,17 @@ async fn prepared_badly(stack: &mut Stack, mut setting: Setting) -> Outcome {
                 }
             };
             on(server, preparation.name, preparation.kept).await?;
-            eprintln!("{}: {}: {became}", server.name(), preparation.name);
+            eprintln!("{name}: {}: {became}", preparation.name);
         }
     }
-    let second =
-        setting.control.run("site.yaml", &[&many[..], &["-e", &format!("hosts={}", good.join(","))]].concat()).await?;
-    let second = second.succeeded()?;
-    for host in &good {
-        ensure!(second.count(host, "changed")? == 0, "a second run has changed {host}:\n{}", second.text);
+    if !registered.is_empty() {
+        let run = setting.control.run("site.yaml", &["-e", &format!("hosts={}", registered.join(","))]).await?;
+        let run = run.succeeded()?;
+        for host in &registered {
+            ensure!(run.count(host, "changed")? == 0, "a second run has changed {host}:\n{}", run.text);
+        }
     }
-    for (name, trial) in ELSEWHERE {
-        eprintln!("{name}: in {trial}");
-    }
-    not_fit(&mut setting, good[0]).await
+    Ok(registered)
 }
 
 /// Installs iptables and nftables, as a site has them that has a firewall.
