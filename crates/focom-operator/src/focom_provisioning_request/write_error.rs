@@ -70,7 +70,7 @@ pub fn explain_status(what: &str, status: &Status, quote: &str) -> WriteError {
     let error = match status.code {
         _ if status.message.contains("admission webhook") => refused(),
         // Only a Status object of an API server is a refusal.
-        400 | 422 if status.reason != NO_STATUS => refused(),
+        400 | 422 if is_status(status) => refused(),
         403 if is_policy(&status.message) => refused(),
         403 if status.message.contains("because it is being terminated") => waiting(
             "its namespace is being deleted on the O-Cloud; it can be sent when that namespace is created again",
@@ -93,11 +93,13 @@ pub fn explain_status(what: &str, status: &Status, quote: &str) -> WriteError {
         code => waiting(&format!("the O-Cloud answers with an error ({code})")),
     };
     // An API server refuses a write before it stores anything.
-    WriteError { nothing_written: (400..500).contains(&status.code) && status.reason != NO_STATUS, ..error }
+    WriteError { nothing_written: (400..500).contains(&status.code) && is_status(status), ..error }
 }
 
-/// kube's reason for an answer that is not a `Status`, such as a proxy's.
-const NO_STATUS: &str = "Failed to parse error data";
+/// Whether the answer is a Status object. This is kube's reason for one that is none, such as a proxy's.
+fn is_status(status: &Status) -> bool {
+    !status.reason.starts_with("Failed to parse error data")
+}
 
 impl From<Error> for WriteError {
     fn from(error: Error) -> Self {

@@ -176,6 +176,13 @@ const GONE: &[Entry] = &[
          done but to wait.",
     ),
     entry(
+        "OCloud … leads to another O-Cloud than the one that this request was being sent to, and it is not known whether that one has its \
+         ProvisioningRequest: put the former kubeconfig back; or annotate this request with … to leave on the former O-Cloud what may be \
+         there, and …",
+        "The operator ended between the status and the write, and the kubeconfig of the OCloud was changed. Look on the former O-Cloud for \
+         a ProvisioningRequest with the label `focom.nephio.org/source-uid` of this request before it is left there.",
+    ),
+    entry(
         "to leave its ProvisioningRequest on the former O-Cloud and delete this request",
         "The same, while the request is being deleted. Delete the ProvisioningRequest on the former O-Cloud yourself.",
     ),
@@ -361,6 +368,19 @@ const O_CLOUD: &[Entry] = &[
         "Correct `server` in the kubeconfig, or the SMO's DNS.",
     ),
     entry("the O-Cloud cannot be reached: the connection fails", "Look at the address, the network and the firewall."),
+    entry(
+        "the O-Cloud has sent more than … MiB of ProvisioningRequests with the label … (after … of them), which is more than the operator \
+         keeps of one O-Cloud: see whether the address in the kubeconfig is the O-Cloud's, and delete those on the O-Cloud that this SMO has \
+         not sent",
+        "`kubectl get pr -A -l LABEL` on the O-Cloud, with the label of the message. No request of this O-Cloud goes on until then.",
+    ),
+    entry(
+        "this SMO has sent these ProvisioningRequests, and their FocomProvisioningRequests do not exist any more: they were deleted with \
+         --cascade=orphan or abandoned, their finalizer was removed by hand, or the SMO was restored from an older backup. Their clusters run \
+         on and hold their hosts. To take one back, apply the FocomProvisioningRequest again that its labels … and … name, with the spec \
+         that it has on the O-Cloud; to have its cluster deleted, run kubectl delete pr NAME on the O-Cloud",
+        "The names are in `status.orphanedRequests.names` of the OCloud: [orphans](focom-operator.md#orphans).",
+    ),
 ];
 
 const KUBECONFIG: &[Entry] = &[

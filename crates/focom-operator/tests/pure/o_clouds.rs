@@ -114,6 +114,12 @@ fn each_failure_says_what_to_do_and_names_the_secret() {
             reason::UNREACHABLE,
             "what answers at the O-Cloud's address is no Kubernetes API".to_owned(),
         ),
+        (
+            ConnectionError::too_large(7_000, 32 * 1024 * 1024, "smo-1"),
+            reason::TOO_LARGE,
+            "the O-Cloud has sent more than 32 MiB of ProvisioningRequests with the label focom.nephio.org/smo=smo-1 (after 7000 of them)"
+                .to_owned(),
+        ),
         (ConnectionError::timeout(), reason::UNREACHABLE, "the O-Cloud does not answer in time".to_owned()),
         (
             ConnectionError::internal(),

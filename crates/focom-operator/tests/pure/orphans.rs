@@ -120,6 +120,7 @@ fn the_first_orphans_are_named_and_all_are_counted() {
         writer.apply_watcher_event(&Event::Apply(sent(left)));
     }
     let told = find(&site, SITE, &remotes, &living).unwrap();
+    messages::record(&told.message);
     let names: Vec<_> = (0..10).map(|number| format!("team/left-{number:02}-o2ims")).collect();
     assert_eq!((told.count, &told.names), (25, &names));
     assert!(

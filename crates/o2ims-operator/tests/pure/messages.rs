@@ -109,6 +109,11 @@ const NEEDS: &[Entry] = &[
         "`./mgmt.sh up` installs Cluster API and BYOH. The request continues by itself.",
     ),
     entry(
+        "the management cluster serves …, and this operator needs …; install a release of … that serves …, then this operator continues",
+        "That Cluster API or BYOH is too new or too old for this release: [what is supported](deployment.md). Clusters that run stay as they \
+         are.",
+    ),
+    entry(
         "ClusterTemplate … (spec.name …, spec.version …) exists neither in namespace … nor in …",
         "The name of the ClusterTemplate is `<templateName>-<templateVersion>`: `kubectl get ct -A`. Create it, or correct `templateName` and \
          `templateVersion` of the request.",
@@ -372,6 +377,12 @@ const HOST: &[Entry] = &[
         "its node is not Ready: …",
         "Often the pod network: is there a ClusterResourceSet of the template's name in the namespace? `journalctl -u kubelet` on the server. \
          After power returns it mends by itself.",
+    ),
+    entry(
+        "ClusterResourceSet … has not applied … to the cluster…: make sure that … in namespace …",
+        "The ConfigMap or Secret that the ClusterResourceSet names does not exist there, or Cluster API has not got to it yet. Create it: \
+         Cluster API then applies it. After a reason in brackets, such as `WrongSecretType`, correct what the reason says: such a Secret has \
+         the type `addons.cluster.x-k8s.io/resource-set`.",
     ),
     entry(
         "its node runs Kubernetes …, the request has …",
