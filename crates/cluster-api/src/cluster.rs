@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::conditions::{Condition, V1Beta2Status};
+use crate::conditions::V1Beta2Status;
 use crate::partial::{Empty, partial_resource};
 
 partial_resource!(
@@ -20,7 +20,7 @@ partial_resource!(
 
 partial_resource!(
     /// Manifests for the clusters that it selects by label.
-    ClusterResourceSet, ClusterResourceSetSpec, ClusterResourceSetStatus
+    ClusterResourceSet, ClusterResourceSetSpec, Empty
 );
 
 partial_resource!(
@@ -103,14 +103,6 @@ pub struct ClusterResourceSetSpec {
     /// What it applies to them.
     #[serde(default)]
     pub resources: Vec<ResourceRef>,
-}
-
-/// Of a ClusterResourceSet's status.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct ClusterResourceSetStatus {
-    /// Conditions of v1beta1.
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
 }
 
 /// A ConfigMap or Secret with manifests, in the namespace of its ClusterResourceSet.

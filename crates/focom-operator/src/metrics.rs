@@ -38,7 +38,8 @@ pub fn register(metrics: &Metrics, requests: &Store<FocomProvisioningRequest>, o
         count_by("state", &O_CLOUD_STATES, all.iter().map(|o_cloud| state(o_cloud)))
     });
     let all = o_clouds.clone();
-    let help = "ProvisioningRequests on O-Clouds whose FocomProvisioningRequest does not exist any more";
+    let help =
+        "ProvisioningRequests on O-Clouds whose FocomProvisioningRequest does not exist any more, summed over OClouds";
     metrics.register_computed("orphaned_provisioning_requests", help, move || {
         vec![([], all.state().iter().map(|o_cloud| orphans(o_cloud)).sum::<f64>())]
     });

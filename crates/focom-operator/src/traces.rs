@@ -10,11 +10,13 @@ use o2ims_types::focom::v1alpha1::focom_provisioning_request::FocomProvisioningR
 use o2ims_types::names::focom;
 use operator_kit::traces::{KeyValue, Span, Whole, ended_stages};
 
+use crate::focom_provisioning_request::annotations::{orphans_remote, skips_remote_deletion};
+
 /// The stages of a request.
 const STAGES: [&str; 3] = [stage::VALIDATED, stage::O_CLOUD_AVAILABLE, stage::SYNCED];
 /// From the creation of a request until it has adopted a ProvisioningRequest.
 const ADOPTED: &str = "Adopted";
-/// The deletion of a request, until its ProvisioningRequest was deleted.
+/// The deletion of a request, until its ProvisioningRequest was deleted or left.
 const DELETION: &str = "FocomProvisioningRequest deletion";
 
 /// The spans that have ended with this status, which was written for the request as it was before: the root when the
@@ -32,7 +34,11 @@ pub fn of_status(request: &FocomProvisioningRequest, new: &FocomProvisioningRequ
             spans.push(stage.span(&root).with(attributes.clone()));
         }
     }
-    if let Some(sent) = new.last_updated.as_ref().filter(|_| new.remote_name.is_some() && !request.was_sent()) {
+    // A request that was moved to another O-Cloud by its owner's word was sent before.
+    let is_sent = new.remote_name.is_some() && !request.was_sent();
+    let is_moved =
+        old.and_then(|status| status.sent_to.as_ref()).is_some_and(|sent_to| Some(sent_to) != new.sent_to.as_ref());
+    if let Some(sent) = new.last_updated.as_ref().filter(|_| is_sent && !is_moved) {
         spans.push(root.ended(created, sent).outcome("sent").with(attributes));
     }
     spans
@@ -59,7 +65,12 @@ pub fn of_deletion(request: &FocomProvisioningRequest, now: Timestamp) -> Vec<Sp
     if !request.was_sent() {
         spans.push(root.ended(created, begun).outcome("deleted").with(attributes.clone()));
     }
-    spans.push(root.part(DELETION, begun, &Time(now)).outcome("succeeded").with(attributes));
+    let outcome = match (orphans_remote(request), skips_remote_deletion(request)) {
+        (true, _) => "orphaned",
+        (_, true) => "abandoned",
+        _ => "succeeded",
+    };
+    spans.push(root.part(DELETION, begun, &Time(now)).outcome(outcome).with(attributes));
     spans
 }
 

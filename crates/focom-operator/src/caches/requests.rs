@@ -52,11 +52,6 @@ impl Requests {
         self.by_uid.contains(uid)
     }
 
-    /// The request with this UID.
-    pub fn of_uid(&self, uid: &str) -> Option<Arc<FocomProvisioningRequest>> {
-        self.by_uid.get(uid).into_iter().next()
-    }
-
     /// The request of this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<FocomProvisioningRequest>> {
         self.store.get(&ObjectRef::new(name).within(namespace))

@@ -62,7 +62,7 @@ impl Writer<'_> {
         let Some(remote) = &self.remote else { return Ok(None) };
         let expectations = &self.context.expectations;
         match step {
-            Step::Create(manifest) => self.first(self.create(remote, manifest)).await?,
+            Step::Create(manifest) => self.create(remote, manifest).await?,
             Step::Update(manifest, uid) => {
                 expectations.wrote_remote(self.uid, &remote.write(manifest, Precondition::Uid(uid)).await?);
             }
@@ -72,7 +72,8 @@ impl Writer<'_> {
                 return Ok(Some(remote.name().to_owned()));
             }
             Step::FindAndAdopt => {
-                let adopted = self.unless_skipped(self.first(remote.find_and_adopt()).await)?.flatten();
+                expectations.sending(self.uid);
+                let adopted = self.unless_skipped(remote.find_and_adopt().await)?.flatten();
                 return Ok(adopted.map(|adopted| {
                     expectations.wrote_remote(self.uid, &adopted);
                     adopted.name_any()
@@ -98,19 +99,20 @@ impl Writer<'_> {
         Err(request_gone(&self.request.name_any()).into())
     }
 
-    /// Carries out a write that makes a ProvisioningRequest that of the request, and remembers whether it was refused.
+    /// Carries out a write that makes a ProvisioningRequest that of the request, and remembers whether it was refused: then the O-Cloud has
+    /// none of it.
     async fn first<T>(&self, write: impl Future<Output = Result<T, WriteError>>) -> Result<T, WriteError> {
         let expectations = &self.context.expectations;
         expectations.sending(self.uid);
         let result = write.await;
-        if result.as_ref().is_err_and(|failed| failed.nothing_written) {
+        if result.as_ref().is_err_and(|failed| failed.nothing_written && failed.error.class() != Class::Conflict) {
             expectations.refused(self.uid);
         }
         result
     }
 
     async fn create(&self, remote: &RemoteApi<'_>, manifest: &Value) -> Result<(), WriteError> {
-        let written = match remote.write(manifest, Precondition::MustNotExist).await {
+        let written = match self.first(remote.write(manifest, Precondition::MustNotExist)).await {
             Err(WriteError { error, .. }) if error.class() == Class::Conflict => {
                 remote.update_or_reject(manifest, error).await
             }

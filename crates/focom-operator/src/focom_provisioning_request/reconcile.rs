@@ -51,14 +51,14 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
     let has_conflict = applied.as_ref().is_err_and(|failed| failed.error.class() == Class::Conflict);
     let conflict_lasts = context.conflicts.record(&observed.uid, has_conflict);
     let write_error = match applied {
-        Ok(_) if steps.contains(&Step::RemoveFinalizer) => {
-            context.traces.hand_over(|| traces::of_deletion(&request, Timestamp::now()));
-            return Ok(Outcome::Done);
-        }
         Ok(Some(adopted)) => {
             events::tell_of_adoption(&request, &context, &adopted).await;
             context.traces.hand_over(|| traces::of_adoption(&request, &adopted, Timestamp::now()));
             return Ok(Outcome::progressing_for(limiter::RETRY_AFTER));
+        }
+        Ok(None) if steps.contains(&Step::RemoveFinalizer) => {
+            context.traces.hand_over(|| traces::of_deletion(&request, Timestamp::now()));
+            return Ok(Outcome::Done);
         }
         // Another client wrote first. That change, which this reconcile has not seen, triggers the next one.
         Err(failed) if has_conflict && !conflict_lasts => return Err(failed.error),

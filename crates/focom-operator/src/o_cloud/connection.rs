@@ -39,8 +39,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const WATCH_SECONDS: u32 = 60;
 
 /// What the ProvisioningRequests of one O-Cloud may take of the operator's memory. One of a cluster of ten hosts takes about 6 KiB, so
-/// this is for more than five thousand; and it is an eighth of the memory that the operator may have, so that several O-Clouds that send
-/// too much do not end it.
+/// this is for more than five thousand; and it is an eighth of the memory that the operator may have. What an answer takes while it is decoded
+/// is bounded by the client's longest answer alone.
 const RECORDS_MAX: SizeLimit<RemoteRequest> = SizeLimit { bytes: 32 * 1024 * 1024, size: RemoteRequest::size };
 
 /// Longest answer that is quoted, in characters.
@@ -154,7 +154,6 @@ impl Connection {
         let task = ConnectionTask {
             name: identity.name.clone(),
             o_cloud: identity.o_cloud.clone(),
-            fingerprint: identity.fingerprint.clone(),
             client: client.clone(),
             settings: settings.clone(),
             shared: shared.clone(),
@@ -207,7 +206,6 @@ struct ConnectionTask {
     /// See [`Identity`].
     name: String,
     o_cloud: Option<(String, String)>,
-    fingerprint: String,
     client: Client,
     settings: ConnectionSettings,
     shared: Arc<Shared>,
@@ -329,15 +327,13 @@ impl ConnectionTask {
         }
     }
 
-    /// The OCloud, if its status has, or will have, to name orphans: what has its request triggers none.
+    /// The OCloud of an orphan, whose status names it; a change maps what was and what is. What has its request triggers none.
     fn o_cloud_of_orphan(&self) -> impl Fn(&RemoteRequest) -> Vec<ObjectRef<OCloud>> + Send + Sync + 'static {
-        let (id, fingerprint) = (self.o_cloud.clone(), self.fingerprint.clone());
+        let id = self.o_cloud.clone();
         let (requests, o_clouds) = (self.settings.requests.clone(), self.settings.o_clouds.clone());
         move |remote| {
             let o_cloud = id.as_ref().and_then(|(namespace, name)| o_clouds.get(namespace, name));
-            let concerned = o_cloud.filter(|o_cloud| {
-                orphans::are_told(o_cloud) || orphans::is_orphan(remote, o_cloud, &fingerprint, &requests)
-            });
+            let concerned = o_cloud.filter(|o_cloud| orphans::is_orphan(remote, o_cloud, &requests));
             concerned.iter().map(|o_cloud| ObjectRef::from_obj(o_cloud.as_ref())).collect()
         }
     }

@@ -4,7 +4,7 @@
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use o2ims_types::names::focom;
-use o2ims_types::{FocomProvisioningRequest, OCloud, OrphanedRequests};
+use o2ims_types::{OCloud, OrphanedRequests};
 
 use super::remote_request::RemoteRequest;
 use crate::authorization;
@@ -13,15 +13,10 @@ use crate::caches::Requests;
 /// Most names in a status.
 const NAMES_MAX: usize = 10;
 
-/// The orphans on the O-Cloud of one OCloud; `None` if there are none. `fingerprint` identifies the O-Cloud.
-pub fn find(
-    o_cloud: &OCloud,
-    fingerprint: &str,
-    remotes: &Store<RemoteRequest>,
-    requests: &Requests,
-) -> Option<OrphanedRequests> {
+/// The orphans on the O-Cloud of one OCloud; `None` if there are none.
+pub fn find(o_cloud: &OCloud, remotes: &Store<RemoteRequest>, requests: &Requests) -> Option<OrphanedRequests> {
     let remotes = remotes.state();
-    let orphans = remotes.iter().filter(|remote| is_orphan(remote, o_cloud, fingerprint, requests));
+    let orphans = remotes.iter().filter(|remote| is_orphan(remote, o_cloud, requests));
     let mut names: Vec<_> = orphans
         .map(|orphan| match orphan.namespace() {
             Some(namespace) => format!("{namespace}/{}", orphan.name_any()),
@@ -39,16 +34,15 @@ pub fn are_told(o_cloud: &OCloud) -> bool {
     o_cloud.status.as_ref().is_some_and(|status| status.orphaned_requests.is_some())
 }
 
-/// Whether the ProvisioningRequest, which carries the label of this SMO, is an orphan that the status of the OCloud names. `fingerprint`
-/// identifies the O-Cloud.
-pub fn is_orphan(remote: &RemoteRequest, o_cloud: &OCloud, fingerprint: &str, requests: &Requests) -> bool {
+/// Whether the ProvisioningRequest, which carries the label of this SMO, is an orphan that the status of the OCloud names.
+pub fn is_orphan(remote: &RemoteRequest, o_cloud: &OCloud, requests: &Requests) -> bool {
     remote.metadata.deletion_timestamp.is_none()
         && is_concern(remote, o_cloud)
-        && !is_claimed(remote, o_cloud, fingerprint, requests)
+        && !is_claimed(remote, o_cloud, requests)
 }
 
-/// Whether the OCloud is one that the ProvisioningRequest can have been sent by. Several OClouds may lead to one O-Cloud, and none of them is
-/// told what others have there.
+/// Whether the OCloud is one that the ProvisioningRequest can have been sent by: an OCloud of another namespace, which may lead to the same
+/// O-Cloud, is not told of it.
 fn is_concern(remote: &RemoteRequest, o_cloud: &OCloud) -> bool {
     if let Some(namespace) = remote.namespace() {
         return Some(namespace) == o_cloud.namespace();
@@ -57,22 +51,19 @@ fn is_concern(remote: &RemoteRequest, o_cloud: &OCloud) -> bool {
     source.is_some_and(|namespace| authorization::can_use(o_cloud, namespace))
 }
 
-/// Whether a request has the ProvisioningRequest, or says itself what becomes of it.
-fn is_claimed(remote: &RemoteRequest, o_cloud: &OCloud, fingerprint: &str, requests: &Requests) -> bool {
-    let (namespace, name) = (o_cloud.namespace().unwrap_or_default(), o_cloud.name_any());
+/// Whether a request has the ProvisioningRequest, or says itself what becomes of it. One with its UID does, wherever it was sent last: several
+/// OClouds, and several addresses, may lead to one O-Cloud, and what its owner has left behind was told by an event.
+fn is_claimed(remote: &RemoteRequest, o_cloud: &OCloud, requests: &Requests) -> bool {
     let label = |key: &str| remote.labels().get(key).map(String::as_str);
-    let is_for_o_cloud = |request: &FocomProvisioningRequest| request.o_cloud() == (namespace.as_str(), name.as_str());
-    let is_sent_here = |request: &FocomProvisioningRequest| {
-        // A request that was sent to another O-Cloud has left this ProvisioningRequest here, by the word of its owner.
-        let sent_to = request.status.as_ref().and_then(|status| status.sent_to.as_deref());
-        sent_to.is_none_or(|sent_to| sent_to == fingerprint)
-    };
-    let by_uid = label(focom::SOURCE_UID_LABEL).and_then(|uid| requests.of_uid(uid));
-    let by_name = label(focom::SOURCE_LABEL)
+    if label(focom::SOURCE_UID_LABEL).is_some_and(|uid| requests.exists(uid)) {
+        return true;
+    }
+    let of_name = label(focom::SOURCE_LABEL)
         .zip(label(focom::SOURCE_NAMESPACE_LABEL))
         .and_then(|(name, namespace)| requests.get(namespace, name));
-    by_uid.is_some_and(|request| is_for_o_cloud(&request) || is_sent_here(&request))
-        || by_name.is_some_and(|request| is_for_o_cloud(&request))
+    of_name.is_some_and(|request| {
+        request.o_cloud() == (o_cloud.namespace().unwrap_or_default().as_str(), o_cloud.name_any().as_str())
+    })
 }
 
 fn message() -> String {

@@ -130,10 +130,8 @@ async fn write_status(o_cloud: &OCloud, context: &Context, connection: &Connecti
     let state = &connection.state;
     let mut new = assess(o_cloud, state, Timestamp::now());
     let are_requests_known = *context.requests_state.borrow() == SyncState::Synced;
-    if let (ConnectionState::Ready(ready), Some(fingerprint), true) =
-        (state, &connection.fingerprint, are_requests_known)
-    {
-        new.orphaned_requests = orphans::find(o_cloud, fingerprint, &ready.requests, &context.caches.requests);
+    if let (ConnectionState::Ready(ready), true) = (state, are_requests_known) {
+        new.orphaned_requests = orphans::find(o_cloud, &ready.requests, &context.caches.requests);
     }
     let api = Api::<OCloud>::namespaced(context.client.clone(), &o_cloud.namespace().unwrap_or_default());
     let old = o_cloud.status.as_ref();

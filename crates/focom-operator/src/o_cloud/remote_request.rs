@@ -28,6 +28,8 @@ pub const PLURAL: &str = "provisioningrequests";
 pub const MESSAGE_MAX: usize = 2_000;
 /// Longest name of a state that is kept, in characters.
 pub const STATE_MAX: usize = 63;
+/// Longest id of a resource that is kept, in characters.
+const ID_MAX: usize = 253;
 /// Most resources of one cluster that are kept.
 const RESOURCES_MAX: usize = 1_000;
 /// Labels and annotations that FOCOM reads.
@@ -131,6 +133,8 @@ fn lenient_status<'de, D: Deserializer<'de>>(status: D) -> Result<RemoteStatus, 
         provisioning_status,
         provisioned_resource_set: part(&status["provisionedResourceSet"]).map(|mut set: ProvisionedResourceSet| {
             set.o_cloud_infrastructure_resource_ids.truncate(RESOURCES_MAX);
+            let ids = set.o_cloud_infrastructure_resource_ids.iter_mut().chain(&mut set.o_cloud_node_cluster_id);
+            ids.for_each(|id| *id = truncate(id, ID_MAX));
             set
         }),
         observed_generation,

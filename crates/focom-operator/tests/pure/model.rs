@@ -401,16 +401,11 @@ impl World {
     }
 
     fn write(&mut self, flight: &Flight, step: &Step, fate: Fate) -> Result<Written, WriteError> {
-        let is_first = matches!(step, Step::Create(_) | Step::Adopt(..) | Step::FindAndAdopt);
-        if !is_first {
-            return self.carry_out(flight, step, fate);
+        // These O-Clouds refuse no creation.
+        if matches!(step, Step::Create(_) | Step::Adopt(..) | Step::FindAndAdopt) {
+            self.expectations.sending(&flight.observed.uid);
         }
-        self.expectations.sending(&flight.observed.uid);
-        let result = self.carry_out(flight, step, fate);
-        if result.as_ref().is_err_and(|failed| failed.nothing_written) {
-            self.expectations.refused(&flight.observed.uid);
-        }
-        result
+        self.carry_out(flight, step, fate)
     }
 
     fn carry_out(&mut self, flight: &Flight, step: &Step, fate: Fate) -> Result<Written, WriteError> {

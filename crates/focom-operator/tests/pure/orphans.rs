@@ -54,7 +54,7 @@ fn requests(all: impl IntoIterator<Item = FocomProvisioningRequest>) -> Requests
 fn what_no_request_has_any_more_is_an_orphan() {
     let site = o_cloud("team", "site");
     let is_orphan =
-        |remote: &RemoteRequest, all: Vec<FocomProvisioningRequest>| is_orphan(remote, &site, SITE, &requests(all));
+        |remote: &RemoteRequest, all: Vec<FocomProvisioningRequest>| is_orphan(remote, &site, &requests(all));
     let remote = sent(json!({}));
     assert!(is_orphan(&remote, vec![]));
     assert!(is_orphan(&remote, vec![request("other", "other", "site", Some(SITE))]));
@@ -73,8 +73,8 @@ fn what_no_request_has_any_more_is_an_orphan() {
         "another OCloud leads to the same O-Cloud"
     );
     assert!(
-        is_orphan(&remote, vec![request("edge", "uid", "twin", Some("elsewhere"))]),
-        "left here by its owner's word"
+        !is_orphan(&remote, vec![request("edge", "uid", "twin", Some("elsewhere"))]),
+        "the same O-Cloud by another address, or left here by its owner's word"
     );
     let leaving = sent(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
     assert!(!is_orphan(&leaving, vec![]), "somebody has deleted it");
@@ -87,21 +87,18 @@ fn what_no_request_has_any_more_is_an_orphan() {
 fn an_o_cloud_tells_only_of_what_its_own_requests_can_have_left() {
     let nobody = requests([]);
     let remote = sent(json!({}));
-    assert!(!is_orphan(&remote, &o_cloud("other", "site"), SITE, &nobody), "it is in another namespace");
+    assert!(!is_orphan(&remote, &o_cloud("other", "site"), &nobody), "it is in another namespace");
     let of_guest = json!({"metadata": {"labels": {"focom.nephio.org/source-namespace": "guest"}}});
-    assert!(is_orphan(&sent(of_guest.clone()), &o_cloud("team", "site"), SITE, &nobody));
+    assert!(is_orphan(&sent(of_guest.clone()), &o_cloud("team", "site"), &nobody));
 
     // Where ProvisioningRequests have no namespace, it is that of the request.
     let cluster_scoped = |mut remote: RemoteRequest| {
         remote.metadata.namespace = None;
         remote
     };
-    assert!(is_orphan(&cluster_scoped(remote.clone()), &o_cloud("team", "site"), SITE, &nobody));
-    assert!(!is_orphan(&cluster_scoped(remote), &o_cloud("other", "site"), SITE, &nobody));
-    assert!(
-        is_orphan(&cluster_scoped(sent(of_guest)), &o_cloud("other", "site"), SITE, &nobody),
-        "a guest that it allows"
-    );
+    assert!(is_orphan(&cluster_scoped(remote.clone()), &o_cloud("team", "site"), &nobody));
+    assert!(!is_orphan(&cluster_scoped(remote), &o_cloud("other", "site"), &nobody));
+    assert!(is_orphan(&cluster_scoped(sent(of_guest)), &o_cloud("other", "site"), &nobody), "a guest that it allows");
 }
 
 #[test]
@@ -111,7 +108,7 @@ fn the_first_orphans_are_named_and_all_are_counted() {
     let (site, living) = (o_cloud("team", "site"), requests([request("edge", "uid", "site", Some(SITE))]));
     writer.apply_watcher_event(&Event::Apply(sent(json!({}))));
     let remotes = writer.as_reader();
-    assert_eq!(find(&site, SITE, &remotes, &living), None);
+    assert_eq!(find(&site, &remotes, &living), None);
     for number in (0..25).rev() {
         let left = json!({"metadata": {
             "name": format!("left-{number:02}-o2ims"),
@@ -119,12 +116,12 @@ fn the_first_orphans_are_named_and_all_are_counted() {
         }});
         writer.apply_watcher_event(&Event::Apply(sent(left)));
     }
-    let told = find(&site, SITE, &remotes, &living).unwrap();
+    let told = find(&site, &remotes, &living).unwrap();
     messages::record(&told.message);
     let names: Vec<_> = (0..10).map(|number| format!("team/left-{number:02}-o2ims")).collect();
     assert_eq!((told.count, &told.names), (25, &names));
     assert!(
         told.message.contains("apply the FocomProvisioningRequest again") && told.message.contains("kubectl delete pr")
     );
-    assert_eq!(find(&site, SITE, &remotes, &living), Some(told), "the same each time");
+    assert_eq!(find(&site, &remotes, &living), Some(told), "the same each time");
 }

@@ -379,10 +379,10 @@ const HOST: &[Entry] = &[
          After power returns it mends by itself.",
     ),
     entry(
-        "ClusterResourceSet … has not applied … to the cluster…: make sure that … in namespace …",
+        "ClusterResourceSet … has not applied … to the cluster: make sure that … in namespace …",
         "The ConfigMap or Secret that the ClusterResourceSet names does not exist there, or Cluster API has not got to it yet. Create it: \
-         Cluster API then applies it. After a reason in brackets, such as `WrongSecretType`, correct what the reason says: such a Secret has \
-         the type `addons.cluster.x-k8s.io/resource-set`.",
+         Cluster API then applies it. A Secret has to have the type \
+         `addons.cluster.x-k8s.io/resource-set`.",
     ),
     entry(
         "its node runs Kubernetes …, the request has …",

@@ -320,7 +320,8 @@ fn cases() -> Vec<Case> {
         waiting(
             "a MachineDeployment of another request has the name of a worker's",
             reason::NAME_TAKEN,
-            "clusterName core is taken by MachineDeployment site-a/core-worker-target-2, of ProvisioningRequest site-a/older; this",
+            "clusterName core is taken by MachineDeployment site-a/core-worker-target-2, of ProvisioningRequest site-a/older, which does not exist \
+             any more; this request continues when that MachineDeployment is deleted",
             |world| {
                 let (name, mut deployment) = theirs::<MachineDeployment>("core-worker-target-2");
                 deployment.annotations_mut().insert(names::REQUEST_ANNOTATION.to_owned(), "site-a/older".to_owned());

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use cluster_api::Kind;
 use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::{ByoCluster, Cluster, ResourceRef};
-use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
 use cluster_api::templates::ByoMachineTemplate;
@@ -61,7 +60,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
     observed.misses_cluster = misses_cluster(request, &observed);
     observed.derive_phase();
     if observed.phase == Phase::Absent {
-        observed.foreign_part = find_foreign_part(caches, request, &namespace, &observed.owned);
+        observed.foreign_part = find_foreign_part(caches, request, &namespace, &observed.uid, &observed.owned);
     }
     observed
 }
@@ -128,7 +127,7 @@ fn find_resource_set(caches: &Caches, template: Option<&ClusterTemplate>, namesp
 }
 
 /// What of the template's ClusterResourceSet Cluster API has not applied to the cluster, as the binding of the cluster says. The condition
-/// ResourcesApplied alone does not say it: Cluster API 1.10 sets it to True although a resource does not exist
+/// ResourcesApplied does not say it: it is one for all clusters, and Cluster API 1.10 sets it to True although a resource does not exist
 /// (`internal/controllers/clusterresourceset`, `ApplyClusterResourceSet`).
 fn find_unapplied(
     caches: &Caches,
@@ -149,13 +148,10 @@ fn find_unapplied(
         .filter(|wanted| !is_applied(wanted))
         .map(|wanted| format!("{} {}", wanted.kind, wanted.name))
         .collect();
-    let condition = Condition::find(&set.status.conditions, "ResourcesApplied");
-    let why = condition.filter(|condition| condition.status == "False");
-    let why = why.map_or_else(String::new, |condition| format!(" ({})", condition.explain()));
     let they_exist = if unapplied.len() == 1 { "it exists" } else { "they exist" };
     (!unapplied.is_empty()).then(|| {
         format!(
-            "ClusterResourceSet {namespace}/{name} has not applied {} to the cluster{why}: make sure that {they_exist} in namespace {namespace}",
+            "ClusterResourceSet {namespace}/{name} has not applied {} to the cluster: make sure that {they_exist} in namespace {namespace}",
             unapplied.join(" and ")
         )
     })
@@ -216,6 +212,7 @@ fn find_foreign_part(
     caches: &Caches,
     request: &ProvisioningRequest,
     namespace: &str,
+    uid: &str,
     owned: &BTreeMap<(Kind, String), OwnedObject>,
 ) -> Option<ForeignPart> {
     part_names(request).into_iter().filter(|part| !owned.contains_key(part)).find_map(|(kind, name)| {
@@ -224,8 +221,14 @@ fn find_foreign_part(
             Kind::KubeadmControlPlane => caches.control_planes.get(namespace, &name)?.metadata.clone(),
             _ => caches.machine_deployments.get(namespace, &name)?.metadata.clone(),
         };
+        let mark = metadata.labels.unwrap_or_default().remove(names::REQUEST_UID_LABEL);
+        // The store is newer than its index for a moment.
+        if mark.as_deref() == Some(uid) {
+            return None;
+        }
         let request = metadata.annotations.and_then(|mut annotations| annotations.remove(names::REQUEST_ANNOTATION));
-        Some(ForeignPart { kind, name, request })
+        let owner_exists = mark.is_some_and(|mark| caches.requests.exists(&mark));
+        Some(ForeignPart { kind, name, request, owner_exists })
     })
 }
 

@@ -81,6 +81,8 @@ pub struct ForeignPart {
     pub name: String,
     /// The request that it was created for, as `namespace/name`, if it was.
     pub request: Option<String>,
+    /// Whether that request exists.
+    pub owner_exists: bool,
 }
 
 /// Where the cluster of a request is in its life.

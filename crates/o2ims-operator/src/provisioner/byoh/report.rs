@@ -140,7 +140,9 @@ fn deleting(
     let paused = pause(request, observed);
     let message = if let Some(pause) = &paused {
         format!("the deletion waits: {}", pause.message)
-    } else if let Some(missing) = missing_providers_message(observed).filter(|_| observed.runs_nodes()) {
+    } else if let Some(missing) = missing_providers_message(observed)
+        .filter(|_| observed.runs_nodes() || teardown::awaits_version(request, observed))
+    {
         format!("the deletion waits: {missing}")
     } else if keeps_cluster(request, observed) {
         let (cluster, finalizer) = (&observed.cluster_name, names::ORPHAN_FINALIZER);

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::marks::MarkedCluster as _;
 use super::observed::Observed;
 use super::{claim, consent, reattach, recover};
+use crate::caches::MissingProvider;
 use crate::provisioner::step::Step;
 use crate::request::has_finalizer;
 
@@ -48,6 +49,9 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     if let Some(own) = observed.own_cluster() {
         return cluster(own, observed);
     }
+    if awaits_version(request, observed) {
+        return Vec::new();
+    }
     let lost = observed.cluster.is_none() && (observed.runs_nodes() || observed.parts().next().is_some());
     if lost && observed.missing_providers.is_empty() {
         return recover::tear_down_lost(request, observed);
@@ -56,6 +60,14 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
         return delete_leftovers(observed);
     }
     vec![Step::RemoveFinalizer]
+}
+
+/// Whether parts of the request may exist in versions that the operator does not see: they are not gone.
+pub fn awaits_version(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let in_other_versions =
+        observed.missing_providers.iter().any(|missing| matches!(missing, MissingProvider::OtherVersions(..)));
+    let had_parts = request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some());
+    in_other_versions && (had_parts || observed.held().next().is_some())
 }
 
 /// Deletes the Cluster of a request that is not being deleted.

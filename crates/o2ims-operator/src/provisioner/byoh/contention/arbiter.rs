@@ -206,7 +206,8 @@ fn taken_by_cluster(resource: &Resource, cluster: &Cluster, caches: &Caches) -> 
 fn taken_by_part(demand: &Demand, part: &ForeignPart) -> String {
     let kind = part.kind.name();
     let origin = match &part.request {
-        Some(request) => format!("of ProvisioningRequest {request}"),
+        Some(request) if part.owner_exists => format!("of ProvisioningRequest {request}"),
+        Some(request) => format!("of ProvisioningRequest {request}, which does not exist any more"),
         None => "which this operator did not create".to_owned(),
     };
     let owner = format!("{kind} {}/{}, {origin}", demand.namespace, part.name);
