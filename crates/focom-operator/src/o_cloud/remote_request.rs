@@ -232,6 +232,14 @@ mod tests {
         assert!(with("/spec/templateName", json!(long)) > 100_000);
         assert!(with("/spec/templateParameters", json!({long.clone(): 1})) > 100_000);
         assert!(with("/spec", json!(vec![0; 10_000])) > 10_000 * 32, "more than its length as JSON");
-        assert!(with("/status", json!({"provisionedResourceSet": {"oCloudNodeClusterId": long}})) > 100_000);
+        let resources = |id: &str, hosts: usize| {
+            let hosts = vec!["x".repeat(ID_MAX); hosts];
+            with(
+                "/status",
+                json!({"provisionedResourceSet": {"oCloudNodeClusterId": id, "oCloudInfrastructureResourceIds": hosts}}),
+            )
+        };
+        assert!(resources("id", 1_000) > 1_000 * ID_MAX);
+        assert!(resources(&long, 0) < usual + 2 * ID_MAX, "an id has an end");
     }
 }
