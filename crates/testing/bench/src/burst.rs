@@ -13,7 +13,7 @@ use kube::{Api, Resource, ResourceExt as _};
 use o2ims_types::ProvisioningRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use testenv::{ManagementCluster, Options};
+use testenv::ManagementCluster;
 use tokio::time::timeout;
 
 use crate::scale::{self, NAMESPACE, Operator};
@@ -35,15 +35,7 @@ pub struct Arguments {
 
 /// Starts an API server, measures, and stops it.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let options = Options { cluster_api: false, byoh: false, ..Options::default() };
-    let cluster = ManagementCluster::start(options, |line| eprintln!("{line}")).await?;
-    let measured = tokio::select! {
-        measured = measure(&cluster, arguments) => measured,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),
-    };
-    let stopped = cluster.stop().await.context("stopping");
-    println!("{}", measured?);
-    stopped
+    scale::on_api_server(async |cluster| measure(cluster, arguments).await).await
 }
 
 async fn measure(cluster: &ManagementCluster, arguments: &Arguments) -> anyhow::Result<String> {

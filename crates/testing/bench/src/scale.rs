@@ -55,11 +55,18 @@ pub struct Arguments {
 
 /// Starts an API server, measures with more and more requests, and stops it.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let options = Options { cluster_api: false, byoh: false, ..Options::default() };
     ensure!(arguments.requests.is_sorted(), "--requests must grow");
+    on_api_server(async |cluster| measure(cluster, arguments).await).await
+}
+
+/// Starts an API server without the controllers of Cluster API and BYOH, prints what is measured on it, and stops it.
+pub async fn on_api_server(
+    measure: impl AsyncFnOnce(&ManagementCluster) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let options = Options { cluster_api: false, byoh: false, ..Options::default() };
     let cluster = ManagementCluster::start(options, |line| eprintln!("{line}")).await?;
     let measured = tokio::select! {
-        measured = measure(&cluster, arguments) => measured,
+        measured = measure(&cluster) => measured,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),
     };
     let stopped = cluster.stop().await.context("stopping");
