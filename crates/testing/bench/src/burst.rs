@@ -7,18 +7,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kube::api::PostParams;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt as _};
 use o2ims_types::ProvisioningRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use testenv::ManagementCluster;
 use tokio::time::timeout;
 
 use crate::scale::{self, NAMESPACE, Operator};
 use crate::table::quantiles;
 use crate::times::LIMIT;
+
+/// How many objects the operator reconciles at once, unless set.
+const SIDE_BY_SIDE: usize = 16;
 
 /// Label of the requests that are created at once: the watch shows no others.
 pub const LABEL: &str = "burst";
@@ -45,23 +49,62 @@ async fn measure(cluster: &ManagementCluster, arguments: &Arguments) -> anyhow::
     scale::make(cluster, 1..=beside, beside).await?;
     let numbers = beside + 1..=beside + number;
     scale::make_hosts(cluster, numbers.clone()).await?;
-    let operator = Operator::start(cluster, &kubeconfig).await?;
-    operator.until_it_rests(beside).await?;
-    operator.forget_held();
-
-    eprintln!("{number} requests at once ...");
     let api: Api<ProvisioningRequest> = Api::namespaced(cluster.admin(), NAMESPACE);
     let create = numbers.map(|number| {
         let mut request = scale::request(number, true)?;
         request.labels_mut().insert(LABEL.to_owned(), String::new());
         Ok(request)
     });
-    let mut text = format!("\nBeside {beside} requests in work:\n");
+    let requests: Vec<_> = create.collect::<anyhow::Result<_>>()?;
     let has_status = |request: &ProvisioningRequest| !request.is_new();
-    text += &first_statuses(&api, create.collect::<anyhow::Result<_>>()?, has_status).await?;
+
+    eprintln!("{number} requests at once, without the operator ...");
+    let writer = tokio::spawn(write_statuses(api.clone(), number));
+    let mut text = "\nWithout the operator: a client writes a short status for each, and nothing else:\n".to_owned();
+    text += &first_statuses(&api, requests.clone(), has_status).await?;
+    writer.await??;
+    api.delete_collection(&DeleteParams::default(), &ListParams::default().labels(LABEL)).await?;
+
+    let operator = Operator::start(cluster, &kubeconfig).await?;
+    operator.until_it_rests(beside).await?;
+    operator.forget_held();
+
+    eprintln!("{number} requests at once ...");
+    let _ = write!(text, "\nThe operator, beside {beside} requests in work:\n");
+    text += &first_statuses(&api, requests, has_status).await?;
     let _ = writeln!(text, "timers of the operator waited at most {} ms meanwhile", operator.held());
     operator.stop().await?;
     Ok(text + scale::note_of_debug_build())
+}
+
+/// What the API server can do: writes a status for each new request with the label [`LABEL`], as many at once as the operator.
+async fn write_statuses(api: Api<ProvisioningRequest>, number: u32) -> anyhow::Result<()> {
+    let status = json!({
+        "apiVersion": ProvisioningRequest::api_version(&()), "kind": ProvisioningRequest::kind(&()),
+        "status": {
+            "observedGeneration": 1,
+            "provisioningStatus": {"provisioningState": "progressing", "provisioningMessage": "a short status"},
+        },
+    });
+    let new = watcher(api.clone(), watcher::Config::default().labels(LABEL)).try_filter_map(async |event| {
+        Ok(match event {
+            Event::Apply(request) | Event::InitApply(request) if request.is_new() => Some(request.name_any()),
+            _ => None,
+        })
+    });
+    new.map_err(anyhow::Error::from)
+        .map_ok(|name| {
+            let (api, status) = (api.clone(), &status);
+            async move {
+                let params = PatchParams::apply("bench").force();
+                api.patch_status(&name, &params, &Patch::Apply(status)).await?;
+                Ok(())
+            }
+        })
+        .try_buffer_unordered(SIDE_BY_SIDE)
+        .take(usize::try_from(number)?)
+        .try_collect()
+        .await
 }
 
 /// Creates requests with the label [`LABEL`] all at once, and measures the time from the answer to the creation of each
