@@ -147,10 +147,12 @@ where
     let seen = timeout(LIMIT, seen).await.context("not all requests have a status in time")???;
     let times = created.iter().map(|(name, at)| seen.get(name).map(|seen| seen.saturating_duration_since(*at)));
     let times: Vec<Duration> = times.collect::<Option<_>>().context("a status of another request was seen")?;
+    let last = seen.values().max().map_or(Duration::ZERO, |last| last.saturating_duration_since(begun));
     Ok(format!(
-        "\n{number} requests created at once, within {:.1} s: from the answer to the creation of each until its first \
-         status is seen: {}\n",
+        "\n{number} requests created at once, within {:.1} s; the last first status is seen after {:.1} s. From the answer to the \
+         creation of each until its first status is seen: {}\n",
         took.as_secs_f32(),
+        last.as_secs_f32(),
         quantiles(times)
     ))
 }
