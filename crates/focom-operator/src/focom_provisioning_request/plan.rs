@@ -195,18 +195,18 @@ pub fn deletion_target<'a>(request: &FocomProvisioningRequest, remote: &'a Remot
     remote.own().or_else(|| if remote.target_changed(request) { None } else { predecessor() })
 }
 
-/// Whether a ProvisioningRequest is protected from deletion.
+/// Whether a ProvisioningRequest is protected from deletion: by any value but `false`, as the policy there has it.
 fn is_protected(found: &RemoteRequest) -> bool {
     let protection = found.annotations().get(names::DELETION_PROTECTION_ANNOTATION);
-    protection.is_some_and(|value| value == "true")
+    protection.is_some_and(|value| value != "false")
 }
 
 /// Whether the ProvisioningRequest must not be deleted: the annotation of the request forbids it, or the
 /// ProvisioningRequest is protected and the annotation of the request does not remove that protection.
 pub fn is_deletion_blocked(request: &FocomProvisioningRequest, found: &RemoteRequest) -> bool {
     match annotations::deletion_protection(request) {
-        Some("true") => true,
         Some("false") => false,
-        _ => is_protected(found),
+        Some(_) => true,
+        None => is_protected(found),
     }
 }

@@ -113,7 +113,12 @@ async fn forced(stack: Shared) -> Outcome {
     // What deletes first is stopped by the protection alone.
     let key = names::DELETION_PROTECTION_ANNOTATION;
     let protect = ["annotate", "pr", "request", "-n", "forced"];
-    done(&stack, &[&protect[..], &[&format!("{key}=true")]].concat()).await?;
+    // What somebody means by any other value than `false` is protection.
+    for value in ["yes", "True", "", "true"] {
+        done(&stack, &[&protect[..], &[&format!("{key}={value}"), "--overwrite"]].concat()).await?;
+        let words = ["ProvisioningRequest forced/request is protected from deletion"];
+        refused(&stack, &["delete", "pr", "request", "-n", "forced"], &words).await?;
+    }
     let way_out = format!("kubectl annotate pr request -n forced {key}=false --overwrite");
     let words = ["ProvisioningRequest forced/request is protected from deletion", way_out.as_str()];
     refused(&stack, &["replace", "--force", "-f", &file], &words).await?;
@@ -454,6 +459,41 @@ async fn size(stack: Shared) -> Outcome {
         done(&stack, &arguments).await?;
         api.patch(name, &PatchParams::default(), &mark(Value::Null)).await?;
         until_scale(&api, name, false).await?;
+    }
+
+    for (group, kind, field, change) in [
+        (
+            CAPI,
+            "MachineDeployment",
+            "spec.template.spec.version",
+            json!({"spec": {"template": {"spec": {"version": "v1.32.0"}}}}),
+        ),
+        (PLANES, "KubeadmControlPlane", "spec.version", json!({"spec": {"version": "v1.33.12"}})),
+    ] {
+        let (api, found) = of_kind(&user, namespace, group, kind).await?;
+        let [name] = found.as_slice() else { anyhow::bail!("{kind}: {found:?}") };
+        let object = format!("{}.{group}/{name}", kind.to_lowercase());
+        let patch = change.to_string();
+        let words = format!("{kind} size/{name} cannot change {field}: Cluster API would make its Machines anew");
+        let advice = "The cluster is what ProvisioningRequest size/request says";
+        let arguments = ["patch", &object, "-n", namespace, "--type=merge", "-p", &patch];
+        refused(&stack, &arguments, &["o2ims-cluster-machines", &words, advice]).await?;
+        for (account, accounts) in &controllers {
+            let client = stack.management.client_as(account, &[accounts, "system:masters"])?;
+            let there = inventory::api(client, namespace, group, kind);
+            there
+                .patch(name, &try_only, &Patch::Merge(&change))
+                .await
+                .with_context(|| format!("{kind} by {account}"))?;
+        }
+        let mark = |value: Value| {
+            Patch::Merge(json!({"metadata": {"annotations": {names::ALLOW_DELETION_ANNOTATION: value}}}))
+        };
+        api.patch(name, &PatchParams::default(), &mark(json!("true"))).await?;
+        api.patch(name, &try_only, &Patch::Merge(&change))
+            .await
+            .with_context(|| format!("{kind} that may be deleted"))?;
+        api.patch(name, &PatchParams::default(), &mark(Value::Null)).await?;
     }
 
     let (_, found) = of_kind(&user, namespace, CAPI, "MachineDeployment").await?;

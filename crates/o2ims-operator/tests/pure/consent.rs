@@ -282,7 +282,7 @@ fn nothing_that_runs_is_touched_unasked() {
                 });
             },
             Failed,
-            "k8sVersion cannot change while the cluster exists: the cluster has v1.33.1, the request has v1.34.0",
+            "k8sVersion cannot change while the cluster exists: KubeadmControlPlane core-control-plane has v1.33.1, the request has v1.34.0",
         ),
     ];
     for (what, befalls, state, message) in cases {

@@ -40,9 +40,13 @@ const REQUEST: &[Entry] = &[
         "A field has the wrong type. The message has the position and the expected type.",
     ),
     entry(
-        "… cannot change while the cluster exists: the cluster has …, the request has …. Set it back to …; or delete this request, which \
-         deletes the cluster, and create a new request",
-        "The cluster keeps running. Set the field back. Another value takes another cluster.",
+        "… cannot change while the cluster exists: … has …, the request has …. If the request was changed, set … back to …. If … was \
+         changed, set it back there to …",
+        "The cluster keeps running. Set the field back where it was changed. Another value takes another request.",
+    ),
+    entry(
+        "hosts.masters cannot change while the cluster exists: the cluster has …, the request has …. Set them back to …",
+        "The cluster keeps running. Name the masters that it has. Other masters take another request.",
     ),
     entry(
         "labels: … must be … or left out: the ClusterResourceSet of ClusterTemplate … (spec.cni) selects clusters by it",
@@ -385,7 +389,7 @@ const HOST: &[Entry] = &[
          `addons.cluster.x-k8s.io/resource-set`.",
     ),
     entry(
-        "its node runs Kubernetes …, the request has …",
+        "its node runs Kubernetes …, the cluster has …",
         "Somebody has changed the kubelet on the server. Install the version that the request has.",
     ),
     entry("is being released", "Nothing: it takes a moment."),

@@ -350,7 +350,7 @@ fn a_running_cluster_in_trouble() {
                 });
             },
             Progressing,
-            "host 2 (target-2): its node runs Kubernetes v1.32.0, the request has v1.33.1",
+            "host 2 (target-2): its node runs Kubernetes v1.32.0, the cluster has v1.33.1",
             "++++-",
         ),
         (

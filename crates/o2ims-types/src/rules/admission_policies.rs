@@ -205,7 +205,8 @@ fn deletion(requests: &Requests) -> Vec<Value> {
         command
     };
     let validation = json!({
-        "expression": format!("oldObject.metadata.?annotations[?'{protection}'].orValue('') != 'true'"),
+        // Whoever writes `yes` wants protection.
+        "expression": format!("oldObject.metadata.?annotations[?'{protection}'].orValue('false') == 'false'"),
         "reason": "Forbidden",
         "message": format!("this {kind} is protected from deletion by its annotation {protection}"),
         "messageExpression": format!(

@@ -247,7 +247,7 @@ fn health(machine: &Machine, host: &str, version: &str, observed: &Observed) -> 
     let running = machine.status.node_info.kubelet_version.split('+').next().unwrap_or_default();
     let wanted = version.split('+').next().unwrap_or_default();
     if running != wanted {
-        return (State::Joined, format!("its node runs Kubernetes {running}, the request has {wanted}"));
+        return (State::Joined, format!("its node runs Kubernetes {running}, the cluster has {wanted}"));
     }
     (State::Ready, String::new())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cluster_api::Kind;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::reason;
 use o2ims_types::o2ims::v1alpha1::cluster_template::{ClusterTemplateSpec, Install, Kubeadm, VirtualIp};
@@ -109,16 +110,17 @@ fn reject_immutable_changes(
     if cluster.is_creating() {
         return Ok(());
     }
-    let mut wrong = Vec::new();
-    let mut differs = |field: &str, is: &str, requested: &str| {
-        wrong.push(format!(
-            "{field} cannot change while the cluster exists: the cluster has {is}, the request has {requested}. Set it back to {is}; or \
-             delete this request, which deletes the cluster, and create a new request"
-        ));
+    let differs = |field: &str, object: &str, is: &str, requested: &str| {
+        format!(
+            "{field} cannot change while the cluster exists: {object} has {is}, the request has {requested}. If the request was changed, set \
+             {field} back to {is}. If {object} was changed, set it back there to {requested}"
+        )
     };
+    let mut wrong = Vec::new();
     let version = parameters.k8s_version.as_deref().unwrap_or_default();
     if version != control_plane.spec.version {
-        differs("k8sVersion", &control_plane.spec.version, version);
+        let object = format!("{} {}", Kind::KubeadmControlPlane.name(), control_plane.name_any());
+        wrong.push(differs("k8sVersion", &object, &control_plane.spec.version, version));
     }
     let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let held: Vec<_> = observed.held().filter(|host| host.is_held_as_master()).map(|host| host.name_any()).collect();
@@ -134,14 +136,19 @@ fn reject_immutable_changes(
         masters.len() > existing_replicas && !held.is_empty() && masters.iter().any(|requested| is_new(&requested));
     if removed || grows {
         let requested = names(&mut masters.iter().map(|requested| requested.name.clone()));
-        differs("hosts.masters", &names(&mut held.into_iter()), &requested);
+        let is = names(&mut held.into_iter());
+        wrong.push(format!(
+            "hosts.masters cannot change while the cluster exists: the cluster has {is}, the request has {requested}. Set them back to {is}"
+        ));
     }
     let existing_endpoint = cluster.spec.control_plane_endpoint.as_ref();
     if let (Some(requested), Some(existing)) = (&parameters.control_plane_endpoint, existing_endpoint)
         && (requested.host != existing.host || requested.port != existing.port)
     {
         let text = |host: &str, port: i32| format!("{host}:{port}");
-        differs("controlPlaneEndpoint", &text(&existing.host, existing.port), &text(&requested.host, requested.port));
+        let object = format!("{} {}", Kind::Cluster.name(), cluster.name_any());
+        let (is, requested) = (text(&existing.host, existing.port), text(&requested.host, requested.port));
+        wrong.push(differs("controlPlaneEndpoint", &object, &is, &requested));
     }
     if wrong.is_empty() { Ok(()) } else { Err(Rejection::invalid(wrong.join("; "))) }
 }
