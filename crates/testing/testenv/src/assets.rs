@@ -42,22 +42,31 @@ pub(crate) fn webhooks(entry: &Path) -> Result<Vec<Value>> {
     load(&entry.join(WEBHOOKS))
 }
 
-/// Adds to a generated CRD what a release's kustomization adds: the label that maps the contract to the API version.
-/// Without it Cluster API does not find a provider's kinds.
+/// Adds to a generated CRD what a release's kustomization adds: for each version that is served a label that maps the contract of that
+/// name to the version. Without it Cluster API does not find a provider's kinds.
 fn as_released(mut definition: Value) -> Value {
     if let Some(object) = definition.as_object_mut() {
         object.remove("status");
     }
     let provider = definition["spec"]["group"].as_str().is_some_and(|group| group.ends_with("cluster.x-k8s.io"));
+    let served: Vec<_> = served_versions(&definition).map(ToOwned::to_owned).collect();
     if let Some(metadata) = definition["metadata"].as_object_mut() {
         metadata.remove("creationTimestamp");
         if !provider {
             return definition;
         }
         let labels = metadata.entry("labels").or_insert_with(|| json!({}));
-        labels["cluster.x-k8s.io/v1beta1"] = "v1beta1".into();
+        for version in served {
+            labels[format!("cluster.x-k8s.io/{version}")] = json!(version);
+        }
     }
     definition
+}
+
+/// The versions that a CRD serves.
+pub(crate) fn served_versions(definition: &Value) -> impl Iterator<Item = &str> {
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    versions.filter(|version| version["served"] == true).filter_map(|version| version["name"].as_str())
 }
 
 fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -6,67 +6,128 @@ use anyhow::{Context as _, Result};
 use kube::api::PostParams;
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::ApiResource;
-use kube::{Api, Client};
-use serde_json::{Value, json};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
 
 use crate::build::{Cache, Module, Recipe, module};
 use crate::inventory::Inventory;
 use crate::provider::{Launch, LaunchContext, Provider, wait_in_force};
 
-/// Version of Cluster API.
-pub(crate) const VERSION: &str = "v1.10.10";
+/// The variable that names another version of Cluster API than the default by its minor version, such as `1.12`.
+const VARIABLE: &str = "O2IMS_CLUSTER_API";
 const SOURCES: &str = "sigs.k8s.io/cluster-api";
 const DEFINITION: &str = "providers.yaml";
 const CERTIFICATES: &str = "certificates";
-pub(crate) const STAMPS: &str = "-X sigs.k8s.io/cluster-api/version.gitVersion=v1.10.10 \
-     -X sigs.k8s.io/cluster-api/version.gitMajor=1 -X sigs.k8s.io/cluster-api/version.gitMinor=10";
 
-static MODULE: Module = module!("cluster-api");
+static V1_14: Module = module!("cluster-api");
+static V1_13: Module = module!("cluster-api-1.13");
+static V1_12: Module = module!("cluster-api-1.12");
 
-const CORE: &Recipe = &recipe("capi-core", SOURCES, "config", 110);
-const BOOTSTRAP: &Recipe =
-    &recipe("capi-kubeadm-bootstrap", "sigs.k8s.io/cluster-api/bootstrap/kubeadm", "bootstrap/kubeadm/config", 10);
-const CONTROL_PLANE: &Recipe = &recipe(
-    "capi-kubeadm-control-plane",
-    "sigs.k8s.io/cluster-api/controlplane/kubeadm",
-    "controlplane/kubeadm/config",
-    10,
-);
+/// The version that is used if the environment names no other.
+pub(crate) static DEFAULT: Release = release!("14", "2", &V1_14, "core");
 
-/// The providers in clusterctl's inventory, in the order of [`PROGRAMS`].
-pub(crate) const INVENTORY: [Inventory; 3] = [
-    Inventory { kind: "CoreProvider", name: "cluster-api", namespace: "capi-system", version: VERSION },
-    Inventory {
-        kind: "BootstrapProvider",
-        name: "kubeadm",
-        namespace: "capi-kubeadm-bootstrap-system",
-        version: VERSION,
-    },
-    Inventory {
-        kind: "ControlPlaneProvider",
-        name: "kubeadm",
-        namespace: "capi-kubeadm-control-plane-system",
-        version: VERSION,
-    },
-];
+/// Every version that can be used. Each has a module that pins it: `modules/cluster-api`, and for the others
+/// `modules/cluster-api-<minor version>`, where `modules/fetch` looks for it.
+static RELEASES: [&Release; 3] = [&DEFAULT, &release!("13", "6", &V1_13), &release!("12", "10", &V1_12)];
 
-/// The providers' managers, in the order in which they are built.
-pub(crate) const PROGRAMS: &[&Recipe] = &[CORE, BOOTSTRAP, CONTROL_PLANE];
+/// A version of Cluster API.
+pub(crate) struct Release {
+    /// Minor version, such as `1.14`.
+    minor: &'static str,
+    /// Version, such as `v1.14.2`.
+    pub(crate) version: &'static str,
+    /// `-X` flags that set the version.
+    pub(crate) stamps: &'static str,
+    module: &'static Module,
+    /// The managers of core, the kubeadm bootstrap provider and the kubeadm control plane provider, in the order in which they are built.
+    pub(crate) programs: [Recipe; 3],
+}
 
-const fn recipe(name: &'static str, package: &'static str, folder: &'static str, seconds: u32) -> Recipe {
-    Recipe {
-        stamps: STAMPS,
-        manifests: Some((SOURCES, folder)),
-        ..Recipe::new(name, VERSION, &MODULE, package, seconds)
+/// The [`Release`] of a minor version and a patch version of Cluster API 1, with the module that pins it and the folder in which core is, if
+/// core has one.
+macro_rules! release {
+    ($minor:literal, $patch:literal, $module:expr) => {
+        release!(@ $minor, $patch, $module, "sigs.k8s.io/cluster-api", "config")
+    };
+    ($minor:literal, $patch:literal, $module:expr, $core:literal) => {
+        release!(@ $minor, $patch, $module, concat!("sigs.k8s.io/cluster-api/", $core), concat!($core, "/config"))
+    };
+    (@ $minor:literal, $patch:literal, $module:expr, $core:expr, $core_manifests:expr) => {
+        Release::new(
+            concat!("1.", $minor),
+            concat!("v1.", $minor, ".", $patch),
+            concat!(
+                "-X sigs.k8s.io/cluster-api/version.gitVersion=v1.", $minor, ".", $patch,
+                " -X sigs.k8s.io/cluster-api/version.gitMajor=1 -X sigs.k8s.io/cluster-api/version.gitMinor=", $minor
+            ),
+            $module,
+            ($core, $core_manifests),
+        )
+    };
+}
+use release;
+
+impl Release {
+    /// `core` is core's package, and the folder of its manifests.
+    const fn new(
+        minor: &'static str,
+        version: &'static str,
+        stamps: &'static str,
+        module: &'static Module,
+        core: (&'static str, &'static str),
+    ) -> Self {
+        let bootstrap = ("sigs.k8s.io/cluster-api/bootstrap/kubeadm", "bootstrap/kubeadm/config");
+        let control_plane = ("sigs.k8s.io/cluster-api/controlplane/kubeadm", "controlplane/kubeadm/config");
+        let programs = [
+            recipe("capi-core", version, stamps, module, core, 110),
+            recipe("capi-kubeadm-bootstrap", version, stamps, module, bootstrap, 10),
+            recipe("capi-kubeadm-control-plane", version, stamps, module, control_plane, 10),
+        ];
+        Self { minor, version, stamps, module, programs }
     }
+
+    /// The version that the environment names, or else the default.
+    ///
+    /// # Errors
+    /// When the environment names one that cannot be used.
+    pub(crate) fn from_environment() -> Result<&'static Self> {
+        let Some(minor) = std::env::var(VARIABLE).ok().filter(|minor| !minor.is_empty()) else { return Ok(&DEFAULT) };
+        RELEASES.into_iter().find(|release| release.minor == minor).with_context(|| {
+            let known: Vec<_> = RELEASES.iter().map(|release| release.minor).collect();
+            format!("{VARIABLE}={minor} is no minor version of Cluster API that can be used: {}", known.join(", "))
+        })
+    }
+
+    /// The providers in clusterctl's inventory, in the order of [`Release::programs`].
+    pub(crate) fn inventory(&self) -> [Inventory; 3] {
+        let version = self.version;
+        let kubeadm = |kind, namespace| Inventory { kind, name: "kubeadm", namespace, version };
+        [
+            Inventory { kind: "CoreProvider", name: "cluster-api", namespace: "capi-system", version },
+            kubeadm("BootstrapProvider", "capi-kubeadm-bootstrap-system"),
+            kubeadm("ControlPlaneProvider", "capi-kubeadm-control-plane-system"),
+        ]
+    }
+}
+
+const fn recipe(
+    name: &'static str,
+    version: &'static str,
+    stamps: &'static str,
+    module: &'static Module,
+    (package, manifests): (&'static str, &'static str),
+    seconds: u32,
+) -> Recipe {
+    Recipe { stamps, manifests: Some((SOURCES, manifests)), ..Recipe::new(name, version, module, package, seconds) }
 }
 
 /// The CRD of the kind in which clusterctl keeps its inventory, YAML, from Cluster API's sources.
 pub(crate) async fn inventory_definition(cache: &Cache) -> Result<String> {
     const FILE: &str = "cmd/clusterctl/config/manifest/clusterctl-api.yaml";
+    let release = Release::from_environment()?;
     let folder = cache
-        .folder("clusterctl-inventory", &[VERSION, FILE], 1, async |folder| {
-            let path = cache.sources(&MODULE, SOURCES).await?.join(FILE);
+        .folder("clusterctl-inventory", &[release.version, FILE], 1, async |folder| {
+            let path = cache.sources(release.module, SOURCES).await?.join(FILE);
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok(fs::write(folder.join(DEFINITION), text)?)
         })
@@ -87,11 +148,13 @@ pub(crate) async fn providers(cache: &Cache) -> Result<Vec<Provider>> {
         certificates: CERTIFICATES,
         launch,
     };
-    let core = cache.program(CORE).await?;
-    let bootstrap = cache.program(BOOTSTRAP).await?;
-    let control_plane = cache.program(CONTROL_PLANE).await?;
+    let release = Release::from_environment()?;
+    let [core, bootstrap, control_plane] = &release.programs;
+    let core = cache.program(core).await?;
+    let bootstrap = cache.program(bootstrap).await?;
+    let control_plane = cache.program(control_plane).await?;
     // Short user names, because those of the real service accounts exceed the 64 characters of a common name.
-    let [core_entry, bootstrap_entry, control_plane_entry] = INVENTORY;
+    let [core_entry, bootstrap_entry, control_plane_entry] = release.inventory();
     Ok(vec![
         provider(bootstrap, bootstrap_entry, "capi:kubeadm-bootstrap", "capi-kubeadm-bootstrap"),
         provider(control_plane, control_plane_entry, "capi:kubeadm-control-plane", "capi-kubeadm-control-plane"),
@@ -114,30 +177,30 @@ fn launch(context: &LaunchContext) -> Launch {
 
 /// Waits until the API server calls core's webhooks; dry runs show whether it does.
 pub(crate) async fn wait_for_webhooks(client: &Client) -> Result<()> {
-    wait_in_force("Cluster API", || async { defaults_clusters(client).await && refuses_machines(client).await }).await
+    wait_in_force("Cluster API", || async { defaults_machines(client).await && refuses_machines(client).await }).await
 }
 
-/// Whether the mutating webhook is called: it sets the namespace of a reference.
-async fn defaults_clusters(client: &Client) -> bool {
-    let spec = json!({"infrastructureRef": {"kind": "ByoCluster", "name": "probe"}});
-    let cluster = try_to_create(client, "Cluster", "clusters", &spec).await;
-    cluster.is_ok_and(|cluster| cluster.data["spec"]["infrastructureRef"]["namespace"] == "default")
+/// Whether the mutating webhook is called: it labels a Machine with the name of its Cluster.
+async fn defaults_machines(client: &Client) -> bool {
+    let machine = try_to_create(client, "v1.0.0").await;
+    machine.is_ok_and(|machine| machine.labels().get("cluster.x-k8s.io/cluster-name").is_some_and(|name| name == "probe"))
 }
 
-/// Whether the validating webhook is called: it refuses a Machine without bootstrap data.
+/// Whether the validating webhook is called: it refuses a version that is none.
 async fn refuses_machines(client: &Client) -> bool {
-    let spec = json!({"clusterName": "probe", "bootstrap": {}, "infrastructureRef": {}});
-    matches!(
-        try_to_create(client, "Machine", "machines", &spec).await,
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422)
-    )
+    let refused = try_to_create(client, "none").await;
+    matches!(refused, Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422))
 }
 
-async fn try_to_create(client: &Client, kind: &str, plural: &str, spec: &Value) -> kube::Result<DynamicObject> {
+/// Creates a Machine of this version, as a dry run.
+async fn try_to_create(client: &Client, version: &str) -> kube::Result<DynamicObject> {
     let resource =
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta1", kind), plural);
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta2", "Machine"), "machines");
     let mut object = DynamicObject::new("probe", &resource);
-    object.data = json!({"spec": spec});
+    object.data = json!({"spec": {
+        "clusterName": "probe", "version": version, "bootstrap": {"dataSecretName": "probe"},
+        "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "ByoMachine", "name": "probe"},
+    }});
     let dry_run = PostParams { dry_run: true, ..Default::default() };
     Api::namespaced_with(client.clone(), "default", &resource).create(&dry_run, &object).await
 }

@@ -60,6 +60,13 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(&'static str, PathBuf)>,
 }
 
+/// The ports on which a manager serves.
+struct ManagerPorts {
+    webhook: u16,
+    health: u16,
+    diagnostics: u16,
+}
+
 /// A manager that was started and may not be ready yet.
 struct Started {
     process: Process,
@@ -78,10 +85,15 @@ pub(crate) async fn install(
     ports: &mut Ports,
 ) -> Result<Vec<Process>> {
     let client = &control_plane.admin;
-    install_kinds(client, providers, inventory).await?;
+    // Conversion webhooks are part of the CRDs, so every manager's port is known before the CRDs are created. Nothing is converted before
+    // the managers run: objects are stored in the version in which they list them.
+    let authority = control_plane.access.ca_pem();
+    let all_ports = providers.iter().map(|provider| provider.ports(ports)).collect::<Result<Vec<_>>>()?;
+    let conversions = all_ports.iter().map(|own| Some(conversion(own.webhook, authority))).collect::<Vec<_>>();
+    create_kinds(client, providers, &conversions, inventory).await?;
 
     let mut started = Vec::new();
-    for provider in providers {
+    for (provider, ports) in providers.iter().zip(all_ports) {
         started.push(provider.start(control_plane, folder, ports)?);
     }
     for (provider, manager) in providers.iter().zip(&started) {
@@ -96,19 +108,33 @@ pub(crate) async fn install(
             .await?;
     }
     for (provider, manager) in providers.iter().zip(&started) {
-        install_webhooks(client, provider, manager.webhook_port, control_plane.access.ca_pem()).await?;
+        install_webhooks(client, provider, manager.webhook_port, authority).await?;
     }
     Ok(started.into_iter().map(|manager| manager.process).collect())
 }
 
 /// Installs everything but managers and webhooks: CRDs with clusterctl's labels, namespaces and rights, and the
-/// providers' entries in clusterctl's inventory. `inventory` is the CRD of these entries, YAML.
+/// providers' entries in clusterctl's inventory. `inventory` is the CRD of these entries, YAML. Objects can be read and written in the version
+/// in which they are stored.
 pub(crate) async fn install_kinds(client: &Client, providers: &[Provider], inventory: &str) -> Result<()> {
+    create_kinds(client, providers, &vec![None; providers.len()], inventory).await
+}
+
+/// As [`install_kinds`]; `conversions` has for each provider how kinds that have several versions are converted.
+async fn create_kinds(
+    client: &Client,
+    providers: &[Provider],
+    conversions: &[Option<Value>],
+    inventory: &str,
+) -> Result<()> {
     let mut definitions = objects::read_yaml(inventory)?;
-    for provider in providers {
+    for (provider, conversion) in providers.iter().zip(conversions) {
         let mut own = assets::definitions(provider.built.folder())?;
         for definition in &mut own {
             provider.inventory.label_object(definition);
+            if let Some(conversion) = conversion.as_ref().filter(|_| assets::served_versions(definition).count() > 1) {
+                definition["spec"]["conversion"] = conversion.clone();
+            }
         }
         definitions.extend(own);
     }
@@ -119,7 +145,15 @@ pub(crate) async fn install_kinds(client: &Client, providers: &[Provider], inven
 }
 
 impl Provider {
-    fn start(&self, control_plane: &ControlPlane, folder: &Folder, ports: &mut Ports) -> Result<Started> {
+    fn ports(&self, ports: &mut Ports) -> Result<ManagerPorts> {
+        let webhook = match self.fixed_webhook_port {
+            Some(port) => check_free(port, self.name)?,
+            None => ports.next()?,
+        };
+        Ok(ManagerPorts { webhook, health: ports.next()?, diagnostics: ports.next()? })
+    }
+
+    fn start(&self, control_plane: &ControlPlane, folder: &Folder, ports: ManagerPorts) -> Result<Started> {
         let own = folder.path().join(self.name);
         let kubeconfig = own.join("kubeconfig");
         // The group that a ServiceAccount of that namespace would have: admission policies recognize controllers by it.
@@ -129,22 +163,18 @@ impl Provider {
         let Pair { certificate, key } = control_plane.authority.server("webhook", &[local])?;
         crate::folder::write_private(&own.join(self.certificates).join("tls.crt"), certificate.as_bytes())?;
         crate::folder::write_private(&own.join(self.certificates).join("tls.key"), key.as_bytes())?;
-        let webhook_port = match self.fixed_webhook_port {
-            Some(port) => check_free(port, self.name)?,
-            None => ports.next()?,
-        };
         let context = LaunchContext {
             folder: own.clone(),
             kubeconfig,
-            webhook_port,
-            health_port: ports.next()?,
-            diagnostics_port: ports.next()?,
+            webhook_port: ports.webhook,
+            health_port: ports.health,
+            diagnostics_port: ports.diagnostics,
         };
         let launch = (self.launch)(&context);
         let environment: Vec<_> = launch.environment.iter().map(|(name, path)| (*name, path.as_path())).collect();
         let log = own.join("log");
         let process = Process::start_with(self.name, &self.built.program, &launch.arguments, &environment, &log)?;
-        Ok(Started { process, health_port: context.health_port, webhook_port })
+        Ok(Started { process, health_port: ports.health, webhook_port: ports.webhook })
     }
 }
 
@@ -186,6 +216,12 @@ async fn speaks_tls(client: &Client) -> bool {
         Ok(_) | Err(kube::Error::Api(_)) => true,
         Err(_) => false,
     }
+}
+
+/// How the API server has objects converted by the manager that listens on this port.
+fn conversion(port: u16, ca_pem: &str) -> Value {
+    let client = json!({"url": format!("https://127.0.0.1:{port}/convert"), "caBundle": BASE64_STANDARD.encode(ca_pem)});
+    json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": client}})
 }
 
 /// Installs all webhooks of a provider. They are changed as far as a manager outside of the cluster needs it: its

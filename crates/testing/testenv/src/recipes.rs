@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::build::{Built, Cache, Recipe};
+use crate::cluster_api::Release;
 use crate::inventory::Inventory;
 use crate::progress::Progress;
 use crate::{byoh, cluster_api, kubernetes};
@@ -49,7 +50,7 @@ impl Manager {
 pub async fn build_all(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Vec<PathBuf>> {
     let cache = Cache::new(Progress::new(progress))?;
     let mut programs = Vec::new();
-    for recipe in kubernetes::CONTROL_PLANE.iter().chain(cluster_api::PROGRAMS) {
+    for recipe in kubernetes::CONTROL_PLANE.iter().copied().chain(&Release::from_environment()?.programs) {
         programs.push(cache.program(recipe).await?.program);
     }
     programs.push(byoh::manager(&cache).await?.program);
@@ -66,13 +67,14 @@ pub async fn kubectl(cache: &Cache) -> Result<Built> {
 }
 
 /// Builds Cluster API's managers: core, the kubeadm bootstrap provider and the kubeadm control plane provider, in this
-/// order.
+/// order; of the version that `O2IMS_CLUSTER_API` names, or else of the default.
 ///
 /// # Errors
 /// When one cannot be built.
 pub async fn cluster_api(cache: &Cache) -> Result<Vec<Manager>> {
     let mut managers = Vec::new();
-    for (recipe, inventory) in cluster_api::PROGRAMS.iter().zip(cluster_api::INVENTORY) {
+    let release = Release::from_environment()?;
+    for (recipe, inventory) in release.programs.iter().zip(release.inventory()) {
         managers.push(Manager { built: cache.program(recipe).await?, inventory, source: Source::Pinned(recipe) });
     }
     Ok(managers)

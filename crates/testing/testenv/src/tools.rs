@@ -51,10 +51,10 @@ impl Tool {
     const fn recipe(self) -> Recipe {
         match self {
             Self::Clusterctl => Recipe {
-                stamps: cluster_api::STAMPS,
+                stamps: cluster_api::DEFAULT.stamps,
                 ..Recipe::new(
                     "clusterctl",
-                    cluster_api::VERSION,
+                    cluster_api::DEFAULT.version,
                     &CLUSTERCTL_MODULE,
                     "sigs.k8s.io/cluster-api/cmd/clusterctl",
                     60,
