@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::conditions::V1Beta2Status;
+use crate::conditions::Condition;
 use crate::partial::{Empty, partial_resource};
 
 partial_resource!(
@@ -80,9 +80,9 @@ pub struct NetworkRanges {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
-    /// Conditions of v1beta2, which say what a deletion waits for.
+    /// Conditions.
     #[serde(default)]
-    pub v1beta2: V1Beta2Status,
+    pub conditions: Vec<Condition>,
 }
 
 /// Of a ByoCluster's spec.

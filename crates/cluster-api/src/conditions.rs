@@ -1,8 +1,8 @@
-//! Conditions of Cluster API's and BYOH's objects, in the style of v1beta1 and in that of v1beta2.
+//! Conditions of Cluster API's and BYOH's objects.
 
 use serde::Deserialize;
 
-/// A condition of either style.
+/// A condition.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Condition {
     /// Type.
@@ -17,7 +17,7 @@ pub struct Condition {
     /// For people.
     #[serde(default)]
     pub message: String,
-    /// `Error`, `Warning` or `Info`, older style only.
+    /// `Error`, `Warning` or `Info`; BYOH's objects only.
     #[serde(default)]
     pub severity: String,
 }
@@ -43,20 +43,9 @@ impl Condition {
     }
 }
 
-/// The v1beta2 conditions of an object of API version v1beta1.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct V1Beta2Status {
-    /// The conditions.
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
-}
-
 /// A message of Cluster API, which is a list of lines, as one line.
 pub fn one_line(message: &str) -> String {
-    message
-        .lines()
-        .map(|line| line.trim().trim_start_matches("* "))
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ")
+    let lines: Vec<_> =
+        message.lines().map(|line| line.trim().trim_start_matches("* ")).filter(|line| !line.is_empty()).collect();
+    lines.join("; ").replace(":; ", ": ")
 }

@@ -1,8 +1,8 @@
 //! The contract with Cluster API and with the Bring-Your-Own-Host provider (BYOH): kinds, the fields that are read of them, labels,
 //! annotations and conditions. It has no client, and knows no kind of this product.
 //!
-//! The API version is `v1beta1` throughout: it is the storage version up to Cluster API 1.10, is served (converted) up to 1.15, and is
-//! the only one that BYOH has.
+//! Cluster API's own kinds are used in `v1beta2`, in which Cluster API 1.11 and newer store them. BYOH has `v1beta1` only; Cluster API works
+//! with providers of that version up to 1.15.
 //!
 //! A kind that is needed in addition is one line of the table in [`kinds`] and, if its fields are read, one record.
 

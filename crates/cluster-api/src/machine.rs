@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
-use crate::conditions::{Condition, V1Beta2Status};
+use crate::conditions::Condition;
 use crate::labels::{CONTROL_PLANE_LABEL, DEPLOYMENT_NAME_LABEL};
 use crate::partial::{NameRef, partial_resource};
 use crate::templates::Template;
@@ -61,19 +61,19 @@ pub struct ReplicaStatus {
     /// Machines.
     #[serde(default)]
     pub replicas: i32,
-    /// Machines with a Ready node.
+    /// Machines that are Ready: with a healthy node, and neither updated nor deleted at the moment.
     #[serde(default)]
     pub ready_replicas: i32,
     /// Machines of the asked-for kind.
     #[serde(default)]
-    pub updated_replicas: i32,
+    pub up_to_date_replicas: i32,
 }
 
 impl ReplicaStatus {
     /// Every one of `desired` machines is Ready and of the asked-for kind, and the counters are those of `generation`.
     pub fn complete(&self, desired: usize, generation: Option<i64>) -> bool {
         self.observed_generation >= generation
-            && [self.replicas, self.ready_replicas, self.updated_replicas]
+            && [self.replicas, self.ready_replicas, self.up_to_date_replicas]
                 .iter()
                 .all(|count| usize::try_from(*count) == Ok(desired))
     }
@@ -100,9 +100,6 @@ pub struct MachineStatus {
     /// How far it is, in Cluster API's words, such as `Running` or `Failed`.
     #[serde(default)]
     pub phase: String,
-    /// Why it failed for good.
-    #[serde(default)]
-    pub failure_message: String,
     /// When the certificate of its API server ends, of a master. Cluster API reads it once, when the node has joined.
     pub certificates_expiry_date: Option<Time>,
     /// Its Node, once there is one.
@@ -113,9 +110,6 @@ pub struct MachineStatus {
     /// Conditions.
     #[serde(default)]
     pub conditions: Vec<Condition>,
-    /// Conditions of v1beta2, with better messages.
-    #[serde(default)]
-    pub v1beta2: V1Beta2Status,
 }
 
 impl Machine {

@@ -29,7 +29,7 @@ macro_rules! partial_resource {
                 $crate::kinds::Kind::$kind.group().into()
             }
             fn version((): &()) -> std::borrow::Cow<'_, str> {
-                $crate::kinds::VERSION.into()
+                $crate::kinds::Kind::$kind.version().into()
             }
             fn plural((): &()) -> std::borrow::Cow<'_, str> {
                 $crate::kinds::Kind::$kind.plural().into()

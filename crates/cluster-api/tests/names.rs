@@ -14,8 +14,8 @@ fn names_are_those_of_cluster_api() {
     assert_eq!(DEPLOYMENT_NAME_LABEL, "cluster.x-k8s.io/deployment-name");
     assert_eq!(CONTROL_PLANE_LABEL, "cluster.x-k8s.io/control-plane");
     assert_eq!(PAUSED_ANNOTATION, "cluster.x-k8s.io/paused");
-    assert_eq!(Kind::KubeadmControlPlane.api_version(), "controlplane.cluster.x-k8s.io/v1beta1");
-    assert_eq!(Kind::Machine.api_version(), "cluster.x-k8s.io/v1beta1");
+    assert_eq!(Kind::KubeadmControlPlane.api_version(), "controlplane.cluster.x-k8s.io/v1beta2");
+    assert_eq!(Kind::Machine.api_version(), "cluster.x-k8s.io/v1beta2");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Writes to objects of Cluster API and BYOH.
 
 use cluster_api::Kind;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -51,8 +52,31 @@ async fn explained(target: &Target<'_>, manifest: &Manifest, conflict: Error) ->
     }
 }
 
+/// Applies a manifest to the object with this UID. An object that this operator applied in another API version, as an earlier release did,
+/// is not applied again: the API server does not reliably know which fields of the other version are the same ones. Its fields are
+/// set instead.
+pub async fn update(target: &Target<'_>, manifest: &Manifest, uid: &str) -> Result<Write, Error> {
+    let Target { client, namespace, .. } = target;
+    let (kind, name) = (manifest.kind, &manifest.name);
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    let found = apply::with_timeout("look at what exists", api.get_metadata_opt(name)).await;
+    let found = found.map_err(|error| naming(error, kind, namespace, name))?;
+    if found.is_some_and(|found| is_applied_in_another_version(found.metadata.managed_fields.as_deref(), kind)) {
+        return patch(target, kind, name, uid, manifest.as_merge_patch()).await;
+    }
+    write(target, manifest, Precondition::Uid(uid)).await
+}
+
+fn is_applied_in_another_version(managed: Option<&[ManagedFieldsEntry]>, kind: Kind) -> bool {
+    managed.into_iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(names::FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.api_version.as_ref().is_some_and(|version| *version != kind.api_version())
+    })
+}
+
 /// Applies a manifest.
-pub async fn write(target: &Target<'_>, manifest: &Manifest, precondition: Precondition<'_>) -> Result<Write, Error> {
+async fn write(target: &Target<'_>, manifest: &Manifest, precondition: Precondition<'_>) -> Result<Write, Error> {
     let Target { client, namespace, .. } = target;
     let api = dynamic_api(client, &manifest.kind.api_resource(), Some(namespace));
     let object = apply::apply(&api, &manifest.object, names::FIELD_MANAGER, precondition)

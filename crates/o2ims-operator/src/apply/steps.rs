@@ -3,7 +3,6 @@
 use kube::{Client, ResourceExt as _};
 use o2ims_types::ProvisioningRequest;
 use operator_kit::controller::Error;
-use operator_kit::write::apply::Precondition;
 use serde_json::json;
 
 use super::target::Target;
@@ -45,7 +44,7 @@ async fn apply_step(target: &Target<'_>, step: &Step) -> Result<Option<Write>, E
             object::must_exist(target, part).await?;
             object::create(target, manifest).await.map(Some)
         }
-        Step::Update(manifest, uid) => object::write(target, manifest, Precondition::Uid(uid)).await.map(Some),
+        Step::Update(manifest, uid) => object::update(target, manifest, uid).await.map(Some),
         Step::RestoreMarks(manifest, uid) => {
             let metadata = &manifest.object["metadata"];
             let marks = json!({"labels": metadata["labels"], "annotations": metadata["annotations"]});

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cluster_api::Kind;
 use kube::{Resource, ResourceExt as _};
+use o2ims_types::names;
 use serde_json::{Value, json};
 
 /// One write.
@@ -135,6 +136,23 @@ pub struct Reattachment {
     pub annotations: BTreeMap<String, String>,
     /// The script that upstream's agent cleans the host with; it reads it from the install Secret only while it installs.
     pub uninstall_script: Option<String>,
+}
+
+impl Manifest {
+    /// The merge patch that sets everything in the manifest, and removes what a Cluster has only until it is created.
+    pub fn as_merge_patch(&self) -> Value {
+        let metadata = &self.object["metadata"];
+        let (labels, mut annotations) = (metadata["labels"].clone(), metadata["annotations"].clone());
+        let mut spec = self.object["spec"].clone();
+        if self.kind == Kind::Cluster {
+            for (fields, name) in [(&mut spec, "paused"), (&mut annotations, names::CREATING_ANNOTATION)] {
+                if fields[name].is_null() {
+                    fields[name] = Value::Null;
+                }
+            }
+        }
+        json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": spec})
+    }
 }
 
 impl InstallScripts {

@@ -512,7 +512,7 @@ async fn size(stack: Shared) -> Outcome {
             "clusterName": "site2", "replicas": 2, "selector": {},
             "template": {"spec": {
                 "clusterName": "site2", "bootstrap": {"dataSecretName": "none"},
-                "infrastructureRef": {"apiVersion": Kind::ByoCluster.api_version(), "kind": "ByoMachineTemplate", "name": "none"},
+                "infrastructureRef": Kind::ByoMachineTemplate.reference("none"),
             }},
         },
     });

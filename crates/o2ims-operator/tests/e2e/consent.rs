@@ -292,7 +292,7 @@ async fn scaled(stack: Shared) -> Outcome {
         stack.management.client_as("system:serviceaccount:capi-system:capi-manager", &["system:masters"])?;
     let resource = Kind::KubeadmControlPlane.api_resource();
     let control_planes = Api::namespaced_with(controller, &tenant.namespace, &resource);
-    for change in [json!({"replicas": 3}), json!({"rolloutAfter": "2020-01-01T00:00:00Z"})] {
+    for change in [json!({"replicas": 3}), json!({"rollout": {"after": "2020-01-01T00:00:00Z"}})] {
         merge(&control_planes, "site-control-plane", json!({"spec": change})).await?;
         let settled = async {
             let mut pace = tokio::time::interval(std::time::Duration::from_millis(200));
@@ -303,7 +303,7 @@ async fn scaled(stack: Shared) -> Outcome {
                 let object = control_planes.get("site-control-plane").await?;
                 let spec = &object.data["spec"];
                 let same =
-                    spec["replicas"] == 1 && spec["rolloutAfter"].is_null() && machines(&tenant).await? == before;
+                    spec["replicas"] == 1 && spec["rollout"]["after"].is_null() && machines(&tenant).await? == before;
                 calm = if same { calm + 1 } else { 0 };
             }
             anyhow::Ok(())

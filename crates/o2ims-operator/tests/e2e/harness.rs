@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::KubeConfigOptions;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::DynamicObject;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config, ResourceExt};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
@@ -409,8 +409,7 @@ impl Tenant {
 
     /// Every Machine's Node name by the ByoHost that its ByoMachine is attached to.
     pub async fn nodes_by_host(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let machines = ApiResource::from_gvk(&GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta1", "Machine"));
-        let machines: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &machines);
+        let machines = self.objects(cluster_api::Kind::Machine);
         let hosts = self.objects(cluster_api::Kind::ByoHost).list(&ListParams::default()).await?;
         let mut found = BTreeMap::new();
         for machine in machines.list(&ListParams::default()).await? {

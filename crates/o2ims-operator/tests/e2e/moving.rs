@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::DynamicObject;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
@@ -180,7 +180,11 @@ async fn until_managed(client: &Client, tenant: &Tenant, machines: &[String]) ->
     let is_ready = |cluster: Option<&DynamicObject>| {
         cluster.is_some_and(|cluster| {
             let (status, deleted) = (&cluster.data["status"], &cluster.metadata.deletion_timestamp);
-            deleted.is_none() && status["infrastructureReady"] == true && status["controlPlaneReady"] == true
+            let available = status["conditions"].as_array().into_iter().flatten();
+            let mut available = available.filter(|condition| condition["type"] == "ControlPlaneAvailable");
+            deleted.is_none()
+                && status["initialization"]["infrastructureProvisioned"] == true
+                && available.any(|condition| condition["status"] == "True")
         })
     };
     wait(core(client, tenant, "Cluster"), CLUSTER_NAME, "the cluster to be ready", CLUSTER, is_ready).await?;
@@ -197,8 +201,7 @@ async fn machines(client: &Client, tenant: &Tenant) -> anyhow::Result<Vec<String
 
 /// Objects of Cluster API's own group.
 fn core(client: &Client, tenant: &Tenant, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta1", kind));
-    Api::namespaced_with(client.clone(), &tenant.namespace, &resource)
+    inventory::api(client.clone(), &tenant.namespace, "cluster.x-k8s.io", kind)
 }
 
 /// The cluster's nodes, which are new ones when a host has joined again.

@@ -22,7 +22,7 @@ fn bare(options: StackOptions) -> StackOptions {
     StackOptions { management: Options { cluster_api: false, byoh: false, ..options.management }, ..options }
 }
 
-/// A Cluster API that does not serve v1beta1 any more, and goes again.
+/// A Cluster API that does not serve v1beta2 yet, and goes again.
 async fn other_version(stack: &Stack, tenant: &Tenant) -> Outcome {
     let name = format!("{}.{}", Kind::Cluster.plural(), Kind::Cluster.group());
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -35,12 +35,12 @@ async fn other_version(stack: &Stack, tenant: &Tenant) -> Outcome {
                 "kind": Kind::Cluster.name(), "listKind": "ClusterList", "plural": Kind::Cluster.plural(), "singular": "cluster",
             },
             "versions": [
-                {"name": "v1beta2", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}},
+                {"name": "v1beta1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}},
             ],
         },
     });
     stack.management.apply_yaml(&crd.to_string()).await?;
-    let told = "the management cluster serves clusters.cluster.x-k8s.io in v1beta2, and this operator needs v1beta1";
+    let told = "the management cluster serves clusters.cluster.x-k8s.io in v1beta1, and this operator needs v1beta2";
     tenant.until("request", State::Pending, told, SOON).await?;
     let crds = Api::<DynamicObject>::all_with(stack.management.admin(), &crd_resource());
     crds.delete(&name, &DeleteParams::default()).await?;

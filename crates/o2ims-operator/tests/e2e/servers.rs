@@ -456,13 +456,13 @@ async fn health_check(stack: &mut Stack) -> Outcome {
         found.map(kube::ResourceExt::name_any).with_context(|| format!("no Machine is the node {host}"))
     };
     let (master, worker) = (machine_on(1).await?, machine_on(2).await?);
-    let unhealthy = ["Unknown", "False"].map(|status| json!({"type": "Ready", "status": status, "timeout": "10s"}));
+    let unhealthy = ["Unknown", "False"].map(|status| json!({"type": "Ready", "status": status, "timeoutSeconds": 10}));
     let check = json!({
-        "apiVersion": "cluster.x-k8s.io/v1beta1", "kind": "MachineHealthCheck",
+        "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "MachineHealthCheck",
         "metadata": {"name": "site", "namespace": tenant.namespace},
         "spec": {
             "clusterName": "site", "selector": {"matchLabels": {"cluster.x-k8s.io/cluster-name": "site"}},
-            "maxUnhealthy": "100%", "unhealthyConditions": unhealthy,
+            "checks": {"unhealthyNodeConditions": unhealthy}, "remediation": {"triggerIf": {"unhealthyLessThanOrEqualTo": "100%"}},
         },
     });
     stack.management.apply_yaml(&check.to_string()).await?;

@@ -104,7 +104,7 @@ fn a_cluster(chance: &mut Chance) -> Cluster {
         annotations[names::CREATING_ANNOTATION] = json!("true");
     }
     from(json!({
-        "apiVersion": "cluster.x-k8s.io/v1beta1", "kind": "Cluster",
+        "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster",
         "metadata": {"name": chance.of(&CLUSTERS), "namespace": chance.of(&NAMESPACES), "labels": labels, "annotations": annotations},
         "spec": {"controlPlaneEndpoint": {"host": chance.of(&ADDRESSES), "port": 6443}},
     }))

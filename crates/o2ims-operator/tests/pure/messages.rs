@@ -290,7 +290,7 @@ const PROGRESS: &[Entry] = &[
     entry(
         "KubeadmControlPlane …: …: …",
         "Cluster API's own words. `CertificatesAvailable`: a Secret with certificates is missing, such as of \
-         [external etcd](o2ims-operator.md#external-etcd). `MachinesCreated`: see the events of the KubeadmControlPlane.",
+         [external etcd](o2ims-operator.md#external-etcd). `ScalingUp`: what keeps it from creating a Machine.",
     ),
     entry(
         "waiting for MachineDeployment …: … of 1 replicas ready",
@@ -747,6 +747,15 @@ const TEMPLATE: &[Entry] = &[
     entry("remove it there: set controlPlaneEndpoint in the request", "The same."),
     entry("remove it there: set k8sVersion in defaults or in the request", "The same."),
     entry("remove it there: set clusterName in the request", "The same."),
+    entry("remove it there: clusters have the domain cluster.local", "The same."),
+    entry(
+        "spec.kubeadm.….… has no equivalent in v1beta2 of Cluster API; set it to a time such as 4m0s",
+        "A time of the form that Cluster API had in `v1beta1`, which cannot be read. Or set the field of `v1beta2`, a number of seconds.",
+    ),
+    entry(
+        "spec.kubeadm.….… has no equivalent in v1beta2 of Cluster API; remove it: kubeadm itself tries again to join",
+        "Cluster API has no such setting any more.",
+    ),
 ];
 
 /// Where the texts are of which the messages consist.

@@ -693,7 +693,7 @@ impl World {
             Kind::KubeadmControlPlane => {
                 let object = self.control_planes.get_mut(name).unwrap();
                 object.spec.replicas = replicas().or(object.spec.replicas);
-                object.spec.rollout_after = None;
+                object.spec.rollout.after = None;
             }
             Kind::MachineDeployment => self.deployments.get_mut(name).unwrap().spec.replicas = replicas(),
             other => panic!("sets fields of a {}", other.name()),
@@ -922,11 +922,8 @@ impl World {
         let mut owners = Vec::new();
         for (name, object) in &self.control_planes {
             let spec = &self.applied[&(Kind::KubeadmControlPlane, name.clone())]["spec"];
-            let wanted = if object.status.initialized {
-                count(object.spec.replicas)
-            } else {
-                count(object.spec.replicas).min(1)
-            };
+            let wanted =
+                if object.is_initialized() { count(object.spec.replicas) } else { count(object.spec.replicas).min(1) };
             owners.push((
                 Kind::KubeadmControlPlane,
                 name.clone(),
@@ -936,12 +933,11 @@ impl World {
             ));
         }
         for (name, object) in &self.deployments {
-            let mut template = self.applied[&(Kind::MachineDeployment, name.clone())]["spec"]["template"].clone();
-            template["infrastructureRef"] = template["spec"]["infrastructureRef"].clone();
+            let template = self.applied[&(Kind::MachineDeployment, name.clone())]["spec"]["template"].clone();
             let version = template["spec"]["version"].as_str().unwrap_or_default().to_owned();
             let cluster = self.cluster_of(Kind::MachineDeployment, name);
             let initialized = self.control_planes.iter().any(|(name, object)| {
-                object.status.initialized && self.cluster_of(Kind::KubeadmControlPlane, name) == cluster
+                object.is_initialized() && self.cluster_of(Kind::KubeadmControlPlane, name) == cluster
             });
             // What is there stays when the control plane goes.
             let most = if initialized { usize::MAX } else { self.machines_of(Kind::MachineDeployment, name).len() };
@@ -966,8 +962,9 @@ impl World {
                     cluster.metadata.deletion_timestamp.is_none()
                         && self.infrastructure_ready.contains(&cluster.uid().unwrap())
                 });
-                let has_template =
-                    self.machine_templates.contains_key(template["infrastructureRef"]["name"].as_str().unwrap());
+                let has_template = self
+                    .machine_templates
+                    .contains_key(template["spec"]["infrastructureRef"]["name"].as_str().unwrap());
                 alive && has_template && self.runs(&cluster) && self.machines_of(*kind, name).len() < *wanted
             })
             .collect();
@@ -975,7 +972,7 @@ impl World {
         self.serial += 1;
         self.revision += 1;
         let name = format!("{owner}-{}", self.serial);
-        let template_name = template["infrastructureRef"]["name"].as_str().unwrap().to_owned();
+        let template_name = template["spec"]["infrastructureRef"]["name"].as_str().unwrap().to_owned();
         let spec = self.applied[&(Kind::ByoMachineTemplate, template_name.clone())]["spec"]["template"]["spec"].clone();
         let mut labels = template["metadata"]["labels"].clone();
         if kind == Kind::KubeadmControlPlane {
@@ -1099,7 +1096,9 @@ impl World {
             condition(&mut machine.status.conditions, "NodeHealthy", "False", "Warning", "NodeNotReady");
         });
         if owner.0 == Kind::KubeadmControlPlane {
-            edit(&mut self.revision, &mut self.control_planes, &owner.1, |object| object.status.initialized = true);
+            edit(&mut self.revision, &mut self.control_planes, &owner.1, |object| {
+                object.status.initialization.control_plane_initialized = true
+            });
         }
         true
     }
@@ -1124,12 +1123,13 @@ impl World {
             let number = |count: usize| i32::try_from(count).unwrap();
             let healthy =
                 |machine: &&&ModelMachine| Condition::is_true(&machine.record.status.conditions, "NodeHealthy");
-            let current = |machine: &&&ModelMachine| template["infrastructureRef"]["name"] == json!(machine.template);
+            let current =
+                |machine: &&&ModelMachine| template["spec"]["infrastructureRef"]["name"] == json!(machine.template);
             let counts = ReplicaStatus {
                 observed_generation: self.meta(kind, &name).and_then(|meta| meta.generation),
                 replicas: number(machines.len()),
                 ready_replicas: number(machines.iter().filter(healthy).count()),
-                updated_replicas: number(machines.iter().filter(current).count()),
+                up_to_date_replicas: number(machines.iter().filter(current).count()),
             };
             let differs = |old: &ReplicaStatus| format!("{old:?}") != format!("{counts:?}");
             if kind == Kind::KubeadmControlPlane && differs(&self.control_planes[&name].status.counts) {
@@ -1150,7 +1150,7 @@ impl World {
                 machines.len(),
                 machines.iter().filter(|machine| machine.record.metadata.deletion_timestamp.is_some()).count(),
             );
-            let starting = kind == Kind::KubeadmControlPlane && !self.control_planes[&name].status.initialized;
+            let starting = kind == Kind::KubeadmControlPlane && !self.control_planes[&name].is_initialized();
             if starting || initial - leaving <= wanted || !self.runs(&self.cluster_of(kind, &name)) {
                 continue;
             }
@@ -1630,7 +1630,7 @@ impl World {
         let Some(name) = pick(self.control_planes.keys().cloned().collect(), pick_) else { return false };
         let second = self.second;
         edit(&mut self.revision, &mut self.control_planes, &name, |object| {
-            object.spec.rollout_after = Some(at(second));
+            object.spec.rollout.after = Some(at(second));
             object.spec.replicas = object.spec.replicas.map(|replicas| replicas + 2);
             object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
         });

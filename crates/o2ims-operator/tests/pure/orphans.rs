@@ -69,7 +69,7 @@ fn nothing_is_touched_while_a_provider_is_missing() {
     world.requests.clear();
     let due = |world: &World| plan_host(&world.hosts[&host_name(1)], &world.watches());
     assert!(due(&world).is_some_and(|(_, steps)| !steps.is_empty()));
-    for missing in [SyncState::NotInstalled, SyncState::OtherVersions(vec!["v1beta2".to_owned()])] {
+    for missing in [SyncState::NotInstalled, SyncState::OtherVersions(vec!["v1beta1".to_owned()])] {
         world.cluster_api = missing;
         assert_eq!(due(&world), None);
     }

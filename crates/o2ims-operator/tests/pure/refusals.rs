@@ -89,19 +89,19 @@ fn cases() -> Vec<Case> {
         Case {
             name: "Cluster API is of another version",
             world: |world| {
-                world.cluster_api = SyncState::OtherVersions(vec!["v1beta2".to_owned(), "v1beta3".to_owned()]);
+                world.cluster_api = SyncState::OtherVersions(vec!["v1alpha4".to_owned(), "v1beta1".to_owned()]);
             },
             request: AS_IT_IS,
             reason: reason::PROVIDER_VERSION_NOT_SERVED,
             state: Pending,
             stage: conditions::PROVIDERS_AVAILABLE,
-            message: "the management cluster serves clusters.cluster.x-k8s.io in v1beta2 and v1beta3, and this operator needs v1beta1; install a \
-                      release of Cluster API that serves v1beta1, then this operator continues",
+            message: "the management cluster serves clusters.cluster.x-k8s.io in v1alpha4 and v1beta1, and this operator needs v1beta2; install a \
+                      release of Cluster API that serves v1beta2 (this operator supports Cluster API 1.12 to 1.14), then this operator continues",
         },
         Case {
             name: "Cluster API is of another version, and BYOH is missing",
             world: |world| {
-                world.cluster_api = SyncState::OtherVersions(vec!["v1beta2".to_owned()]);
+                world.cluster_api = SyncState::OtherVersions(vec!["v1beta1".to_owned()]);
                 assert!(world.byoh_goes_or_comes(0));
             },
             request: AS_IT_IS,
@@ -109,8 +109,8 @@ fn cases() -> Vec<Case> {
             state: Pending,
             stage: conditions::PROVIDERS_AVAILABLE,
             message: "Bring-Your-Own-Host provider (BYOH) is not installed on the management cluster; install it; the management cluster serves \
-                      clusters.cluster.x-k8s.io in v1beta2, and this operator needs v1beta1; install a release of Cluster API that serves \
-                      v1beta1, then this operator continues",
+                      clusters.cluster.x-k8s.io in v1beta1, and this operator needs v1beta2; install a release of Cluster API that serves \
+                      v1beta2 (this operator supports Cluster API 1.12 to 1.14), then this operator continues",
         },
         waiting(
             "the template is missing",

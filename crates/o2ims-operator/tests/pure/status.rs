@@ -226,13 +226,13 @@ fn a_deletion_waits_for_kinds_that_are_served_in_other_versions() {
     world.control_planes.clear();
     world.deployments.clear();
     world.byo_clusters.clear();
-    world.cluster_api = SyncState::OtherVersions(vec!["v1beta2".to_owned()]);
+    world.cluster_api = SyncState::OtherVersions(vec!["v1beta1".to_owned()]);
     world.delete_request("one");
     for _ in 0..3 {
         world.reconcile("one");
     }
     assert_eq!(world.state("one"), Some(Deleting));
-    let told = "the deletion waits: the management cluster serves clusters.cluster.x-k8s.io in v1beta2";
+    let told = "the deletion waits: the management cluster serves clusters.cluster.x-k8s.io in v1beta1";
     assert!(world.message("one").starts_with(told), "{}", world.message("one"));
     assert!(world.held("one-uid").len() == 2, "the hosts stay held");
 }
@@ -513,7 +513,7 @@ fn nodes_of_a_cluster_that_does_not_answer_are_not_called_ready() {
         "type": "RemoteConnectionProbe", "status": "False", "reason": "ProbeFailed",
         "message": "Remote connection probe failed, probe last succeeded at 2026-01-01T00:00:00Z",
     });
-    world.edit_cluster("core", |cluster| cluster.status.v1beta2.conditions.push(from(probe)));
+    world.edit_cluster("core", |cluster| cluster.status.conditions.push(from(probe)));
     world.reconcile("one");
     let told = "Cluster API cannot connect to Cluster core (ProbeFailed: Remote connection probe failed, probe last succeeded at \
         2026-01-01T00:00:00Z), so the states of its nodes are not known; check that host 1 (target-1) is up and that the cluster's API answers \
@@ -522,7 +522,7 @@ fn nodes_of_a_cluster_that_does_not_answer_are_not_called_ready() {
     assert_eq!(ready_nodes(&world), "0/2");
     let host = status(&world).extensions.hosts[1].clone();
     assert_eq!(host.message, "the state of its node is not known: Cluster API cannot connect to the cluster");
-    world.edit_cluster("core", |cluster| cluster.status.v1beta2.conditions.clear());
+    world.edit_cluster("core", |cluster| cluster.status.conditions.clear());
     world.settle();
     is(&world, Fulfilled, "cluster is ready: 1 master, 1 worker", "+++++", ["Ready", "Ready"]);
 }
@@ -568,7 +568,7 @@ fn certificates_that_end_are_told_in_time() {
 const BUDGET: &str = "the drain of its node waits for Pod default/web-1 (PodDisruptionBudget web does not allow the eviction), Pods a/b, a/c, a/d \
     (being deleted, not ended yet). To continue, add replicas on other nodes, change the PodDisruptionBudget, or delete the pod";
 
-/// What Cluster API says of a drain (`internal/controllers/machine/drain`, `ConditionMessage`).
+/// What Cluster API says of a drain (`ConditionMessage` of the Machine controller's drain).
 fn drain(healthy: u32, more: &str) -> String {
     format!(
         "Drain not completed yet (started at 2026-01-01T00:00:00Z):\n\
@@ -622,7 +622,7 @@ fn a_machine_that_cannot_leave_says_why() {
         let mut world = running();
         on_machine(&mut world, "worker", |machine| {
             machine.metadata.deletion_timestamp = Some(from(json!("2026-01-01T00:00:00Z")));
-            machine.status.v1beta2.conditions.push(deleting_condition(reason, message));
+            machine.status.conditions.push(deleting_condition(reason, message));
         });
         world.reconcile("one");
         let said = world.message("one");
@@ -632,7 +632,7 @@ fn a_machine_that_cannot_leave_says_why() {
     }
 }
 
-/// Also of a worker that the request does not name any more, and where Cluster API has the older conditions only.
+/// Also of a worker that the request does not name any more.
 #[test]
 fn a_removed_worker_that_cannot_leave_says_why() {
     let mut world = running();
@@ -642,9 +642,7 @@ fn a_removed_worker_that_cannot_leave_says_why() {
     world.reconcile("one");
     assert!(world.machine_is_taken_down(0));
     on_machine(&mut world, "worker", |machine| {
-        let draining =
-            json!({"type": "DrainingSucceeded", "status": "False", "reason": "Draining", "message": drain(1, "")});
-        machine.status.conditions.push(from(draining));
+        machine.status.conditions.push(deleting_condition("DrainingNode", &drain(1, "")));
     });
     world.reconcile("one");
     let said = world.message("one");
@@ -744,11 +742,17 @@ fn a_machine_that_fails_before_it_is_a_node_is_told() {
         world
     };
     let mut failed = joining();
-    on_machine(&mut failed, "target-3", |machine| "no host\n* fits".clone_into(&mut machine.status.failure_message));
+    on_machine(&mut failed, "target-3", |machine| {
+        let deleted = json!({
+            "type": "InfrastructureReady", "status": "False", "reason": "ObjectDeleted",
+            "message": "ByoMachine has been deleted while the Machine still exists",
+        });
+        machine.status.conditions.push(from(deleted));
+    });
     failed.reconcile("one");
     let message = failed.message("one");
     assert!(message.starts_with("host 3 (target-3): its Machine core-worker-target-3-"), "{message}");
-    assert!(message.ends_with(" has failed: no host; fits"), "{message}");
+    assert!(message.ends_with(" has failed: ByoMachine has been deleted while the Machine still exists"), "{message}");
 
     let mut lost = joining();
     lost.edit_host("target-3", |host| {
@@ -797,13 +801,13 @@ fn a_finalizer_of_another_client_on_the_cluster_is_told() {
     world.reconcile("one");
     world.edit_cluster("core", |cluster| {
         cluster.metadata.finalizers = Some(vec!["cluster.cluster.x-k8s.io".to_owned(), "example.com/audit".to_owned()]);
-        cluster.status.v1beta2.conditions = vec![deleting_condition("WaitingForWorkersDeletion", "* 1 worker")];
+        cluster.status.conditions = vec![deleting_condition("WaitingForWorkersDeletion", "* 1 worker")];
     });
     world.reconcile("one");
     assert_eq!(world.message("one"), "deleting Cluster core (WaitingForWorkersDeletion: 1 worker)");
     world.edit_cluster("core", |cluster| {
         cluster.metadata.finalizers = Some(vec!["example.com/audit".to_owned()]);
-        cluster.status.v1beta2.conditions = vec![deleting_condition("DeletionCompleted", "Deletion completed")];
+        cluster.status.conditions = vec![deleting_condition("DeletionCompleted", "Deletion completed")];
     });
     world.reconcile("one");
     let told = "Cluster API has deleted everything of Cluster core, which stays until these finalizers of other clients are removed: \
@@ -819,10 +823,15 @@ fn a_machine_that_cannot_be_created_is_told() {
         world.reconcile("one");
     }
     world.edit_control_planes(|object| {
-        set(&mut object.status.conditions, "MachinesCreated", "False", "InfrastructureTemplateCloningFailed");
+        let blocked = json!({
+            "type": "ScalingUp", "status": "True", "reason": "ScalingUp",
+            "message": "Scaling up from 0 to 1 replicas is blocked because:\n* ByoMachineTemplate does not exist",
+        });
+        object.status.conditions.push(from(blocked));
     });
     world.reconcile("one");
-    let fails = "KubeadmControlPlane core-control-plane: MachinesCreated: InfrastructureTemplateCloningFailed";
+    let fails = "KubeadmControlPlane core-control-plane: ScalingUp: Scaling up from 0 to 1 replicas is blocked because: ByoMachineTemplate does \
+        not exist";
     is(&world, Progressing, fails, "+++-?", ["Reserved", "Reserved"]);
     after(
         &mut world,

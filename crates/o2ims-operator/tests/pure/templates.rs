@@ -34,15 +34,19 @@ fn kubeadm(config: &Value) -> Value {
 
 #[test]
 fn nothing_is_wrong_with_a_good_template() {
-    let masks = json!({"controllerManager": {"extraArgs": {"node-cidr-mask-size-ipv4": "28"}}});
-    let mut small_nodes = kubeadm(&masks);
-    small_nodes["defaults"] = json!({"podCidr": "10.244.0.0/28"});
+    let small_nodes = |arguments: Value| {
+        let mut spec = kubeadm(&json!({"controllerManager": {"extraArgs": arguments}}));
+        spec["defaults"] = json!({"podCidr": "10.244.0.0/28"});
+        spec
+    };
     for spec in [
         json!({}),
         json!({"parameterSchema": {"type": "object", "required": ["site"]}}),
         json!({"defaults": {"labels": {"site": "a"}, "rack": {"row": 7}, "hosts": null}}),
         kubeadm(&json!({"etcd": {"external": {}}, "networking": {"dnsDomain": "cluster.local"}, "clusterName": ""})),
-        small_nodes,
+        small_nodes(json!({"node-cidr-mask-size-ipv4": "28"})),
+        small_nodes(json!([{"name": "node-cidr-mask-size-ipv4", "value": "28"}])),
+        json!({"kubeadm": {"workers": {"joinConfiguration": {"discovery": {"timeout": "5m"}}}}}),
     ] {
         let status = judged(spec.clone(), Some(ByohVariant::Upstream));
         assert_eq!(ready(&status), ["True", reason::READY, "requests can use it"], "{spec}");
@@ -103,6 +107,24 @@ fn each_problem_is_told_with_its_field_and_what_to_do() {
             kubeadm(&json!({"controlPlaneEndpoint": "10.0.0.1:6443"})),
             "spec.kubeadm.controlPlane.clusterConfiguration.controlPlaneEndpoint contradicts the Cluster; remove it there: set \
              controlPlaneEndpoint in the request"
+                .to_owned(),
+        ),
+        (
+            kubeadm(&json!({"networking": {"dnsDomain": "example.org"}})),
+            "spec.kubeadm.controlPlane.clusterConfiguration.networking.dnsDomain contradicts the Cluster; remove it there: clusters have the \
+             domain cluster.local"
+                .to_owned(),
+        ),
+        (
+            kubeadm(&json!({"apiServer": {"timeoutForControlPlane": "soon"}})),
+            "spec.kubeadm.controlPlane.clusterConfiguration.apiServer.timeoutForControlPlane has no equivalent in v1beta2 of Cluster API; set \
+             it to a time such as 4m0s"
+                .to_owned(),
+        ),
+        (
+            json!({"kubeadm": {"workers": {"useExperimentalRetryJoin": true}}}),
+            "spec.kubeadm.workers.useExperimentalRetryJoin has no equivalent in v1beta2 of Cluster API; remove it: kubeadm itself tries again \
+             to join"
                 .to_owned(),
         ),
     ];

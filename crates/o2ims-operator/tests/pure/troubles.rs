@@ -89,13 +89,11 @@ fn a_drain_that_failed_is_told_in_cluster_apis_words() {
     let mut world = running();
     on_machine(&mut world, "worker", |machine| {
         deleted_now(machine);
-        machine.status.v1beta2.conditions.push(deleting_condition("DrainingNode", "no list"));
-        let failed =
-            json!({"type": "DrainingSucceeded", "status": "False", "reason": "DrainingFailed", "message": "no"});
-        machine.status.conditions.push(from(failed));
+        let failed = "Error draining Node, please check controller logs for errors";
+        machine.status.conditions.push(deleting_condition("DrainingNode", failed));
     });
     world.reconcile("one");
-    says(&world, "; the drain of its node failed: DrainingFailed: no");
+    says(&world, "; the drain of its node failed: Error draining Node, please check controller logs for errors");
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub async fn install(cluster: &ManagementCluster) -> anyhow::Result<PathBuf> {
     cluster.apply_yaml(&patient).await?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     let cni = json!({
-        "apiVersion": "addons.cluster.x-k8s.io/v1beta1", "kind": "ClusterResourceSet",
+        "apiVersion": "addons.cluster.x-k8s.io/v1beta2", "kind": "ClusterResourceSet",
         "metadata": {"name": "cni", "namespace": NAMESPACE},
         "spec": {"clusterSelector": {"matchLabels": {"cni": "bench"}}, "resources": [{"kind": "ConfigMap", "name": "cni"}]},
     });

@@ -164,7 +164,7 @@ mod tests {
         let cluster = json!({"metadata": {"name": "c1", "uid": "u"}});
         let cluster: PartialObjectMeta<DynamicObject> = serde_json::from_value(cluster).unwrap();
         let owner = owner(&cluster).unwrap();
-        assert_eq!((owner.api_version.as_str(), owner.kind.as_str()), ("cluster.x-k8s.io/v1beta1", "Cluster"));
+        assert_eq!((owner.api_version.as_str(), owner.kind.as_str()), ("cluster.x-k8s.io/v1beta2", "Cluster"));
         assert_eq!((owner.name.as_str(), owner.uid.as_str(), owner.controller), ("c1", "u", None));
     }
 }

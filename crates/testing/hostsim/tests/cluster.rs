@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cluster_api::kinds::version_of;
 use futures::StreamExt;
 use hostsim::{FAILURES_CONFIG_MAP, Failure, Host, HostSpec, Site, SiteOptions};
 use k8s_openapi::{
@@ -66,7 +67,7 @@ where
 }
 
 fn api(client: &Client, group: &str, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1beta1", kind));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version_of(group), kind));
     Api::namespaced_with(client.clone(), TENANT, &resource)
 }
 
@@ -123,7 +124,7 @@ kind: ByoMachineTemplate
 metadata: {{name: {cluster}-md-0, namespace: {TENANT}}}
 spec: {{template: {{spec: {{selector: {{matchLabels: {{host-id: w-1}}}}}}}}}}
 ---
-apiVersion: bootstrap.cluster.x-k8s.io/v1beta1
+apiVersion: bootstrap.cluster.x-k8s.io/v1beta2
 kind: KubeadmConfigTemplate
 metadata: {{name: {cluster}-md-0, namespace: {TENANT}}}
 spec: {{template: {{spec: {{format: cloud-config, joinConfiguration: {{nodeRegistration: {{criSocket: /var/run/containerd/containerd.sock}}}}}}}}}}
@@ -133,7 +134,7 @@ kind: ByoCluster
 metadata: {{name: {cluster}, namespace: {TENANT}}}
 spec: {{controlPlaneEndpoint: {{host: {address}, port: 6443}}}}
 ---
-apiVersion: controlplane.cluster.x-k8s.io/v1beta1
+apiVersion: controlplane.cluster.x-k8s.io/v1beta2
 kind: KubeadmControlPlane
 metadata: {{name: {cluster}-control-plane, namespace: {TENANT}}}
 spec:
@@ -142,11 +143,11 @@ spec:
   machineTemplate:
     metadata:
       annotations: {{machine.cluster.x-k8s.io/certificates-expiry: "{expiry:.0}"}}
-    infrastructureRef:
-      apiVersion: infrastructure.cluster.x-k8s.io/v1beta1
-      kind: ByoMachineTemplate
-      name: {cluster}-control-plane
-      namespace: {TENANT}
+    spec:
+      infrastructureRef:
+        apiGroup: infrastructure.cluster.x-k8s.io
+        kind: ByoMachineTemplate
+        name: {cluster}-control-plane
   kubeadmConfigSpec:
     format: cloud-config
     clusterConfiguration:
@@ -159,14 +160,14 @@ spec:
     initConfiguration: {{nodeRegistration: {{criSocket: /var/run/containerd/containerd.sock}}}}
     joinConfiguration: {{nodeRegistration: {{criSocket: /var/run/containerd/containerd.sock}}}}
 ---
-apiVersion: cluster.x-k8s.io/v1beta1
+apiVersion: cluster.x-k8s.io/v1beta2
 kind: MachineDeployment
 metadata: {{name: {cluster}-md-0, namespace: {TENANT}}}
 spec:
   clusterName: {cluster}
   replicas: 1
   selector: {{matchLabels: {{cluster.x-k8s.io/cluster-name: {cluster}, cluster.x-k8s.io/deployment-name: {cluster}-md-0}}}}
-  strategy: {{type: RollingUpdate, rollingUpdate: {{maxSurge: 0, maxUnavailable: 1}}}}
+  rollout: {{strategy: {{type: RollingUpdate, rollingUpdate: {{maxSurge: 0, maxUnavailable: 1}}}}}}
   template:
     metadata: {{labels: {{cluster.x-k8s.io/cluster-name: {cluster}, cluster.x-k8s.io/deployment-name: {cluster}-md-0}}}}
     spec:
@@ -174,32 +175,28 @@ spec:
       version: v1.33.1
       bootstrap:
         configRef:
-          apiVersion: bootstrap.cluster.x-k8s.io/v1beta1
+          apiGroup: bootstrap.cluster.x-k8s.io
           kind: KubeadmConfigTemplate
           name: {cluster}-md-0
-          namespace: {TENANT}
       infrastructureRef:
-        apiVersion: infrastructure.cluster.x-k8s.io/v1beta1
+        apiGroup: infrastructure.cluster.x-k8s.io
         kind: ByoMachineTemplate
         name: {cluster}-md-0
-        namespace: {TENANT}
 ---
-apiVersion: cluster.x-k8s.io/v1beta1
+apiVersion: cluster.x-k8s.io/v1beta2
 kind: Cluster
 metadata: {{name: {cluster}, namespace: {TENANT}}}
 spec:
   clusterNetwork: {{pods: {{cidrBlocks: [192.168.0.0/16]}}, services: {{cidrBlocks: [10.128.0.0/12]}}, serviceDomain: cluster.local}}
   controlPlaneEndpoint: {{host: {address}, port: 6443}}
   controlPlaneRef:
-    apiVersion: controlplane.cluster.x-k8s.io/v1beta1
+    apiGroup: controlplane.cluster.x-k8s.io
     kind: KubeadmControlPlane
     name: {cluster}-control-plane
-    namespace: {TENANT}
   infrastructureRef:
-    apiVersion: infrastructure.cluster.x-k8s.io/v1beta1
+    apiGroup: infrastructure.cluster.x-k8s.io
     kind: ByoCluster
     name: {cluster}
-    namespace: {TENANT}
 "#
     )
 }

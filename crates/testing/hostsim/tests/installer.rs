@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use cluster_api::kinds::version_of;
 use hostsim::{Failure, HostSpec, Site, SiteOptions};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{
@@ -71,7 +72,7 @@ kind: ByoCluster
 metadata: {name: c1, namespace: default}
 spec: {controlPlaneEndpoint: {host: ADDRESS, port: 6443}}
 ---
-apiVersion: controlplane.cluster.x-k8s.io/v1beta1
+apiVersion: controlplane.cluster.x-k8s.io/v1beta2
 kind: KubeadmControlPlane
 metadata: {name: c1, namespace: default}
 spec:
@@ -79,11 +80,11 @@ spec:
   version: v1.33.1
   machineTemplate:
     metadata: {annotations: {machine.cluster.x-k8s.io/certificates-expiry: "2099-01-01T00:00:00Z"}}
-    infrastructureRef:
-      apiVersion: infrastructure.cluster.x-k8s.io/v1beta1
-      kind: ByoMachineTemplate
-      name: c1
-      namespace: default
+    spec:
+      infrastructureRef:
+        apiGroup: infrastructure.cluster.x-k8s.io
+        kind: ByoMachineTemplate
+        name: c1
   kubeadmConfigSpec:
     format: cloud-config
     clusterConfiguration:
@@ -94,22 +95,20 @@ spec:
           certFile: /etc/kubernetes/pki/apiserver-etcd-client.crt
           keyFile: /etc/kubernetes/pki/apiserver-etcd-client.key
 ---
-apiVersion: cluster.x-k8s.io/v1beta1
+apiVersion: cluster.x-k8s.io/v1beta2
 kind: Cluster
 metadata: {name: c1, namespace: default}
 spec:
   clusterNetwork: {pods: {cidrBlocks: [192.168.0.0/16]}, services: {cidrBlocks: [10.128.0.0/12]}}
   controlPlaneEndpoint: {host: ADDRESS, port: 6443}
   controlPlaneRef:
-    apiVersion: controlplane.cluster.x-k8s.io/v1beta1
+    apiGroup: controlplane.cluster.x-k8s.io
     kind: KubeadmControlPlane
     name: c1
-    namespace: default
   infrastructureRef:
-    apiVersion: infrastructure.cluster.x-k8s.io/v1beta1
+    apiGroup: infrastructure.cluster.x-k8s.io
     kind: ByoCluster
     name: c1
-    namespace: default
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +121,7 @@ async fn installation_is_part_of_the_cluster() {
     let api = |group: &str, kind: &str| -> Api<DynamicObject> {
         Api::default_namespaced_with(
             management.admin(),
-            &ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1beta1", kind)),
+            &ApiResource::from_gvk(&GroupVersionKind::gvk(group, version_of(group), kind)),
         )
     };
     let hosts = api(INFRASTRUCTURE, "ByoHost");

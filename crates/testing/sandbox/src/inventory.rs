@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use cluster_api::Kind;
+use cluster_api::kinds::version_of;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::discovery::{Discovery, verbs};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
@@ -23,7 +24,7 @@ pub fn of_kind(client: Client, namespace: &str, kind: Kind) -> Api<DynamicObject
 
 /// The API of a namespace's objects of a kind of Cluster API or of a provider.
 pub fn api(client: Client, namespace: &str, group: &str, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1beta1", kind));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version_of(group), kind));
     Api::namespaced_with(client, namespace, &resource)
 }
 

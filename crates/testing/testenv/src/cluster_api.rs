@@ -183,7 +183,8 @@ pub(crate) async fn wait_for_webhooks(client: &Client) -> Result<()> {
 /// Whether the mutating webhook is called: it labels a Machine with the name of its Cluster.
 async fn defaults_machines(client: &Client) -> bool {
     let machine = try_to_create(client, "v1.0.0").await;
-    machine.is_ok_and(|machine| machine.labels().get("cluster.x-k8s.io/cluster-name").is_some_and(|name| name == "probe"))
+    machine
+        .is_ok_and(|machine| machine.labels().get("cluster.x-k8s.io/cluster-name").is_some_and(|name| name == "probe"))
 }
 
 /// Whether the validating webhook is called: it refuses a version that is none.

@@ -220,7 +220,8 @@ async fn speaks_tls(client: &Client) -> bool {
 
 /// How the API server has objects converted by the manager that listens on this port.
 fn conversion(port: u16, ca_pem: &str) -> Value {
-    let client = json!({"url": format!("https://127.0.0.1:{port}/convert"), "caBundle": BASE64_STANDARD.encode(ca_pem)});
+    let client =
+        json!({"url": format!("https://127.0.0.1:{port}/convert"), "caBundle": BASE64_STANDARD.encode(ca_pem)});
     json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": client}})
 }
 

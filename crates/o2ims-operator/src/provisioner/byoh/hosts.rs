@@ -201,14 +201,15 @@ fn progress(
     health(machine, &host.name_any(), version, observed)
 }
 
-/// Why a Machine has failed for good, if it has.
+/// Why a Machine has failed for good, if it has: Cluster API makes no second ByoMachine for it.
 fn machine_failure(machine: &Machine) -> Option<String> {
-    let why = one_line(&machine.status.failure_message);
-    (!why.is_empty()).then(|| format!("its Machine {} has failed: {why}", machine.name_any()))
+    let deleted = Condition::find(&machine.status.conditions, "InfrastructureReady")
+        .filter(|condition| condition.status == "False" && condition.reason == "ObjectDeleted")?;
+    Some(format!("its Machine {} has failed: {}", machine.name_any(), one_line(&deleted.message)))
 }
 
 /// What to do about a join whose token does not exist any more. Cluster API renews the token of a node that has not joined, and makes no second one
-/// for it once it is lost (`bootstrap/kubeadm/internal/controllers`, `refreshBootstrapTokenIfNeeded`).
+/// for it once it is lost (`refreshBootstrapTokenIfNeeded` of the KubeadmConfig controller).
 fn lost_token(failure: &str, machine: &Machine) -> String {
     if !failure.contains(UNKNOWN_TOKEN) {
         return String::new();
@@ -238,9 +239,8 @@ fn health(machine: &Machine, host: &str, version: &str, observed: &Observed) -> 
         return (State::Unknown, message.to_owned());
     }
     if !Condition::is_true(&machine.status.conditions, "NodeHealthy") {
-        let newer = Condition::find(&machine.status.v1beta2.conditions, "NodeHealthy")
-            .or_else(|| Condition::find(&machine.status.conditions, "NodeHealthy"));
-        let why = newer.map(Condition::explain).unwrap_or_default();
+        let unhealthy = Condition::find(&machine.status.conditions, "NodeHealthy");
+        let why = unhealthy.map(Condition::explain).unwrap_or_default();
         let unapplied = observed.unapplied.as_ref().map_or_else(String::new, |message| format!("; {message}"));
         return (State::Joined, format!("its node is not Ready: {why}{unapplied}"));
     }

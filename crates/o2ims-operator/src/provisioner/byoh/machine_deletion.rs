@@ -35,27 +35,14 @@ pub fn held_up(observed: &Observed) -> Vec<String> {
 /// What keeps a Machine that is being deleted from going on; `None` if nothing is known to.
 pub fn obstacle(machine: &Machine) -> Option<String> {
     machine.metadata.deletion_timestamp.as_ref()?;
-    let deleting = Condition::find(&machine.status.v1beta2.conditions, "Deleting")
-        .filter(|condition| condition.status == "True" && !condition.reason.is_empty());
-    // Cluster API before 1.9 has the older conditions only.
-    let Some(deleting) = deleting else { return older_obstacle(machine) };
+    let deleting =
+        Condition::find(&machine.status.conditions, "Deleting").filter(|condition| condition.status == "True")?;
     match deleting.reason.as_str() {
-        "DrainingNode" => drain(&deleting.message).or_else(|| failed_drain(machine)),
+        "DrainingNode" => drain(&deleting.message).or_else(|| failed_drain(&deleting.message)),
         "WaitingForVolumeDetach" => Some(detachment(&deleting.message)),
         "WaitingForPreDrainHook" | "WaitingForPreTerminateHook" => hooks(&deleting.message),
         _ => None,
     }
-}
-
-/// As [`obstacle`], from the conditions of v1beta1.
-fn older_obstacle(machine: &Machine) -> Option<String> {
-    let failed = |type_: &str| {
-        Condition::find(&machine.status.conditions, type_).filter(|condition| condition.status == "False")
-    };
-    if let Some(condition) = failed("DrainingSucceeded") {
-        return drain(&condition.message).or_else(|| failed_drain(machine));
-    }
-    failed("VolumeDetachSucceeded").map(|condition| detachment(&condition.message))
 }
 
 /// The pods that a drain waits for. Cluster API lists them, a line for each cause.
@@ -70,7 +57,7 @@ fn drain(message: &str) -> Option<String> {
 }
 
 /// One line of a drain, such as `* Pod default/web: cannot evict pod as it would violate the pod's disruption budget. The disruption budget
-/// web needs 2 healthy pods and has 2 currently` (`internal/controllers/machine/drain`, `ConditionMessage`).
+/// web needs 2 healthy pods and has 2 currently` (`ConditionMessage` of the Machine controller's drain).
 fn undrained(line: &str) -> Option<String> {
     let (pods, why) = line.trim().strip_prefix("* ")?.split_once(": ")?;
     let pods = without_count(pods);
@@ -86,11 +73,9 @@ fn undrained(line: &str) -> Option<String> {
     Some(format!("{pods} ({})", stable(why)))
 }
 
-/// The error of a drain; only the older condition has it.
-fn failed_drain(machine: &Machine) -> Option<String> {
-    let drained = Condition::find(&machine.status.conditions, "DrainingSucceeded")?;
-    let has_failed = drained.status == "False" && drained.reason == "DrainingFailed";
-    has_failed.then(|| format!("the drain of its node failed: {}", stable(&drained.explain())))
+/// That a drain failed. Cluster API writes the reason into its log only.
+fn failed_drain(message: &str) -> Option<String> {
+    message.starts_with("Error ").then(|| format!("the drain of its node failed: {}", stable(message)))
 }
 
 /// The volumes that are still attached.

@@ -5,7 +5,7 @@ use cluster_api::Kind;
 use kube::ResourceExt as _;
 use kube::core::ObjectMeta;
 use o2ims_types::names;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::consent::unmanaged_workers;
 use super::desired::DesiredCluster;
@@ -68,7 +68,7 @@ fn reverted(manifest: &Manifest, observed: &Observed) -> Option<Value> {
         fields.insert("replicas".to_owned(), manifest.object["spec"]["replicas"].clone());
     }
     if rollout::is_requested(manifest, observed) {
-        fields.insert("rolloutAfter".to_owned(), Value::Null);
+        fields.insert("rollout".to_owned(), json!({"after": null}));
     }
     (!fields.is_empty()).then_some(Value::Object(fields))
 }
@@ -100,7 +100,7 @@ fn references(object: &Value) -> Vec<(Kind, String)> {
     let spec = &object["spec"];
     let machine = &spec["template"]["spec"];
     [
-        (Kind::ByoMachineTemplate, &spec["machineTemplate"]["infrastructureRef"]),
+        (Kind::ByoMachineTemplate, &spec["machineTemplate"]["spec"]["infrastructureRef"]),
         (Kind::ByoMachineTemplate, &machine["infrastructureRef"]),
         (Kind::KubeadmConfigTemplate, &machine["bootstrap"]["configRef"]),
         (Kind::K8sInstallerConfigTemplate, &machine["installerRef"]),

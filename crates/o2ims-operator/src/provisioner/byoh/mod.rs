@@ -16,6 +16,7 @@ pub mod hosts;
 pub mod identity;
 pub mod installer;
 pub mod instructions;
+pub mod kubeadm;
 pub mod machine_deletion;
 pub mod maintain;
 pub mod manifests;

@@ -7,6 +7,7 @@ use o2ims_types::HostRef;
 use o2ims_types::o2ims::v1alpha1::cluster_template::Kubeadm;
 
 use super::desired::{DesiredCluster, RequestedHost};
+use super::kubeadm;
 use super::observed::Observed;
 
 /// kubeadm's default of `serviceCidr`.
@@ -92,9 +93,9 @@ struct NodePrefixes {
 /// `None` if the template says that nodes get no CIDR.
 fn node_prefixes(kubeadm: &Kubeadm, pods: &IpNet) -> Option<NodePrefixes> {
     let is_ipv4 = pods.addr().is_ipv4();
-    let arguments = kubeadm.control_plane.as_ref().map(|config| &config["clusterConfiguration"]["controllerManager"]);
-    let argument = |name: &str| arguments.and_then(|manager| manager["extraArgs"][name].as_str());
-    if argument("allocate-node-cidrs") == Some("false") {
+    let settings = kubeadm.control_plane.as_ref();
+    let argument = |name: &str| kubeadm::argument(settings?, "controllerManager", name);
+    if argument("allocate-node-cidrs").as_deref() == Some("false") {
         return None;
     }
     let given = |name: &str| argument(name).and_then(|text| text.parse().ok());

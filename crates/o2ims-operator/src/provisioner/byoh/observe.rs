@@ -103,7 +103,7 @@ fn find_referenced(
     deployments: &[Arc<MachineDeployment>],
     machine_templates: &[Arc<ByoMachineTemplate>],
 ) -> BTreeSet<(Kind, String)> {
-    let of_control_planes = control_planes.iter().map(|object| &object.spec.machine_template);
+    let of_control_planes = control_planes.iter().map(|object| &object.spec.machine_template.spec);
     let of_deployments = deployments.iter().map(|object| &object.spec.template.spec);
     let mut referenced = BTreeSet::new();
     for refs in of_control_planes.chain(of_deployments) {
@@ -127,8 +127,8 @@ fn find_resource_set(caches: &Caches, template: Option<&ClusterTemplate>, namesp
 }
 
 /// What of the template's ClusterResourceSet Cluster API has not applied to the cluster, as the binding of the cluster says. The condition
-/// ResourcesApplied does not say it: it is one for all clusters, and Cluster API 1.10 sets it to True although a resource does not exist
-/// (`internal/controllers/clusterresourceset`, `ApplyClusterResourceSet`).
+/// ResourcesApplied does not say it: it is one for all clusters, and Cluster API sets it to True although a resource does not exist
+/// (`ApplyClusterResourceSet` of the ClusterResourceSet controller).
 fn find_unapplied(
     caches: &Caches,
     template: Option<&ClusterTemplate>,

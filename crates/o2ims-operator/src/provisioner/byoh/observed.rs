@@ -207,10 +207,10 @@ impl Observed {
     /// The condition that says that Cluster API cannot connect to the API server of the cluster any more; `None` if it can, or, after a restart of
     /// Cluster API, if it has not connected yet. Its Machines go on saying what was last known of their nodes.
     pub fn lost_connection(&self) -> Option<&Condition> {
-        let is_initialized = self.control_plane.as_ref().is_some_and(|object| object.status.initialized);
-        let conditions = &self.own_cluster()?.status.v1beta2.conditions;
+        let is_initialized = self.control_plane.as_ref().is_some_and(|object| object.is_initialized());
+        let conditions = &self.own_cluster()?.status.conditions;
         let probe = Condition::find(conditions, "RemoteConnectionProbe")?;
-        // The words of a probe that succeeded before (`internal/controllers/cluster`, `reconcile`).
+        // The words of a probe that succeeded before (`setRemoteConnectionProbeCondition` of the Cluster controller).
         let has_succeeded = probe.message.contains("last succeeded");
         (is_initialized && probe.status == "False" && has_succeeded).then_some(probe)
     }

@@ -120,7 +120,7 @@ fn reattachment(host: &ByoHost, machine: &Machine, owner: &Owner<'_>, scripts: A
     Reattachment {
         host: host.name_any(),
         resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
-        machine: Kind::ByoMachine.reference(&namespace, &reference.name),
+        machine: Kind::ByoMachine.object_reference(&namespace, &reference.name),
         conditions,
         labels,
         annotations,

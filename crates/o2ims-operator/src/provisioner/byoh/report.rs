@@ -168,7 +168,7 @@ fn deleting_cluster(cluster: &Cluster, observed: &Observed, hosts: &[HostProgres
         return format!("Cluster {name} is deleted when Cluster API has set the owner references of its parts");
     }
     let deleting =
-        Condition::find(&cluster.status.v1beta2.conditions, "Deleting").filter(|condition| condition.status == "True");
+        Condition::find(&cluster.status.conditions, "Deleting").filter(|condition| condition.status == "True");
     let is_completed = deleting.is_some_and(|condition| condition.reason == "DeletionCompleted");
     let foreign = other_finalizers(cluster.finalizers(), &CLUSTER_FINALIZERS).filter(|_| is_completed);
     let message = foreign.map_or_else(

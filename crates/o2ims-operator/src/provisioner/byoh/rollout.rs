@@ -8,5 +8,5 @@ use crate::provisioner::step::Manifest;
 /// Whether another client has requested Cluster API to roll out the masters of this KubeadmControlPlane.
 pub fn is_requested(manifest: &Manifest, observed: &Observed) -> bool {
     manifest.kind == Kind::KubeadmControlPlane
-        && observed.control_plane.as_ref().is_some_and(|object| object.spec.rollout_after.is_some())
+        && observed.control_plane.as_ref().is_some_and(|object| object.spec.rollout.after.is_some())
 }

@@ -54,7 +54,7 @@ pub fn is_resized(manifest: &Manifest, observed: &Observed) -> bool {
 pub fn delete_surplus_masters(desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
     let wanted = i32::try_from(desired.masters.len()).unwrap_or(i32::MAX);
     let settled = observed.control_plane.as_ref().is_some_and(|object| {
-        object.status.initialized && object.spec.replicas == Some(wanted) && object.spec.rollout_after.is_none()
+        object.is_initialized() && object.spec.replicas == Some(wanted) && object.spec.rollout.after.is_none()
     });
     let masters: Vec<_> = observed.machines.iter().filter(|machine| machine.is_master()).collect();
     let (with_host, without_host): (Vec<_>, Vec<_>) = masters.into_iter().partition(|machine| {

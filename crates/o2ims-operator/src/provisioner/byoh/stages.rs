@@ -1,13 +1,14 @@
 //! The stages of a request: what each of them waits for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_api::Kind;
 use cluster_api::cluster::Cluster;
+use cluster_api::conditions::{Condition, one_line};
 use cluster_api::control_plane::KubeadmControlPlane;
-use cluster_api::kinds::VERSION;
+use cluster_api::kinds::SUPPORTED_RELEASES;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
@@ -63,13 +64,17 @@ fn providers(observed: &Observed) -> StageState {
 /// The message that names the providers that are not installed, and the kinds that are not served in the version that is used; `None` if
 /// nothing is missing.
 pub fn missing_providers_message(observed: &Observed) -> Option<String> {
-    let (mut not_installed, mut other_versions, mut kinds) = (Vec::new(), BTreeSet::new(), Vec::new());
+    let mut not_installed = Vec::new();
+    // By the version that is needed: Cluster API's kinds and BYOH's are used in different ones.
+    let mut other_versions: BTreeMap<&str, (BTreeSet<&str>, Vec<String>, bool)> = BTreeMap::new();
     for missing in &observed.missing_providers {
         match missing {
             MissingProvider::NotInstalled(provider) => not_installed.push(*provider),
             MissingProvider::OtherVersions(provider, kind, served) => {
-                other_versions.insert(*provider);
+                let (providers, kinds, is_of_cluster_api) = other_versions.entry(kind.version()).or_default();
+                providers.insert(*provider);
                 kinds.push(format!("{}.{} in {}", kind.plural(), kind.group(), served.join(" and ")));
+                *is_of_cluster_api |= !kind.is_of_byoh();
             }
         }
     }
@@ -79,10 +84,16 @@ pub fn missing_providers_message(observed: &Observed) -> Option<String> {
         let providers = not_installed.join(" and ");
         parts.push(format!("{providers} {are} not installed on the management cluster; install {them}"));
     }
-    if !kinds.is_empty() {
-        let providers = other_versions.into_iter().collect::<Vec<_>>().join(" and ");
+    for (version, (providers, kinds, is_of_cluster_api)) in other_versions {
+        let providers = providers.into_iter().collect::<Vec<_>>().join(" and ");
+        let supported = if is_of_cluster_api {
+            format!(" (this operator supports Cluster API {SUPPORTED_RELEASES})")
+        } else {
+            String::new()
+        };
         parts.push(format!(
-            "the management cluster serves {}, and this operator needs {VERSION}; install a release of {providers} that serves {VERSION}",
+            "the management cluster serves {}, and this operator needs {version}; install a release of {providers} that serves \
+             {version}{supported}",
             kinds.join(", ")
         ));
     }
@@ -204,16 +215,8 @@ fn hosts_after_deletion(observed: &Observed) -> &'static str {
 /// What a control plane waits for whose replicas are not all Ready.
 fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[&HostProgress]) -> String {
     let name = control_plane.name_any();
-    // These two conditions name causes that no host shows; the others repeat that replicas are not Ready. Cluster API sets MachinesCreated to
-    // True only when every Machine exists, so while a host bootstraps, it may describe an error of the past.
-    let lacks_machine = masters.iter().all(|host| matches!(host.state, State::Ready | State::Reserved));
-    let is_cause = |type_: &str| type_ == "CertificatesAvailable" || type_ == "MachinesCreated" && lacks_machine;
-    let cause =
-        control_plane.status.conditions.iter().find(|condition| {
-            condition.status == "False" && is_cause(&condition.type_) && !condition.explain().is_empty()
-        });
-    if let Some(condition) = cause {
-        return format!("KubeadmControlPlane {name}: {}: {}", condition.type_, condition.explain());
+    if let Some(cause) = cause(control_plane, masters) {
+        return format!("KubeadmControlPlane {name}: {cause}");
     }
     if let Some(waiting) = masters.iter().find(|host| host.state != State::Ready) {
         return waiting.to_string();
@@ -226,6 +229,21 @@ fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[
         masters.len(),
         what_to_check(cluster, masters)
     )
+}
+
+/// A cause that no host shows; most conditions repeat that replicas are not Ready.
+fn cause(control_plane: &KubeadmControlPlane, masters: &[&HostProgress]) -> Option<String> {
+    let conditions = &control_plane.status.conditions;
+    let certificates = Condition::find(conditions, "CertificatesAvailable")
+        .filter(|condition| condition.status != "True" && !condition.explain().is_empty());
+    if let Some(condition) = certificates {
+        return Some(format!("{}: {}", condition.type_, condition.explain()));
+    }
+    // While a host bootstraps, another one rightly waits for it.
+    let lacks_machine = masters.iter().all(|host| matches!(host.state, State::Ready | State::Reserved));
+    let blocked = Condition::find(conditions, "ScalingUp")
+        .filter(|condition| lacks_machine && condition.status == "True" && condition.message.contains("blocked"))?;
+    Some(format!("{}: {}", blocked.type_, one_line(&blocked.message)))
 }
 
 /// What to check when the API server of the cluster does not seem to answer.
@@ -319,7 +337,7 @@ fn how_to_keep(request: &ProvisioningRequest, observed: &Observed, id: &str) -> 
 
 /// Why the control plane cannot be kept: its KubeadmControlPlane is being deleted, or its last master is deleted or being deleted.
 fn control_plane_loss(observed: &Observed, control_plane: &KubeadmControlPlane) -> Option<String> {
-    if !observed.is_created || !control_plane.status.initialized {
+    if !observed.is_created || !control_plane.is_initialized() {
         return None;
     }
     if control_plane.metadata.deletion_timestamp.is_some() {

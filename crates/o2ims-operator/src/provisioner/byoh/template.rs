@@ -5,9 +5,11 @@ use cluster_api::byoh::ByohVariant;
 use ipnet::IpNet;
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplateSpec, TemplateParameters, rules};
-use serde_json::{Value, json};
+use serde_json::json;
 use template_schema::SchemaError;
 
+use super::kubeadm;
+use super::manifests::cluster::SERVICE_DOMAIN;
 use super::networks::pod_cidr_size;
 
 /// What `defaults` must not contain: it differs between requests, or is read before the template is looked up.
@@ -18,7 +20,7 @@ pub fn problems(spec: &ClusterTemplateSpec) -> Vec<String> {
     let mut found = misplaced_defaults(spec);
     found.extend(unusable_schema(spec));
     found.extend(wrong_defaults(spec));
-    found.extend(contradicting_settings(spec));
+    found.extend(wrong_settings(spec));
     found
 }
 
@@ -71,12 +73,25 @@ fn wrong_defaults(spec: &ClusterTemplateSpec) -> Vec<String> {
     found.into_iter().map(|violation| format!("spec.defaults: {violation}")).collect()
 }
 
-/// Settings that contradict the Cluster: Cluster API and kubeadm would go by different values. A network that is the template's default too is
-/// none.
-pub fn contradicting_settings(spec: &ClusterTemplateSpec) -> Vec<String> {
-    const SETTINGS: [(&str, &str); 5] = [
+/// Settings of kubeadm that clusters cannot have.
+pub fn wrong_settings(spec: &ClusterTemplateSpec) -> Vec<String> {
+    let mut found = contradicting_settings(spec);
+    let settings = [("controlPlane", &spec.kubeadm.control_plane), ("workers", &spec.kubeadm.workers)];
+    for (part, settings) in settings.into_iter().filter_map(|(part, settings)| Some((part, settings.as_ref()?))) {
+        let gone = kubeadm::without_current_form(settings).into_iter();
+        found.extend(gone.map(|(path, remedy)| {
+            format!("spec.kubeadm.{part}.{path} has no equivalent in v1beta2 of Cluster API; {remedy}")
+        }));
+    }
+    found
+}
+
+/// Settings that contradict the Cluster, which has their values. A network that is the template's default too is none.
+fn contradicting_settings(spec: &ClusterTemplateSpec) -> Vec<String> {
+    const SETTINGS: [(&str, &str); 6] = [
         ("networking.podSubnet", "set podCidr in defaults or in the request"),
         ("networking.serviceSubnet", "set serviceCidr in defaults or in the request"),
+        ("networking.dnsDomain", "clusters have the domain cluster.local"),
         ("controlPlaneEndpoint", "set controlPlaneEndpoint in the request"),
         ("kubernetesVersion", "set k8sVersion in defaults or in the request"),
         ("clusterName", "set clusterName in the request"),
@@ -84,10 +99,14 @@ pub fn contradicting_settings(spec: &ClusterTemplateSpec) -> Vec<String> {
     let Some(control_plane) = &spec.kubeadm.control_plane else { return Vec::new() };
     let config = &control_plane["clusterConfiguration"];
     let defaults: Vec<_> = spec.defaults.iter().flat_map(|all| [&all["podCidr"], &all["serviceCidr"]]).collect();
-    let is_set = |value: &Value| !value.is_null() && value != "" && !defaults.contains(&value);
+    let contradicts = |path: &str| {
+        let value = path.split('.').fold(config, |value, field| &value[field]);
+        let is_same = defaults.contains(&value) || path == "networking.dnsDomain" && value == SERVICE_DOMAIN;
+        !value.is_null() && value != "" && !is_same
+    };
     SETTINGS
         .into_iter()
-        .filter(|(path, _)| is_set(path.split('.').fold(config, |value, field| &value[field])))
+        .filter(|(path, _)| contradicts(path))
         .map(|(path, remedy)| {
             format!(
                 "spec.kubeadm.controlPlane.clusterConfiguration.{path} contradicts the Cluster; remove it there: {remedy}"

@@ -19,7 +19,7 @@ use super::endpoint::select_endpoint;
 use super::marks::{MarkedCluster as _, MarkedHost as _};
 use super::networks;
 use super::observed::{Observed, Phase, ResourceSetLookup};
-use super::template::{contradicting_settings, misplaced_defaults, schema_problem, unsupported_method};
+use super::template::{misplaced_defaults, schema_problem, unsupported_method, wrong_settings};
 use super::warnings::{lost_sight, unmanaged_worker, unnamed_hosts};
 use crate::provisioner::report::Rejection;
 
@@ -77,8 +77,8 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
         warnings,
     };
     if is_new {
-        let contradicting = contradicting_settings(&valid.template.spec);
-        reject_template(&valid.template, reason::TEMPLATE_UNAVAILABLE, &contradicting)?;
+        let wrong = wrong_settings(&valid.template.spec);
+        reject_template(&valid.template, reason::TEMPLATE_UNAVAILABLE, &wrong)?;
         reject_impossible_networks(&valid, &parameters, observed)?;
     }
     let warnings = available(request, &valid, &parameters, observed)?;

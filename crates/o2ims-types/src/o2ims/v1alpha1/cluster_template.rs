@@ -76,7 +76,7 @@ pub struct ClusterTemplateSpec {
     /// continues with the stage.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// Settings that are passed to kubeadm and Cluster API, with the field names of `cluster.x-k8s.io/v1beta1`.
+    /// Settings that are passed to kubeadm and Cluster API, in the form of `v1beta2` of Cluster API. Those in the form of `v1beta1` are translated.
     #[serde(default)]
     pub kubeadm: Kubeadm,
 }
@@ -257,7 +257,7 @@ pub enum VirtualIpProvider {
     External,
 }
 
-/// Settings that are passed to kubeadm and Cluster API, with the field names of `cluster.x-k8s.io/v1beta1`.
+/// Settings that are passed to kubeadm and Cluster API, in the form of `v1beta2` of Cluster API. Those in the form of `v1beta1` are translated.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Kubeadm {

@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 use crate::provisioner::byoh::desired::{DesiredCluster, Endpoint};
 use crate::provisioner::byoh::observed::Observed;
 
+/// The DNS domain of Services.
+pub const SERVICE_DOMAIN: &str = "cluster.local";
+
 /// The Cluster. It comes first, because it is the lock on the cluster's name, and is created paused, so that no controller sees it without its
 /// parts: Cluster API looks again for a missing part only after 30 s.
 pub fn cluster(desired: &DesiredCluster) -> Value {
     let namespace = &desired.namespace;
     let control_plane = names::control_plane(namespace, &desired.cluster);
-    let mut network = json!({"serviceDomain": "cluster.local"});
+    let mut network = json!({"serviceDomain": SERVICE_DOMAIN});
     if let Some(cidr) = &desired.pod_cidr {
         network["pods"] = json!({"cidrBlocks": [cidr]});
     }
@@ -30,8 +33,8 @@ pub fn cluster(desired: &DesiredCluster) -> Value {
         "spec": {
             "clusterNetwork": network,
             "controlPlaneEndpoint": endpoint(&desired.endpoint),
-            "controlPlaneRef": Kind::KubeadmControlPlane.reference(namespace, &control_plane),
-            "infrastructureRef": Kind::ByoCluster.reference(namespace, &desired.cluster),
+            "controlPlaneRef": Kind::KubeadmControlPlane.reference(&control_plane),
+            "infrastructureRef": Kind::ByoCluster.reference(&desired.cluster),
         }
     })
 }
@@ -45,7 +48,7 @@ pub fn restored(request: &ProvisioningRequest, observed: &Observed) -> Value {
         let defaults = observed.template.as_ref()?.spec.defaults.as_ref()?;
         Some(defaults[field].as_str()?.to_owned())
     };
-    let mut network = json!({"serviceDomain": "cluster.local"});
+    let mut network = json!({"serviceDomain": SERVICE_DOMAIN});
     for (field, requested, name) in
         [("pods", &parameters.pod_cidr, "podCidr"), ("services", &parameters.service_cidr, "serviceCidr")]
     {
@@ -55,10 +58,10 @@ pub fn restored(request: &ProvisioningRequest, observed: &Observed) -> Value {
     }
     let mut spec = json!({"clusterNetwork": network});
     if let Some(object) = &observed.control_plane {
-        spec["controlPlaneRef"] = Kind::KubeadmControlPlane.reference(&namespace, &object.name_any());
+        spec["controlPlaneRef"] = Kind::KubeadmControlPlane.reference(&object.name_any());
     }
     if let Some(object) = &observed.byo_cluster {
-        spec["infrastructureRef"] = Kind::ByoCluster.reference(&namespace, &object.name_any());
+        spec["infrastructureRef"] = Kind::ByoCluster.reference(&object.name_any());
         if let Some(at) = &object.spec.control_plane_endpoint {
             spec["controlPlaneEndpoint"] = json!({"host": at.host, "port": at.port});
         }

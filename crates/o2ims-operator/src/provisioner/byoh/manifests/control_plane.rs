@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::kube_vip::add_kube_vip;
 use crate::provisioner::byoh::desired::DesiredCluster;
+use crate::provisioner::byoh::kubeadm::{in_current_form, without_empty_fields};
 
 /// containerd's socket, as kubeadm wants it.
 pub const CRI_SOCKET: &str = "unix:///var/run/containerd/containerd.sock";
@@ -18,18 +19,19 @@ pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str
     let node = json!({"nodeRegistration": {"criSocket": CRI_SOCKET}});
     let mut config = json!({
         "format": "cloud-config",
-        "clusterConfiguration": {},
         "initConfiguration": node,
         "joinConfiguration": node,
     });
     if let Some(over) = &kubeadm.control_plane {
-        template_schema::overlay(&mut config, over.clone());
+        template_schema::overlay(&mut config, in_current_form(over));
     }
     if desired.endpoint.virtual_ip {
         add_kube_vip(&mut config, desired);
     }
     let mut metadata = json!({"labels": {CLUSTER_NAME_LABEL: desired.cluster, names::REQUEST_UID_LABEL: uid}});
-    metadata["annotations"] = json!(kubeadm.control_plane_machine_annotations);
+    if !kubeadm.control_plane_machine_annotations.is_empty() {
+        metadata["annotations"] = json!(kubeadm.control_plane_machine_annotations);
+    }
     json!({
         "apiVersion": Kind::KubeadmControlPlane.api_version(),
         "kind": Kind::KubeadmControlPlane.name(),
@@ -38,12 +40,14 @@ pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str
             "replicas": desired.masters.len(),
             "version": desired.version,
             // With three hosts and no spare the old machine is deleted first; with one host Cluster API refuses that.
-            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": i32::from(desired.masters.len() < 3)}},
+            "rollout": {"strategy": {
+                "type": "RollingUpdate", "rollingUpdate": {"maxSurge": i32::from(desired.masters.len() < 3)},
+            }},
             "machineTemplate": {
                 "metadata": metadata,
-                "infrastructureRef": Kind::ByoMachineTemplate.reference(namespace, machine_template),
+                "spec": {"infrastructureRef": Kind::ByoMachineTemplate.reference(machine_template)},
             },
-            "kubeadmConfigSpec": config,
+            "kubeadmConfigSpec": without_empty_fields(config),
         }
     })
 }

@@ -19,7 +19,7 @@ pub fn machine_template_spec(
     }
     let mut spec = json!({"selector": {"matchLabels": labels}});
     if let Some(installer) = installer {
-        spec["installerRef"] = Kind::K8sInstallerConfigTemplate.reference(namespace, installer);
+        spec["installerRef"] = Kind::K8sInstallerConfigTemplate.object_reference(namespace, installer);
     }
     json!({"template": {"spec": spec}})
 }

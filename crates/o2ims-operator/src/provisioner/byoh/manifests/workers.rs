@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::control_plane::CRI_SOCKET;
 use crate::provisioner::byoh::desired::DesiredCluster;
+use crate::provisioner::byoh::kubeadm::{in_current_form, without_empty_fields};
 
 /// The spec of the KubeadmConfigTemplate that all workers share.
 pub fn config_template_spec(desired: &DesiredCluster) -> Value {
@@ -15,9 +16,9 @@ pub fn config_template_spec(desired: &DesiredCluster) -> Value {
         "joinConfiguration": {"nodeRegistration": {"criSocket": CRI_SOCKET}},
     });
     if let Some(over) = &desired.template.spec.kubeadm.workers {
-        template_schema::overlay(&mut config, over.clone());
+        template_schema::overlay(&mut config, in_current_form(over));
     }
-    json!({"template": {"spec": config}})
+    json!({"template": {"spec": without_empty_fields(config)}})
 }
 
 /// The MachineDeployment `name` of one worker.
@@ -41,14 +42,14 @@ pub fn machine_deployment(
             "replicas": 1,
             "selector": {"matchLabels": selector},
             // There is no spare host: the old Machine is deleted before the new one is created.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "rollout": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}},
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
                     "clusterName": desired.cluster,
                     "version": desired.version,
-                    "bootstrap": {"configRef": Kind::KubeadmConfigTemplate.reference(namespace, config_template)},
-                    "infrastructureRef": Kind::ByoMachineTemplate.reference(namespace, machine_template),
+                    "bootstrap": {"configRef": Kind::KubeadmConfigTemplate.reference(config_template)},
+                    "infrastructureRef": Kind::ByoMachineTemplate.reference(machine_template),
                 }
             }
         }
