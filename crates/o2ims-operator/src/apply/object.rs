@@ -123,3 +123,27 @@ pub async fn delete(
     apply::delete(&api, name, preconditions).await.map_err(|error| naming(error, kind, namespace, name))?;
     Ok(Write::Deletion { kind, name: name.to_owned(), uid: uid.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_of_an_earlier_release_is_known_by_what_it_was_applied_in() {
+        let managed = |manager: &str, operation: &str, version: &str| {
+            vec![ManagedFieldsEntry {
+                manager: Some(manager.to_owned()),
+                operation: Some(operation.to_owned()),
+                api_version: Some(version.to_owned()),
+                ..ManagedFieldsEntry::default()
+            }]
+        };
+        let is_other = |managed: &[ManagedFieldsEntry]| is_applied_in_another_version(Some(managed), Kind::Cluster);
+        let (ours, older, newer) = (names::FIELD_MANAGER, "cluster.x-k8s.io/v1beta1", "cluster.x-k8s.io/v1beta2");
+        assert!(is_other(&managed(ours, "Apply", older)));
+        assert!(!is_other(&managed(ours, "Apply", newer)));
+        assert!(!is_other(&managed(ours, "Update", older)), "a patch of single fields");
+        assert!(!is_other(&managed("kubectl", "Apply", older)), "of somebody else");
+        assert!(!is_applied_in_another_version(None, Kind::Cluster));
+    }
+}

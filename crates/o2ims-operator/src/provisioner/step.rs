@@ -206,3 +206,30 @@ impl Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_ends_the_creation_of_a_cluster() {
+        let manifest = |kind: Kind, spec: Value| Manifest {
+            kind,
+            name: "core".to_owned(),
+            object: json!({"metadata": {"name": "core", "labels": {"a": "b"}, "annotations": {"c": "d"}}, "spec": spec}),
+            hash: String::new(),
+        };
+        let creating = names::CREATING_ANNOTATION;
+        assert_eq!(
+            manifest(Kind::Cluster, json!({"clusterNetwork": {}})).as_merge_patch(),
+            json!({
+                "metadata": {"labels": {"a": "b"}, "annotations": {"c": "d", creating: null}},
+                "spec": {"clusterNetwork": {}, "paused": null},
+            })
+        );
+        assert_eq!(
+            manifest(Kind::KubeadmControlPlane, json!({"replicas": 1})).as_merge_patch(),
+            json!({"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}, "spec": {"replicas": 1}})
+        );
+    }
+}

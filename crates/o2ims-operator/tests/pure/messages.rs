@@ -113,7 +113,8 @@ const NEEDS: &[Entry] = &[
         "`./mgmt.sh up` installs Cluster API and BYOH. The request continues by itself.",
     ),
     entry(
-        "the management cluster serves …, and this operator needs …; install a release of … that serves …, then this operator continues",
+        "the management cluster serves …, and this operator needs …; install a release of … that serves … (this operator supports Cluster API …), then \
+         this operator continues",
         "That Cluster API or BYOH is too new or too old for this release: [what is supported](deployment.md). Clusters that run stay as they \
          are.",
     ),

@@ -215,7 +215,7 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
         });
         assert!(deleted || !begins, "begins a cluster that is to go");
     } else {
-        let known = ["replicas", "rolloutAfter"];
+        let known = ["replicas", "rollout"];
         assert!(fields.iter().all(|field| known.contains(field)), "{} {name}: {fields:?}", kind.name());
         assert!(flight.request.metadata.deletion_timestamp.is_none(), "changes while it is deleted");
     }

@@ -365,7 +365,7 @@ fn of_others(shell: &Shell) -> Result<()> {
     let (code, said) =
         shell.attempt(&format!("PATH=$PWD/telling:$PATH {} --registry registry.example.org --timeout 1", up()))?;
     for words in [
-        "cluster-api v1.12.3 is not supported and was not tested: this release supports Cluster API from v1.10.0 and before",
+        "cluster-api v1.15.3 is not supported and was not tested: this release supports Cluster API from v1.12.0 and before",
         "the version of kubeadm-bootstrap cannot be told",
         "the API server listens on port 16443: the NetworkPolicy of o2ims-operator gets it",
         "deployment o2ims-operator gets no more pods: pods \"o2ims-operator-1\" is forbidden: unable to validate",
@@ -408,8 +408,8 @@ async fn prepare(management: &ManagementCluster, shell: &Shell) -> Result<()> {
     for definition in [
         definition("cert-manager.io", "Certificate", &["v1"]),
         definition("cluster.x-k8s.io", "Cluster", &["v1beta1", "v1beta2"]),
-        definition("bootstrap.cluster.x-k8s.io", "KubeadmConfig", &["v1beta1"]),
-        definition("controlplane.cluster.x-k8s.io", "KubeadmControlPlane", &["v1beta1"]),
+        definition("bootstrap.cluster.x-k8s.io", "KubeadmConfig", &["v1beta1", "v1beta2"]),
+        definition("controlplane.cluster.x-k8s.io", "KubeadmControlPlane", &["v1beta1", "v1beta2"]),
         definition("infrastructure.cluster.x-k8s.io", "ByoHost", &["v1beta1"]),
     ] {
         management.apply_yaml(&definition.to_string()).await?;
@@ -433,7 +433,7 @@ async fn prepare(management: &ManagementCluster, shell: &Shell) -> Result<()> {
                 "metadata": {"labels": {"app": "manager"}},
                 "spec": {"containers": [
                     {"name": "proxy", "image": "registry.example.org/kube-rbac-proxy:v0.13.1"},
-                    {"name": "manager", "image": "registry.example.org/cluster-api-controller:v1.12.3"},
+                    {"name": "manager", "image": "registry.example.org/cluster-api-controller:v1.15.3"},
                 ]},
             },
         },
@@ -504,7 +504,7 @@ fn no_way(shell: &Shell) -> Result<()> {
     let (code, said) = shell.attempt(&format!("{} --import './on-node {{}}'", up()))?;
     for words in [
         "node simulated (-) runs cri-o://1.33.1: --import knows containerd only",
-        "serves clusters.cluster.x-k8s.io as v1beta2: the operators and BYOH need v1beta1. This release supports Cluster API from",
+        "serves clusters.cluster.x-k8s.io as v1beta2: the operators need v1beta2, and BYOH v1beta1. This release supports Cluster API from",
     ] {
         ensure!(code != 0 && said.contains(words), "up does not say {words:?}:\n{said}");
     }

@@ -89,19 +89,20 @@ async fn every_webhook_is_installed(admin: &Client) {
 async fn clusterctl_knows_the_providers(management: &ManagementCluster) {
     let folder = management.dir().join("clusterctl");
     let providers = [
-        ("cluster-api", "CoreProvider", "cluster-api", "1.10"),
-        ("kubeadm", "BootstrapProvider", "bootstrap-kubeadm", "1.10"),
-        ("kubeadm", "ControlPlaneProvider", "control-plane-kubeadm", "1.10"),
+        ("cluster-api", "CoreProvider", "cluster-api", "1.14"),
+        ("kubeadm", "BootstrapProvider", "bootstrap-kubeadm", "1.14"),
+        ("kubeadm", "ControlPlaneProvider", "control-plane-kubeadm", "1.14"),
         ("byoh", "InfrastructureProvider", "infrastructure-byoh", "0.5"),
     ];
     let mut configuration = "providers:\n".to_owned();
     for (name, kind, label, series) in providers {
         let (major, minor) = series.split_once('.').unwrap();
+        let contract = if name == "byoh" { "v1beta1" } else { "v1beta2" };
         let release = folder.join(label).join(format!("v{series}.99"));
         std::fs::create_dir_all(&release).unwrap();
         let metadata = format!(
             "apiVersion: clusterctl.cluster.x-k8s.io/v1alpha3\nkind: Metadata\nreleaseSeries:\n\
-             - {{major: {major}, minor: {minor}, contract: v1beta1}}\n"
+             - {{major: {major}, minor: {minor}, contract: {contract}}}\n"
         );
         std::fs::write(release.join("metadata.yaml"), metadata).unwrap();
         std::fs::write(release.join("components.yaml"), "").unwrap();

@@ -237,8 +237,7 @@ fn resources(
     })
 }
 
-/// Number of nodes that are Ready. The KubeadmControlPlane counts none as soon as the cluster's API server does not answer; its Machines notice it
-/// later.
+/// Number of nodes that are Ready. The KubeadmControlPlane counts a master only while the pods of the control plane on it are healthy too.
 fn ready_nodes(hosts: &[&HostProgress], observed: &Observed) -> usize {
     let ready = |host: &&&HostProgress| host.state == State::Ready;
     let masters = hosts.iter().filter(ready).filter(|host| host.role == names::ROLE_CONTROL_PLANE).count();
