@@ -74,6 +74,7 @@ The product on this machine:
   bundle --check FOLDER       compare its files with their sums
 
 O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release v0.5.0
+O2IMS_CLUSTER_API=1.13|1.12   take this Cluster API instead of 1.14
 
 The product on a management cluster:
 
