@@ -364,8 +364,10 @@ async fn guards(stack: Shared) -> Outcome {
     secrets.delete("site-ca", &try_only).await?;
 
     // An object of somebody else is not our concern.
-    let mut cluster = json!({"apiVersion": Kind::Cluster.api_version(), "kind": "Cluster", "spec": {"paused": true}});
-    cluster["metadata"] = json!({"name": "theirs"});
+    let cluster = json!({
+        "apiVersion": Kind::Cluster.api_version(), "kind": "Cluster", "metadata": {"name": "theirs"},
+        "spec": {"paused": true, "infrastructureRef": Kind::ByoCluster.reference("theirs")},
+    });
     let clusters = inventory::api(user, namespace, CAPI, "Cluster");
     clusters.create(&PostParams::default(), &serde_json::from_value(cluster)?).await?;
     clusters.delete("theirs", &DeleteParams::default()).await?;
@@ -503,7 +505,8 @@ async fn size(stack: Shared) -> Outcome {
     let (clusters, deployments) =
         (tenant.objects(Kind::Cluster), inventory::api(user.clone(), namespace, CAPI, "MachineDeployment"));
     let cluster = json!({
-        "apiVersion": Kind::Cluster.api_version(), "kind": "Cluster", "metadata": {"name": "site2"}, "spec": {"paused": true},
+        "apiVersion": Kind::Cluster.api_version(), "kind": "Cluster", "metadata": {"name": "site2"},
+        "spec": {"paused": true, "infrastructureRef": Kind::ByoCluster.reference("site2")},
     });
     clusters.create(&PostParams::default(), &serde_json::from_value(cluster)?).await?;
     let deployment = json!({

@@ -215,7 +215,7 @@ async fn vanished(stack: Shared) -> Outcome {
         "apiVersion": Kind::Cluster.api_version(),
         "kind": "Cluster",
         "metadata": marks,
-        "spec": {"paused": true},
+        "spec": {"paused": true, "infrastructureRef": Kind::ByoCluster.reference("half")},
     });
     cluster["metadata"]["name"] = json!("half");
     cluster["metadata"]["annotations"][names::CREATING_ANNOTATION] = json!("true");
