@@ -1097,7 +1097,7 @@ impl World {
         });
         if owner.0 == Kind::KubeadmControlPlane {
             edit(&mut self.revision, &mut self.control_planes, &owner.1, |object| {
-                object.status.initialization.control_plane_initialized = true
+                object.status.initialization.control_plane_initialized = true;
             });
         }
         true

@@ -93,7 +93,7 @@ pub(crate) async fn install(
     create_kinds(client, providers, &conversions, inventory).await?;
 
     let mut started = Vec::new();
-    for (provider, ports) in providers.iter().zip(all_ports) {
+    for (provider, ports) in providers.iter().zip(&all_ports) {
         started.push(provider.start(control_plane, folder, ports)?);
     }
     for (provider, manager) in providers.iter().zip(&started) {
@@ -153,7 +153,7 @@ impl Provider {
         Ok(ManagerPorts { webhook, health: ports.next()?, diagnostics: ports.next()? })
     }
 
-    fn start(&self, control_plane: &ControlPlane, folder: &Folder, ports: ManagerPorts) -> Result<Started> {
+    fn start(&self, control_plane: &ControlPlane, folder: &Folder, ports: &ManagerPorts) -> Result<Started> {
         let own = folder.path().join(self.name);
         let kubeconfig = own.join("kubeconfig");
         // The group that a ServiceAccount of that namespace would have: admission policies recognize controllers by it.
