@@ -71,7 +71,7 @@ async fn every_webhook_is_installed(admin: &Client) {
     let validating = Api::<ValidatingWebhookConfiguration>::all(admin.clone()).list(&all).await.unwrap().items;
     let count = mutating.iter().map(|one| one.webhooks.iter().flatten().count()).sum::<usize>()
         + validating.iter().map(|one| one.webhooks.iter().flatten().count()).sum::<usize>();
-    assert_eq!(count, 33);
+    assert_eq!(count, 30);
     let names: Vec<_> = validating.iter().filter_map(|one| one.metadata.name.as_deref()).collect();
     assert_eq!(
         names,
