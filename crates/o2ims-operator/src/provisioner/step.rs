@@ -145,6 +145,7 @@ impl Manifest {
         let (labels, mut annotations) = (metadata["labels"].clone(), metadata["annotations"].clone());
         let mut spec = self.object["spec"].clone();
         if self.kind == Kind::Cluster {
+            // In a merge patch null removes a field.
             for (fields, name) in [(&mut spec, "paused"), (&mut annotations, names::CREATING_ANNOTATION)] {
                 if fields[name].is_null() {
                     fields[name] = Value::Null;
