@@ -65,6 +65,9 @@ pub struct ClusterNetwork {
     /// Where its pods are.
     #[serde(default)]
     pub pods: NetworkRanges,
+    /// Where the cluster IPs of its Services are.
+    #[serde(default)]
+    pub services: NetworkRanges,
 }
 
 /// Networks in CIDR form.

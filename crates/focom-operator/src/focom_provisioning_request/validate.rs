@@ -57,16 +57,20 @@ pub fn authorize(request: &FocomProvisioningRequest, target: &Target) -> Result<
         Target::Local(_) => Rejection::new(
             reason::NOT_ALLOWED,
             format!(
-                "oCloudNamespace {to} is not for requests of namespace {from}: annotate Namespace {to} with {}={from}, or use \
-                 oCloudNamespace {from}",
+                "oCloudNamespace {to} is not for requests of namespace {from}: create Namespace {to} if it does not exist and annotate it with \
+                 {}={from}, or use oCloudNamespace {from}",
                 focom::REQUESTS_FROM_ANNOTATION
             ),
         ),
         Target::OCloud(_) | Target::ConnectionOnly if to == from => Rejection::new(
             reason::O_CLOUD_UNKNOWN,
-            format!(
-                "oCloudId {id}: there is no OCloud {to}/{id}: create it, or delete this request and create one with another oCloudId"
-            ),
+            if request.metadata.deletion_timestamp.is_some() {
+                format!("oCloudId {id}: there is no OCloud {to}/{id}: create it again, then the deletion continues")
+            } else {
+                format!(
+                    "oCloudId {id}: there is no OCloud {to}/{id}: create it, or delete this request and create one with another oCloudId"
+                )
+            },
         ),
         Target::OCloud(_) | Target::ConnectionOnly => Rejection::new(
             reason::O_CLOUD_UNKNOWN,
@@ -129,16 +133,19 @@ fn needs_parameter_validation(request: &FocomProvisioningRequest, remote: &Remot
 /// Checks the parameters against the schema of the TemplateInfo, if there is one.
 fn check_parameters(request: &FocomProvisioningRequest, template: Option<&TemplateInfo>) -> Result<(), Rejection> {
     let Some(template) = template else { return Ok(()) };
+    let name = || {
+        let name = template.metadata.name.as_deref().unwrap_or_default();
+        format!("{}/{name}", request.metadata.namespace.as_deref().unwrap_or_default())
+    };
     match parameters::violations(&template.spec, &request.spec.template_parameters) {
         Ok(violations) if violations.is_empty() => Ok(()),
-        Ok(violations) => Err(Rejection::new(reason::INVALID, violations.join("; "))),
+        Ok(violations) => Err(Rejection::new(
+            reason::INVALID,
+            format!("{} (templateParameterSchema of TemplateInfo {})", violations.join("; "), name()),
+        )),
         Err(error) => Err(Rejection::new(
             reason::TEMPLATE_INVALID,
-            format!(
-                "TemplateInfo {}/{}: templateParameterSchema {error}",
-                request.metadata.namespace.as_deref().unwrap_or_default(),
-                template.metadata.name.as_deref().unwrap_or_default()
-            ),
+            format!("TemplateInfo {}: templateParameterSchema {error}", name()),
         )),
     }
 }

@@ -21,8 +21,13 @@ const LIST: &[Group] = &[
 
 const REQUEST: &[Entry] = &[
     entry(
-        "oCloudNamespace … is not for requests of namespace …: annotate Namespace … with …, or use oCloudNamespace …",
+        "oCloudNamespace … is not for requests of namespace …: create Namespace … if it does not exist and annotate it with …, or use \
+         oCloudNamespace …",
         "Whoever owns that namespace sets the annotation: [who may use what](focom-operator.md#who-may-use-what).",
+    ),
+    entry(
+        "oCloudId …: there is no OCloud …: create it again, then the deletion continues",
+        "The OCloud was deleted before its requests. Create it, with its Secret, as it was. The rest of the message has the way without it.",
     ),
     entry(
         "oCloudId …: there is no OCloud …: create it, or delete this request and create one with another oCloudId",
@@ -43,7 +48,7 @@ const REQUEST: &[Entry] = &[
         "The text before it is wrong with the request. The cluster keeps running as it is.",
     ),
     entry(
-        "templateParameters: …",
+        "templateParameters: … (templateParameterSchema of TemplateInfo …)",
         "The parameters do not fit the schema of the TemplateInfo. The text after the field is the rule. Correct the field.",
     ),
     entry(

@@ -73,7 +73,7 @@ fn a_rejected_request_says_what_to_do() {
     for (message, words) in [
         (
             told(&of_others, &local, None),
-            "oCloudNamespace owner is not for requests of namespace team: annotate Namespace owner with \
+            "oCloudNamespace owner is not for requests of namespace team: create Namespace owner if it does not exist and annotate it with \
              focom.nephio.org/requests-from=team, or use oCloudNamespace team",
         ),
         (
@@ -95,7 +95,7 @@ fn a_rejected_request_says_what_to_do() {
         ),
         (
             told(&request(json!({})), &with_schema("required: [b]"), None),
-            "templateParameters: \"b\" is a required property",
+            "templateParameters: \"b\" is a required property (templateParameterSchema of TemplateInfo team/t-v1)",
         ),
         (
             told(&request(json!({})), &with_schema("type: 5"), None),
@@ -204,6 +204,10 @@ fn a_deletion_says_what_it_waits_for() {
     let leaving = Observed { namespace_terminating: true, ..observed(None) };
     for (message, words) in [
         (of(json!({}), &remote(open(true), None)), "O-Cloud team/site has no ProvisioningRequest of this request"),
+        (
+            told(&deleted(json!({})), &observed(None), None),
+            "oCloudId site: there is no OCloud team/site: create it again, then the deletion continues; to delete this request without waiting",
+        ),
         (of(json!({}), &remote(ConnectionState::Connecting, None)), "connecting to O-Cloud team/site"),
         (
             of(json!({}), &remote(broken(), None)),

@@ -2,7 +2,7 @@
 
 use cluster_api::Kind;
 use cluster_api::byoh::HOST_WEBHOOK;
-use operator_kit::controller::{Error, LASTING_CONFLICT_ADVICE};
+use operator_kit::controller::{Class, Error, LASTING_CONFLICT_ADVICE};
 
 /// The error, with the object that it is about.
 pub fn naming(error: Error, kind: Kind, namespace: &str, name: &str) -> Error {
@@ -16,6 +16,16 @@ pub fn of_host(error: Error, namespace: &str, name: &str) -> Error {
         error.advice("apply deploy/byoh/webhook-exemption.yaml")
     } else {
         error
+    }
+}
+
+/// The API server would not create an object, which is known before a host is claimed for it.
+pub fn not_taken(error: Error, kind: &str, namespace: &str, name: &str, source: Option<&str>) -> Error {
+    let is_about_content = error.class() == Class::Terminal;
+    let error = error.context(format!("no host is claimed, because {kind} {namespace}/{name} cannot be created"));
+    match source.filter(|_| is_about_content) {
+        Some(source) => error.advice(format!("correct {source}")),
+        None => error,
     }
 }
 

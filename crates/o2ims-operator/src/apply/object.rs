@@ -10,11 +10,11 @@ use operator_kit::controller::{Class, Error};
 use operator_kit::write::apply::{self, Precondition, dynamic_api};
 use serde_json::{Value, json};
 
-use super::error::{gone, naming, taken};
+use super::error::{gone, naming, not_taken, taken};
 use super::target::Target;
 use crate::caches::version_of;
 use crate::expectations::Write;
-use crate::provisioner::step::Manifest;
+use crate::provisioner::step::{DryRun, Manifest};
 
 /// Parameters of a merge patch.
 pub fn patch_params() -> PatchParams {
@@ -35,6 +35,15 @@ pub async fn create(target: &Target<'_>, manifest: &Manifest) -> Result<Write, E
         }
         result => result,
     }
+}
+
+/// Has the API server check whether it would create an object.
+pub async fn try_to_create(target: &Target<'_>, DryRun { resource, object, source }: &DryRun) -> Result<(), Error> {
+    let api = dynamic_api(target.client, resource, Some(target.namespace));
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    apply::try_to_create(&api, object, names::FIELD_MANAGER)
+        .await
+        .map_err(|error| not_taken(error, &resource.kind, target.namespace, name, source.as_deref()))
 }
 
 /// Explains a conflict with an object that does not belong to the request. Names are compared with the caches only before hosts are claimed,

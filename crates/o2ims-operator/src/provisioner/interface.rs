@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::report::{Rejection, Report};
 use super::step::Step;
 use crate::expectations::{Expectations, Write};
+use crate::request::is_being_deleted;
 
 /// A back end: how requests of one `clusterProvisioner` become clusters. Every step but [`Provisioner::admit`] is a function of the
 /// request and of the caches at that moment; none of them writes.
@@ -107,7 +108,11 @@ pub fn decide<P: Provisioner + ?Sized>(
         return Err(Outcome::Progressing { recheck: Some(patience) });
     }
     let Admission { verdict, recheck, guard } = provisioner.admit(request, &mut observed, now)?;
-    let steps = provisioner.plan(request, &verdict, &observed);
+    // A new request has its first status before anything else is written for it. Otherwise, of many requests that are created at once, the
+    // last ones would wait for the other writes for the first ones. The status starts the next reconcile. A request for which something
+    // exists, such as one that was applied again, has its finalizer first: what its status says would not be deleted with it.
+    let is_first_status_due = request.is_new() && !is_being_deleted(request) && !provisioner.is_engaged(&observed);
+    let steps = if is_first_status_due { Vec::new() } else { provisioner.plan(request, &verdict, &observed) };
     Ok(Decided { observed, verdict, steps, recheck, guard })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster_api::Kind;
+use kube::core::ApiResource;
 use kube::{Resource, ResourceExt as _};
 use o2ims_types::names;
 use serde_json::{Value, json};
@@ -24,6 +25,8 @@ pub enum Step {
     PatchHost(HostPatch),
     /// Gives a host its install scripts, if it is still as it was observed.
     GiveInstallScripts(InstallScripts),
+    /// Has the API server check whether it would create an object, without creating it.
+    DryRun(DryRun),
     /// Creates an object; it must not exist.
     Create(Manifest),
     /// Applies an object again; it must be the one with this UID.
@@ -100,6 +103,17 @@ pub struct Manifest {
     pub object: Value,
     /// Hash of it without marks.
     pub hash: String,
+}
+
+/// An object that is checked before it is created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DryRun {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// All of it.
+    pub object: Value,
+    /// Where a user has set what the object contains, for messages.
+    pub source: Option<String>,
 }
 
 /// A host that is to get its install scripts.

@@ -40,9 +40,6 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
         Err(outcome) => return Ok(outcome),
     };
     let Decision { owner_uid, steps, report, recheck, .. } = &decision;
-    // A new request has its first status before anything else is written for it. Otherwise, of many requests that are created at once, the
-    // last ones would wait for the other writes for the first ones. The status starts the next reconcile.
-    let steps = if request.is_new() { &[] } else { steps.as_slice() };
     let mut written = Vec::new();
     let applied = apply::apply(client, request, owner_uid, steps, &mut written).await;
     let uid = request.uid().unwrap_or_default();

@@ -476,7 +476,7 @@ async fn size(stack: Shared) -> Outcome {
         let [name] = found.as_slice() else { anyhow::bail!("{kind}: {found:?}") };
         let object = format!("{}.{group}/{name}", kind.to_lowercase());
         let patch = change.to_string();
-        let words = format!("{kind} size/{name} cannot change {field}: Cluster API would make its Machines anew");
+        let words = format!("{kind} size/{name} cannot change {field}: Cluster API would replace its Machines");
         let advice = "The cluster is what ProvisioningRequest size/request says";
         let arguments = ["patch", &object, "-n", namespace, "--type=merge", "-p", &patch];
         refused(&stack, &arguments, &["o2ims-cluster-machines", &words, advice]).await?;

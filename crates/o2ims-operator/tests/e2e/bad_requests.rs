@@ -1,7 +1,8 @@
 //! Requests that are wrong: refused at admission, or told what is wrong; nothing is made and nothing is held.
 
 use anyhow::{Context as _, bail, ensure};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
@@ -10,7 +11,7 @@ use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
 use serde_json::{Value, json};
 
 use crate::admission::until_taken;
-use crate::harness::{Outcome, SOON, Scenario, Shared, Tenant, shared, wait};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, shared, wait};
 
 #[path = "../../../o2ims-types/tests/corpus/mod.rs"]
 pub mod corpus;
@@ -20,6 +21,7 @@ pub fn scenarios() -> Vec<Scenario> {
         shared("bad_requests_are_refused_and_hold_nothing", bad_requests),
         shared("the_api_server_judges_every_value_as_the_operator_does", corpus_of_values),
         shared("what_cannot_change_is_refused", forbidden_changes),
+        shared("what_the_api_server_would_not_create_is_told_before_a_host_is_held", dry_runs),
     ]
 }
 
@@ -632,4 +634,62 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
     tenant.delete("request").await?;
     tenant.until_gone("request", crate::harness::CLUSTER).await?;
     tenant.assert_hosts_free().await
+}
+
+/// Templates with misspelt settings, and a quota: no host is held for them. What is mended is carried out.
+async fn dry_runs(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "dry-run", 3).await?;
+    let settings = [
+        (
+            "controlPlane",
+            json!({"clusterConfigurration": {"clusterName": "a"}}),
+            ".spec.kubeadmConfigSpec.clusterConfigurration",
+        ),
+        ("controlPlane", json!({"clusterConfiguration": {"imageRepository": 5}}), "spec.kubeadmConfigSpec"),
+        ("workers", json!({"preKubeadmComands": ["date"]}), ".spec.template.spec.preKubeadmComands"),
+    ];
+    for (number, (part, setting, words)) in settings.into_iter().enumerate() {
+        let name = format!("misspelt-{number}");
+        tenant.template(&name, json!({"kubeadm": {part: setting}})).await?;
+        tenant.apply(&tenant.request_for(&name, &name, &[1], &[2])).await?;
+        let told = tenant.until(&name, State::Pending, "no host is claimed", SOON).await?;
+        let message = told.status.context("no status")?.provisioning_status.provisioning_message;
+        for words in [words, &format!("correct spec.kubeadm.{part} of ClusterTemplate {name}-v1")] {
+            ensure!(message.contains(words), "{name}: {message:?} has no {words:?}");
+        }
+        tenant.assert_hosts_free().await?;
+        if number < 2 {
+            tenant.delete(&name).await?;
+            tenant.until_gone(&name, SOON).await?;
+        }
+    }
+
+    // The template is corrected, and a quota keeps the request from its cluster then.
+    forbid(&stack, &tenant, "kubeadmcontrolplanes.controlplane.cluster.x-k8s.io").await?;
+    tenant.template("misspelt-2", json!({})).await?;
+    tenant.until("misspelt-2", State::Pending, "exceeded quota: none", SOON).await?;
+    tenant.assert_hosts_free().await?;
+    let quotas = Api::<ResourceQuota>::namespaced(stack.management.admin(), &tenant.namespace);
+    quotas.delete("none", &DeleteParams::default()).await?;
+    tenant.until("misspelt-2", State::Fulfilled, "", CLUSTER).await?;
+
+    // A running cluster is to get a worker; its host stays free while the quota forbids that.
+    forbid(&stack, &tenant, "machinedeployments.cluster.x-k8s.io").await?;
+    tenant.apply(&tenant.request_for("misspelt-2", "misspelt-2", &[1], &[2, 3])).await?;
+    tenant.until("misspelt-2", State::Progressing, "no host is claimed, because MachineDeployment", SOON).await?;
+    ensure!(tenant.byohosts().get(&tenant.host(3)).await?.holder().is_none(), "host 3 is held");
+    quotas.delete("none", &DeleteParams::default()).await?;
+    tenant.until("misspelt-2", State::Fulfilled, "", CLUSTER).await?;
+    Ok(())
+}
+
+/// A quota that leaves no object of a kind. No quota controller runs here, so its status is written as that would.
+async fn forbid(stack: &Shared, tenant: &Tenant, kind: &str) -> Outcome {
+    let hard = json!({format!("count/{kind}"): "0"});
+    let quotas = Api::<ResourceQuota>::namespaced(stack.management.admin(), &tenant.namespace);
+    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": hard}});
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota)?).await?;
+    let status = Patch::Merge(json!({"status": {"hard": hard, "used": hard}}));
+    quotas.patch_status("none", &PatchParams::default(), &status).await?;
+    Ok(())
 }

@@ -71,7 +71,7 @@ async fn missing_config_map(stack: Shared) -> Outcome {
     stack.management.apply_yaml(&set.to_string()).await?;
     tenant.template("later", json!({"cni": {"clusterResourceSet": "later"}})).await?;
     tenant.apply(&tenant.request_for("later", "request", &[1], &[])).await?;
-    let told = format!("ClusterResourceSet {namespace}/later has not applied ConfigMap later to the cluster");
+    let told = format!("ClusterResourceSet {namespace}/later has not applied ConfigMap later to the cluster yet");
     tenant.until("request", State::Progressing, &told, CLUSTER).await?;
 
     let config_maps = Api::<ConfigMap>::namespaced(stack.management.admin(), namespace);

@@ -9,6 +9,7 @@ use cluster_api::labels::PAUSED_ANNOTATION;
 use kube::{Resource as _, ResourceExt as _};
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster, MarkedHost as _};
 use o2ims_operator::provisioner::byoh::orphans::{plan_cluster, plan_host};
+use o2ims_operator::provisioner::step::Step;
 use o2ims_types::ProvisioningState::{self, Failed, Fulfilled};
 use o2ims_types::{ProvisioningRequest, conditions, names};
 use operator_kit::write::status::find;
@@ -799,4 +800,14 @@ fn the_last_masters_end_is_told_at_once() {
     assert_eq!(world.state("one"), Some(Failed));
     let told = world.message("one");
     assert!(told.contains("the last master of cluster core is deleted or being deleted"), "{told}");
+}
+
+/// What a status says that exists is deleted with the request, from the first status on.
+#[test]
+fn a_request_for_a_cluster_that_runs_has_its_finalizer_before_its_status() {
+    let mut world = running();
+    world.requests.remove("one").unwrap();
+    world.submit(request("one", "core", &[1], &[2, 3]));
+    let flight = world.begin("one").unwrap();
+    assert_eq!(flight.steps, [Step::AddFinalizer]);
 }

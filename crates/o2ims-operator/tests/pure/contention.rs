@@ -405,7 +405,7 @@ impl Operator {
         let host = |name: &str| Some(Write::Host { name: name.to_owned(), version: version(Kind::ByoHost, name)? });
         match step {
             Step::AddFinalizer => Some(Write::Finalizer),
-            Step::Protect | Step::RemoveFinalizer | Step::Orphan | Step::RemoveAnnotations(_) => None,
+            Step::Protect | Step::DryRun(_) | Step::RemoveFinalizer | Step::Orphan | Step::RemoveAnnotations(_) => None,
             Step::PatchHost(marks) => host(&marks.host),
             Step::GiveInstallScripts(equipment) => host(&equipment.host),
             Step::Reattach(reattachment) => host(&reattachment.host),
@@ -852,8 +852,8 @@ fn an_edit_gives_back_what_was_taken() {
 fn a_request_that_vanishes_at_work_keeps_others_waiting_until_its_cluster_shows() {
     let mut operator = operator();
     operator.apply(with_endpoint("a", 1));
-    // The finalizer, the host, the status that tells of it; then the Cluster.
-    for _ in 0..3 {
+    // The first status, the finalizer, the host, the status that tells of it; then the Cluster.
+    for _ in 0..4 {
         assert_eq!(operator.decides("a"), None);
         operator.ends("a");
     }
@@ -903,7 +903,8 @@ fn nothing_is_decided_for_a_request_that_is_gone() {
 fn after_a_restart_the_one_that_holds_hosts_goes_on() {
     let mut operator = operator();
     operator.apply(with_endpoint("b", 2));
-    for _ in 0..2 {
+    // The first status, the finalizer, the host.
+    for _ in 0..3 {
         assert_eq!(operator.decides("b"), None);
         operator.ends("b");
     }

@@ -2,7 +2,7 @@
 
 use cluster_api::Kind;
 use kube::core::Status;
-use o2ims_operator::apply::error::{gone, lasting, left, of_host, taken};
+use o2ims_operator::apply::error::{gone, lasting, left, not_taken, of_host, taken};
 use o2ims_operator::provisioning_request::events::removed_instruction;
 use o2ims_types::names;
 use operator_kit::controller::{Class, Error};
@@ -24,6 +24,23 @@ fn each_names_its_object_and_what_to_do() {
             taken(Kind::KubeadmControlPlane, "site-a", "core"),
             Class::Transient,
             "KubeadmControlPlane site-a/core exists already and is not this request's; remove it, or use another clusterName",
+        ),
+        (
+            not_taken(
+                answer(422, "spec.a is wrong"),
+                "KubeadmControlPlane",
+                "site-a",
+                "core",
+                Some("spec.kubeadm.controlPlane of ClusterTemplate x"),
+            ),
+            Class::Terminal,
+            "no host is claimed, because KubeadmControlPlane site-a/core cannot be created: API server answered 422: spec.a is wrong; correct \
+             spec.kubeadm.controlPlane of ClusterTemplate x",
+        ),
+        (
+            not_taken(answer(403, "exceeded quota: q"), "KubeadmControlPlane", "site-a", "core", Some("x")),
+            Class::Transient,
+            "no host is claimed, because KubeadmControlPlane site-a/core cannot be created: API server answered 403: exceeded quota: q",
         ),
         (
             gone(Kind::ByoCluster, "site-a", "core"),

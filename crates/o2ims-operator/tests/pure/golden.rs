@@ -20,6 +20,7 @@ fn written(world: &mut World, request: ProvisioningRequest) -> String {
     for _ in 0..10 {
         for step in world.reconcile("one") {
             let (what, object) = match step {
+                Step::DryRun(_) => continue,
                 Step::AddFinalizer => ("add the finalizer".to_owned(), None),
                 Step::PatchHost(HostPatch { host, labels, annotations, .. }) => (
                     format!("mark ByoHost {host}"),

@@ -24,7 +24,7 @@ const LIST: &[Group] = &[
 
 const REQUEST: &[Entry] = &[
     entry(
-        "namespace … is too long: BYOH can create clusters in namespaces of at most … characters",
+        "namespace … is too long: BYOH can create clusters in namespaces of at most … characters. Create the request in one with a shorter name",
         "Create the request, and register its hosts, in a namespace with a shorter name.",
     ),
     entry(
@@ -32,7 +32,7 @@ const REQUEST: &[Entry] = &[
         "Delete the request, and create it with a provisioner that the message names.",
     ),
     entry(
-        "templateParameters: …",
+        "templateParameters: … (parameterSchema of ClusterTemplate …)",
         "The request does not fit `parameterSchema` of its ClusterTemplate. The text after the field is the rule. Correct the field.",
     ),
     entry(
@@ -56,7 +56,10 @@ const REQUEST: &[Entry] = &[
         "controlPlaneEndpoint.host … is the address of one of … masters; it must be a virtual IP or a load balancer",
         "Set an unused address of the masters' network, or the address of a load balancer.",
     ),
-    entry("controlPlaneEndpoint.host … is the address of …, which is a worker", "Set an address that no host has."),
+    entry(
+        "controlPlaneEndpoint.host … is the address of …, which is a worker; set an address that no worker has",
+        "A virtual IP is an address that no host has.",
+    ),
     entry(
         "controlPlaneEndpoint.port …: the API servers of the masters listen on port …; use that one, or the address of a load balancer, with \
          virtualIp.provider external in the ClusterTemplate",
@@ -298,6 +301,14 @@ const PROGRESS: &[Entry] = &[
         "Nothing: Cluster API counts a new node within a minute.",
     ),
     entry(
+        "waiting for Cluster API to report on the last change of …; if this does not change, check that its controllers run",
+        "Nothing at first: it takes a moment. All nodes are Ready.",
+    ),
+    entry(
+        "spec.clusterNetwork.… of Cluster … was changed to …, but the nodes have …: set it back to that",
+        "Somebody has changed the Cluster. Nothing that runs changes by it.",
+    ),
+    entry(
         "scaling cluster … from … to … workers",
         "Nothing: workers are added or removed. What holds up a removal is named after it.",
     ),
@@ -384,7 +395,7 @@ const HOST: &[Entry] = &[
          After power returns it mends by itself.",
     ),
     entry(
-        "ClusterResourceSet … has not applied … to the cluster: make sure that … in namespace …",
+        "ClusterResourceSet … has not applied … to the cluster yet; if this does not change, create … in namespace …",
         "The ConfigMap or Secret that the ClusterResourceSet names does not exist there, or Cluster API has not got to it yet. Create it: \
          Cluster API then applies it. A Secret has to have the type \
          `addons.cluster.x-k8s.io/resource-set`.",
@@ -666,6 +677,16 @@ const WRITES: &[Entry] = &[
     entry(
         "… exists already and is not this request's; remove it, or use another clusterName",
         "Somebody else's object has the name of a part of the cluster.",
+    ),
+    entry(
+        "no host is claimed, because … cannot be created: …",
+        "The API server was asked whether it would create this object (a dry run). The rest is its answer. If that is about a quota, a policy or \
+         a right of the operator, ask the management cluster's administrator; the operator tries again by itself.",
+    ),
+    entry(
+        "…; correct spec.kubeadm.… of ClusterTemplate …",
+        "The setting has a field that Cluster API does not know, or a value that it does not take. The operator goes on when the template is \
+         correct.",
     ),
     entry(
         "… is gone, so no Cluster is created for it",

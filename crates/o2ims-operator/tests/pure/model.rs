@@ -499,6 +499,7 @@ impl World {
         }
         let assessment = flight.assess(None, self.now());
         crate::rules::check_status(&flight.request, &assessment);
+        crate::rules::check_finalizer(&self.requests[&name], &assessment);
         if flight.request.status.as_ref() != Some(&assessment.status) {
             edit(&mut self.revision, &mut self.requests, &name, |request| {
                 request.status = Some(assessment.status.clone());
@@ -510,6 +511,12 @@ impl World {
     /// A whole reconcile. Returns what was written.
     pub fn reconcile(&mut self, name: &str) -> Vec<Step> {
         let Some(mut flight) = self.begin(name) else { return Vec::new() };
+        if flight.steps.is_empty() && flight.request.is_new() {
+            // The first status starts the next reconcile at once.
+            self.finish(&flight);
+            let Some(next) = self.begin(name) else { return Vec::new() };
+            flight = next;
+        }
         let mut done = Vec::new();
         loop {
             match self.step(&mut flight) {
@@ -560,6 +567,7 @@ impl World {
             Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::Orphan | Step::RemoveAnnotations(_) => {
                 same_request(self)?;
             }
+            Step::DryRun(_) => {}
             Step::PatchHost(HostPatch { host, resource_version, .. })
             | Step::GiveInstallScripts(InstallScripts { host, resource_version, .. }) => {
                 let host = self.hosts.get(host).ok_or(Conflict)?;
@@ -637,6 +645,7 @@ impl World {
                     host.spec.uninstallation_secret = secret("uninstallationSecret");
                 });
             }
+            Step::DryRun(_) => {}
             Step::Create(manifest) | Step::RecreateCluster { manifest, .. } => {
                 let mut object = manifest.object.clone();
                 self.revision += 1;

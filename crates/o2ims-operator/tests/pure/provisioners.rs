@@ -117,6 +117,9 @@ fn told(status: &o2ims_types::ProvisioningRequestStatus) -> (ProvisioningState, 
 fn a_second_provisioner_is_selected_by_its_name() {
     let mut request = request("paper", Some("core"));
     let (steps, status) = decide(&request);
+    assert_eq!((steps, told(&status)), (vec![], (ProvisioningState::Progressing, "printing")), "a status comes first");
+    request.status = Some(status);
+    let (steps, status) = decide(&request);
     assert_eq!(steps, [Step::AddFinalizer]);
     assert_eq!(told(&status), (ProvisioningState::Progressing, "printing"));
     assert_eq!(find(&status.conditions, "Printed").unwrap().reason, reason::IN_PROGRESS);

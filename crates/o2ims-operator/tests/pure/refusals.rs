@@ -150,7 +150,11 @@ fn cases() -> Vec<Case> {
             world: |world| {
                 world.templates.get_mut("base-v1").unwrap().spec.parameter_schema = Some(json!({"required": ["site"]}));
             },
-            ..invalid("", "templateParameters: \"site\" is a required property", AS_IT_IS)
+            ..invalid(
+                "",
+                "templateParameters: \"site\" is a required property (parameterSchema of ClusterTemplate base-v1)",
+                AS_IT_IS,
+            )
         },
         invalid("a version that is none", "k8sVersion must be a Kubernetes version such as v1.33.1", |request| {
             request.spec.template_parameters.k8s_version = Some("1.33".to_owned());
@@ -245,7 +249,7 @@ fn cases() -> Vec<Case> {
         ),
         invalid(
             "the address of a worker",
-            "controlPlaneEndpoint.host 10.0.0.2 is the address of host 2 (target-2), which is a worker",
+            "controlPlaneEndpoint.host 10.0.0.2 is the address of host 2 (target-2), which is a worker; set an address that no worker has",
             |request| endpoint(request, "10.0.0.2", 6443),
         ),
         Case {

@@ -25,7 +25,7 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
         assert!(has_finalizer(request), "an effect before the finalizer: {step:?}");
     }
     match step {
-        Step::Protect | Step::AddFinalizer => {}
+        Step::Protect | Step::AddFinalizer | Step::DryRun(_) => {}
         Step::RemoveAnnotations(_) => assert!(
             world
                 .clusters
@@ -325,6 +325,13 @@ pub fn check_world(world: &World) {
     for host in world.hosts.values().filter(|host| host.in_use_reason().is_some()) {
         assert!(host.holder().is_some(), "{} is in use and nobody holds it", host.name_any());
     }
+}
+
+/// What a status says that exists is deleted with the request.
+pub fn check_finalizer(request: &ProvisioningRequest, assessment: &Assessment) {
+    let state = assessment.status.provisioning_status.provisioning_state;
+    let exists = matches!(state, ProvisioningState::Fulfilled | ProvisioningState::Progressing);
+    assert!(!exists || has_finalizer(request), "{state} without the finalizer");
 }
 
 /// What holds of every status.

@@ -486,8 +486,9 @@ fn a_resource_of_the_pod_network_that_was_not_applied_is_told() {
     assert_eq!(world.message("one"), not_ready, "Cluster API has not tried yet");
     let lacks =
         |what: &str| format!("{not_ready}; ClusterResourceSet site-a/cni has not applied {what} in namespace site-a");
-    assert_eq!(told(&mut world, &["Secret"]), lacks("ConfigMap cni to the cluster: make sure that it exists"));
-    let both = "Secret keys and ConfigMap cni to the cluster: make sure that they exist";
+    let one = "ConfigMap cni to the cluster yet; if this does not change, create it";
+    assert_eq!(told(&mut world, &["Secret"]), lacks(one));
+    let both = "Secret keys and ConfigMap cni to the cluster yet; if this does not change, create them";
     assert_eq!(told(&mut world, &[]), lacks(both));
     assert_eq!(told(&mut world, &["Secret", "ConfigMap"]), not_ready);
 }
@@ -911,4 +912,35 @@ fn a_status_survives_the_round_trip() {
         world.delete_request("one");
         world.reconcile("one");
     }
+}
+
+/// Cluster API counts a changed object's nodes anew; until then it is not said that one is missing.
+#[test]
+fn a_change_that_cluster_api_has_not_reported_on_is_no_missing_node() {
+    let mut world = running();
+    world.edit_control_planes(|object| object.metadata.generation = Some(9));
+    world.reconcile("one");
+    let waits = "waiting for Cluster API to report on the last change of KubeadmControlPlane core-control-plane; if this does not change, check \
+        that its controllers run";
+    assert_eq!((world.state("one"), world.message("one").as_str()), (Some(Progressing), waits));
+}
+
+/// The status has the networks that the cluster was created with, whatever its Cluster says later.
+#[test]
+fn networks_that_somebody_changed_are_told() {
+    let mut world = running();
+    let networks = |world: &World| {
+        let extensions = status(world).extensions;
+        (extensions.pod_cidr.unwrap_or_default(), extensions.service_cidr.unwrap_or_default())
+    };
+    let created_with = networks(&world);
+    assert_eq!(created_with, ("192.168.0.0/16".to_owned(), "10.128.0.0/12".to_owned()));
+    world.edit_cluster("core", |cluster| {
+        cluster.spec.cluster_network.pods.cidr_blocks = vec!["10.9.0.0/16".to_owned()];
+    });
+    world.reconcile("one");
+    let told = "spec.clusterNetwork.pods of Cluster core was changed to 10.9.0.0/16, but the nodes have 192.168.0.0/16: set it back to that";
+    assert_eq!(world.state("one"), Some(Fulfilled));
+    assert!(world.message("one").contains(told), "{}", world.message("one"));
+    assert_eq!(networks(&world), created_with);
 }

@@ -1,7 +1,6 @@
 //! The rules of [`super::fields_in_cel`] in Rust, for parameters after the template's defaults are filled in: the API server has not
 //! validated those.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -27,13 +26,20 @@ pub fn value_violations(parameters: &TemplateParameters) -> Vec<String> {
     found.unless(parameters.k8s_version.as_deref().is_none_or(is_k8s_version), &rules::K8S_VERSION);
     let pods = network(parameters.pod_cidr.as_deref());
     let services = network(parameters.service_cidr.as_deref());
-    found.unless(pods.is_ok(), &rules::POD_CIDR);
-    found.unless(services.is_ok(), &rules::SERVICE_CIDR);
-    if let (Ok(Some(pods)), Ok(Some(services))) = (pods, services) {
-        found.unless(!pods.contains(&services) && !services.contains(&pods), &rules::CIDR_OVERLAP);
+    for (network, text, rule) in
+        [(pods, &parameters.pod_cidr, &rules::POD_CIDR), (services, &parameters.service_cidr, &rules::SERVICE_CIDR)]
+    {
+        if network.is_err() {
+            found.0.push(format!("{}: {}", rule.message, what_is_meant(text.as_deref().unwrap_or_default())));
+        }
     }
-    if !parameters.labels.as_ref().is_none_or(are_labels) {
-        found.0.push(rules::LABELS.to_owned());
+    if let (Ok(Some(pods)), Ok(Some(services))) = (pods, services)
+        && (pods.contains(&services) || services.contains(&pods))
+    {
+        found.0.push(with_networks(&rules::CIDR_OVERLAP, Some(pods), Some(services)));
+    }
+    if let Some(label) = parameters.labels.iter().flatten().find(|(key, value)| !is_label(key, value)) {
+        found.0.push(format!("{}: {}={}", rules::LABELS, label.0, label.1));
     }
     if let Some(endpoint) = &parameters.control_plane_endpoint {
         found.unless(is_ip(&endpoint.host) || is_dns_name(&endpoint.host, 253), &rules::ENDPOINT_HOST);
@@ -67,22 +73,37 @@ pub fn new_cluster_violations(parameters: &TemplateParameters) -> Vec<String> {
     found.unless(!services.is_some_and(is_reserved), &rules::SERVICE_CIDR_RANGE);
     found.unless(services.is_none_or(has_service_size), &rules::SERVICE_CIDR_SIZE);
     let is_ipv4 = |net: &IpNet| net.addr().is_ipv4();
-    found.unless(
-        pods.zip(services).is_none_or(|(pods, services)| is_ipv4(&pods) == is_ipv4(&services)),
-        &rules::CIDR_FAMILY,
-    );
+    if pods.zip(services).is_some_and(|(pods, services)| is_ipv4(&pods) != is_ipv4(&services)) {
+        found.0.push(with_networks(&rules::CIDR_FAMILY, pods, services));
+    }
     let endpoint = parameters.control_plane_endpoint.as_ref().map(|endpoint| endpoint.host.as_str());
     match endpoint.map(|host| (host, host.parse::<IpAddr>())) {
         Some((host, Ok(address))) if is_ip(host) => {
             let is_unreachable = ranges(&rules::UNREACHABLE_RANGES).any(|range| range.contains(&address));
             found.unless(!is_unreachable, &rules::ENDPOINT_ADDRESS);
-            let is_inside = [pods, services].into_iter().flatten().any(|net| net.contains(&address));
-            found.unless(!is_inside, &rules::ENDPOINT_OUTSIDE);
+            if [pods, services].into_iter().flatten().any(|net| net.contains(&address)) {
+                found.0.push(with_networks(&rules::ENDPOINT_OUTSIDE, pods, services));
+            }
         }
         Some((host, _)) if is_dns_name(host, 253) => found.unless(is_host_name(host), &rules::ENDPOINT_NAME),
         _ => {}
     }
     found.0
+}
+
+/// The message of a rule on both networks with the values, which may be the template's defaults.
+fn with_networks(rule: &FieldRule, pods: Option<IpNet>, services: Option<IpNet>) -> String {
+    let given = [("podCidr", pods), ("serviceCidr", services)].into_iter();
+    let given: Vec<_> = given.filter_map(|(field, net)| Some(format!("{field} is {}", net?))).collect();
+    format!("{}; {}", rule.message, given.join(", "))
+}
+
+/// What a text that is no network may mean: the network of an address with host bits.
+fn what_is_meant(text: &str) -> String {
+    match text.parse::<IpNet>() {
+        Ok(net) if net.trunc() != net => format!("{text} is an address in {}", net.trunc()),
+        _ => format!("{text:?} is none"),
+    }
 }
 
 fn ranges(texts: &[&str]) -> impl Iterator<Item = IpNet> {
@@ -193,16 +214,14 @@ fn is_label_value(text: &str) -> bool {
         && text.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
 }
 
-fn are_labels(labels: &BTreeMap<String, String>) -> bool {
+fn is_label(key: &str, value: &str) -> bool {
     const RESERVED: [&str; 4] = ["x-k8s.io", "oran.org", "kubernetes.io", "k8s.io"];
-    labels.iter().all(|(key, value)| {
-        let (prefix, name) = key.split_once('/').map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
-        let prefix_ok = prefix.is_none_or(|prefix| {
-            is_dns_name(prefix, 253)
-                && !RESERVED.iter().any(|group| prefix == *group || prefix.ends_with(&format!(".{group}")))
-        });
-        prefix_ok && is_label_value(name) && (value.is_empty() || is_label_value(value))
-    })
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let prefix_ok = prefix.is_none_or(|prefix| {
+        is_dns_name(prefix, 253)
+            && !RESERVED.iter().any(|group| prefix == *group || prefix.ends_with(&format!(".{group}")))
+    });
+    prefix_ok && is_label_value(name) && (value.is_empty() || is_label_value(value))
 }
 
 fn is_k8s_version(text: &str) -> bool {
@@ -251,15 +270,12 @@ mod tests {
     #[test]
     fn each_rule_speaks_in_its_own_words() {
         type Case = (fn(&mut Value), &'static str);
-        let cases: [Case; 13] = [
+        type WithValue = (fn(&mut Value), &'static str, &'static str);
+        let cases: [Case; 9] = [
             (|v| v["clusterName"] = json!("Core"), rules::CLUSTER_NAME.message),
             (|v| v["clusterName"] = json!("core-"), rules::CLUSTER_NAME.message),
             (|v| v["k8sVersion"] = json!("1.33.1"), rules::K8S_VERSION.message),
             (|v| v["k8sVersion"] = json!("v1.033.1"), rules::K8S_VERSION.message),
-            (|v| v["podCidr"] = json!("192.168.0.1/16"), rules::POD_CIDR.message),
-            (|v| v["serviceCidr"] = json!("10.97.0.0/12"), rules::SERVICE_CIDR.message),
-            (|v| v["serviceCidr"] = json!("192.168.128.0/20"), rules::CIDR_OVERLAP.message),
-            (|v| v["labels"] = json!({"cluster.x-k8s.io/cluster-name": "x"}), rules::LABELS),
             (|v| v["hosts"]["workers"][0]["host_name"] = json!("target-1"), rules::ROLES_DISJOINT.message),
             (|v| v["hosts"]["masters"][0]["hostId"] = json!(-1), rules::HOST_ID),
             (|v| v["hosts"]["masters"][0]["hostName"] = json!("Target_1"), rules::HOST_NAME.message),
@@ -268,6 +284,32 @@ mod tests {
         ];
         for (change, message) in cases {
             assert_eq!(check(change), [message]);
+        }
+        let with_values: [WithValue; 5] = [
+            (
+                |v| v["podCidr"] = json!("192.168.0.1/16"),
+                rules::POD_CIDR.message,
+                ": 192.168.0.1/16 is an address in 192.168.0.0/16",
+            ),
+            (|v| v["podCidr"] = json!("10/8"), rules::POD_CIDR.message, ": \"10/8\" is none"),
+            (
+                |v| v["serviceCidr"] = json!("10.97.0.0/12"),
+                rules::SERVICE_CIDR.message,
+                ": 10.97.0.0/12 is an address in 10.96.0.0/12",
+            ),
+            (
+                |v| v["serviceCidr"] = json!("192.168.128.0/20"),
+                rules::CIDR_OVERLAP.message,
+                "; podCidr is 192.168.0.0/16, serviceCidr is 192.168.128.0/20",
+            ),
+            (
+                |v| v["labels"] = json!({"cluster.x-k8s.io/cluster-name": "x"}),
+                rules::LABELS,
+                ": cluster.x-k8s.io/cluster-name=x",
+            ),
+        ];
+        for (change, message, value) in with_values {
+            assert_eq!(check(change), [format!("{message}{value}")]);
         }
         assert_eq!(check(|v| v["hosts"]["workers"][0]["host_id"] = json!("1")).len(), 1, "same id twice");
     }

@@ -95,8 +95,14 @@ pub const TRANSITIONS: &[Transition] = &[
             "the cluster's certificates and kubeconfigs contain it",
         ),
     ),
-    once_held("spec.templateParameters.podCidr", Form::Text, "the nodes have pod CIDRs from it"),
-    once_held("spec.templateParameters.serviceCidr", Form::Text, "the Services have cluster IPs from it"),
+    told_by(
+        "status.extensions.podCidr",
+        once_held("spec.templateParameters.podCidr", Form::Text, "the nodes have pod CIDRs from it"),
+    ),
+    told_by(
+        "status.extensions.serviceCidr",
+        once_held("spec.templateParameters.serviceCidr", Form::Text, "the Services have cluster IPs from it"),
+    ),
     once_held("spec.templateParameters.labels", Form::Labels, "other objects may select the Cluster by them"),
     once_held(
         "spec.templateParameters",

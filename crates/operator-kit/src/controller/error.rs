@@ -167,6 +167,10 @@ impl From<serde_json::Error> for Error {
 /// (`apimachinery/pkg/api/errors`, `NewGenericServerResponse`).
 const FAILED_PATCH_TEST: &str = "the server rejected our request due to an error in our request";
 
+/// A field of an applied object that the schema of its kind does not have is answered with 500
+/// (`apimachinery/pkg/util/managedfields/internal/structuredmerge.go`, `Apply`).
+const NOT_IN_SCHEMA: &str = "failed to create typed patch object";
+
 /// The message of a denial by a webhook begins so (`apiserver/pkg/admission/plugin/webhook/errors`).
 const ADMISSION_WEBHOOK: &str = "admission webhook";
 
@@ -174,6 +178,7 @@ fn classify(status: &Status) -> Class {
     match status.code {
         409 => Class::Conflict,
         422 if is_lost_race(status) => Class::Conflict,
+        500 if status.message.contains(NOT_IN_SCHEMA) => Class::Terminal,
         // Not found: the kind is not (yet) installed, or the object was deleted between two calls. Forbidden and
         // unauthorized: an administrator can grant rights without a change of the object.
         401 | 403 | 404 | 408 | 410 | 429 => Class::Transient,
@@ -283,6 +288,7 @@ mod tests {
         assert_eq!(class(invalid_field("spec.replicas")), Class::Terminal);
         assert_eq!(class(api(400, "BadRequest", "unknown field")), Class::Terminal);
         assert_eq!(class(api(413, "RequestEntityTooLarge", "")), Class::Terminal);
+        assert_eq!(class(api(500, "", &format!("{NOT_IN_SCHEMA} (a): .spec.b: not declared"))), Class::Terminal);
         for code in [401, 403, 404, 408, 410, 429, 500, 502, 503, 504] {
             assert_eq!(class(api(code, "", "")), Class::Transient, "{code}");
         }

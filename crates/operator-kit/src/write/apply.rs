@@ -74,11 +74,41 @@ pub async fn apply<K>(api: &Api<K>, object: &Value, manager: &str, precondition:
 where
     K: Clone + DeserializeOwned + Debug,
 {
+    send_apply(api, object, PatchParams::apply(manager).force(), precondition).await
+}
+
+/// Has the API server check whether [`apply`] would create `object`, and stores nothing. Admission takes place as it would: policies,
+/// quotas and webhooks. A webhook with side effects cannot be called in a dry run, and the API server refuses the dry run, not the object
+/// (`apiserver/pkg/admission/plugin/webhook/errors`, `NewDryRunUnsupportedErr`): that is no error.
+///
+/// Errors: those of [`apply`]; [`Error::Conflict`] if an object of this name exists.
+pub async fn try_to_create<K>(api: &Api<K>, object: &Value, manager: &str) -> Result<(), Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let params = PatchParams { dry_run: true, ..PatchParams::apply(manager).force() };
+    match send_apply(api, object, params, Precondition::MustNotExist).await {
+        Err(error) if error.message().contains(DRY_RUN_UNSUPPORTED) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// What the API server says where it cannot call a webhook in a dry run.
+const DRY_RUN_UNSUPPORTED: &str = "does not support dry run";
+
+async fn send_apply<K>(
+    api: &Api<K>,
+    object: &Value,
+    params: PatchParams,
+    precondition: Precondition<'_>,
+) -> Result<K, Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
     let kind = object["kind"].as_str().unwrap_or("object");
     let Some(name) = object["metadata"]["name"].as_str() else {
         return Err(Error::terminal(format!("cannot apply a {kind} without metadata.name")));
     };
-    let params = PatchParams::apply(manager).force();
     let guarded = match precondition {
         Precondition::None => None,
         Precondition::MustNotExist => Some(("resourceVersion", NONEXISTENT_REVISION)),

@@ -28,7 +28,7 @@ pub fn create_cluster(
     let is_clean = observed.held().all(|host| host.in_use_reason().is_none());
     // From the status on that names what is held, an edit of the request is refused.
     let is_recorded = request.status.as_ref().is_some_and(|status| status.provisioned_resource_set.is_some());
-    (is_clean && is_recorded).then(|| Step::Create(marks.manifest(Kind::Cluster, paused_cluster(desired))))
+    (is_clean && is_recorded).then(|| Step::Create(new_cluster(desired, marks)))
 }
 
 /// While the operator has paused the Cluster, missing parts are created and others updated; then the pause is removed.
@@ -57,11 +57,11 @@ pub fn continue_creation(
 
 /// The Cluster as it is first created: paused, and marked as such. The field is not applied again when everything exists, so that from
 /// then on it belongs to users.
-fn paused_cluster(desired: &DesiredCluster) -> Value {
+pub fn new_cluster(desired: &DesiredCluster, marks: &Marks<'_>) -> Manifest {
     let mut object = cluster::cluster(desired);
     object["spec"]["paused"] = json!(true);
     object["metadata"]["annotations"][names::CREATING_ANNOTATION] = json!("true");
-    object
+    marks.manifest(Kind::Cluster, object)
 }
 
 /// Everything but the Cluster, in the order in which it is created. `uid` is the request's mark, `owner` the UID of the Cluster.

@@ -82,7 +82,10 @@ fn api_server_port(kubeadm: &Kubeadm) -> i32 {
 fn violation(endpoint: &Endpoint, hosts: &Hosts, template: &ClusterTemplate, observed: &Observed) -> Option<String> {
     let address = endpoint.host.parse::<IpAddr>().ok()?;
     if let Some((worker, _)) = with_address(&hosts.workers, address, observed) {
-        return Some(format!("controlPlaneEndpoint.host {address} is the address of {worker}, which is a worker"));
+        return Some(format!(
+            "controlPlaneEndpoint.host {address} is the address of {worker}, which is a worker; set an address that no \
+             worker has"
+        ));
     }
     let master = with_address(&hosts.masters, address, observed);
     let (port, listens) = (endpoint.port, api_server_port(&template.spec.kubeadm));

@@ -8,7 +8,7 @@ use cluster_api::byoh::{ByoHost, ByohVariant};
 use kube::ResourceExt as _;
 use o2ims_types::names;
 use o2ims_types::o2ims::v1alpha1::cluster_template::{Installer, InstallerSource};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::provisioner::step::InstallScripts;
 
@@ -38,20 +38,9 @@ pub fn install_scripts(
     let (namespace, name) = (host.namespace()?, host.name_any());
     let pods = networks(pods);
     let values = Values { installer, version, machine, namespace: &namespace, host: &name, pods };
-    // A name of its own for each machine: a deletion that is meant for the former one cannot hit it.
     let secret_name = names::install_secret(&name, machine);
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret",
-        "metadata": {
-            "name": secret_name, "namespace": namespace,
-            "labels": {names::REQUEST_UID_LABEL: uid},
-            "ownerReferences": [{
-                "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
-                "name": name, "uid": host.uid().unwrap_or_default(),
-            }],
-        },
-        "stringData": {"install": values.fill(INSTALL), "uninstall": values.fill(UNINSTALL)},
-    });
+    let mut secret = secret(host, machine, uid)?;
+    secret["stringData"] = json!({"install": values.fill(INSTALL), "uninstall": values.fill(UNINSTALL)});
     let former = host.annotations().get(names::INSTALL_SECRET_ANNOTATION);
     Some(InstallScripts {
         resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
@@ -61,6 +50,23 @@ pub fn install_scripts(
         secret,
         has_uninstallation_secret: variant == ByohVariant::Platform9,
     })
+}
+
+/// The Secret with the install scripts of a host for a machine, without the scripts.
+pub fn secret(host: &ByoHost, machine: &str, uid: &str) -> Option<Value> {
+    let name = host.name_any();
+    Some(json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {
+            // A name of its own for each machine: a deletion that is meant for the former one cannot hit it.
+            "name": names::install_secret(&name, machine), "namespace": host.namespace()?,
+            "labels": {names::REQUEST_UID_LABEL: uid},
+            "ownerReferences": [{
+                "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
+                "name": name, "uid": host.uid().unwrap_or_default(),
+            }],
+        },
+    }))
 }
 
 /// What cleans a host of this machine, for a host whose agent has lost it; `None` for values that no script may contain.

@@ -2,7 +2,7 @@
 //! names.
 //!
 //! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
-//! [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`reattach`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
+//! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`reattach`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
 //! what none of them may do. [`template`] judges a ClusterTemplate, for [`validate`] and for its author.
 
 pub mod availability;
@@ -11,6 +11,7 @@ pub mod consent;
 pub mod contention;
 pub mod create;
 pub mod desired;
+pub mod dry_run;
 pub mod endpoint;
 pub mod hosts;
 pub mod identity;

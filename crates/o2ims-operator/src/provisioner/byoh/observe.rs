@@ -148,10 +148,11 @@ fn find_unapplied(
         .filter(|wanted| !is_applied(wanted))
         .map(|wanted| format!("{} {}", wanted.kind, wanted.name))
         .collect();
-    let they_exist = if unapplied.len() == 1 { "it exists" } else { "they exist" };
+    let them = if unapplied.len() == 1 { "it" } else { "them" };
     (!unapplied.is_empty()).then(|| {
         format!(
-            "ClusterResourceSet {namespace}/{name} has not applied {} to the cluster: make sure that {they_exist} in namespace {namespace}",
+            "ClusterResourceSet {namespace}/{name} has not applied {} to the cluster yet; if this does not change, create {them} in namespace \
+             {namespace}",
             unapplied.join(" and ")
         )
     })

@@ -8,7 +8,7 @@ use super::desired::DesiredCluster;
 use super::instructions::remove_carried_out;
 use super::marks::Marks;
 use super::observed::{Observed, Phase};
-use super::{claim, consent, create, maintain, pause, reattach, recover, scale, teardown};
+use super::{claim, consent, create, dry_run, maintain, pause, reattach, recover, scale, teardown};
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
 use crate::request::{has_finalizer, is_being_deleted};
@@ -81,11 +81,11 @@ fn provision(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
     if !reattached.is_empty() {
         return reattached;
     }
+    let marks = Marks::of(request, desired, &observed.uid);
     let claims = claim::claims(request, desired, observed);
     if !claims.is_empty() {
-        return claims;
+        return [dry_run::dry_run(desired, observed, &marks), claims].concat();
     }
-    let marks = Marks::of(request, desired, &observed.uid);
     let Some(existing) = observed.own_cluster() else {
         return create::create_cluster(request, desired, observed, &marks).into_iter().collect();
     };

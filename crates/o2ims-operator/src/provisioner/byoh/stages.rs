@@ -221,6 +221,9 @@ fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[
     if let Some(waiting) = masters.iter().find(|host| host.state != State::Ready) {
         return waiting.to_string();
     }
+    if control_plane.status.counts.ready_replicas == i32::try_from(masters.len()).unwrap_or(i32::MAX) {
+        return not_reported(Kind::KubeadmControlPlane, &name);
+    }
     // While the cluster's API server does not answer, Cluster API keeps the last conditions of its Machines for five minutes
     // (--remote-conditions-grace-period). Until then the message says what to check.
     format!(
@@ -228,6 +231,14 @@ fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[
         control_plane.status.counts.ready_replicas,
         masters.len(),
         what_to_check(cluster, masters)
+    )
+}
+
+/// Every node is Ready, and Cluster API has not reported on the last change of the object.
+fn not_reported(kind: Kind, name: &str) -> String {
+    format!(
+        "waiting for Cluster API to report on the last change of {} {name}; if this does not change, check that its controllers run",
+        kind.name()
     )
 }
 
@@ -375,11 +386,11 @@ fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProg
     }
     let not_ready = observed.deployments.values().find(|object| !object.status.complete(1, object.metadata.generation));
     if let Some(deployment) = not_ready {
-        let message = format!(
-            "waiting for MachineDeployment {}: {} of 1 replicas ready",
-            deployment.name_any(),
-            deployment.status.ready_replicas
-        );
+        let name = deployment.name_any();
+        let message = match deployment.status.ready_replicas {
+            1 => not_reported(Kind::MachineDeployment, &name),
+            ready => format!("waiting for MachineDeployment {name}: {ready} of 1 replicas ready"),
+        };
         return StageState::InProgress { message };
     }
     let existing = observed.deployments.len() + unmanaged_workers(observed).count();

@@ -31,7 +31,8 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     let namespace = request.namespace().unwrap_or_default();
     if namespace.len() > names::NAMESPACE_MAX {
         return Err(Rejection::invalid(format!(
-            "namespace {namespace} is too long: BYOH can create clusters in namespaces of at most {} characters",
+            "namespace {namespace} is too long: BYOH can create clusters in namespaces of at most {} characters. Create the request in one with a \
+             shorter name",
             names::NAMESPACE_MAX
         )));
     }
@@ -247,8 +248,10 @@ fn merged_parameters(
         }
         match template_schema::check(&checked, wanted) {
             // A template is for new clusters; for a running one its violations are warnings.
-            Ok(found) if observed.is_created => warnings.extend(found),
-            Ok(found) => wrong.extend(found),
+            Ok(found) if observed.is_created => {
+                warnings.extend(found.into_iter().map(|violation| by_schema(&violation, template)));
+            }
+            Ok(found) => wrong.extend(found.into_iter().map(|violation| by_schema(&violation, template))),
             Err(_) if observed.is_created => {}
             Err(error) => reject_template(template, reason::TEMPLATE_UNAVAILABLE, &[schema_problem(&error)])?,
         }
@@ -263,6 +266,11 @@ fn merged_parameters(
         wrong.extend(rules::fields_in_rust::new_cluster_violations(&parameters));
     }
     if wrong.is_empty() { Ok(parameters) } else { Err(Rejection::invalid(wrong.join("; "))) }
+}
+
+/// A violation of the template's schema, with the template that has it.
+fn by_schema(violation: &str, template: &ClusterTemplate) -> String {
+    format!("{violation} (parameterSchema of ClusterTemplate {})", template.name_any())
 }
 
 fn requested_hosts(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Vec<HostRef>) -> Vec<RequestedHost> {

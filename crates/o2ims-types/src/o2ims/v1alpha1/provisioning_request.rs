@@ -331,6 +331,12 @@ pub struct StatusExtensions {
     /// Endpoint of the cluster's API server, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<String>,
+    /// Network of the cluster's pods, with which it was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_cidr: Option<String>,
+    /// Network of the cluster's Services, with which it was created; absent if that is kubeadm's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_cidr: Option<String>,
     /// Secret with the cluster's kubeconfig, under the key `value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret: Option<String>,

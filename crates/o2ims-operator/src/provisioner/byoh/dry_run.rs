@@ -1,0 +1,70 @@
+//! The dry run: before a host is claimed, the API server is asked whether it would create what the cluster then needs. A misspelt setting of
+//! a ClusterTemplate, a missing right of the operator, a policy or a used-up quota is so found while the host is still free.
+
+use std::collections::BTreeSet;
+
+use cluster_api::Kind;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use kube::core::ApiResource;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+
+use super::desired::DesiredCluster;
+use super::marks::Marks;
+use super::observed::{Observed, Phase};
+use super::{create, installer, maintain};
+use crate::provisioner::step::{DryRun, Manifest, Step};
+
+/// The objects that are checked before hosts are claimed: one of each kind that is to be created. Those of one kind differ in names and numbers
+/// only, so a cluster of 400 workers costs no more than one of two.
+pub fn dry_run(desired: &DesiredCluster, observed: &Observed, marks: &Marks<'_>) -> Vec<Step> {
+    let mut kinds = BTreeSet::new();
+    let objects = missing(desired, observed, marks).into_iter().filter(|manifest| kinds.insert(manifest.kind));
+    let mut steps: Vec<_> = objects.map(|manifest| checked(manifest, desired)).collect();
+    if !steps.is_empty() && desired.install.method == InstallMethod::Installer {
+        steps.extend(install_secret(desired, observed));
+    }
+    steps.into_iter().map(Step::DryRun).collect()
+}
+
+/// What is created once the hosts are held.
+fn missing(desired: &DesiredCluster, observed: &Observed, marks: &Marks<'_>) -> Vec<Manifest> {
+    // The Cluster that a template belongs to may not exist yet. Nothing of a dry run is stored, so any UID does.
+    let owner = observed.own_cluster().and_then(|cluster| cluster.uid()).unwrap_or_else(|| observed.uid.clone());
+    let manifests = create::manifests(desired, &observed.uid, marks, &owner);
+    let exists = |manifest: &Manifest| observed.owned.contains_key(&(manifest.kind, manifest.name.clone()));
+    match observed.phase {
+        Phase::Absent => {
+            let cluster = create::new_cluster(desired, marks);
+            [cluster].into_iter().chain(manifests).filter(|manifest| !exists(manifest)).collect()
+        }
+        Phase::Creating => manifests.into_iter().filter(|manifest| !exists(manifest)).collect(),
+        Phase::Running => {
+            let needed = maintain::still_needed(&manifests, observed);
+            let steps = maintain::maintain(desired, observed, &needed).into_iter();
+            steps.filter_map(|step| if let Step::Create(manifest) = step { Some(manifest) } else { None }).collect()
+        }
+        Phase::Lost | Phase::Foreign | Phase::TearingDown | Phase::Deleting => Vec::new(),
+    }
+}
+
+fn checked(manifest: Manifest, desired: &DesiredCluster) -> DryRun {
+    let setting = match manifest.kind {
+        Kind::KubeadmControlPlane => Some("spec.kubeadm.controlPlane"),
+        Kind::KubeadmConfigTemplate => Some("spec.kubeadm.workers"),
+        _ => None,
+    };
+    let template = desired.template.name_any();
+    DryRun {
+        resource: manifest.kind.api_resource(),
+        object: manifest.object,
+        source: setting.map(|setting| format!("{setting} of ClusterTemplate {template}")),
+    }
+}
+
+/// The Secret with the install scripts of a host, without the scripts.
+fn install_secret(desired: &DesiredCluster, observed: &Observed) -> Option<DryRun> {
+    let host = desired.hosts().find_map(|(requested, _)| observed.host(&requested.name))?;
+    let object = installer::secret(host, &desired.cluster, &observed.uid)?;
+    Some(DryRun { resource: ApiResource::erase::<Secret>(&()), object, source: None })
+}
