@@ -2,7 +2,9 @@
 
 use cluster_api::Kind;
 use cluster_api::byoh::HOST_WEBHOOK;
-use operator_kit::controller::{Class, Error, LASTING_CONFLICT_ADVICE};
+use operator_kit::controller::{Error, LASTING_CONFLICT_ADVICE};
+
+use crate::provisioner::step::DryRun;
 
 /// The error, with the object that it is about.
 pub fn naming(error: Error, kind: Kind, namespace: &str, name: &str) -> Error {
@@ -19,21 +21,25 @@ pub fn of_host(error: Error, namespace: &str, name: &str) -> Error {
     }
 }
 
-/// The API server would not create an object, which is known before a host is claimed for it.
-pub fn not_taken(error: Error, kind: &str, namespace: &str, name: &str, source: Option<&str>) -> Error {
-    let is_about_content = error.class() == Class::Terminal;
-    let error = error.context(format!("no host is claimed, because {kind} {namespace}/{name} cannot be created"));
-    match source.filter(|_| is_about_content) {
-        Some(source) => error.advice(format!("correct {source}")),
+/// The API server would not create an object, as a dry run has shown before hosts are claimed for it.
+pub fn would_be_refused(error: Error, namespace: &str, dry_run: &DryRun) -> Error {
+    let (kind, name) = (&dry_run.resource.kind, dry_run.object["metadata"]["name"].as_str().unwrap_or_default());
+    // What else is refused, such as by a policy of the site, is not the setting's fault.
+    let wrong = dry_run.setting.as_ref().filter(|setting| error.message().contains(setting.path));
+    let error = error.context(format!(
+        "{}: not claimed, because {kind} {namespace}/{name} would be refused (dry run)",
+        dry_run.hosts
+    ));
+    match wrong {
+        Some(setting) => error.advice(format!("correct {}", setting.source)),
         None => error,
     }
 }
 
 /// The name of a part of the cluster is taken by an object that does not belong to the request.
-pub fn taken(kind: Kind, namespace: &str, name: &str) -> Error {
+pub fn taken(kind: &str, namespace: &str, name: &str) -> Error {
     Error::transient(format!(
-        "{} {namespace}/{name} exists already and is not this request's; remove it, or use another clusterName",
-        kind.name()
+        "{kind} {namespace}/{name} exists already and is not this request's; remove it, or use another clusterName"
     ))
 }
 

@@ -10,7 +10,7 @@ use operator_kit::controller::{Class, Error};
 use operator_kit::write::apply::{self, Precondition, dynamic_api};
 use serde_json::{Value, json};
 
-use super::error::{gone, naming, not_taken, taken};
+use super::error::{gone, naming, taken, would_be_refused};
 use super::target::Target;
 use crate::caches::version_of;
 use crate::expectations::Write;
@@ -31,33 +31,37 @@ pub async fn create(target: &Target<'_>, manifest: &Manifest) -> Result<Write, E
     match write(target, manifest, Precondition::MustNotExist).await {
         // Every Cluster is cached, so the next reconcile sees whose it is.
         Err(error) if error.class() == Class::Conflict && manifest.kind != Kind::Cluster => {
-            Err(explained(target, manifest, error).await)
+            Err(explained(target, &manifest.kind.api_resource(), &manifest.name, error).await)
         }
         result => result,
     }
 }
 
-/// Has the API server check whether it would create an object.
-pub async fn try_to_create(target: &Target<'_>, DryRun { resource, object, source }: &DryRun) -> Result<(), Error> {
+/// Asks the API server whether it would create an object.
+pub async fn dry_run(target: &Target<'_>, dry_run: &DryRun) -> Result<(), Error> {
+    let DryRun { resource, object, may_exist, .. } = dry_run;
     let api = dynamic_api(target.client, resource, Some(target.namespace));
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    apply::try_to_create(&api, object, names::FIELD_MANAGER)
-        .await
-        .map_err(|error| not_taken(error, &resource.kind, target.namespace, name, source.as_deref()))
+    let precondition = if *may_exist { Precondition::None } else { Precondition::MustNotExist };
+    match apply::dry_run(&api, object, names::FIELD_MANAGER, precondition).await {
+        Err(error) if error.class() == Class::Conflict && !may_exist => {
+            Err(explained(target, resource, name, error).await)
+        }
+        result => result.map_err(|error| would_be_refused(error, target.namespace, dry_run)),
+    }
 }
 
-/// Explains a conflict with an object that does not belong to the request. Names are compared with the caches only before hosts are claimed,
-/// and those of templates never: the conflict would last, and no user would learn of it.
-async fn explained(target: &Target<'_>, manifest: &Manifest, conflict: Error) -> Error {
+/// Explains a conflict with an object that does not belong to the request. The caches are asked for such objects before hosts are claimed,
+/// but not for templates: the conflict would last, and no user would learn of it.
+async fn explained(target: &Target<'_>, resource: &ApiResource, name: &str, conflict: Error) -> Error {
     let Target { client, namespace, owner_uid, .. } = target;
-    let (kind, name) = (manifest.kind, &manifest.name);
-    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    let api = dynamic_api(client, resource, Some(namespace));
     match apply::with_timeout("look at what exists", api.get_metadata_opt(name)).await {
         Ok(Some(found)) if found.labels().get(names::REQUEST_UID_LABEL).is_none_or(|mark| mark != owner_uid) => {
-            taken(kind, namespace, name)
+            taken(&resource.kind, namespace, name)
         }
         Ok(_) => conflict,
-        Err(error) => naming(error, kind, namespace, name),
+        Err(error) => error.context(format!("{} {namespace}/{name}", resource.kind)),
     }
 }
 

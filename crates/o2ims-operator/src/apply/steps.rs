@@ -39,7 +39,7 @@ async fn apply_step(target: &Target<'_>, step: &Step) -> Result<Option<Write>, E
         Step::PatchHost(patch) => host::patch(target, patch).await.map(Some),
         Step::GiveInstallScripts(scripts) => host::give_install_scripts(target, scripts).await.map(Some),
         Step::Reattach(reattachment) => host::reattach(target, reattachment).await.map(Some),
-        Step::DryRun(dry_run) => object::try_to_create(target, dry_run).await.map(|()| None),
+        Step::DryRun(dry_run) => object::dry_run(target, dry_run).await.map(|()| None),
         Step::Create(manifest) => object::create(target, manifest).await.map(Some),
         Step::RecreateCluster { manifest, part } => {
             object::must_exist(target, part).await?;

@@ -108,11 +108,14 @@ pub fn decide<P: Provisioner + ?Sized>(
         return Err(Outcome::Progressing { recheck: Some(patience) });
     }
     let Admission { verdict, recheck, guard } = provisioner.admit(request, &mut observed, now)?;
+    let mut steps = provisioner.plan(request, &verdict, &observed);
     // A new request has its first status before anything else is written for it. Otherwise, of many requests that are created at once, the
-    // last ones would wait for the other writes for the first ones. The status starts the next reconcile. A request for which something
-    // exists, such as one that was applied again, has its finalizer first: what its status says would not be deleted with it.
-    let is_first_status_due = request.is_new() && !is_being_deleted(request) && !provisioner.is_engaged(&observed);
-    let steps = if is_first_status_due { Vec::new() } else { provisioner.plan(request, &verdict, &observed) };
+    // last ones would wait for the other writes for the first ones. The status starts the next reconcile. Where something exists, as for a
+    // request that was applied again, the finalizer comes even before: without it a deletion would leave that.
+    if request.is_new() && !is_being_deleted(request) {
+        let exists = provisioner.is_engaged(&observed);
+        steps.retain(|step| exists && matches!(step, Step::Protect | Step::AddFinalizer));
+    }
     Ok(Decided { observed, verdict, steps, recheck, guard })
 }
 

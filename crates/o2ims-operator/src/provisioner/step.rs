@@ -1,4 +1,4 @@
-//! The writes that a plan consists of, as data. [`crate::apply`] carries them out.
+//! The writes and dry runs that a plan consists of, as data. [`crate::apply`] carries them out.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt as _};
 use o2ims_types::names;
 use serde_json::{Value, json};
 
-/// One write.
+/// One write, or a dry run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Protects a new request from deletion, as its template wants it.
@@ -25,7 +25,7 @@ pub enum Step {
     PatchHost(HostPatch),
     /// Gives a host its install scripts, if it is still as it was observed.
     GiveInstallScripts(InstallScripts),
-    /// Has the API server check whether it would create an object, without creating it.
+    /// Asks the API server whether it would create an object that is created after the next claims.
     DryRun(DryRun),
     /// Creates an object; it must not exist.
     Create(Manifest),
@@ -105,15 +105,28 @@ pub struct Manifest {
     pub hash: String,
 }
 
-/// An object that is checked before it is created.
+/// An object that the API server is asked about before hosts are claimed for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DryRun {
     /// Its kind.
     pub resource: ApiResource,
     /// All of it.
     pub object: Value,
-    /// Where a user has set what the object contains, for messages.
-    pub source: Option<String>,
+    /// It is applied whether or not it exists.
+    pub may_exist: bool,
+    /// The hosts that are not claimed before, for messages.
+    pub hosts: String,
+    /// Where a user has set a part of it.
+    pub setting: Option<Setting>,
+}
+
+/// A part of an object that a user has set elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The part.
+    pub path: &'static str,
+    /// Where it is set, for messages: `spec.kubeadm.workers of ClusterTemplate edge-v1`.
+    pub source: String,
 }
 
 /// A host that is to get its install scripts.

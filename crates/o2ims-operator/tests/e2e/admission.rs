@@ -104,8 +104,7 @@ async fn forced(stack: Shared) -> Outcome {
     let mut other = good.clone();
     other["spec"]["templateParameters"]["k8sVersion"] = json!("v1.32.0");
     let file = write(&stack, "forced-other.json", &other)?;
-    let words =
-        ["spec.templateParameters.k8sVersion cannot change from none to \"v1.32.0\": this release does not upgrade"];
+    let words = ["spec.templateParameters.k8sVersion cannot change from none to \"v1.32.0\" (the cluster has "];
     refused(&stack, &["apply", "--force", "-f", &file], &words).await?;
     refused(&stack, &["apply", "--server-side", "--force-conflicts", "-f", &file], &words).await?;
     refused(&stack, &["replace", "-f", &file], &words).await?;

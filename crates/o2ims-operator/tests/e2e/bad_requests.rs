@@ -652,7 +652,7 @@ async fn dry_runs(stack: Shared) -> Outcome {
         let name = format!("misspelt-{number}");
         tenant.template(&name, json!({"kubeadm": {part: setting}})).await?;
         tenant.apply(&tenant.request_for(&name, &name, &[1], &[2])).await?;
-        let told = tenant.until(&name, State::Pending, "no host is claimed", SOON).await?;
+        let told = tenant.until(&name, State::Pending, "not claimed, because Kubeadm", SOON).await?;
         let message = told.status.context("no status")?.provisioning_status.provisioning_message;
         for words in [words, &format!("correct spec.kubeadm.{part} of ClusterTemplate {name}-v1")] {
             ensure!(message.contains(words), "{name}: {message:?} has no {words:?}");
@@ -676,7 +676,9 @@ async fn dry_runs(stack: Shared) -> Outcome {
     // A running cluster is to get a worker; its host stays free while the quota forbids that.
     forbid(&stack, &tenant, "machinedeployments.cluster.x-k8s.io").await?;
     tenant.apply(&tenant.request_for("misspelt-2", "misspelt-2", &[1], &[2, 3])).await?;
-    tenant.until("misspelt-2", State::Progressing, "no host is claimed, because MachineDeployment", SOON).await?;
+    tenant
+        .until("misspelt-2", State::Progressing, "host 3 (dry-run-3): not claimed, because MachineDeployment", SOON)
+        .await?;
     ensure!(tenant.byohosts().get(&tenant.host(3)).await?.holder().is_none(), "host 3 is held");
     quotas.delete("none", &DeleteParams::default()).await?;
     tenant.until("misspelt-2", State::Fulfilled, "", CLUSTER).await?;

@@ -2,7 +2,8 @@
 
 use cluster_api::Kind;
 use kube::core::Status;
-use o2ims_operator::apply::error::{gone, lasting, left, not_taken, of_host, taken};
+use o2ims_operator::apply::error::{gone, lasting, left, of_host, taken, would_be_refused};
+use o2ims_operator::provisioner::step::{DryRun, Setting};
 use o2ims_operator::provisioning_request::events::removed_instruction;
 use o2ims_types::names;
 use operator_kit::controller::{Class, Error};
@@ -14,6 +15,19 @@ fn answer(code: u16, message: &str) -> Error {
     Error::from(kube::Error::Api(Box::new(from::<Status>(json!({"code": code, "message": message})))))
 }
 
+fn dry_run() -> DryRun {
+    DryRun {
+        resource: Kind::KubeadmControlPlane.api_resource(),
+        object: json!({"metadata": {"name": "core"}}),
+        may_exist: false,
+        hosts: "host 1 (target-1)".to_owned(),
+        setting: Some(Setting {
+            path: "spec.kubeadmConfigSpec",
+            source: "spec.kubeadm.controlPlane of ClusterTemplate x".to_owned(),
+        }),
+    }
+}
+
 #[test]
 fn each_names_its_object_and_what_to_do() {
     let webhook = "admission webhook \"vbyohost.kb.io\" denied the request: no";
@@ -21,26 +35,21 @@ fn each_names_its_object_and_what_to_do() {
     let rights = "byohosts \"target-1\" is forbidden: User \"o2ims\" cannot patch resource \"byohosts\"";
     for (error, class, message) in [
         (
-            taken(Kind::KubeadmControlPlane, "site-a", "core"),
+            taken("KubeadmControlPlane", "site-a", "core"),
             Class::Transient,
             "KubeadmControlPlane site-a/core exists already and is not this request's; remove it, or use another clusterName",
         ),
         (
-            not_taken(
-                answer(422, "spec.a is wrong"),
-                "KubeadmControlPlane",
-                "site-a",
-                "core",
-                Some("spec.kubeadm.controlPlane of ClusterTemplate x"),
-            ),
+            would_be_refused(answer(422, "spec.kubeadmConfigSpec.a is wrong"), "site-a", &dry_run()),
             Class::Terminal,
-            "no host is claimed, because KubeadmControlPlane site-a/core cannot be created: API server answered 422: spec.a is wrong; correct \
-             spec.kubeadm.controlPlane of ClusterTemplate x",
+            "host 1 (target-1): not claimed, because KubeadmControlPlane site-a/core would be refused (dry run): API server answered 422: \
+             spec.kubeadmConfigSpec.a is wrong; correct spec.kubeadm.controlPlane of ClusterTemplate x",
         ),
         (
-            not_taken(answer(403, "exceeded quota: q"), "KubeadmControlPlane", "site-a", "core", Some("x")),
+            would_be_refused(answer(403, "exceeded quota: q"), "site-a", &dry_run()),
             Class::Transient,
-            "no host is claimed, because KubeadmControlPlane site-a/core cannot be created: API server answered 403: exceeded quota: q",
+            "host 1 (target-1): not claimed, because KubeadmControlPlane site-a/core would be refused (dry run): API server answered 403: \
+             exceeded quota: q",
         ),
         (
             gone(Kind::ByoCluster, "site-a", "core"),

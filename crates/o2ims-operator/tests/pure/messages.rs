@@ -305,8 +305,9 @@ const PROGRESS: &[Entry] = &[
         "Nothing at first: it takes a moment. All nodes are Ready.",
     ),
     entry(
-        "spec.clusterNetwork.… of Cluster … was changed to …, but the nodes have …: set it back to that",
-        "Somebody has changed the Cluster. Nothing that runs changes by it.",
+        "waiting for …: … of … replicas ready, of … in all, … of them as it says now",
+        "Cluster API removes or replaces Machines, because somebody has changed that object. `kubectl describe` it: its conditions say what \
+         that waits for.",
     ),
     entry(
         "scaling cluster … from … to … workers",
@@ -679,9 +680,10 @@ const WRITES: &[Entry] = &[
         "Somebody else's object has the name of a part of the cluster.",
     ),
     entry(
-        "no host is claimed, because … cannot be created: …",
-        "The API server was asked whether it would create this object (a dry run). The rest is its answer. If that is about a quota, a policy or \
-         a right of the operator, ask the management cluster's administrator; the operator tries again by itself.",
+        "…: not claimed, because … would be refused (dry run): …",
+        "The API server was asked whether it would create this object, before the hosts are held. The rest is its answer. If that is about a \
+         quota, a policy or a right of the operator, ask the management cluster's administrator. The operator tries again by itself, at the \
+         latest after five minutes.",
     ),
     entry(
         "…; correct spec.kubeadm.… of ClusterTemplate …",

@@ -621,6 +621,26 @@ fn what_a_new_worker_needs_is_checked_before_its_host_is_claimed() {
     assert!(matches!(&steps[2..], [Step::PatchHost(_)]), "{steps:?}");
 }
 
+/// A site that refuses what a new worker needs loses nothing of what runs.
+#[test]
+fn what_runs_is_maintained_while_a_new_worker_waits() {
+    let mut world = crate::status::running();
+    let worker = host_refs(&[3])[0].clone();
+    world.edit_request("one", |request| {
+        request.spec.template_parameters.hosts.as_mut().unwrap().workers.push(from(worker));
+    });
+    world.edit_control_planes(|object| object.spec.replicas = Some(3));
+    let steps = world.begin("one").unwrap().steps;
+    let scales_back = |step: &Step| matches!(step, Step::PatchSpec { kind: Kind::KubeadmControlPlane, .. });
+    assert!(scales_back(&steps[0]), "{steps:?}");
+    // A host that lost its marks gets them first, without being asked whether anything could be created.
+    world.edit_host("target-2", |host| {
+        host.labels_mut().remove(names::REQUEST_UID_LABEL);
+    });
+    let steps = world.begin("one").unwrap().steps;
+    assert!(matches!(&steps[..], [Step::PatchHost(marks)] if marks.host == "target-2"), "{steps:?}");
+}
+
 /// The steps of a paused host wait, and so does what is checked for them.
 #[test]
 fn nothing_is_checked_for_a_claim_that_waits() {

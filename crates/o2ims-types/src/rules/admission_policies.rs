@@ -144,11 +144,13 @@ fn comparison(transition: &Transition) -> Comparison {
             (format!("size({changed}) == 0"), parameters_told(&changed, &was, &now))
         }
     };
-    let same = transition.stands_in.map_or(same.clone(), |status| {
-        let told = format!("oldObject.?{}.orValue('')", status.replace('.', ".?"));
-        format!("{same} || ({was} == 'none' && {now} == '\"' + {told} + '\"')")
-    });
-    Comparison { needs, same, told }
+    let Some(status) = transition.stands_in else { return Comparison { needs, same, told } };
+    let has = format!("oldObject.?{}.orValue('')", status.replace('.', ".?"));
+    Comparison {
+        needs,
+        same: format!("{same} || ({was} == 'none' && {now} == '\"' + {has} + '\"')"),
+        told: format!("{told} + ({was} == 'none' && {has} != '' ? ' (the cluster has ' + {has} + ')' : '')"),
+    }
 }
 
 /// CEL: which labels differ. The order of the keys is not fixed, so of several labels none is named.

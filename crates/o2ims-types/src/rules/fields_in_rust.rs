@@ -81,8 +81,9 @@ pub fn new_cluster_violations(parameters: &TemplateParameters) -> Vec<String> {
         Some((host, Ok(address))) if is_ip(host) => {
             let is_unreachable = ranges(&rules::UNREACHABLE_RANGES).any(|range| range.contains(&address));
             found.unless(!is_unreachable, &rules::ENDPOINT_ADDRESS);
-            if [pods, services].into_iter().flatten().any(|net| net.contains(&address)) {
-                found.0.push(with_networks(&rules::ENDPOINT_OUTSIDE, pods, services));
+            let around = |net: Option<IpNet>| net.filter(|net| net.contains(&address));
+            if around(pods).or(around(services)).is_some() {
+                found.0.push(with_networks(&rules::ENDPOINT_OUTSIDE, around(pods), around(services)));
             }
         }
         Some((host, _)) if is_dns_name(host, 253) => found.unless(is_host_name(host), &rules::ENDPOINT_NAME),

@@ -77,24 +77,32 @@ where
     send_apply(api, object, PatchParams::apply(manager).force(), precondition).await
 }
 
-/// Has the API server check whether [`apply`] would create `object`, and stores nothing. Admission takes place as it would: policies,
+/// Has the API server check whether it would take what [`apply`] sends, and stores nothing. Admission takes place as it would: policies,
 /// quotas and webhooks. A webhook with side effects cannot be called in a dry run, and the API server refuses the dry run, not the object
-/// (`apiserver/pkg/admission/plugin/webhook/errors`, `NewDryRunUnsupportedErr`): that is no error.
+/// (`apiserver/pkg/admission/plugin/webhook/errors`, `NewDryRunUnsupportedErr`): that is no error, but nothing more is known then.
 ///
-/// Errors: those of [`apply`]; [`Error::Conflict`] if an object of this name exists.
-pub async fn try_to_create<K>(api: &Api<K>, object: &Value, manager: &str) -> Result<(), Error>
+/// Errors: those of [`apply`].
+pub async fn dry_run<K>(
+    api: &Api<K>,
+    object: &Value,
+    manager: &str,
+    precondition: Precondition<'_>,
+) -> Result<(), Error>
 where
     K: Clone + DeserializeOwned + Debug,
 {
     let params = PatchParams { dry_run: true, ..PatchParams::apply(manager).force() };
-    match send_apply(api, object, params, Precondition::MustNotExist).await {
-        Err(error) if error.message().contains(DRY_RUN_UNSUPPORTED) => Ok(()),
+    match send_apply(api, object, params, precondition).await {
+        Err(error) if cannot_be_tried(&error) => Ok(()),
         result => result.map(drop),
     }
 }
 
-/// What the API server says where it cannot call a webhook in a dry run.
-const DRY_RUN_UNSUPPORTED: &str = "does not support dry run";
+/// Whether a webhook cannot be called in a dry run.
+fn cannot_be_tried(error: &Error) -> bool {
+    error.message().contains("answered 400: admission webhook \"")
+        && error.message().contains("does not support dry run")
+}
 
 async fn send_apply<K>(
     api: &Api<K>,

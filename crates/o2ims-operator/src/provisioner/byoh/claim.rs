@@ -22,12 +22,29 @@ use crate::request::key;
 
 /// The claims that are still to be made.
 pub fn claims(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
+    marked(request, desired, observed, |host| !observed.holds(host))
+}
+
+/// The marks that hosts lack which the request holds, or which run nodes of its cluster.
+pub fn restore_host_marks(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
+    marked(request, desired, observed, |host| observed.holds(host))
+}
+
+fn marked(
+    request: &ProvisioningRequest,
+    desired: &DesiredCluster,
+    observed: &Observed,
+    is_meant: impl Fn(&ByoHost) -> bool,
+) -> Vec<Step> {
     let mut claims: Vec<HostPatch> = desired
         .hosts()
         .filter_map(|(requested, role)| {
             // BYOH attaches hosts by this mark. On a host that runs a node but that BYOH regards as not in use, the mark would make BYOH
             // attach it to another machine, and its agent would bootstrap it again.
             let host = observed.host(&requested.name).filter(|host| observed.reregistered_machine(host).is_none())?;
+            if !is_meant(host) {
+                return None;
+            }
             claim(host, &requested.id, role, &observed.uid, &key(request))
         })
         .collect();

@@ -8,23 +8,31 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::core::ApiResource;
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+use operator_kit::text;
 
-use super::desired::DesiredCluster;
+use super::desired::{DesiredCluster, RequestedHost};
 use super::marks::Marks;
 use super::observed::{Observed, Phase};
 use super::{create, installer, maintain};
-use crate::provisioner::step::{DryRun, Manifest, Step};
+use crate::provisioner::step::{DryRun, Manifest, Setting, Step};
 
-/// The objects that are checked before hosts are claimed: one of each kind that is to be created. Those of one kind differ in names and numbers
-/// only, so a cluster of 400 workers costs no more than one of two.
+/// What the API server is asked before hosts are claimed: about one object of each kind that is to be created. Those of one kind differ in
+/// names and numbers only, so a cluster of 400 workers costs no more than one of two.
 pub fn dry_run(desired: &DesiredCluster, observed: &Observed, marks: &Marks<'_>) -> Vec<Step> {
+    let is_free = |requested: &RequestedHost| observed.host(&requested.name).is_some_and(|host| !observed.holds(host));
+    let hosts: Vec<_> = desired
+        .hosts()
+        .filter(|(requested, _)| is_free(requested))
+        .map(|(requested, _)| requested.to_string())
+        .collect();
+    let hosts = text::list(&hosts, ", ");
     let mut kinds = BTreeSet::new();
     let objects = missing(desired, observed, marks).into_iter().filter(|manifest| kinds.insert(manifest.kind));
-    let mut steps: Vec<_> = objects.map(|manifest| checked(manifest, desired)).collect();
-    if !steps.is_empty() && desired.install.method == InstallMethod::Installer {
-        steps.extend(install_secret(desired, observed));
+    let mut dry_runs: Vec<_> = objects.map(|manifest| of_part(manifest, desired, &hosts)).collect();
+    if !dry_runs.is_empty() && desired.install.method == InstallMethod::Installer {
+        dry_runs.extend(of_install_secret(desired, observed, &hosts));
     }
-    steps.into_iter().map(Step::DryRun).collect()
+    dry_runs.into_iter().map(Step::DryRun).collect()
 }
 
 /// What is created once the hosts are held.
@@ -48,23 +56,28 @@ fn missing(desired: &DesiredCluster, observed: &Observed, marks: &Marks<'_>) -> 
     }
 }
 
-fn checked(manifest: Manifest, desired: &DesiredCluster) -> DryRun {
+fn of_part(manifest: Manifest, desired: &DesiredCluster, hosts: &str) -> DryRun {
+    let template = desired.template.name_any();
     let setting = match manifest.kind {
-        Kind::KubeadmControlPlane => Some("spec.kubeadm.controlPlane"),
-        Kind::KubeadmConfigTemplate => Some("spec.kubeadm.workers"),
+        Kind::KubeadmControlPlane => Some(("spec.kubeadmConfigSpec", "spec.kubeadm.controlPlane")),
+        Kind::KubeadmConfigTemplate => Some(("spec.template.spec", "spec.kubeadm.workers")),
         _ => None,
     };
-    let template = desired.template.name_any();
     DryRun {
         resource: manifest.kind.api_resource(),
         object: manifest.object,
-        source: setting.map(|setting| format!("{setting} of ClusterTemplate {template}")),
+        may_exist: false,
+        hosts: hosts.to_owned(),
+        setting: setting
+            .map(|(path, source)| Setting { path, source: format!("{source} of ClusterTemplate {template}") }),
     }
 }
 
 /// The Secret with the install scripts of a host, without the scripts.
-fn install_secret(desired: &DesiredCluster, observed: &Observed) -> Option<DryRun> {
+fn of_install_secret(desired: &DesiredCluster, observed: &Observed, hosts: &str) -> Option<DryRun> {
     let host = desired.hosts().find_map(|(requested, _)| observed.host(&requested.name))?;
-    let object = installer::secret(host, &desired.cluster, &observed.uid)?;
-    Some(DryRun { resource: ApiResource::erase::<Secret>(&()), object, source: None })
+    // No Machine exists yet, so the Secret has the cluster's name in place of it.
+    let object = installer::empty_secret(host, &desired.cluster, &observed.uid)?;
+    let resource = ApiResource::erase::<Secret>(&());
+    Some(DryRun { resource, object, may_exist: true, hosts: hosts.to_owned(), setting: None })
 }

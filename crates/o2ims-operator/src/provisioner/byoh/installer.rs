@@ -39,7 +39,7 @@ pub fn install_scripts(
     let pods = networks(pods);
     let values = Values { installer, version, machine, namespace: &namespace, host: &name, pods };
     let secret_name = names::install_secret(&name, machine);
-    let mut secret = secret(host, machine, uid)?;
+    let mut secret = empty_secret(host, machine, uid)?;
     secret["stringData"] = json!({"install": values.fill(INSTALL), "uninstall": values.fill(UNINSTALL)});
     let former = host.annotations().get(names::INSTALL_SECRET_ANNOTATION);
     Some(InstallScripts {
@@ -53,7 +53,7 @@ pub fn install_scripts(
 }
 
 /// The Secret with the install scripts of a host for a machine, without the scripts.
-pub fn secret(host: &ByoHost, machine: &str, uid: &str) -> Option<Value> {
+pub fn empty_secret(host: &ByoHost, machine: &str, uid: &str) -> Option<Value> {
     let name = host.name_any();
     Some(json!({
         "apiVersion": "v1", "kind": "Secret",

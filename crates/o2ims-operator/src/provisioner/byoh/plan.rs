@@ -1,6 +1,7 @@
 //! The plan: what to do next, as a function of what is requested and what is observed. The same input gives the same plan. When a plan has
 //! been carried out, the next plan is empty. The order of the policies is here; each policy has a file of its own.
 
+use cluster_api::cluster::Cluster;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
@@ -81,21 +82,33 @@ fn provision(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
     if !reattached.is_empty() {
         return reattached;
     }
+    let restored = claim::restore_host_marks(request, desired, observed);
+    if !restored.is_empty() {
+        return restored;
+    }
     let marks = Marks::of(request, desired, &observed.uid);
     let claims = claim::claims(request, desired, observed);
+    let existing = observed.own_cluster();
+    let manifests =
+        |existing: &Cluster| create::manifests(desired, &observed.uid, &marks, &existing.uid().unwrap_or_default());
     if !claims.is_empty() {
-        return [dry_run::dry_run(desired, observed, &marks), claims].concat();
+        // What runs is maintained also while the API server would refuse what a new host needs.
+        let running = existing.filter(|_| observed.phase == Phase::Running);
+        let mut steps = running.map_or_else(Vec::new, |existing| {
+            maintain_running(request, desired, observed, &marks, &manifests(existing))
+        });
+        steps.retain(|step| !matches!(step, Step::Create(_)));
+        return [steps, dry_run::dry_run(desired, observed, &marks), claims].concat();
     }
-    let Some(existing) = observed.own_cluster() else {
+    let Some(existing) = existing else {
         return create::create_cluster(request, desired, observed, &marks).into_iter().collect();
     };
-    let manifests = || create::manifests(desired, &observed.uid, &marks, &existing.uid().unwrap_or_default());
     match observed.phase {
-        Phase::Creating => create::continue_creation(desired, observed, &marks, &manifests()),
+        Phase::Creating => create::continue_creation(desired, observed, &marks, &manifests(existing)),
         // The Cluster was deleted without consent of the request's owner. Only the operator's own pause is removed. Machines of masters that
         // Cluster API leaves behind (their KubeadmControlPlane is gone) are not deleted here, as `teardown::cluster` would do.
         Phase::Deleting => teardown::unpause_created_cluster(existing).into_iter().collect(),
-        _ => maintain_running(request, desired, observed, &marks, &manifests()),
+        _ => maintain_running(request, desired, observed, &marks, &manifests(existing)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is reported of a request, for its status.
 
 use cluster_api::byoh::ByoHost;
-use cluster_api::cluster::{Cluster, NetworkRanges};
+use cluster_api::cluster::Cluster;
 use cluster_api::conditions::Condition;
 use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::{HostStatus, ProvisionedResourceSet, StatusExtensions};
@@ -18,7 +18,7 @@ use super::observed::{Observed, Phase};
 use super::pause::pauses;
 use super::stages::{missing_providers_message, stages};
 use super::teardown;
-use super::warnings::{changed_networks, end_of_certificates, lost_sight, parts_being_deleted};
+use super::warnings::{end_of_certificates, lost_sight, parts_being_deleted};
 use crate::provisioner::report::{Deleting, Pause, Progress, Provisioning, Rejection, Report};
 use crate::request::{has_finalizer, is_being_deleted};
 
@@ -87,7 +87,6 @@ fn degraded(
         Ok(desired) => desired.warnings.clone(),
         Err(rejection) => [vec![rejection.message.clone()], lost_sight(request, observed)].concat(),
     };
-    all.extend(changed_networks(request, observed));
     all.extend(parts_being_deleted(request, observed));
     all.extend(named.iter().filter(|host| host.state == State::Failed).map(ToString::to_string));
     all
@@ -248,11 +247,6 @@ fn ready_nodes(hosts: &[&HostProgress], observed: &Observed) -> usize {
     all - masters + masters.min(most)
 }
 
-/// The network that a cluster was created with: somebody may have changed its Cluster since.
-fn created_with(told: Option<&String>, now: &NetworkRanges) -> Option<String> {
-    told.or_else(|| now.cidr_blocks.first()).cloned()
-}
-
 fn extensions(
     old: &ProvisioningRequestStatus,
     verdict: &Result<DesiredCluster, Rejection>,
@@ -271,9 +265,8 @@ fn extensions(
             .filter(|_| cluster.is_some())
             .map(|valid| format!("{}:{}", valid.endpoint.host, valid.endpoint.port))
             .or_else(|| old.extensions.control_plane_endpoint.clone().filter(|_| cluster.is_some())),
-        pod_cidr: networks.and_then(|networks| created_with(old.extensions.pod_cidr.as_ref(), &networks.pods)),
-        service_cidr: networks
-            .and_then(|networks| created_with(old.extensions.service_cidr.as_ref(), &networks.services)),
+        pod_cidr: networks.and_then(|networks| networks.pods.cidr_blocks.first().cloned()),
+        service_cidr: networks.and_then(|networks| networks.services.cidr_blocks.first().cloned()),
         kubeconfig_secret: cluster.map(|cluster| format!("{}-kubeconfig", cluster.name_any())),
         hosts: hosts
             .iter()

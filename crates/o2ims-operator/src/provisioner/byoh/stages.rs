@@ -9,7 +9,7 @@ use cluster_api::cluster::Cluster;
 use cluster_api::conditions::{Condition, one_line};
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::kinds::SUPPORTED_RELEASES;
-use cluster_api::machine::Machine;
+use cluster_api::machine::{Machine, ReplicaStatus};
 use kube::ResourceExt as _;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
@@ -221,8 +221,9 @@ fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[
     if let Some(waiting) = masters.iter().find(|host| host.state != State::Ready) {
         return waiting.to_string();
     }
-    if control_plane.status.counts.ready_replicas == i32::try_from(masters.len()).unwrap_or(i32::MAX) {
-        return not_reported(Kind::KubeadmControlPlane, &name);
+    let (counts, generation) = (&control_plane.status.counts, control_plane.metadata.generation);
+    if let Some(message) = changing(Kind::KubeadmControlPlane, &name, counts, masters.len(), generation) {
+        return message;
     }
     // While the cluster's API server does not answer, Cluster API keeps the last conditions of its Machines for five minutes
     // (--remote-conditions-grace-period). Until then the message says what to check.
@@ -234,12 +235,22 @@ fn waits_for(cluster: &Cluster, control_plane: &KubeadmControlPlane, masters: &[
     )
 }
 
-/// Every node is Ready, and Cluster API has not reported on the last change of the object.
-fn not_reported(kind: Kind, name: &str) -> String {
-    format!(
-        "waiting for Cluster API to report on the last change of {} {name}; if this does not change, check that its controllers run",
-        kind.name()
-    )
+/// What Cluster API does with an object whose `wanted` nodes are all Ready.
+fn changing(kind: Kind, name: &str, counts: &ReplicaStatus, wanted: usize, generation: Option<i64>) -> Option<String> {
+    let kind = kind.name();
+    if usize::try_from(counts.ready_replicas) != Ok(wanted) {
+        return None;
+    }
+    Some(if counts.observed_generation < generation {
+        format!(
+            "waiting for Cluster API to report on the last change of {kind} {name}; if this does not change, check that its controllers run"
+        )
+    } else {
+        format!(
+            "waiting for {kind} {name}: {} of {wanted} replicas ready, of {} in all, {} of them as it says now",
+            counts.ready_replicas, counts.replicas, counts.up_to_date_replicas
+        )
+    })
 }
 
 /// A cause that no host shows; most conditions repeat that replicas are not Ready.
@@ -386,11 +397,11 @@ fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProg
     }
     let not_ready = observed.deployments.values().find(|object| !object.status.complete(1, object.metadata.generation));
     if let Some(deployment) = not_ready {
-        let name = deployment.name_any();
-        let message = match deployment.status.ready_replicas {
-            1 => not_reported(Kind::MachineDeployment, &name),
-            ready => format!("waiting for MachineDeployment {name}: {ready} of 1 replicas ready"),
-        };
+        let (name, counts) = (deployment.name_any(), &deployment.status);
+        let message = changing(Kind::MachineDeployment, &name, counts, 1, deployment.metadata.generation)
+            .unwrap_or_else(|| {
+                format!("waiting for MachineDeployment {name}: {} of 1 replicas ready", counts.ready_replicas)
+            });
         return StageState::InProgress { message };
     }
     let existing = observed.deployments.len() + unmanaged_workers(observed).count();

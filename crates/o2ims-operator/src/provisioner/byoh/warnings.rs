@@ -46,28 +46,6 @@ pub fn unmanaged_worker(machine: &Machine) -> String {
     )
 }
 
-/// Networks of the Cluster that somebody has changed: the nodes keep those with which the cluster was created.
-pub fn changed_networks(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
-    let (Some(cluster), Some(status)) = (observed.own_cluster(), &request.status) else { return Vec::new() };
-    let network = &cluster.spec.cluster_network;
-    [
-        ("pods", &network.pods, &status.extensions.pod_cidr),
-        ("services", &network.services, &status.extensions.service_cidr),
-    ]
-    .into_iter()
-    .filter_map(|(field, now, created_with)| {
-        let created_with = created_with.as_deref()?;
-        let now = now.cidr_blocks.first().map_or("none", String::as_str);
-        (now != created_with).then(|| {
-            format!(
-                "spec.clusterNetwork.{field} of Cluster {} was changed to {now}, but the nodes have {created_with}: set it back to that",
-                cluster.name_any()
-            )
-        })
-    })
-    .collect()
-}
-
 /// The parts of a running cluster that are being deleted, not by this operator. The KubeadmControlPlane is not among them: its loss is a state of
 /// the request.
 pub fn parts_being_deleted(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {

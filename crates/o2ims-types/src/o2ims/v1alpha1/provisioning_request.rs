@@ -331,10 +331,10 @@ pub struct StatusExtensions {
     /// Endpoint of the cluster's API server, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<String>,
-    /// Network of the cluster's pods, with which it was created.
+    /// Network of the cluster's pods, as its Cluster has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_cidr: Option<String>,
-    /// Network of the cluster's Services, with which it was created; absent if that is kubeadm's default.
+    /// Network of the cluster's Services, as its Cluster has it; absent if that is kubeadm's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_cidr: Option<String>,
     /// Secret with the cluster's kubeconfig, under the key `value`.
