@@ -66,6 +66,10 @@ pub fn authorize(request: &FocomProvisioningRequest, target: &Target) -> Result<
             reason::O_CLOUD_UNKNOWN,
             if request.metadata.deletion_timestamp.is_some() {
                 format!("oCloudId {id}: there is no OCloud {to}/{id}: create it again, then the deletion continues")
+            } else if request.status.as_ref().is_some_and(|status| status.remote_name.is_some()) {
+                format!(
+                    "oCloudId {id}: there is no OCloud {to}/{id}: create it again, as it was when this request was sent"
+                )
             } else {
                 format!(
                     "oCloudId {id}: there is no OCloud {to}/{id}: create it, or delete this request and create one with another oCloudId"

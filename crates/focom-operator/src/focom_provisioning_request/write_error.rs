@@ -3,7 +3,7 @@
 use kube::core::Status;
 use o2ims_types::conditions::focom::reason;
 use o2ims_types::names::focom;
-use operator_kit::controller::{Error, lacks_rights};
+use operator_kit::controller::{Error, is_denied_by_policy, lacks_rights};
 
 use super::validate::Rejection;
 
@@ -71,7 +71,7 @@ pub fn explain_status(what: &str, status: &Status, quote: &str) -> WriteError {
         _ if status.message.contains("admission webhook") => refused(),
         // Only a Status object of an API server is a refusal.
         400 | 422 if is_status(status) => refused(),
-        403 if is_policy(&status.message) => refused(),
+        403 if is_denied_by_policy(&status.message) => refused(),
         403 if status.message.contains("because it is being terminated") => waiting(
             "its namespace is being deleted on the O-Cloud; it can be sent when that namespace is created again",
         ),
@@ -111,9 +111,4 @@ impl From<Rejection> for WriteError {
     fn from(rejection: Rejection) -> Self {
         Self::permanent(rejection.reason, rejection.message)
     }
-}
-
-/// Whether a policy of the O-Cloud refuses the write, and not RBAC.
-fn is_policy(message: &str) -> bool {
-    message.contains("ValidatingAdmissionPolicy") && message.contains("denied request")
 }

@@ -30,6 +30,10 @@ const REQUEST: &[Entry] = &[
         "The OCloud was deleted before its requests. Create it, with its Secret, as it was. The rest of the message has the way without it.",
     ),
     entry(
+        "oCloudId …: there is no OCloud …: create it again, as it was when this request was sent",
+        "The cluster runs on. A deletion of the request would wait for the OCloud too.",
+    ),
+    entry(
         "oCloudId …: there is no OCloud …: create it, or delete this request and create one with another oCloudId",
         "`kubectl get oclouds -A`. The request continues when the OCloud is there.",
     ),

@@ -81,6 +81,10 @@ fn a_rejected_request_says_what_to_do() {
             "oCloudId site: there is no OCloud team/site: create it, or delete this request and create one with another oCloudId",
         ),
         (
+            told(&sent(json!({})), &observed(None), None),
+            "oCloudId site: there is no OCloud team/site: create it again, as it was when this request was sent",
+        ),
+        (
             told(&of_others, &observed(None), None),
             "oCloudId site: namespace team may use no OCloud owner/site: it does not exist, or its spec.allowedNamespaces does not name team",
         ),

@@ -25,7 +25,7 @@ pub fn of_host(error: Error, namespace: &str, name: &str) -> Error {
 pub fn would_be_refused(error: Error, namespace: &str, dry_run: &DryRun) -> Error {
     let (kind, name) = (&dry_run.resource.kind, dry_run.object["metadata"]["name"].as_str().unwrap_or_default());
     // What else is refused, such as by a policy of the site, is not the setting's fault.
-    let wrong = dry_run.setting.as_ref().filter(|setting| error.message().contains(setting.path));
+    let wrong = dry_run.settings.iter().find(|setting| error.message().contains(setting.path));
     let error = error.context(format!(
         "{}: not claimed, because {kind} {namespace}/{name} would be refused (dry run)",
         dry_run.hosts

@@ -116,8 +116,8 @@ pub struct DryRun {
     pub may_exist: bool,
     /// The hosts that are not claimed before, for messages.
     pub hosts: String,
-    /// Where a user has set a part of it.
-    pub setting: Option<Setting>,
+    /// Where a user has set parts of it.
+    pub settings: Vec<Setting>,
 }
 
 /// A part of an object that a user has set elsewhere.

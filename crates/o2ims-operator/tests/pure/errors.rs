@@ -21,10 +21,10 @@ fn dry_run() -> DryRun {
         object: json!({"metadata": {"name": "core"}}),
         may_exist: false,
         hosts: "host 1 (target-1)".to_owned(),
-        setting: Some(Setting {
+        settings: vec![Setting {
             path: "spec.kubeadmConfigSpec",
             source: "spec.kubeadm.controlPlane of ClusterTemplate x".to_owned(),
-        }),
+        }],
     }
 }
 

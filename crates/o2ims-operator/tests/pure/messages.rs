@@ -36,6 +36,10 @@ const REQUEST: &[Entry] = &[
         "The request does not fit `parameterSchema` of its ClusterTemplate. The text after the field is the rule. Correct the field.",
     ),
     entry(
+        "…; the value of … is from spec.defaults of ClusterTemplate …: set it in the request, or correct it there",
+        "The request leaves the field out, so it has the template's value, which does not fit the other values or is wrong by itself.",
+    ),
+    entry(
         "templateParameters with the defaults of ClusterTemplate … filled in cannot be decoded: …; correct the request or spec.defaults",
         "A field has the wrong type. The message has the position and the expected type.",
     ),
@@ -339,6 +343,10 @@ const PROGRESS: &[Entry] = &[
 const HOST: &[Entry] = &[
     entry("is not registered", "As [above](#a-host-that-a-provisioningrequest-cannot-have)."),
     entry("waits to be attached to a machine", "Nothing: BYOH attaches the host in a moment."),
+    entry(
+        "waits for Cluster API to create a Machine; if this does not change, kubectl describe … -n … says why",
+        "Nothing at first. A policy or a quota of the management cluster may refuse Machines: Cluster API tells that in events of that object only.",
+    ),
     entry("waits for the control plane", "Nothing: workers join when the first master is ready."),
     entry("is being attached to its machine", "Nothing: it takes a moment."),
     entry(

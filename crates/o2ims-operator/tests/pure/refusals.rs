@@ -156,6 +156,20 @@ fn cases() -> Vec<Case> {
                 AS_IT_IS,
             )
         },
+        Case {
+            name: "a wrong value by default",
+            world: |world| {
+                world.templates.get_mut("base-v1").unwrap().spec.defaults =
+                    Some(json!({"podCidr": "10.244.0.1/16", "k8sVersion": "v1.33.1"}));
+            },
+            ..invalid(
+                "",
+                "podCidr must be one network in CIDR form with no host bits set, such as 10.244.0.0/16; dual stack is not supported: 10.244.0.1/16 \
+                 is an address in 10.244.0.0/16; the value of podCidr is from spec.defaults of ClusterTemplate base-v1: set it in the request, or \
+                 correct it there",
+                AS_IT_IS,
+            )
+        },
         invalid("a version that is none", "k8sVersion must be a Kubernetes version such as v1.33.1", |request| {
             request.spec.template_parameters.k8s_version = Some("1.33".to_owned());
         }),

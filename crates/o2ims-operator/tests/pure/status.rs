@@ -91,9 +91,17 @@ fn a_request_from_its_beginning_to_its_end() {
     for _ in 0..3 {
         world.reconcile("one");
     }
-    is(&world, Progressing, "host 1 (target-1): waits to be attached to a machine", "+++-?", ["Reserved", "Reserved"]);
+    let no_machine = "host 1 (target-1): waits for Cluster API to create a Machine; if this does not change, kubectl describe \
+        kubeadmcontrolplane core-control-plane -n site-a says why";
+    is(&world, Progressing, no_machine, "+++-?", ["Reserved", "Reserved"]);
     assert_eq!(status(&world).extensions.hosts[1].message, "waits for the control plane");
 
+    after(
+        &mut world,
+        &[World::cluster_is_noticed, World::part_is_noticed, World::cluster_is_adopted, World::machine_is_made],
+    );
+    let no_host = "host 1 (target-1): waits to be attached to a machine";
+    is(&world, Progressing, no_host, "+++-?", ["Reserved", "Reserved"]);
     let begins: [Move; 5] = [
         World::cluster_is_noticed,
         World::part_is_noticed,
@@ -119,7 +127,9 @@ fn a_request_from_its_beginning_to_its_end() {
         host 1 (target-1) is up and that the cluster's API answers at 10.0.0.1:6443";
     is(&world, Progressing, counts, "+++-?", ["Ready", "Reserved"]);
     after(&mut world, &[World::counters_are_updated]);
-    is(&world, Progressing, "host 2 (target-2): waits for the control plane", "++++-", ["Ready", "Reserved"]);
+    let no_machine = "host 2 (target-2): waits for Cluster API to create a Machine; if this does not change, kubectl describe \
+        machinedeployment core-worker-target-2 -n site-a says why";
+    is(&world, Progressing, no_machine, "++++-", ["Ready", "Reserved"]);
     after(&mut world, &begins);
     after(&mut world, &[World::host_is_bootstrapped, World::node_appears, World::node_becomes_ready]);
     is(
@@ -180,8 +190,9 @@ fn a_deadline_passes_and_the_request_recovers() {
     assert_eq!(world.state("one"), Some(Progressing));
     world.second = began + 300;
     world.reconcile("one");
-    let late = "time limit of 300 s exceeded (spec.timeouts.controlPlane of the ClusterTemplate): host 1 (target-1): waits to be attached to \
-        a machine; this operator continues";
+    let late = "time limit of 300 s exceeded (spec.timeouts.controlPlane of the ClusterTemplate): host 1 (target-1): waits for Cluster API \
+        to create a Machine; if this does not change, kubectl describe kubeadmcontrolplane core-control-plane -n site-a says why; this operator \
+        continues";
     is(&world, Failed, late, "+++-?", ["Reserved", "Reserved"]);
     let stage = find(&status(&world).conditions, conditions::CONTROL_PLANE_READY).unwrap().clone();
     assert_eq!((stage.reason.as_str(), stage.last_transition_time.0.as_second()), (reason::DEADLINE_EXCEEDED, began));
@@ -206,7 +217,8 @@ fn a_deadline_passes_and_the_request_recovers() {
     assert_eq!(world.state("one"), Some(Progressing));
     world.second += 180;
     world.reconcile("one");
-    let late = "time limit of 180 s exceeded (spec.timeouts.workers of the ClusterTemplate): host 2 (target-2): waits for the control plane; \
+    let late = "time limit of 180 s exceeded (spec.timeouts.workers of the ClusterTemplate): host 2 (target-2): waits for Cluster \
+        API to create a Machine; if this does not change, kubectl describe machinedeployment core-worker-target-2 -n site-a says why; \
         this operator continues";
     is(&world, Failed, late, "++++-", ["Ready", "Reserved"]);
     world.settle();

@@ -148,7 +148,8 @@ fn comparison(transition: &Transition) -> Comparison {
     let has = format!("oldObject.?{}.orValue('')", status.replace('.', ".?"));
     Comparison {
         needs,
-        same: format!("{same} || ({was} == 'none' && {now} == '\"' + {has} + '\"')"),
+        // Either way: the value that the cluster has may be written out, and left out again.
+        same: format!("{same} || ('none' in [{was}, {now}] && '\"' + {has} + '\"' in [{was}, {now}])"),
         told: format!("{told} + ({was} == 'none' && {has} != '' ? ' (the cluster has ' + {has} + ')' : '')"),
     }
 }

@@ -178,6 +178,8 @@ fn classify(status: &Status) -> Class {
     match status.code {
         409 => Class::Conflict,
         422 if is_lost_race(status) => Class::Conflict,
+        // Its owner can change the policy without a change of the object.
+        _ if is_denied_by_policy(&status.message) => Class::Transient,
         500 if status.message.contains(NOT_IN_SCHEMA) => Class::Terminal,
         // Not found: the kind is not (yet) installed, or the object was deleted between two calls. Forbidden and
         // unauthorized: an administrator can grant rights without a change of the object.
@@ -205,6 +207,11 @@ fn is_lost_race(status: &Status) -> bool {
         })
 }
 
+/// Whether a ValidatingAdmissionPolicy has denied a write (`apiserver/pkg/admission/plugin/policy/validating`); the policy chooses the code.
+pub fn is_denied_by_policy(message: &str) -> bool {
+    message.contains("ValidatingAdmissionPolicy") && message.contains("denied request")
+}
+
 /// Whether a 403 means that the client lacks the right (`apiserver/pkg/endpoints/handlers/responsewriters`, `forbiddenMessage`). A quota,
 /// an admission policy and a namespace that is being terminated are answered with 403 too.
 pub fn lacks_rights(status: &Status) -> bool {
@@ -213,6 +220,9 @@ pub fn lacks_rights(status: &Status) -> bool {
 }
 
 fn describe(status: &Status) -> String {
+    if let Some((_, at)) = status.message.split_once(NOT_IN_SCHEMA).and_then(|(_, text)| text.split_once("): ")) {
+        return format!("the API server does not know a field, or has another type for it: {at}");
+    }
     let message = if status.message.is_empty() { "no message" } else { &status.message };
     let message = stable(message);
     if lacks_rights(status) {
@@ -288,6 +298,8 @@ mod tests {
         assert_eq!(class(invalid_field("spec.replicas")), Class::Terminal);
         assert_eq!(class(api(400, "BadRequest", "unknown field")), Class::Terminal);
         assert_eq!(class(api(413, "RequestEntityTooLarge", "")), Class::Terminal);
+        let policy = "clusters \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        assert_eq!(class(api(422, "Invalid", policy)), Class::Transient);
         assert_eq!(class(api(500, "", &format!("{NOT_IN_SCHEMA} (a): .spec.b: not declared"))), Class::Terminal);
         for code in [401, 403, 404, 408, 410, 429, 500, 502, 503, 504] {
             assert_eq!(class(api(code, "", "")), Class::Transient, "{code}");

@@ -11,6 +11,6 @@ pub(crate) mod trigger;
 pub use backoff::Backoff;
 pub use conflicts::{Conflicts, LASTING_CONFLICT, LASTING_CONFLICT_ADVICE};
 pub use controller::Controller;
-pub use error::{BoxError, Cause, Class, Error, lacks_rights, stable};
+pub use error::{BoxError, Cause, Class, Error, is_denied_by_policy, lacks_rights, stable};
 pub use outcome::{Disposition, Outcome, disposition};
 pub use trigger::{Trigger, references};

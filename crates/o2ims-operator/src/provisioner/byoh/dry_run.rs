@@ -58,18 +58,24 @@ fn missing(desired: &DesiredCluster, observed: &Observed, marks: &Marks<'_>) -> 
 
 fn of_part(manifest: Manifest, desired: &DesiredCluster, hosts: &str) -> DryRun {
     let template = desired.template.name_any();
-    let setting = match manifest.kind {
-        Kind::KubeadmControlPlane => Some(("spec.kubeadmConfigSpec", "spec.kubeadm.controlPlane")),
-        Kind::KubeadmConfigTemplate => Some(("spec.template.spec", "spec.kubeadm.workers")),
-        _ => None,
+    let settings: &[_] = match manifest.kind {
+        Kind::KubeadmControlPlane => &[
+            ("spec.kubeadmConfigSpec", "spec.kubeadm.controlPlane"),
+            ("spec.machineTemplate.metadata.annotations", "spec.kubeadm.controlPlaneMachineAnnotations"),
+        ],
+        Kind::KubeadmConfigTemplate => &[("spec.template.spec", "spec.kubeadm.workers")],
+        _ => &[],
+    };
+    let setting = |(path, source): &(&'static str, &str)| Setting {
+        path,
+        source: format!("{source} of ClusterTemplate {template}"),
     };
     DryRun {
         resource: manifest.kind.api_resource(),
         object: manifest.object,
         may_exist: false,
         hosts: hosts.to_owned(),
-        setting: setting
-            .map(|(path, source)| Setting { path, source: format!("{source} of ClusterTemplate {template}") }),
+        settings: settings.iter().map(setting).collect(),
     }
 }
 
@@ -79,5 +85,5 @@ fn of_install_secret(desired: &DesiredCluster, observed: &Observed, hosts: &str)
     // No Machine exists yet, so the Secret has the cluster's name in place of it.
     let object = installer::empty_secret(host, &desired.cluster, &observed.uid)?;
     let resource = ApiResource::erase::<Secret>(&());
-    Some(DryRun { resource, object, may_exist: true, hosts: hosts.to_owned(), setting: None })
+    Some(DryRun { resource, object, may_exist: true, hosts: hosts.to_owned(), settings: Vec::new() })
 }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use std::sync::Arc;
+
+use cluster_api::Kind;
 use cluster_api::byoh::ByoHost;
 use cluster_api::conditions::{Condition, one_line};
 use cluster_api::machine::Machine;
@@ -152,6 +155,32 @@ fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Obser
     HostProgress { requested, role, held, removed: false, state, message }
 }
 
+/// What a host waits for that is not attached to a Machine.
+fn waits_for(host: &ByoHost, role: &str, observed: &Observed) -> String {
+    let is_worker = role == names::ROLE_WORKER;
+    if is_worker && !observed.control_plane.as_ref().is_some_and(|object| object.is_initialized()) {
+        return "waits for the control plane".to_owned();
+    }
+    let namespace = host.namespace().unwrap_or_default();
+    let (kind, owner) = if is_worker {
+        (Kind::MachineDeployment, names::worker(&namespace, &observed.cluster_name, &host.name_any()))
+    } else {
+        (Kind::KubeadmControlPlane, names::control_plane(&namespace, &observed.cluster_name))
+    };
+    let is_meant = |machine: &Arc<Machine>| {
+        let is_owned = if is_worker { machine.deployment() == Some(owner.as_str()) } else { machine.is_master() };
+        is_owned && machine.server().is_none()
+    };
+    if observed.machines.iter().any(is_meant) {
+        return "waits to be attached to a machine".to_owned();
+    }
+    // Why Cluster API creates none is in its events only.
+    format!(
+        "waits for Cluster API to create a Machine; if this does not change, kubectl describe {} {owner} -n {namespace} says why",
+        kind.name().to_lowercase()
+    )
+}
+
 /// How far a host is that the request holds.
 fn progress(
     host: &ByoHost,
@@ -172,8 +201,7 @@ fn progress(
         return match host.in_use_reason() {
             Some(_) if own => (State::Bootstrapping, "is being attached to its machine".to_owned()),
             Some(busy) => (State::Reserved, busy),
-            None if role == names::ROLE_WORKER => (State::Reserved, "waits for the control plane".to_owned()),
-            None => (State::Reserved, "waits to be attached to a machine".to_owned()),
+            None => (State::Reserved, waits_for(host, role, observed)),
         };
     };
     if machine.metadata.deletion_timestamp.is_some() {

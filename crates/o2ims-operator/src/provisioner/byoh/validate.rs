@@ -9,6 +9,7 @@ use o2ims_types::conditions::reason;
 use o2ims_types::o2ims::v1alpha1::cluster_template::{ClusterTemplateSpec, Install, Kubeadm, VirtualIp};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::o2ims::v1alpha1::timeouts::Timeouts;
+use o2ims_types::rules::PARAMETERS;
 use o2ims_types::{ClusterTemplate, HostRef, ProvisioningRequest, TemplateParameters, names, rules};
 use operator_kit::text;
 
@@ -235,7 +236,8 @@ fn merged_parameters(
         ))
     };
     let given = serde_json::to_value(&given).map_err(undecodable)?;
-    let merged = template_schema::with_defaults(given, template.spec.defaults.as_ref());
+    let defaults = template.spec.defaults.as_ref();
+    let merged = template_schema::with_defaults(given.clone(), defaults);
     let mut wrong = Vec::new();
     if let Some(wanted) = &template.spec.parameter_schema {
         let mut checked = merged.clone();
@@ -265,7 +267,20 @@ fn merged_parameters(
     if is_new {
         wrong.extend(rules::fields_in_rust::new_cluster_violations(&parameters));
     }
-    if wrong.is_empty() { Ok(parameters) } else { Err(Rejection::invalid(wrong.join("; "))) }
+    if wrong.is_empty() {
+        return Ok(parameters);
+    }
+    // The user of the request has not written these.
+    let by_default = |field: &&str| {
+        let is_default = given[field].is_null() && defaults.is_some_and(|defaults| !defaults[field].is_null());
+        is_default && wrong.iter().any(|violation| violation.contains(*field))
+    };
+    let by_default: Vec<_> = PARAMETERS.into_iter().filter(by_default).collect();
+    if !by_default.is_empty() {
+        let (fields, name) = (by_default.join(" and "), template.name_any());
+        wrong.push(format!("the value of {fields} is from spec.defaults of ClusterTemplate {name}: set it in the request, or correct it there"));
+    }
+    Err(Rejection::invalid(wrong.join("; ")))
 }
 
 /// A violation of the template's schema, with the template that has it.
