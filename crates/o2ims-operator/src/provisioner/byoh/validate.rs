@@ -250,10 +250,8 @@ fn merged_parameters(
         }
         match template_schema::check(&checked, wanted) {
             // A template is for new clusters; for a running one its violations are warnings.
-            Ok(found) if observed.is_created => {
-                warnings.extend(found.into_iter().map(|violation| by_schema(&violation, template)));
-            }
-            Ok(found) => wrong.extend(found.into_iter().map(|violation| by_schema(&violation, template))),
+            Ok(found) if observed.is_created => warnings.extend(by_schema(&found, template)),
+            Ok(found) => wrong.extend(by_schema(&found, template)),
             Err(_) if observed.is_created => {}
             Err(error) => reject_template(template, reason::TEMPLATE_UNAVAILABLE, &[schema_problem(&error)])?,
         }
@@ -283,9 +281,10 @@ fn merged_parameters(
     Err(Rejection::invalid(wrong.join("; ")))
 }
 
-/// A violation of the template's schema, with the template that has it.
-fn by_schema(violation: &str, template: &ClusterTemplate) -> String {
-    format!("{violation} (parameterSchema of ClusterTemplate {})", template.name_any())
+/// The violations of the template's schema, with the template that has it.
+fn by_schema(violations: &[String], template: &ClusterTemplate) -> Option<String> {
+    let name = template.name_any();
+    (!violations.is_empty()).then(|| format!("{} (parameterSchema of ClusterTemplate {name})", violations.join("; ")))
 }
 
 fn requested_hosts(parameters: &TemplateParameters, role: impl Fn(&Hosts) -> &Vec<HostRef>) -> Vec<RequestedHost> {
