@@ -350,6 +350,7 @@ async fn findings_on(management: &ManagementCluster) -> Result<()> {
     of_others(&shell)?;
     their_own_containerd(&shell)?;
     no_way(&shell)?;
+    too_far(management, &shell).await?;
     hardened(management, &shell).await
 }
 
@@ -422,23 +423,7 @@ async fn prepare(management: &ManagementCluster, shell: &Shell) -> Result<()> {
         "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}],
         "ports": [{"name": "https", "port": 16443, "protocol": "TCP"}],
     });
-    let manager = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {
-            "name": "manager", "namespace": "default", "labels": {"cluster.x-k8s.io/provider": "cluster-api"},
-        },
-        "spec": {
-            "selector": {"matchLabels": {"app": "manager"}},
-            "template": {
-                "metadata": {"labels": {"app": "manager"}},
-                "spec": {"containers": [
-                    {"name": "proxy", "image": "registry.example.org/kube-rbac-proxy:v0.13.1"},
-                    {"name": "manager", "image": "registry.example.org/cluster-api-controller:v1.15.3"},
-                ]},
-            },
-        },
-    });
-    for object in [slice, manager] {
+    for object in [slice, manager("cluster-api", "v1.15.3")] {
         management.apply_yaml(&object.to_string()).await?;
     }
     for file in ["namespace", "deployment"] {
@@ -511,6 +496,36 @@ fn no_way(shell: &Shell) -> Result<()> {
     Ok(())
 }
 
+/// A step between versions of Cluster API that it does not support is refused, for each provider by itself.
+async fn too_far(management: &ManagementCluster, shell: &Shell) -> Result<()> {
+    for (provider, definition, file, version) in [
+        ("cluster-api", "clusters.cluster.x-k8s.io", "20-cluster-api", "v1.10.10"),
+        ("bootstrap-kubeadm", "kubeadmconfigs.bootstrap.cluster.x-k8s.io", "30-kubeadm-bootstrap", "v1.15.0"),
+        (
+            "control-plane-kubeadm",
+            "kubeadmcontrolplanes.controlplane.cluster.x-k8s.io",
+            "40-kubeadm-control-plane",
+            "v1.11.9",
+        ),
+    ] {
+        management.apply_yaml(&manager(provider, version).to_string()).await?;
+        shell.run(&format!(
+            "kubectl label crd {definition} o2ims.provisioning.oran.org/component={provider}
+            echo '# image: localhost/o2ims/{provider}:v1.14.2-0123456789ab' >bundle/manifests/{file}.yaml"
+        ))?;
+    }
+    let up = format!("{} --registry registry.example.org --dry-run", up());
+    let (code, said) = shell.attempt(&up)?;
+    for words in [
+        "cluster-api v1.10.10 is installed, and the bundle has v1.14.2: Cluster API supports upgrades over 3 minor versions at most. Run up with a bundle of 1.13 before, which O2IMS_CLUSTER_API=1.13 ./mgmt.sh bundle FOLDER makes",
+        "kubeadm-bootstrap v1.15.0 is installed, and the bundle has v1.14.2: Cluster API cannot go back to an older version. Take a bundle that has v1.15.0 or a newer one",
+    ] {
+        ensure!(said.contains(words), "up does not say {words:?}:\n{said}");
+    }
+    ensure!(code != 0 && !said.contains("kubeadm-control-plane v1.11.9"), "{said}");
+    Ok(())
+}
+
 /// An API server that accepts no bootstrap tokens, and beside which nobody signs certificates.
 async fn hardened(management: &ManagementCluster, shell: &Shell) -> Result<()> {
     let authority = Authority::generate("hardened")?;
@@ -563,6 +578,26 @@ fn definition(group: &str, kind: &str, versions: &[&str]) -> Value {
         "metadata": {"name": format!("{plural}.{group}")},
         "spec": {
             "group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural}, "versions": versions,
+        },
+    })
+}
+
+/// The Deployment of a provider's manager, beside which another program has a version of its own.
+fn manager(provider: &str, version: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": provider, "namespace": "default", "labels": {"cluster.x-k8s.io/provider": provider},
+        },
+        "spec": {
+            "selector": {"matchLabels": {"app": provider}},
+            "template": {
+                "metadata": {"labels": {"app": provider}},
+                "spec": {"containers": [
+                    {"name": "proxy", "image": "registry.example.org/kube-rbac-proxy:v0.13.1"},
+                    {"name": "manager", "image": format!("registry.example.org/{provider}:{version}")},
+                ]},
+            },
         },
     })
 }
