@@ -596,6 +596,8 @@ run_tests() {
     fi
     tied cargo build --locked --quiet -p bundle
     tied "$programs/bundle" --prepare
+    # An installation with the Cluster API before is upgraded.
+    [ ${#slow[@]} -eq 0 ] || O2IMS_CLUSTER_API=1.13 tied "$programs/bundle" --prepare
     prepare_servers
     export O2IMS_NO_SERVERS=$why_simulated
     local no_ansible

@@ -1,6 +1,10 @@
 //! `./mgmt.sh up` and the other commands of an administrator, on a cluster that the product has made of real servers:
 //! an installation that is interrupted, the guide for servers word by word, and a removal. On simulated hosts: a new
-//! pod network for existing clusters. On a control plane without nodes: what `up` finds out about a cluster.
+//! pod network for existing clusters, and an upgrade of Cluster API under running ones. On a control plane without nodes:
+//! what `up` finds out about a cluster.
+
+mod pods;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -8,7 +12,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -54,6 +58,10 @@ fn main() -> ExitCode {
     }
     trials
         .push(Trial::test("a_new_pod_network_is_for_new_clusters", || complete(pod_network())).with_ignored_flag(true));
+    trials.push(
+        Trial::test("clusters_live_through_an_upgrade_of_cluster_api", || complete(upgrade::upgrade()))
+            .with_ignored_flag(true),
+    );
     trials.push(Trial::test("up_says_what_it_finds_on_a_cluster", || complete(findings())).with_ignored_flag(true));
     // Each starts BYOH's manager, whose webhook has one fixed port.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
@@ -692,9 +700,14 @@ fn shell_with_bundle(management: &ManagementCluster) -> Result<Shell> {
         let manifest = format!("{}\n---\n{}\n", daemon_set(network, network), daemon_set("simulated-cni", network));
         fs::write(folder.join(format!("{network}.yaml")), manifest)?;
     }
+    shell_of(management, &folder)
+}
+
+/// A shell of an administrator, in this folder.
+fn shell_of(management: &ManagementCluster, folder: &Path) -> Result<Shell> {
     management.kubeconfig_as("administrator", &["system:masters"], &folder.join("management.kubeconfig"))?;
     let kubectl = management.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
-    let mut shell = Shell::new(folder.clone(), folder.join("environment"));
+    let mut shell = Shell::new(folder.to_path_buf(), folder.join("environment"));
     let path = std::env::var("PATH").unwrap_or_default();
     shell.set("PATH", format!("{}:{path}", kubectl.display()));
     shell.set("KUBECONFIG", folder.join("management.kubeconfig").display().to_string());
