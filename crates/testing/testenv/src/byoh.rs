@@ -37,7 +37,7 @@ const SOURCES: &str = "github.com/vmware-tanzu/cluster-api-provider-bringyourown
 pub(crate) const MANAGER: &Recipe =
     &Recipe { manifests: Some((SOURCES, "config")), ..Recipe::new("byoh-manager", VERSION, &MODULE, SOURCES, 55) };
 
-const AGENT: &Recipe = &Recipe::new(
+pub(crate) const AGENT: &Recipe = &Recipe::new(
     "byoh-hostagent",
     VERSION,
     &MODULE,

@@ -25,6 +25,9 @@ const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Reci
     Recipe { manifests: Some((package, "config")), ..Recipe::new(name, VERSION, &MODULE, package, seconds) }
 }
 
+/// The programs.
+pub(crate) const PROGRAMS: [&Recipe; 2] = [SOURCE, KUSTOMIZE];
+
 /// Flux's running controllers. Dropping this kills their processes.
 pub struct Flux {
     controllers: Vec<Process>,
@@ -99,7 +102,7 @@ impl Flux {
 async fn programs(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Vec<(&'static str, Built)>> {
     let cache = Cache::new(Progress::new(progress))?;
     let mut built = Vec::new();
-    for recipe in [SOURCE, KUSTOMIZE] {
+    for recipe in PROGRAMS {
         built.push((recipe.name, cache.program(recipe).await?));
     }
     Ok(built)

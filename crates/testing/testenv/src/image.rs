@@ -1,14 +1,16 @@
 //! Writes container images without a registry or a container runtime.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use flate2::{Compression, write::GzEncoder};
-use serde_json::json;
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+const MANIFEST: &str = "manifest.json";
+const LAYER: &str = "layer.tar.gz";
 /// The environment of every image's containers.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -62,14 +64,14 @@ impl Image {
             "architecture": architecture(), "os": "linux", "config": settings,
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
         });
-        let manifest = json!([{"Config": "config.json", "RepoTags": [self.name], "Layers": ["layer.tar.gz"]}]);
+        let manifest = json!([{"Config": "config.json", "RepoTags": [self.name], "Layers": [LAYER]}]);
         let mut archive = tar::Builder::new(File::create(folder.join(format!("{file}.tar")))?);
-        for (name, value) in [("manifest.json", manifest), ("config.json", configuration)] {
+        for (name, value) in [(MANIFEST, manifest), ("config.json", configuration)] {
             let text = serde_json::to_vec(&value)?;
             append(&mut archive, name, text.len() as u64, text.as_slice())?;
         }
         let content = File::open(&layer)?;
-        append(&mut archive, "layer.tar.gz", content.metadata()?.len(), content)?;
+        append(&mut archive, LAYER, content.metadata()?.len(), content)?;
         archive.into_inner()?.sync_all()?;
         Ok(std::fs::remove_file(layer)?)
     }
@@ -97,6 +99,31 @@ impl Image {
         hashing.output.finish()?;
         Ok(format!("{:x}", hashing.hash.finalize()))
     }
+}
+
+/// What an archive has that [`Image::write`] has written: the image's name with its tag, and the content of each file.
+///
+/// # Errors
+/// When the archive cannot be read, or names no image.
+pub fn read(archive: &Path) -> Result<(String, Vec<Vec<u8>>)> {
+    let (mut name, mut files) = (None, Vec::new());
+    for entry in tar::Archive::new(File::open(archive)?).entries()? {
+        let entry = entry?;
+        if entry.path_bytes() == MANIFEST.as_bytes() {
+            let manifest: Value = serde_json::from_reader(entry)?;
+            name = manifest[0]["RepoTags"][0].as_str().map(ToOwned::to_owned);
+        } else if entry.path_bytes() == LAYER.as_bytes() {
+            for file in tar::Archive::new(GzDecoder::new(entry)).entries()? {
+                let mut file = file?;
+                if file.header().entry_type().is_file() {
+                    let mut content = Vec::new();
+                    file.read_to_end(&mut content)?;
+                    files.push(content);
+                }
+            }
+        }
+    }
+    Ok((name.context("it names no image")?, files))
 }
 
 fn append<W: Write>(archive: &mut tar::Builder<W>, path: &str, size: u64, content: impl io::Read) -> io::Result<()> {
@@ -130,5 +157,22 @@ impl<W: Write> Write for Hashing<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.output.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        std::fs::write(&program, "the program").unwrap();
+        let mut image = Image::of("localhost/o2ims/a:1", Content::File("usr/bin/a".to_owned(), program));
+        image.content.push(Content::Link("a".to_owned(), "usr/bin/a".to_owned()));
+        image.write(folder.path()).unwrap();
+        let (name, files) = read(&folder.path().join("localhost_o2ims_a_1.tar")).unwrap();
+        assert_eq!((name.as_str(), files), ("localhost/o2ims/a:1", vec![b"the program".to_vec()]));
     }
 }

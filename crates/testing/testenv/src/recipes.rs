@@ -8,7 +8,8 @@ use crate::build::{Built, Cache, Recipe};
 use crate::cluster_api::Release;
 use crate::inventory::Inventory;
 use crate::progress::Progress;
-use crate::{byoh, cluster_api, kubernetes};
+use crate::tools::Tool;
+use crate::{byoh, cluster_api, flux, kubernetes, servers};
 
 /// The manager of a provider.
 pub struct Manager {
@@ -41,6 +42,19 @@ impl Manager {
             }
         }
     }
+}
+
+/// Every program that is built from a pinned module: those of a management cluster and of a node, and those that only tests need. Of Cluster
+/// API it is the version that `O2IMS_CLUSTER_API` names, or else the default.
+///
+/// # Errors
+/// When the environment names a version that cannot be used.
+pub fn all() -> Result<Vec<Recipe>> {
+    let mut all: Vec<_> =
+        servers::PROGRAMS.into_iter().chain([byoh::MANAGER, byoh::AGENT]).chain(flux::PROGRAMS).copied().collect();
+    all.extend(Release::from_environment()?.programs);
+    all.extend(Tool::ALL.into_iter().chain(Tool::SLOW).map(Tool::recipe));
+    Ok(all)
 }
 
 /// Builds all programs of a management cluster that are not in the cache yet, and returns their paths.

@@ -1,11 +1,11 @@
 //! Programs of other projects, and one made of a library of another project, with which tests check what this repository ships, or use it as
 //! its users would.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::build::{Cache, Module, Recipe, go, module};
+use crate::build::{Cache, Module, Recipe, module};
 use crate::progress::Progress;
 use crate::{cluster_api, kubernetes};
 
@@ -48,7 +48,7 @@ impl Tool {
     /// Those that only slow tests need.
     pub const SLOW: [Self; 2] = [Self::Collector, Self::Promtool];
 
-    const fn recipe(self) -> Recipe {
+    pub(crate) const fn recipe(self) -> Recipe {
         match self {
             Self::Clusterctl => Recipe {
                 stamps: cluster_api::DEFAULT.stamps,
@@ -125,12 +125,8 @@ const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.1.9";
 pub async fn argo_cd_crd(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
     const NAME: &str = "application-crd.yaml";
     let cache = Cache::new(Progress::new(progress))?;
-    let folder = cache.folder("argo-cd-crd", &[ARGO_CD], 30, |folder| async move {
-        // Outside of any module, so that only this module is fetched; Go's checksum database verifies it.
-        let told = go(&folder, &["mod", "download", "-json", ARGO_CD]).await?;
-        let told: serde_json::Value = serde_json::from_str(&told)?;
-        let module = told["Dir"].as_str().context("go does not say where the module is")?;
-        let crd = Path::new(module).join("manifests/crds").join(NAME);
+    let folder = cache.folder("argo-cd-crd", &[ARGO_CD], 30, async |folder: PathBuf| {
+        let crd = cache.unpinned(ARGO_CD).await?.folder.join("manifests/crds").join(NAME);
         std::fs::copy(&crd, folder.join(NAME)).with_context(|| format!("cannot copy {}", crd.display()))?;
         Ok(())
     });

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use super::checkout::Checkout;
-use super::go::go;
+use super::go::{Download, download, go};
 use super::recipe::{Module, Recipe};
 use crate::assets;
 use crate::progress::Progress;
@@ -20,6 +20,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(20);
 const LOCK_POLL: Duration = Duration::from_millis(250);
 /// Part of every key. To be raised when the layout of an entry changes, so that older entries are not used.
 const LAYOUT: &str = "1";
+/// How programs are linked: without debug information, but with the symbols. By these it is known which functions a program has, and so
+/// which known holes.
+const LINKED: &str = "-w";
 
 /// A program that is built.
 #[derive(Clone)]
@@ -72,10 +75,7 @@ impl Cache {
         {
             return Ok(Built { program });
         }
-        let flags = &format!("-s -w {}", recipe.stamps);
-        let mut parts = vec![LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, flags];
-        parts.extend(recipe.module.sources.iter().map(|(_, content)| *content));
-        let key = format!("{}-{}-{}", recipe.name, recipe.version, short_hash(&parts));
+        let (key, flags) = (key(recipe), &flags(recipe));
         let title = format!("{} {}", recipe.name, recipe.version);
         self.entry(&key, recipe.name, &title, recipe.seconds, |folder| async move {
             let source = folder.join("source");
@@ -99,15 +99,21 @@ impl Cache {
         .await
     }
 
+    /// The program if it is in the cache.
+    pub fn lookup(&self, recipe: &Recipe) -> Option<Built> {
+        let program = self.root.join(key(recipe)).join(recipe.name);
+        program.is_file().then_some(Built { program })
+    }
+
     /// Returns a program of a checkout, with the manifests of the checkout's `config` folder.
     pub(crate) async fn checkout(&self, name: &str, package: &str, checkout: &Checkout) -> Result<Built> {
-        let key = format!("{name}-checkout-{}", short_hash(&[LAYOUT, &checkout.version()?]));
+        let key = format!("{name}-checkout-{}", short_hash(&[LAYOUT, LINKED, &checkout.version()?]));
         let path = checkout.path();
         let title = format!("{name} of {}", path.display());
         self.entry(&key, name, &title, 90, |folder| async move {
             let output = folder.join(name);
             let output = output.to_str().context("the cache folder's path is not UTF-8")?;
-            go(path, &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, package]).await?;
+            go(path, &["build", "-trimpath", "-ldflags", LINKED, "-o", output, package]).await?;
             assets::store(&path.join("config"), &folder)
         })
         .await
@@ -152,9 +158,17 @@ impl Cache {
                 Ok(fs::write(folder.join("go.sum"), module.go_sum)?)
             })
             .await?;
-        let about = go(&pins, &["mod", "download", "-json", path]).await?;
-        let about: serde_json::Value = serde_json::from_str(&about)?;
-        Ok(about["Dir"].as_str().with_context(|| format!("go names no folder of {path}"))?.into())
+        Ok(download(&pins, path).await?.folder)
+    }
+
+    /// Returns the sources of a Go module that nothing here pins, such as `example.org/module@v1.2.3` or `@latest`. Downloads them if
+    /// they are not there; Go's checksum database verifies them.
+    ///
+    /// # Errors
+    /// When the sources cannot be downloaded.
+    pub async fn unpinned(&self, module: &str) -> Result<Download> {
+        // The cache's folder is in no module, so only this module is fetched.
+        download(&self.root, module).await
     }
 
     /// The folder with all entries.
@@ -228,6 +242,19 @@ impl Cache {
             self.progress.line(format!("{opening} {} s", started.elapsed().as_secs()));
         }
     }
+}
+
+/// The name of a program's entry.
+fn key(recipe: &Recipe) -> String {
+    let flags = flags(recipe);
+    let mut parts = vec![LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, &flags];
+    parts.extend(recipe.module.sources.iter().map(|(_, content)| *content));
+    format!("{}-{}-{}", recipe.name, recipe.version, short_hash(&parts))
+}
+
+/// What a program is linked with.
+fn flags(recipe: &Recipe) -> String {
+    format!("{LINKED} {}", recipe.stamps)
 }
 
 /// The first 12 hexadecimal digits of the parts' SHA-256: enough to tell builds apart.

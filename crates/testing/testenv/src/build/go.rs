@@ -1,9 +1,10 @@
 //! Runs the Go toolchain.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use tokio::process::Command;
 
 use crate::command::last_lines;
@@ -45,4 +46,21 @@ pub(crate) async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
         ""
     };
     bail!("go {} failed:\n{last}{hint}", arguments.join(" "))
+}
+
+/// A Go module that is downloaded.
+#[derive(Deserialize)]
+pub struct Download {
+    /// The folder with its sources.
+    #[serde(rename = "Dir")]
+    pub folder: PathBuf,
+    /// Its version.
+    #[serde(rename = "Version")]
+    pub version: String,
+}
+
+/// Downloads a Go module, if it is not there, as seen from a folder.
+pub(super) async fn download(folder: &Path, module: &str) -> Result<Download> {
+    let told = go(folder, &["mod", "download", "-json", module]).await?;
+    serde_json::from_str(&told).with_context(|| format!("go does not say where {module} is"))
 }

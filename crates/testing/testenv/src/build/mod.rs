@@ -8,6 +8,6 @@ pub mod recipe;
 pub(crate) use cache::short_hash;
 pub use cache::{Built, Cache};
 pub(crate) use checkout::Checkout;
-pub(crate) use go::go;
+pub use go::Download;
 pub(crate) use recipe::module;
 pub use recipe::{Module, Recipe};

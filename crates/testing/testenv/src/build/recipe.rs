@@ -28,6 +28,7 @@ macro_rules! module {
 pub(crate) use module;
 
 /// How a program is built.
+#[derive(Clone, Copy)]
 pub struct Recipe {
     /// File name of the program.
     pub name: &'static str,

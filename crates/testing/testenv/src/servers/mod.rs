@@ -21,6 +21,8 @@ mod script;
 mod server;
 mod support;
 
+pub(crate) use programs::PROGRAMS;
+
 pub use distribution::DistributionUnavailable;
 pub use host_files::{build, host_files};
 pub use lan::GATEWAY;

@@ -24,6 +24,23 @@ const PAUSE: &Recipe = &Recipe::new("pause", "own", &IMAGES_MODULE, "./pause", 5
 const PROBE: &Recipe = &Recipe::new("probe", "own", &IMAGES_MODULE, "./probe", 5);
 const POD_NETWORK: &Recipe = &Recipe::new("pod-network", "own", &IMAGES_MODULE, "./pod-network", 20);
 
+/// All of them.
+pub(crate) const PROGRAMS: [&Recipe; 13] = [
+    kubernetes::ETCD,
+    kubernetes::KUBE_APISERVER,
+    kubernetes::KUBE_CONTROLLER_MANAGER,
+    kubernetes::KUBECTL,
+    KUBELET,
+    KUBEADM,
+    KUBE_SCHEDULER,
+    KUBE_PROXY,
+    COREDNS,
+    KUBE_VIP,
+    PAUSE,
+    POD_NETWORK,
+    PROBE,
+];
+
 /// The programs of a node, built.
 pub(crate) struct NodePrograms {
     /// Version of Kubernetes.
