@@ -72,9 +72,12 @@ The product on this machine:
       --without-hosts         leave hosts/ out, which takes root to make
       --operators FOLDER      take the operators' programs from there, as scripts/build-release FOLDER makes them
   bundle --check FOLDER       compare its files with their sums
+  bundle --holes [FOLDER]     compare its Go programs, or without FOLDER those in the cache of built programs, with the
+                              newest Go vulnerability database, and what is found with deploy/known-holes.yaml
 
 O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release v0.5.0
 O2IMS_CLUSTER_API=1.13|1.12   take this Cluster API instead of 1.14
+UPDATE_HOLES=1                with bundle --holes: write deploy/known-holes.yaml anew, with the reasons that it has
 
 The product on a management cluster:
 
@@ -664,10 +667,14 @@ check_bundle() {
 }
 
 bundle() {
-    local folder='' check='' options=()
+    local folder='' check='' holes='' options=()
     while [ $# -gt 0 ]; do
         case $1 in
         --check) check=yes ;;
+        --holes)
+            holes=yes
+            options+=("$1")
+            ;;
         --without-hosts) options+=("$1") ;;
         --operators)
             [ -n "${2:-}" ] || wrong "--operators needs a FOLDER"
@@ -682,9 +689,10 @@ bundle() {
         esac
         shift
     done
-    [ -n "$folder" ] || wrong "bundle needs a FOLDER"
+    [ -z "$check" ] || [ -z "$holes" ] || wrong "bundle takes --check or --holes, not both"
+    [ -n "$folder" ] || [ -n "$holes" ] || wrong "bundle needs a FOLDER"
     # Given relative to where the user is.
-    case $folder in /*) ;; *) folder=$called_from/$folder ;; esac
+    case $folder in '' | /*) ;; *) folder=$called_from/$folder ;; esac
     # Where a bundle arrives there need be nothing to build with.
     if [ -n "$check" ]; then
         check_bundle "$folder"
@@ -693,7 +701,7 @@ bundle() {
     check_prerequisites
     say "building what makes the bundle (some minutes the first time) ..."
     tied cargo build --locked --quiet -p bundle
-    exec "$programs/bundle" "$folder" "${options[@]}"
+    exec "$programs/bundle" ${folder:+"$folder"} "${options[@]}"
 }
 
 if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then

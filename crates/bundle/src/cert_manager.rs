@@ -23,7 +23,7 @@ pub(crate) const CONTROLLER: &str = "cert-manager-controller";
 pub(crate) const WEBHOOK: &str = "cert-manager-webhook";
 pub(crate) const CAINJECTOR: &str = "cert-manager-cainjector";
 
-const PROGRAMS: [Recipe; 3] =
+pub(crate) const PROGRAMS: [Recipe; 3] =
     [recipe(CONTROLLER, "./controller", 100), recipe(WEBHOOK, "./webhook", 20), recipe(CAINJECTOR, "./cainjector", 10)];
 
 const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Recipe {

@@ -3,6 +3,7 @@
 
 mod cert_manager;
 mod components;
+mod holes;
 mod hosts;
 mod images;
 mod index;
@@ -13,5 +14,6 @@ mod program;
 mod render;
 mod repository;
 
+pub use holes::{HoleReport, check_holes};
 pub use index::{FileEntry, ImageEntry, Index};
 pub use make::{Options, make, prepare};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bundle::Options;
 use clap::Parser;
 use testenv::Progress;
@@ -12,7 +12,7 @@ use testenv::Progress;
 #[command(version, about = "Everything that a management cluster and its hosts need, as files")]
 struct Arguments {
     /// The bundle's folder; an older bundle there is replaced.
-    #[arg(required_unless_present = "prepare")]
+    #[arg(required_unless_present_any = ["prepare", "holes"])]
     folder: Option<PathBuf>,
     /// A folder with o2ims-operator and focom-operator as static programs; without it scripts/build-release builds
     /// them.
@@ -24,6 +24,10 @@ struct Arguments {
     /// Make no bundle; build what the tests of bundles need from the network.
     #[arg(long, conflicts_with_all = ["folder", "operators", "without_hosts"])]
     prepare: bool,
+    /// Make no bundle; compare the Go programs of the one in FOLDER, or without FOLDER those in the cache, with the Go
+    /// vulnerability database, and the result with deploy/known-holes.yaml.
+    #[arg(long, conflicts_with_all = ["prepare", "operators", "without_hosts"])]
+    holes: bool,
 }
 
 #[tokio::main]
@@ -39,6 +43,15 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<()> {
     let progress = Progress::new(|line| eprintln!("{line}"));
+    if arguments.holes {
+        let update = std::env::var_os("UPDATE_HOLES").is_some();
+        let report = bundle::check_holes(arguments.folder.as_deref(), update, progress).await?;
+        print!("{}", report.text);
+        if !report.as_listed {
+            bail!("the holes are not those of deploy/known-holes.yaml; the differences are above");
+        }
+        return Ok(());
+    }
     let Some(folder) = arguments.folder else { return bundle::prepare(progress).await };
     let options = Options { operators: arguments.operators, without_hosts: arguments.without_hosts };
     let index = bundle::make(&folder, &options, progress).await?;

@@ -1,0 +1,131 @@
+//! The Go vulnerability database, and govulncheck, which compares programs with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use testenv::build::{Cache, Module, Recipe};
+use testenv::command::run;
+use tokio::process::Command;
+
+use super::list::{Found, Hole};
+use super::sections;
+
+static MODULE: Module = testenv::module!("govulncheck");
+const GOVULNCHECK: &Recipe = &Recipe::new("govulncheck", "v1.9.0", &MODULE, "golang.org/x/vuln/cmd/govulncheck", 20);
+
+/// Not pinned: what matters is what is known today.
+const DATABASE: &str = "golang.org/x/vulndb@latest";
+/// What closes a hole for which the database names no version.
+const NO_VERSION: &str = "no version yet";
+
+/// The database, downloaded, and govulncheck.
+pub(super) struct Database {
+    govulncheck: PathBuf,
+    entries: PathBuf,
+    /// The date of its newest change, such as `2026-11-05`.
+    pub(super) date: String,
+}
+
+impl Database {
+    /// Downloads the newest database as a Go module: nothing about the programs leaves this machine.
+    ///
+    /// # Errors
+    /// When it cannot be downloaded, or govulncheck cannot be built.
+    pub(super) async fn newest(cache: &Cache) -> Result<Self> {
+        let govulncheck = cache.program(GOVULNCHECK).await?.program;
+        let database = cache.unpinned(DATABASE).await.context("the Go vulnerability database cannot be downloaded")?;
+        let date = date(&database.version).with_context(|| format!("version {} has no date", database.version))?;
+        Ok(Self { govulncheck, entries: database.folder.join("data/osv"), date })
+    }
+
+    /// The known holes in a program.
+    ///
+    /// # Errors
+    /// When the program does not name its functions, or govulncheck cannot read it.
+    pub(super) async fn holes(&self, name: &str, program: &Path) -> Result<Found> {
+        let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        // govulncheck would take it to have every function of its modules.
+        if !sections::has_symbols(&content) {
+            bail!(
+                "{name} has no symbols, so it is not known which functions it has: build it, or make the bundle, again"
+            );
+        }
+        let mut command = Command::new(&self.govulncheck);
+        command.args(["-mode=binary", "-scan=symbol", "-format=json"]);
+        command.arg(format!("-db=file://{}", self.entries.display())).arg(program);
+        let told = run(&mut command).await.with_context(|| format!("checking {name}"))?;
+        read(&told, name).with_context(|| format!("govulncheck on {name}"))
+    }
+}
+
+/// The day in a version that Go has made of a commit's time: `v0.0.0-20261105234957-e22db6528018`.
+fn date(version: &str) -> Option<String> {
+    let time = version.split('-').nth(1)?;
+    Some(format!("{}-{}-{}", time.get(..4)?, time.get(4..6)?, time.get(6..8)?))
+}
+
+/// A message of govulncheck; those of other kinds are not needed.
+#[derive(Deserialize)]
+struct Message {
+    finding: Option<Finding>,
+}
+
+#[derive(Deserialize)]
+struct Finding {
+    osv: String,
+    #[serde(default)]
+    fixed_version: String,
+    trace: Vec<Frame>,
+}
+
+#[derive(Deserialize)]
+struct Frame {
+    module: String,
+    /// Missing if only the module or the package is known to be in the program.
+    function: Option<String>,
+}
+
+/// Reads what govulncheck has printed about a program: messages, one after the other.
+fn read(told: &str, program: &str) -> Result<Found> {
+    let mut found = Found::new();
+    for message in serde_json::Deserializer::from_str(told).into_iter::<Message>() {
+        let Some(finding) = message?.finding else { continue };
+        let Some(Frame { module, function: Some(_) }) = finding.trace.into_iter().next() else { continue };
+        let closed_by = if finding.fixed_version.is_empty() { NO_VERSION.to_owned() } else { finding.fixed_version };
+        found.insert(Hole { module, id: finding.osv, program: program.to_owned() }, closed_by);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_is_one_whose_function_is_in_the_program() {
+        let told = r#"
+{"config": {"protocol_version": "v1.0.0", "scan_level": "symbol"}}
+{"osv": {"id": "GO-1", "summary": "a hole"}}
+{"finding": {"osv": "GO-1", "fixed_version": "v1.2.3", "trace": [{"module": "net", "version": "v1.0.0"}]}}
+{"finding": {"osv": "GO-1", "fixed_version": "v1.2.3", "trace": [{"module": "net", "package": "net/a"}]}}
+{"finding": {"osv": "GO-1", "fixed_version": "v1.2.3", "trace": [{"module": "net", "package": "net/a", "function": "F"}]}}
+{"finding": {"osv": "GO-1", "fixed_version": "v1.2.3", "trace": [{"module": "net", "package": "net/a", "function": "G"}]}}
+{"finding": {"osv": "GO-2", "fixed_version": "v1.1.0", "trace": [{"module": "net", "package": "net/b"}]}}
+{"finding": {"osv": "GO-3", "trace": [{"module": "text", "package": "text", "function": "F"}]}}
+"#;
+        let hole =
+            |module: &str, id: &str| Hole { module: module.to_owned(), id: id.to_owned(), program: "etcd".to_owned() };
+        let expected =
+            [(hole("net", "GO-1"), "v1.2.3".to_owned()), (hole("text", "GO-3"), "no version yet".to_owned())];
+        assert_eq!(read(told, "etcd").unwrap(), Found::from(expected));
+        assert!(read("{\"finding\": ", "etcd").is_err(), "half of a message");
+    }
+
+    #[test]
+    fn a_version_has_the_date_of_the_database() {
+        assert_eq!(date("v0.0.0-20261105234957-e22db6528018").as_deref(), Some("2026-11-05"));
+        assert_eq!(date("v1.0.0"), None);
+    }
+}
