@@ -1,5 +1,6 @@
 //! The Go vulnerability database, and govulncheck, which compares programs with it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use testenv::build::{Cache, Module, Recipe};
 use testenv::command::run;
 use tokio::process::Command;
 
-use super::list::{Found, Hole};
+use super::list::{Found, GO, Hole};
 use super::sections;
 
 static MODULE: Module = testenv::module!("govulncheck");
@@ -83,18 +84,39 @@ struct Finding {
 #[derive(Deserialize)]
 struct Frame {
     module: String,
-    /// Missing if only the module or the package is known to be in the program.
+    /// Missing if it is only known that the program has the module at a version with the hole.
+    package: Option<String>,
+    /// Missing if it is only known that the program has the package.
     function: Option<String>,
 }
 
 /// Reads what govulncheck has printed about a program: messages, one after the other.
+///
+/// That a function is in the program is one message; the module, and what closes the hole, are taken from another, about the module. Where
+/// modules are nested, as `otel` and `otel/sdk`, the first one names any of them, another one each time.
 fn read(told: &str, program: &str) -> Result<Found> {
-    let mut found = Found::new();
+    let (mut modules, mut packages) = (BTreeMap::<_, BTreeMap<_, _>>::new(), BTreeSet::new());
     for message in serde_json::Deserializer::from_str(told).into_iter::<Message>() {
-        let Some(finding) = message?.finding else { continue };
-        let Some(Frame { module, function: Some(_) }) = finding.trace.into_iter().next() else { continue };
-        let closed_by = if finding.fixed_version.is_empty() { NO_VERSION.to_owned() } else { finding.fixed_version };
-        found.insert(Hole { module, id: finding.osv, program: program.to_owned() }, closed_by);
+        let Some(Finding { osv, fixed_version, trace }) = message?.finding else { continue };
+        match trace.into_iter().next() {
+            Some(Frame { package: Some(package), function: Some(_), .. }) => {
+                packages.insert((osv, package));
+            }
+            Some(Frame { module, package: None, .. }) => {
+                modules.entry(osv).or_default().insert(module, fixed_version);
+            }
+            _ => {}
+        }
+    }
+    let mut found = Found::new();
+    for (id, package) in packages {
+        let of_package = modules.get(&id).into_iter().flatten();
+        let of_package = of_package.filter(|(module, _)| *module == GO || package.starts_with(module.as_str()));
+        let (module, fixed) = of_package
+            .max_by_key(|(module, _)| module.len())
+            .with_context(|| format!("{id} in {package}: no module"))?;
+        let closed_by = if fixed.is_empty() { NO_VERSION } else { fixed.as_str() };
+        found.insert(Hole { module: module.clone(), id, program: program.to_owned() }, closed_by.to_owned());
     }
     Ok(found)
 }
@@ -112,15 +134,38 @@ mod tests {
 {"finding": {"osv": "GO-1", "fixed_version": "v1.2.3", "trace": [{"module": "net", "package": "net/a"}]}}
 {"finding": {"osv": "GO-1", "fixed_version": "v1.2.3", "trace": [{"module": "net", "package": "net/a", "function": "F"}]}}
 {"finding": {"osv": "GO-1", "fixed_version": "v1.2.3", "trace": [{"module": "net", "package": "net/a", "function": "G"}]}}
+{"finding": {"osv": "GO-2", "fixed_version": "v1.1.0", "trace": [{"module": "net", "version": "v1.0.0"}]}}
 {"finding": {"osv": "GO-2", "fixed_version": "v1.1.0", "trace": [{"module": "net", "package": "net/b"}]}}
+{"finding": {"osv": "GO-3", "trace": [{"module": "text", "version": "v1.0.0"}]}}
 {"finding": {"osv": "GO-3", "trace": [{"module": "text", "package": "text", "function": "F"}]}}
+{"finding": {"osv": "GO-4", "fixed_version": "v1.26.9", "trace": [{"module": "stdlib", "version": "v1.26.8"}]}}
+{"finding": {"osv": "GO-4", "fixed_version": "v1.26.9", "trace": [{"module": "stdlib", "package": "net/http", "function": "F"}]}}
 "#;
+        let expected = [("net", "GO-1", "v1.2.3"), ("text", "GO-3", "no version yet"), ("stdlib", "GO-4", "v1.26.9")];
+        assert_eq!(read(told, "etcd").unwrap(), found(&expected));
+        assert!(read("{\"finding\": ", "etcd").is_err(), "half of a message");
+    }
+
+    #[test]
+    fn of_nested_modules_the_hole_is_in_that_of_the_package() {
+        // Of these the last message is the one about the function: it may name either module.
+        for named in ["otel", "otel/sdk"] {
+            let told = format!(
+                r#"
+{{"finding": {{"osv": "GO-1", "fixed_version": "v1.1.0", "trace": [{{"module": "otel", "version": "v1.0.0"}}]}}}}
+{{"finding": {{"osv": "GO-1", "fixed_version": "v1.2.0", "trace": [{{"module": "otel/sdk", "version": "v1.0.0"}}]}}}}
+{{"finding": {{"osv": "GO-1", "trace": [{{"module": "{named}", "package": "otel/sdk/trace", "function": "F"}}]}}}}
+"#
+            );
+            assert_eq!(read(&told, "etcd").unwrap(), found(&[("otel/sdk", "GO-1", "v1.2.0")]), "{named}");
+        }
+    }
+
+    /// Module, id and what closes it, in etcd.
+    fn found(holes: &[(&str, &str, &str)]) -> Found {
         let hole =
             |module: &str, id: &str| Hole { module: module.to_owned(), id: id.to_owned(), program: "etcd".to_owned() };
-        let expected =
-            [(hole("net", "GO-1"), "v1.2.3".to_owned()), (hole("text", "GO-3"), "no version yet".to_owned())];
-        assert_eq!(read(told, "etcd").unwrap(), Found::from(expected));
-        assert!(read("{\"finding\": ", "etcd").is_err(), "half of a message");
+        holes.iter().map(|(module, id, closed_by)| (hole(module, id), (*closed_by).to_owned())).collect()
     }
 
     #[test]

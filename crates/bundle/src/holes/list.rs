@@ -15,7 +15,7 @@ const HEADER: &str = "\
 ";
 
 /// The module that the database calls Go itself.
-const GO: &str = "stdlib";
+pub(super) const GO: &str = "stdlib";
 
 /// A hole in a program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
