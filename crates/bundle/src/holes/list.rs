@@ -191,7 +191,7 @@ mod tests {
                 .unwrap();
         assert!(list.compare(&found(&[]), |_| true).is_empty());
         let new = hole("stdlib", "GO-7", "etcd");
-        assert_eq!(list.compare(&found(&[new.clone()]), |_| true).new, [new]);
+        assert_eq!(list.compare(&found(std::slice::from_ref(&new)), |_| true).new, [new]);
     }
 
     #[test]
