@@ -75,7 +75,7 @@ The product on this machine:
   bundle --holes [FOLDER]     compare its Go programs, or without FOLDER those in the cache of built programs, with the
                               newest Go vulnerability database, and what is found with deploy/known-holes.yaml
 
-O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release v0.5.0
+O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release
 O2IMS_CLUSTER_API=1.13|1.12   take this Cluster API instead of 1.14
 UPDATE_HOLES=1                with bundle --holes: write deploy/known-holes.yaml anew, with the reasons that it has
 
@@ -173,7 +173,7 @@ byoh() {
     if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
         say "BYOH of $O2IMS_BYOH_CHECKOUT"
     else
-        say "BYOH v0.5.0"
+        say "the released BYOH"
     fi
 }
 

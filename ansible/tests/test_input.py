@@ -18,7 +18,7 @@ o2ims_input = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(o2ims_input)
 
 HOST = {"name": "a", "address": "192.0.2.1", "user": "root", "hostId": 1}
-GOOD = {"kubeconfig": "k", "k8sVersion": "v1.33.13", "sources": {"agent": "agent"}, "hosts": [HOST]}
+GOOD = {"kubeconfig": "k", "k8sVersion": "v1.33.1", "sources": {"agent": "agent"}, "hosts": [HOST]}
 REMOVE = object()
 
 # Where, what stands there, what is said, and whether a schema can see it.

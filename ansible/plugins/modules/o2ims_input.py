@@ -369,7 +369,7 @@ def check(text, folder, look_at_sources=True):
     if not LABEL.fullmatch(settings["namespace"]):
         errors.append(f"namespace: {settings['namespace']!r} is no DNS label")
     if "k8sVersion" in settings and not VERSION.fullmatch(settings["k8sVersion"]):
-        errors.append(f"k8sVersion: {settings['k8sVersion']!r} is no Kubernetes version such as v1.33.13")
+        errors.append(f"k8sVersion: {settings['k8sVersion']!r} is no Kubernetes version such as v1.33.1")
     if "kubeconfig" in settings:
         settings["kubeconfig"] = absolute(settings["kubeconfig"], folder)
         if not os.path.isfile(settings["kubeconfig"]):

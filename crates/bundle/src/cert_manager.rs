@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use testenv::build::{Built, Cache, Module, Recipe};
 use testenv::command::run;
 use testenv::tools::{Tool, tool};
+use testenv::versions;
 use tokio::process::Command;
 
 use crate::program::{Program, REGISTRY};
 
 const SOURCES: &str = "github.com/cert-manager/cert-manager";
-const VERSION: &str = "v1.19.1";
+const VERSION: &str = versions::CERT_MANAGER;
 pub(crate) const NAMESPACE: &str = "cert-manager";
 
 static MODULE: Module = testenv::module!("cert-manager", "controller/main.go", "webhook/main.go", "cainjector/main.go");
@@ -28,7 +29,7 @@ pub(crate) const PROGRAMS: [Recipe; 3] =
 
 const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Recipe {
     Recipe {
-        stamps: "-X github.com/cert-manager/cert-manager/pkg/util.AppVersion=v1.19.1",
+        stamps: "-X github.com/cert-manager/cert-manager/pkg/util.AppVersion=VERSION",
         ..Recipe::new(name, VERSION, &MODULE, package, seconds)
     }
 }
@@ -60,7 +61,15 @@ pub(crate) async fn render(cache: &Cache, programs: &[Program]) -> Result<String
             fs::write(chart.join("Chart.yaml"), about)?;
             fs::write(folder.join("values.json"), &values)?;
             let mut helm = Command::new(tool(Tool::Helm, |line| eprintln!("{line}")).await?);
-            helm.args(["template", "cert-manager", "chart", "--namespace", NAMESPACE, "--kube-version", "1.33.0"]);
+            helm.args([
+                "template",
+                "cert-manager",
+                "chart",
+                "--namespace",
+                NAMESPACE,
+                "--kube-version",
+                versions::OLDEST_KUBERNETES,
+            ]);
             helm.args(["--values", "values.json"]).current_dir(&folder);
             // The result must not depend on the user's settings.
             helm.env("HELM_CONFIG_HOME", &folder).env("HELM_CACHE_HOME", &folder).env("HELM_DATA_HOME", &folder);

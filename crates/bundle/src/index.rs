@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use testenv::{KUBERNETES_VERSION, image};
+use testenv::{image, kubernetes_version};
 
 use crate::program::Program;
 
@@ -54,7 +54,7 @@ pub(crate) fn of(bundle: &Path, programs: &[Program]) -> Result<Index> {
         programs.iter().map(|program| (program.name.clone(), program.version.clone())).collect();
     versions.insert("bundle".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     if bundle.join("hosts").is_dir() {
-        versions.insert("kubernetes".to_owned(), KUBERNETES_VERSION.to_owned());
+        versions.insert("kubernetes".to_owned(), kubernetes_version().to_owned());
     }
     let mut images = Vec::new();
     let mut others = Vec::new();

@@ -115,7 +115,7 @@ fn adapt_byoh(documents: &mut Vec<Document>) -> Result<()> {
                 let containers = containers(deployment)?;
                 containers.retain(|container| container["name"] != "kube-rbac-proxy");
                 for container in containers {
-                    // Its caches take more than the 30 MiB of v0.5.0.
+                    // Its caches take more than the 30 MiB of its own manifest.
                     container["resources"] =
                         json!({"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}});
                     // Its /readyz answers before its webhook does, so a rollout would end too early. Only the start is

@@ -8,13 +8,15 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use testenv::build::{Cache, Module, Recipe};
 use testenv::command::run;
+use testenv::versions;
 use tokio::process::Command;
 
 use super::list::{Found, GO, Hole};
 use super::sections;
 
 static MODULE: Module = testenv::module!("govulncheck");
-const GOVULNCHECK: &Recipe = &Recipe::new("govulncheck", "v1.9.0", &MODULE, "golang.org/x/vuln/cmd/govulncheck", 20);
+const GOVULNCHECK: &Recipe =
+    &Recipe::new("govulncheck", versions::GOVULNCHECK, &MODULE, "golang.org/x/vuln/cmd/govulncheck", 20);
 
 /// Not pinned: what matters is what is known today.
 const DATABASE: &str = "golang.org/x/vulndb@latest";

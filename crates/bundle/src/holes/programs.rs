@@ -104,7 +104,7 @@ fn file_name(path: &Path) -> Result<String> {
     Ok(name.with_context(|| format!("the name of {} is not UTF-8", path.display()))?.to_owned())
 }
 
-/// The program of an image: `kube-proxy` of `registry.example.org/kube-proxy:v1.33.13`.
+/// The program of an image: `kube-proxy` of `registry.example.org/kube-proxy:v1.2.3`.
 fn program_of(image: &str) -> &str {
     let name = image.rsplit('/').next().unwrap_or(image);
     name.split(':').next().unwrap_or(name)
@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn an_image_has_the_name_of_its_program() {
         for (image, program) in [
-            ("localhost/o2ims/capi-core:v1.14.2-2cbffcef5398", "capi-core"),
-            ("registry.example.org:5000/coredns/coredns:v1.12.0", "coredns"),
+            ("localhost/o2ims/capi-core:v1.2.3-2cbffcef5398", "capi-core"),
+            ("registry.example.org:5000/coredns/coredns:v1.2.3", "coredns"),
             ("pause", "pause"),
         ] {
             assert_eq!(program_of(image), program);

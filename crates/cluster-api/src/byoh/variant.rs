@@ -8,7 +8,7 @@ pub const BYOHOST_CRD: &str = "byohosts.infrastructure.cluster.x-k8s.io";
 /// A variant of BYOH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByohVariant {
-    /// vmware-tanzu's, last release v0.5.0.
+    /// vmware-tanzu's last release.
     Upstream,
     /// platform9's fork of it.
     Platform9,

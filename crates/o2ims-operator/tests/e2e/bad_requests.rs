@@ -9,6 +9,7 @@ use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::rules::{TAKE_BACK, WAY_OUT};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
 use serde_json::{Value, json};
+use testenv::kubernetes_version;
 
 use crate::admission::until_taken;
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, shared, wait};
@@ -576,10 +577,11 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
         good["spec"][P].as_object_mut().context("parameters")?.remove(mended);
     }
     good["spec"][P]["hosts"]["masters"][0]["hostName"] = json!(tenant.host(1));
-    good["spec"][P]["k8sVersion"] = json!("v1.33.13");
+    good["spec"][P]["k8sVersion"] = json!(kubernetes_version());
     tenant.apply(&good).await?;
     tenant.until("request", State::Progressing, "", SOON).await?;
     let (first, third) = (format!("host 1 ({})", tenant.host(1)), format!("host 3 ({})", tenant.host(3)));
+    let from = format!(r#" cannot change from "{}""#, kubernetes_version());
     let changes: [(&str, Value, &str); 14] = [
         ("templateName", json!("other"), r#" cannot change from "racks" to "other""#),
         ("templateVersion", json!("v2"), r#" cannot change from "v1" to "v2""#),
@@ -592,7 +594,7 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
             json!({"host": "10.0.0.9"}),
             r#" cannot change from none to "10.0.0.9:6443""#,
         ),
-        ("templateParameters/k8sVersion", json!("v1.32.0"), r#" cannot change from "v1.33.13" to "v1.32.0""#),
+        ("templateParameters/k8sVersion", json!("v1.32.0"), &format!(r#"{from} to "v1.32.0""#)),
         ("templateParameters/labels", json!({"site": "a"}), r#"[site] cannot change from none to "a""#),
         ("templateParameters/labels", json!({"site": "a", "rack": "7"}), " cannot change (2 of them differ)"),
         (

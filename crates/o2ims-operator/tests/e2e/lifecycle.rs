@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt as _};
 use o2ims_types::{ClusterTemplate, ProvisioningState as State, names};
 use sandbox::{Stack, inventory};
 use serde_json::{Value, json};
-use testenv::ByohDialect;
+use testenv::{ByohDialect, kubernetes_version};
 
 use crate::harness::{CLUSTER, OPERATOR_USER, Outcome, SOON, Scenario, Shared, States, Tenant, alone, shared, wait};
 
@@ -329,7 +329,10 @@ async fn installer(stack: Shared) -> Outcome {
             let script = secret.data.as_ref().and_then(|data| data.get(key)).context("no script")?;
             let script = std::str::from_utf8(&script.0)?;
             ensure!(script.contains(&format!("on host {host};")), "{key} of {host} is not for it");
-            ensure!(script.contains("/srv/kubernetes/v1.33.13/") == (key == "install"), "{key} of {host} has no place");
+            ensure!(
+                script.contains(&format!("/srv/kubernetes/{}/", kubernetes_version())) == (key == "install"),
+                "{key} of {host} has no place"
+            );
             // BYOH's agent reads scripts as templates.
             let marks = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_uppercase());
             ensure!(!script.contains("{{") && !script.split('@').any(marks), "{key} of {host} is not filled in");

@@ -13,8 +13,8 @@ use kube::{Api, ResourceExt as _};
 use o2ims_types::{ProvisioningState as State, names};
 use sandbox::{Stack, inventory};
 use serde_json::{Value, json};
-use testenv::ByohDialect;
 use testenv::servers::Server;
+use testenv::{ByohDialect, kubernetes_version};
 
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, on_servers, wait};
 
@@ -147,8 +147,11 @@ async fn failures(stack: &mut Stack) -> Outcome {
         "installation of Kubernetes failed: only 200 MiB are free in /var/lib/kubelet; Kubernetes needs at least 1024";
     tenant.until("request", State::Progressing, &told(2, words), CLUSTER).await?;
     worker.run(&["umount", "/var/lib/kubelet"]).await?;
-    let words = "installation of Kubernetes failed: kubelet v1.30.0 is installed, v1.33.13 was asked for";
-    tenant.until("request", State::Progressing, &told(2, words), CLUSTER).await?;
+    let words = format!(
+        "installation of Kubernetes failed: kubelet v1.30.0 is installed, {} was asked for",
+        kubernetes_version()
+    );
+    tenant.until("request", State::Progressing, &told(2, &words), CLUSTER).await?;
     worker.run(&["mv", "/usr/bin/kubelet.real", "/usr/bin/kubelet"]).await?;
     tenant.until("request", State::Fulfilled, "", 2 * CLUSTER).await?;
     for host in tenant.byohosts().list(&ListParams::default()).await? {
@@ -256,9 +259,8 @@ async fn wrong_tokens(stack: &mut Stack) -> Outcome {
     assert_clean(&stack.servers).await
 }
 
-/// Where the servers have kubelet, kubeadm and kubectl; `/usr/bin` has links to these.
-const FOLDER: &str = "/opt/kubernetes/v1.33.13";
-/// Makes Debian packages of kubelet and kubeadm, and a repository of these, which nobody has signed.
+/// Makes Debian packages of kubelet and kubeadm, and a repository of these, which nobody has signed. VERSION stands for
+/// their version.
 const INTO_PACKAGES: &str = r#"
 set -euo pipefail
 rm /usr/bin/kube{let,adm}
@@ -266,10 +268,10 @@ mkdir -p /srv/repository
 cd /srv/repository
 for program in kubelet kubeadm; do
     mkdir -p "/tmp/$program/DEBIAN" "/tmp/$program/usr/bin"
-    cp "/opt/kubernetes/v1.33.13/$program" "/tmp/$program/usr/bin/"
+    cp "/opt/kubernetes/vVERSION/$program" "/tmp/$program/usr/bin/"
     cat >"/tmp/$program/DEBIAN/control" <<END
 Package: $program
-Version: 1.33.13-1.1
+Version: VERSION-1.1
 Architecture: all
 Maintainer: nobody <nobody@example.org>
 Description: for a test
@@ -303,7 +305,8 @@ async fn every_way(stack: &mut Stack) -> Outcome {
     tenant.template("none", json!({"install": {"method": "none"}})).await?;
     let server = |number: u32| stack.server(&tenant.host(number));
     server(1)?.run(&["bash", "-c", "rm /usr/bin/kube{let,adm,ctl}"]).await?;
-    server(2)?.run(&["bash", "-c", INTO_PACKAGES]).await?;
+    let into_packages = INTO_PACKAGES.replace("VERSION", kubernetes_version().trim_start_matches('v'));
+    server(2)?.run(&["bash", "-c", &into_packages]).await?;
     let ways = [("files", 1), ("packages", 2), ("bundle", 3), ("none", 4)];
     for (way, number) in ways {
         tenant.apply(&tenant.request_for(way, way, &[number], &[])).await?;
@@ -335,7 +338,9 @@ async fn every_way(stack: &mut Stack) -> Outcome {
         let left = server(number)?.run(&["bash", "-c", left]).await?;
         ensure!(left.is_empty(), "on {} is left:\n{left}", tenant.host(number));
     }
-    let other = format!("cp {FOLDER}/* /usr/bin/ && printf '#!/bin/sh\\necho v1.30.0\\n' >{FOLDER}/kubeadm");
+    // `/usr/bin` has links to what is in there.
+    let folder = format!("/opt/kubernetes/{}", kubernetes_version());
+    let other = format!("cp {folder}/* /usr/bin/ && printf '#!/bin/sh\\necho v1.30.0\\n' >{folder}/kubeadm");
     server(1)?.run(&["bash", "-c", &other]).await?;
     tenant.apply(&tenant.request("preinstalled", "preinstalled", &[1], &[])).await?;
     tenant.apply(&tenant.request_for("none", "again", &[4], &[])).await?;

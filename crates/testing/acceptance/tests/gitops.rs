@@ -25,7 +25,7 @@ use run::{Outcome, Written, must, run, top};
 use sandbox::{OperatorOptions, focom, installation, operator};
 use serde_json::{Value, json};
 use testenv::tools::{self, Tool};
-use testenv::{Flux, ManagementCluster, Options};
+use testenv::{Flux, ManagementCluster, Options, versions};
 use tokio::io::AsyncWriteExt as _;
 
 /// Time limit for things that take some seconds on an idle machine.
@@ -172,7 +172,7 @@ async fn story(management: &ManagementCluster, site: &Site, flux: &Flux) -> Outc
             .kubectl(&["patch", "-n", "flux-system", "kustomization/o2ims-requests", "--type=merge", "-p", &patch], "")
     };
     force(true)?;
-    let version = "k8sVersion: v1.33.13";
+    let version = &format!("k8sVersion: {}", versions::KUBERNETES);
     ensure!(installation::EXAMPLE.contains(version), "the example has another version");
     for (value, words) in [
         ("v1.32.0", "spec.templateParameters.k8sVersion cannot change from"),

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures::future::try_join;
 use sandbox::Stack;
 use serde_json::Value;
-use testenv::KUBERNETES_VERSION;
+use testenv::kubernetes_version;
 use testenv::servers::Server;
 
 use crate::times::Times;
@@ -21,7 +21,7 @@ pub async fn one_and_one(stack: &mut Stack, round: u8) -> anyhow::Result<Times> 
     let worker = stack.bare_server(&names[1], 121 + 2 * round)?;
     try_join(master.power_on(), worker.power_on()).await?;
     let configuration =
-        CONFIGURATION.replace("ADDRESS", &master.address().to_string()).replace("VERSION", KUBERNETES_VERSION);
+        CONFIGURATION.replace("ADDRESS", &master.address().to_string()).replace("VERSION", kubernetes_version());
     let network: Value = serde_saphyr::from_multiple::<Value>(stack.hosts().cni())?.remove(0);
     let network = network["data"]["cni.yaml"].as_str().context("the CNI has no manifest")?;
 

@@ -9,7 +9,7 @@ use kube::core::DynamicObject;
 use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
 use sandbox::{Stack, inventory};
-use testenv::KUBERNETES_VERSION;
+use testenv::kubernetes_version;
 use tokio::time::timeout;
 
 use crate::times::{LIMIT, Times};
@@ -31,7 +31,7 @@ pub async fn one_and_one(stack: &mut Stack, round: u8) -> anyhow::Result<Times> 
         ("ADDRESS", stack.server(&names[0])?.address().to_string()),
         ("MASTER", numbers[0].to_string()),
         ("WORKER", numbers[1].to_string()),
-        ("VERSION", KUBERNETES_VERSION.to_owned()),
+        ("VERSION", kubernetes_version().to_owned()),
     ]
     .into_iter()
     .fold(MANIFEST.to_owned(), |text, (word, value)| text.replace(word, &value));

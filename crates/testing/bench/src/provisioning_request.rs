@@ -10,7 +10,7 @@ use kube::runtime::wait::await_condition;
 use o2ims_types::{ProvisioningRequest, ProvisioningState};
 use sandbox::Stack;
 use serde_json::{Value, json};
-use testenv::KUBERNETES_VERSION;
+use testenv::kubernetes_version;
 use tokio::time::timeout;
 
 use crate::times::{LIMIT, Times};
@@ -52,7 +52,7 @@ async fn measure<T>(
     look: impl AsyncFnOnce(&Stack) -> anyhow::Result<T>,
 ) -> anyhow::Result<(Times, T)> {
     const NAME: &str = "request";
-    parameters["k8sVersion"] = json!(KUBERNETES_VERSION);
+    parameters["k8sVersion"] = json!(kubernetes_version());
     let request: ProvisioningRequest = serde_json::from_value(json!({
         "apiVersion": "o2ims.provisioning.oran.org/v1alpha1", "kind": "ProvisioningRequest",
         "metadata": {"name": NAME, "namespace": namespace},

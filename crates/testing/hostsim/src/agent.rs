@@ -44,7 +44,7 @@ use crate::{
 const INTERFACE: &str = "eth0";
 const LINUX: &str = "linux";
 const ARCHITECTURE: &str = "amd64";
-const AGENT_VERSION: &str = "v0.5.0-simulated";
+const AGENT_VERSION: &str = "simulated";
 
 /// Durations of the simulated work, and the interval of heartbeats.
 #[derive(Clone, Copy, Debug)]

@@ -19,6 +19,7 @@ use crate::build::{Built, Cache, Checkout, Module, Recipe, module};
 use crate::inventory::Inventory;
 use crate::objects;
 use crate::provider::{Launch, LaunchContext, Provider, wait_in_force};
+use crate::versions;
 
 /// The variable that names a checkout of BYOH, which is used instead of the released module.
 const CHECKOUT: &str = "O2IMS_BYOH_CHECKOUT";
@@ -31,15 +32,16 @@ const USER: &str = "system:serviceaccount:byoh-system:byoh-controller-manager";
 
 static MODULE: Module = module!("byoh");
 
-const VERSION: &str = "v0.5.0";
 const SOURCES: &str = "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost";
 
-pub(crate) const MANAGER: &Recipe =
-    &Recipe { manifests: Some((SOURCES, "config")), ..Recipe::new("byoh-manager", VERSION, &MODULE, SOURCES, 55) };
+pub(crate) const MANAGER: &Recipe = &Recipe {
+    manifests: Some((SOURCES, "config")),
+    ..Recipe::new("byoh-manager", versions::BYOH, &MODULE, SOURCES, 55)
+};
 
 pub(crate) const AGENT: &Recipe = &Recipe::new(
     "byoh-hostagent",
-    VERSION,
+    versions::BYOH,
     &MODULE,
     "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost/agent",
     15,
@@ -48,7 +50,7 @@ pub(crate) const AGENT: &Recipe = &Recipe::new(
 /// A variant of BYOH. The two variants differ in what they write and expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByohDialect {
-    /// The released v0.5.0.
+    /// The release.
     Upstream,
     /// The Platform9 fork: uninstallation by a Secret, and heartbeats of the agents.
     Platform9,
@@ -85,10 +87,9 @@ pub(crate) async fn agent(cache: &Cache) -> Result<Built> {
     }
 }
 
-/// BYOH in clusterctl's inventory. A checkout does not name its version, so it has the version that all forks come
-/// from.
+/// BYOH in clusterctl's inventory.
 pub(crate) fn inventory() -> Result<Inventory> {
-    let version = if checkout()?.is_some() { "v0.5.0+checkout" } else { MANAGER.version };
+    let version = if checkout()?.is_some() { versions::BYOH_CHECKOUT } else { MANAGER.version };
     Ok(Inventory { kind: "InfrastructureProvider", name: "byoh", namespace: "byoh-system", version })
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::build::{Cache, Module, Recipe, module};
 use crate::inventory::Inventory;
 use crate::provider::{Launch, LaunchContext, Provider, wait_in_force};
+use crate::versions;
 
 /// The variable that names another version of Cluster API than the default by its minor version, such as `1.12`.
 const VARIABLE: &str = "O2IMS_CLUSTER_API";
@@ -23,67 +24,49 @@ static V1_14: Module = module!("cluster-api");
 static V1_13: Module = module!("cluster-api-1.13");
 static V1_12: Module = module!("cluster-api-1.12");
 
+/// `-X` flags that set the version.
+pub(crate) const STAMPS: &str = "-X sigs.k8s.io/cluster-api/version.gitVersion=VERSION \
+     -X sigs.k8s.io/cluster-api/version.gitMajor=1 -X sigs.k8s.io/cluster-api/version.gitMinor=MINOR";
+
+/// Core's package, and the folder of its manifests.
+type Core = (&'static str, &'static str);
+const CORE: Core = ("sigs.k8s.io/cluster-api/core", "core/config");
+const CORE_BEFORE_1_14: Core = (SOURCES, "config");
+
 /// The version that is used if the environment names no other.
-pub(crate) static DEFAULT: Release = release!("14", "2", &V1_14, "core");
+static DEFAULT: Release = Release::new(versions::CLUSTER_API, &V1_14, CORE);
 
 /// Every version that can be used. Each has a module that pins it: `modules/cluster-api`, and for the others
 /// `modules/cluster-api-<minor version>`, where `modules/fetch` looks for it.
-static RELEASES: [&Release; 3] = [&DEFAULT, &release!("13", "6", &V1_13), &release!("12", "10", &V1_12)];
+static RELEASES: [&Release; 3] = [
+    &DEFAULT,
+    &Release::new(versions::CLUSTER_API_BEFORE[0], &V1_13, CORE_BEFORE_1_14),
+    &Release::new(versions::CLUSTER_API_BEFORE[1], &V1_12, CORE_BEFORE_1_14),
+];
 
 /// A version of Cluster API.
 pub(crate) struct Release {
-    /// Minor version, such as `1.14`.
-    minor: &'static str,
-    /// Version, such as `v1.14.2`.
-    pub(crate) version: &'static str,
-    /// `-X` flags that set the version.
-    pub(crate) stamps: &'static str,
+    /// Version, such as `v1.0.0`.
+    version: &'static str,
     module: &'static Module,
     /// The managers of core, the kubeadm bootstrap provider and the kubeadm control plane provider, in the order in which they are built.
     pub(crate) programs: [Recipe; 3],
 }
 
-/// The [`Release`] of a minor version and a patch version of Cluster API 1, with the module that pins it and the folder in which core is, if
-/// core has one.
-macro_rules! release {
-    ($minor:literal, $patch:literal, $module:expr) => {
-        release!(@ $minor, $patch, $module, "sigs.k8s.io/cluster-api", "config")
-    };
-    ($minor:literal, $patch:literal, $module:expr, $core:literal) => {
-        release!(@ $minor, $patch, $module, concat!("sigs.k8s.io/cluster-api/", $core), concat!($core, "/config"))
-    };
-    (@ $minor:literal, $patch:literal, $module:expr, $core:expr, $core_manifests:expr) => {
-        Release::new(
-            concat!("1.", $minor),
-            concat!("v1.", $minor, ".", $patch),
-            concat!(
-                "-X sigs.k8s.io/cluster-api/version.gitVersion=v1.", $minor, ".", $patch,
-                " -X sigs.k8s.io/cluster-api/version.gitMajor=1 -X sigs.k8s.io/cluster-api/version.gitMinor=", $minor
-            ),
-            $module,
-            ($core, $core_manifests),
-        )
-    };
-}
-use release;
-
 impl Release {
-    /// `core` is core's package, and the folder of its manifests.
-    const fn new(
-        minor: &'static str,
-        version: &'static str,
-        stamps: &'static str,
-        module: &'static Module,
-        core: (&'static str, &'static str),
-    ) -> Self {
+    const fn new(version: &'static str, module: &'static Module, core: Core) -> Self {
         let bootstrap = ("sigs.k8s.io/cluster-api/bootstrap/kubeadm", "bootstrap/kubeadm/config");
         let control_plane = ("sigs.k8s.io/cluster-api/controlplane/kubeadm", "controlplane/kubeadm/config");
         let programs = [
-            recipe("capi-core", version, stamps, module, core, 110),
-            recipe("capi-kubeadm-bootstrap", version, stamps, module, bootstrap, 10),
-            recipe("capi-kubeadm-control-plane", version, stamps, module, control_plane, 10),
+            recipe("capi-core", version, module, core, 110),
+            recipe("capi-kubeadm-bootstrap", version, module, bootstrap, 10),
+            recipe("capi-kubeadm-control-plane", version, module, control_plane, 10),
         ];
-        Self { minor, version, stamps, module, programs }
+        Self { version, module, programs }
+    }
+
+    fn minor(&self) -> &'static str {
+        versions::minor(self.version)
     }
 
     /// The version that the environment names, or else the default.
@@ -92,8 +75,8 @@ impl Release {
     /// When the environment names one that cannot be used.
     pub(crate) fn from_environment() -> Result<&'static Self> {
         let Some(minor) = std::env::var(VARIABLE).ok().filter(|minor| !minor.is_empty()) else { return Ok(&DEFAULT) };
-        RELEASES.into_iter().find(|release| release.minor == minor).with_context(|| {
-            let known: Vec<_> = RELEASES.iter().map(|release| release.minor).collect();
+        RELEASES.into_iter().find(|release| release.minor() == minor).with_context(|| {
+            let known: Vec<_> = RELEASES.iter().map(|release| release.minor()).collect();
             format!("{VARIABLE}={minor} is no minor version of Cluster API that can be used: {}", known.join(", "))
         })
     }
@@ -113,12 +96,15 @@ impl Release {
 const fn recipe(
     name: &'static str,
     version: &'static str,
-    stamps: &'static str,
     module: &'static Module,
     (package, manifests): (&'static str, &'static str),
     seconds: u32,
 ) -> Recipe {
-    Recipe { stamps, manifests: Some((SOURCES, manifests)), ..Recipe::new(name, version, module, package, seconds) }
+    Recipe {
+        stamps: STAMPS,
+        manifests: Some((SOURCES, manifests)),
+        ..Recipe::new(name, version, module, package, seconds)
+    }
 }
 
 /// The CRD of the kind in which clusterctl keeps its inventory, YAML, from Cluster API's sources.

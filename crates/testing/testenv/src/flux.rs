@@ -13,8 +13,8 @@ use crate::objects;
 use crate::ports::Ports;
 use crate::process::Process;
 use crate::progress::Progress;
+use crate::versions;
 
-const VERSION: &str = "v1.7.3";
 const READY: Duration = Duration::from_secs(60);
 
 static MODULE: Module = module!("flux");
@@ -22,7 +22,7 @@ const SOURCE: &Recipe = &recipe("source-controller", "github.com/fluxcd/source-c
 const KUSTOMIZE: &Recipe = &recipe("kustomize-controller", "github.com/fluxcd/kustomize-controller", 90);
 
 const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Recipe {
-    Recipe { manifests: Some((package, "config")), ..Recipe::new(name, VERSION, &MODULE, package, seconds) }
+    Recipe { manifests: Some((package, "config")), ..Recipe::new(name, versions::FLUX, &MODULE, package, seconds) }
 }
 
 /// The programs.

@@ -16,7 +16,7 @@ pub struct Inventory {
     pub name: &'static str,
     /// Namespace of its manager.
     pub namespace: &'static str,
-    /// Version, such as `v1.14.2`.
+    /// Version, such as `v1.0.0`.
     pub version: &'static str,
 }
 

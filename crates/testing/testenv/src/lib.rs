@@ -33,6 +33,7 @@ pub mod recipes;
 mod restarts;
 pub mod servers;
 pub mod tools;
+pub mod versions;
 mod workload;
 
 pub use access::Access;
@@ -41,7 +42,7 @@ pub use byoh::ByohDialect;
 pub use certificates::{Authority, Pair};
 pub use flux::Flux;
 pub use inventory::{CLUSTERCTL_LABEL, Inventory, PROVIDER_LABEL};
-pub use kubernetes::KUBERNETES_VERSION;
+pub use kubernetes::kubernetes_version;
 pub use management_cluster::{ManagementCluster, Options};
 pub use process::ProcessStatus;
 pub use progress::Progress;

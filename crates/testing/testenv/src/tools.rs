@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::build::{Cache, Module, Recipe, module};
 use crate::progress::Progress;
-use crate::{cluster_api, kubernetes};
+use crate::{cluster_api, kubernetes, versions};
 
 static CLUSTERCTL_MODULE: Module = module!("clusterctl");
 static COLLECTOR_MODULE: Module = module!("collector", "main.go");
@@ -51,45 +51,43 @@ impl Tool {
     pub(crate) const fn recipe(self) -> Recipe {
         match self {
             Self::Clusterctl => Recipe {
-                stamps: cluster_api::DEFAULT.stamps,
+                stamps: cluster_api::STAMPS,
                 ..Recipe::new(
                     "clusterctl",
-                    cluster_api::DEFAULT.version,
+                    versions::CLUSTER_API,
                     &CLUSTERCTL_MODULE,
                     "sigs.k8s.io/cluster-api/cmd/clusterctl",
                     60,
                 )
             },
-            // v0.160 and later need Go 1.26.
-            Self::Collector => Recipe::new("otelcol", "v0.158.0", &COLLECTOR_MODULE, ".", 120),
+            Self::Collector => Recipe::new("otelcol", versions::COLLECTOR, &COLLECTOR_MODULE, ".", 120),
             Self::Etcdctl => {
-                Recipe::new("etcdctl", kubernetes::ETCD_VERSION, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdctl/v3", 20)
+                Recipe::new("etcdctl", versions::ETCD, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdctl/v3", 20)
             }
             Self::Etcdutl => {
-                Recipe::new("etcdutl", kubernetes::ETCD_VERSION, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdutl/v3", 10)
+                Recipe::new("etcdutl", versions::ETCD, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdutl/v3", 10)
             }
+            // The chart is judged for Kubernetes 1.33, the oldest that it is for.
             Self::Helm => Recipe {
-                stamps: "-X helm.sh/helm/v3/internal/version.version=v3.19.0 \
+                stamps: "-X helm.sh/helm/v3/internal/version.version=VERSION \
                          -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
                          -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=33 \
                          -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
                          -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=33",
-                ..Recipe::new("helm", "v3.19.0", &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
+                ..Recipe::new("helm", versions::HELM, &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
             },
-            // The version that kustomize-controller 1.7.3 has.
-            Self::Kstatus => Recipe::new("kstatus", "v0.36.0-flux.15", &KSTATUS_MODULE, ".", 30),
+            Self::Kstatus => Recipe::new("kstatus", versions::KSTATUS, &KSTATUS_MODULE, ".", 30),
             Self::Kubeconform => Recipe::new(
                 "kubeconform",
-                "v0.7.0",
+                versions::KUBECONFORM,
                 &KUBECONFORM_MODULE,
                 "github.com/yannh/kubeconform/cmd/kubeconform",
                 10,
             ),
-            Self::Lua => Recipe::new("glua", "v1.1.1", &LUA_MODULE, "github.com/yuin/gopher-lua/cmd/glua", 5),
-            // Prometheus 3.5, which calls its Go module v0.305.
+            Self::Lua => Recipe::new("glua", versions::LUA, &LUA_MODULE, "github.com/yuin/gopher-lua/cmd/glua", 5),
             Self::Promtool => Recipe::new(
                 "promtool",
-                "v3.5.5",
+                versions::PROMETHEUS,
                 &PROMETHEUS_MODULE,
                 "github.com/prometheus/prometheus/cmd/promtool",
                 300,
@@ -115,7 +113,8 @@ pub async fn kubectl(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<
     Ok(Cache::new(Progress::new(progress))?.program(kubernetes::KUBECTL).await?.program)
 }
 
-const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.1.9";
+/// The module of Argo CD.
+const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3";
 
 /// Returns the path of a file with the CRD of Argo CD's Applications, from Argo CD's module. The first call needs a
 /// network.
@@ -125,8 +124,10 @@ const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.1.9";
 pub async fn argo_cd_crd(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
     const NAME: &str = "application-crd.yaml";
     let cache = Cache::new(Progress::new(progress))?;
-    let folder = cache.folder("argo-cd-crd", &[ARGO_CD], 30, async |folder: PathBuf| {
-        let crd = cache.unpinned(ARGO_CD).await?.folder.join("manifests/crds").join(NAME);
+    let module = format!("{ARGO_CD}@{}", versions::ARGO_CD);
+    let (module, parts) = (&module, [module.as_str()]);
+    let folder = cache.folder("argo-cd-crd", &parts, 30, async |folder: PathBuf| {
+        let crd = cache.unpinned(module).await?.folder.join("manifests/crds").join(NAME);
         std::fs::copy(&crd, folder.join(NAME)).with_context(|| format!("cannot copy {}", crd.display()))?;
         Ok(())
     });

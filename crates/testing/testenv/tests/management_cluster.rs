@@ -19,7 +19,7 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config};
 use serde_json::json;
 use testenv::tools::{Tool, tool};
-use testenv::{Authority, ByohDialect, ManagementCluster, Options, WorkloadApi};
+use testenv::{Authority, ByohDialect, ManagementCluster, Options, WorkloadApi, versions};
 use tokio::sync::Mutex;
 
 /// One test at a time, because BYOH's manager listens on a fixed port of this network namespace.
@@ -89,13 +89,14 @@ async fn every_webhook_is_installed(admin: &Client) {
 async fn clusterctl_knows_the_providers(management: &ManagementCluster) {
     let folder = management.dir().join("clusterctl");
     let providers = [
-        ("cluster-api", "CoreProvider", "cluster-api", "1.14"),
-        ("kubeadm", "BootstrapProvider", "bootstrap-kubeadm", "1.14"),
-        ("kubeadm", "ControlPlaneProvider", "control-plane-kubeadm", "1.14"),
-        ("byoh", "InfrastructureProvider", "infrastructure-byoh", "0.5"),
+        ("cluster-api", "CoreProvider", "cluster-api", versions::CLUSTER_API),
+        ("kubeadm", "BootstrapProvider", "bootstrap-kubeadm", versions::CLUSTER_API),
+        ("kubeadm", "ControlPlaneProvider", "control-plane-kubeadm", versions::CLUSTER_API),
+        ("byoh", "InfrastructureProvider", "infrastructure-byoh", versions::BYOH),
     ];
     let mut configuration = "providers:\n".to_owned();
-    for (name, kind, label, series) in providers {
+    for (name, kind, label, version) in providers {
+        let series = versions::minor(version);
         let (major, minor) = series.split_once('.').unwrap();
         let contract = if name == "byoh" { "v1beta1" } else { "v1beta2" };
         let release = folder.join(label).join(format!("v{series}.99"));
@@ -124,9 +125,9 @@ async fn clusterctl_knows_the_providers(management: &ManagementCluster) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    for (_, kind, label, series) in providers {
+    for (_, kind, label, version) in providers {
         let line = said.lines().find(|line| line.starts_with(label)).unwrap_or_else(|| panic!("no {label}: {said}"));
-        let next = format!("v{series}.99");
+        let next = format!("v{}.99", versions::minor(version));
         assert!(line.contains(kind) && line.contains(&next), "{line}");
     }
 }
@@ -271,7 +272,7 @@ async fn a_paused_api_server_does_not_answer(management: &ManagementCluster) {
     let version = tokio::time::timeout(Duration::from_millis(300), admin.apiserver_version()).await;
     management.resume_api_server().unwrap();
     assert!(version.is_err(), "a paused API server answered");
-    assert_eq!(admin.apiserver_version().await.unwrap().git_version, "v1.33.13");
+    assert_eq!(admin.apiserver_version().await.unwrap().git_version, testenv::kubernetes_version());
 }
 
 /// Two management clusters at the same time, each in namespaces of its own. One is killed: all of its processes end,

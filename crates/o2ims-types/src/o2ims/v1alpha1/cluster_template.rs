@@ -161,7 +161,7 @@ pub enum InstallerSource {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct InstallerFiles {
-    /// Directory with kubelet, kubeadm and, if wanted, kubectl. `VERSION` stands for the version, such as `v1.33.13`.
+    /// Directory with kubelet, kubeadm and, if wanted, kubectl. `VERSION` stands for the version, such as `v1.33.1`.
     #[serde(default = "files_path")]
     #[schemars(length(min = 1, max = 512), regex(pattern = rules::HOST_PATH_PATTERN))]
     pub path: String,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use testenv::tools::Tool;
+use testenv::versions;
 
 use crate::Test;
 use crate::run::{Outcome, must, run, top};
@@ -43,7 +44,8 @@ pub fn overlay(name: &str) -> anyhow::Result<String> {
 /// The objects that `helm install` would apply.
 pub fn chart(path: &Path, values: &[&str]) -> anyhow::Result<String> {
     let path = path.to_str().context("not UTF-8")?;
-    let arguments = [&["template", "o2ims", path, "--namespace=default", "--kube-version=1.33.0"], values].concat();
+    let oldest = format!("--kube-version={}", versions::OLDEST_KUBERNETES);
+    let arguments = [&["template", "o2ims", path, "--namespace=default", &oldest], values].concat();
     Ok(must(&tool(Tool::Helm)?, arguments, "")?.out)
 }
 
@@ -222,7 +224,11 @@ fn wrong_values_are_refused_by_name() -> Outcome {
         ("crds.instal=false", "instal"),
         ("operator.replicas=1", "operator"),
     ] {
-        let written = run(&helm, ["template", "deploy/chart", "--kube-version=1.33.0", "--set", value], "")?;
+        let written = run(
+            &helm,
+            ["template", "deploy/chart", "--set", value, "--kube-version", versions::OLDEST_KUBERNETES],
+            "",
+        )?;
         // Versions of Helm write the path with slashes or dots.
         let told = written.errors.replace('.', "/");
         ensure!(!written.well && told.contains(&named.replace('.', "/")), "{value}: {}", written.errors);

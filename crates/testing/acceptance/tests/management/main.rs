@@ -29,7 +29,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use sandbox::waiting::wait;
 use sandbox::{Stack, StackOptions, focom, installation, inventory};
 use serde_json::{Value, json};
-use testenv::{Authority, ManagementCluster, Options, WorkloadApi};
+use testenv::{Authority, ManagementCluster, Options, WorkloadApi, kubernetes_version};
 
 const GUIDE: &str = "docs/servers.md";
 const UP: &str = "./mgmt.sh up --bundle bundle --import 'ssh root@{}'";
@@ -137,7 +137,7 @@ async fn management_cluster(stack: &mut Stack, site: &Site) -> Result<Client> {
         "spec": {
             "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0",
             "templateParameters": {
-                "clusterName": "management", "k8sVersion": "v1.33.13",
+                "clusterName": "management", "k8sVersion": kubernetes_version(),
                 "hosts": {
                     "masters": [{"hostId": 1, "hostName": "manager-1"}], "workers": [{"hostId": 2, "hostName": "manager-2"}],
                 },
@@ -519,14 +519,14 @@ async fn too_far(management: &ManagementCluster, shell: &Shell) -> Result<()> {
         management.apply_yaml(&manager(provider, version).to_string()).await?;
         shell.run(&format!(
             "kubectl label crd {definition} o2ims.provisioning.oran.org/component={provider}
-            echo '# image: localhost/o2ims/{provider}:v1.14.2-0123456789ab' >bundle/manifests/{file}.yaml"
+            echo '# image: localhost/o2ims/{provider}:v1.14.0-0123456789ab' >bundle/manifests/{file}.yaml"
         ))?;
     }
     let up = format!("{} --registry registry.example.org --dry-run", up());
     let (code, said) = shell.attempt(&up)?;
     for words in [
-        "cluster-api v1.10.10 is installed, and the bundle has v1.14.2: Cluster API supports upgrades over 3 minor versions at most. Run up with a bundle of 1.13 before, which O2IMS_CLUSTER_API=1.13 ./mgmt.sh bundle FOLDER makes",
-        "kubeadm-bootstrap v1.15.0 is installed, and the bundle has v1.14.2: Cluster API cannot go back to an older version. Take a bundle that has v1.15.0 or a newer one",
+        "cluster-api v1.10.10 is installed, and the bundle has v1.14.0: Cluster API supports upgrades over 3 minor versions at most. Run up with a bundle of 1.13 before, which O2IMS_CLUSTER_API=1.13 ./mgmt.sh bundle FOLDER makes",
+        "kubeadm-bootstrap v1.15.0 is installed, and the bundle has v1.14.0: Cluster API cannot go back to an older version. Take a bundle that has v1.15.0 or a newer one",
     ] {
         ensure!(said.contains(words), "up does not say {words:?}:\n{said}");
     }
@@ -722,7 +722,7 @@ async fn cluster(stack: &Stack, namespace: &str, name: &str, number: u32) -> Res
         "spec": {
             "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0",
             "templateParameters": {
-                "clusterName": name, "k8sVersion": "v1.33.13",
+                "clusterName": name, "k8sVersion": kubernetes_version(),
                 "hosts": {"masters": [{"hostId": number, "hostName": format!("target-{number}")}]},
             },
         },
@@ -840,7 +840,7 @@ impl Site {
             })
         };
         let input = json!({
-            "kubeconfig": "management.kubeconfig", "namespace": "default", "k8sVersion": "v1.33.13",
+            "kubeconfig": "management.kubeconfig", "namespace": "default", "k8sVersion": kubernetes_version(),
             "sources": {"containerd": "files", "kubernetes": "files", "files": "bundle/hosts"},
             "hosts": [host(1), host(2)],
         });

@@ -20,7 +20,7 @@ use o2ims_types::ProvisioningRequest;
 use sandbox::waiting::wait;
 use sandbox::{Operator, OperatorOptions, installation, inventory};
 use serde_json::{Value, json};
-use testenv::{ManagementCluster, Options};
+use testenv::{ManagementCluster, Options, versions};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::interval;
@@ -28,9 +28,9 @@ use tokio::time::interval;
 use crate::pods::Node;
 use crate::{LIMIT, fulfilled, shell_of, simulated_node};
 
-/// Versions of Cluster API: of the former installation, by its minor version, and of the bundle that upgrades it.
-const FORMER: (&str, &str) = ("1.13", "v1.13.6");
-const NEW: &str = "v1.14.2";
+/// Versions of Cluster API: of the former installation, and of the bundle that upgrades it.
+const FORMER: &str = versions::CLUSTER_API_BEFORE[0];
+const NEW: &str = versions::CLUSTER_API;
 
 /// Running clusters, and the requests that they belong to, do not notice an upgrade, and go on in the new version.
 pub(crate) async fn upgrade() -> Result<()> {
@@ -42,7 +42,7 @@ pub(crate) async fn upgrade() -> Result<()> {
 
 async fn on(management: &ManagementCluster) -> Result<()> {
     let folder = management.dir().join("site");
-    for (name, version) in [("former", FORMER.0), ("new", "")] {
+    for (name, version) in [("former", versions::minor(FORMER)), ("new", "")] {
         bundle(&folder, name, version).await?;
     }
     let shell = shell_of(management, &folder)?;
@@ -101,7 +101,7 @@ async fn story(management: &ManagementCluster, shell: &Shell, site: &Site) -> Re
         wait(all, &name, "objects to be stored in v1beta2 only", LIMIT, anew).await?;
     }
     let said = shell.run(&format!("{} status", program()))?;
-    ensure!(said.contains(NEW) && !said.contains(FORMER.1) && !said.contains("may still be stored"), "{said}");
+    ensure!(said.contains(NEW) && !said.contains(FORMER) && !said.contains("may still be stored"), "{said}");
     witness.saw_nothing()?;
     let after = machines(&client).await?;
     ensure!(after == before, "the Machines were {before:?}, and are {after:?}");
@@ -189,7 +189,7 @@ fn foreseen(shell: &Shell) -> Result<()> {
     let said = shell.run(&format!("{} --dry-run", up("new")))?;
     for words in [
         "would stop the managers of cluster-api kubeadm-bootstrap kubeadm-control-plane until the bundle's are there",
-        &format!("kubeadm-bootstrap: {} is installed, the bundle has {NEW}", FORMER.1),
+        &format!("kubeadm-bootstrap: {FORMER} is installed, the bundle has {NEW}"),
         "kubeadm-bootstrap: would change admissionregistration.k8s.io.v1.MutatingWebhookConfiguration..capi-kubeadm-bootstrap",
         " apiextensions.k8s.io.v1.CustomResourceDefinition..kubeadmconfigs.bootstrap.cluster.x-k8s.io ",
         "cluster-api: would remove rbac.authorization.k8s.io.v1.ClusterRole..former\n",
@@ -240,7 +240,7 @@ fn request(name: &str, master: u32, workers: &[u32]) -> Value {
         "spec": {
             "templateName": "byoh-workload-cluster", "templateVersion": "v1.0.0",
             "templateParameters": {
-                "clusterName": name, "k8sVersion": "v1.33.13", "hosts": {"masters": [host(&master)], "workers": workers},
+                "clusterName": name, "k8sVersion": versions::KUBERNETES, "hosts": {"masters": [host(&master)], "workers": workers},
             },
         },
     })

@@ -27,6 +27,7 @@ use sandbox::waiting::wait;
 
 use sandbox::{OperatorOptions, Stack, StackOptions, focom, installation, inventory};
 use serde_json::{Value, json};
+use testenv::kubernetes_version;
 use testenv::servers::Server;
 use tokio::process::Command;
 
@@ -370,7 +371,7 @@ async fn setting(stack: &mut Stack, venv: PathBuf) -> anyhow::Result<Setting> {
     // The key may also be one that ssh finds by itself.
     hosts[3].as_object_mut().context("a host")?.remove("keyFile");
     let input = json!({
-        "kubeconfig": "management.kubeconfig", "k8sVersion": "v1.33.13",
+        "kubeconfig": "management.kubeconfig", "k8sVersion": kubernetes_version(),
         "sources": {"containerd": "files", "kubernetes": "files", "files": files}, "hosts": hosts,
     });
     let ssh = format!(
@@ -525,7 +526,7 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     let runtime = r#"printf '%s\n' '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]' '  runtime_type = "io.containerd.runc.v2"' \
         >>/etc/containerd/config.toml"#;
     setting.servers[0].run(&["bash", "-c", runtime]).await?;
-    setting.input["k8sVersion"] = json!("v1.33.14");
+    setting.input["k8sVersion"] = json!(next_patch());
     setting.input["hosts"][0]["hostId"] = json!(71);
     setting.input["proxy"]["http"] = json!("http://10.77.0.1:3129");
     setting.write_input()?;
@@ -538,7 +539,7 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     for more in [&["--check"][..], &[]] {
         let run = setting.control.run("site.yaml", &[&BOTH, more].concat()).await?.succeeded()?;
         run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
-        run.says("its kubelet is v1.33.13, and input.json says v1.33.14")?;
+        run.says(&format!("its kubelet is {}, and input.json says {}", kubernetes_version(), next_patch()))?;
         run.says("/etc/containerd/config.toml is not as the playbook would write it")?;
         run.says("its proxies are not those of input.json")?;
         run.says("its ByoHost has not the label host-id=71")?;
@@ -715,7 +716,7 @@ async fn prepare_and_judge(setting: &Setting, sites: &[Site]) -> anyhow::Result<
                     if left_out { "told, and left out" } else { "told, and registered" }
                 }
                 Becomes::MadeRight(shell) => {
-                    on(server, preparation.name, shell).await?;
+                    on(server, preparation.name, &shell.replace("VERSION", kubernetes_version())).await?;
                     "made right"
                 }
             };
@@ -754,6 +755,12 @@ async fn install_filters(server: &Server, packages: &Path) -> Outcome {
     server.run(&["bash", "-c", "dpkg --install /var/tmp/*.deb && rm /var/tmp/*.deb"]).await.map(drop)
 }
 
+/// The patch version after the one that is there; nobody has it.
+fn next_patch() -> String {
+    let (minor, patch) = kubernetes_version().rsplit_once('.').unwrap();
+    format!("{minor}.{}", patch.parse::<u32>().unwrap() + 1)
+}
+
 /// Programs that are `present` and not fit are told before anything is changed, here a file that was removed.
 async fn not_fit(setting: &mut Setting, host: &str) -> Outcome {
     const KEPT: &str = "/etc/modules-load.d/90-o2ims-host.conf";
@@ -761,13 +768,11 @@ async fn not_fit(setting: &mut Setting, host: &str) -> Outcome {
     let server = setting.servers.iter().find(|server| server.name() == host).context("a server")?.clone();
     server.run(&["rm", KEPT]).await?;
     server.run(&["bash", "-c", DISABLE]).await?;
+    let (there, wanted) = (kubernetes_version(), next_patch());
+    let words = format!("{wanted} is wanted (sources.kubernetes is present, so it has to be installed already)");
     let cases = [
-        (
-            "kubernetes",
-            "v1.33.14",
-            "v1.33.14 is wanted (sources.kubernetes is present, so it has to be installed already)",
-        ),
-        ("containerd", "v1.33.13", "containerd runs without its CRI plugin; take cri out of disabled_plugins"),
+        ("kubernetes", wanted.as_str(), words.as_str()),
+        ("containerd", there, "containerd runs without its CRI plugin; take cri out of disabled_plugins"),
     ];
     for (source, version, words) in cases {
         setting.input["k8sVersion"] = json!(version);
@@ -807,7 +812,7 @@ async fn repositories_fail(setting: &mut Setting) -> Outcome {
         "cp /etc/apt/trusted.gpg.d/debian-archive-bookworm-stable.asc /etc/apt/keyrings/o2ims-host.asc";
     const SAME_KEY: [&str; 3] = ["cmp", "/srv/repository/Release.key", "/etc/apt/keyrings/o2ims-host.asc"];
     let good = setting.input.clone();
-    setting.input["k8sVersion"] = json!("v1.33.14");
+    setting.input["k8sVersion"] = json!(next_patch());
     setting.input["sources"]["kubernetes"] = json!("repository");
     setting.write_input()?;
     let server = &setting.servers[0];
@@ -987,7 +992,7 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
         ("/hosts", json!({}), "hosts: must be a list, not an object"),
         ("/kubeconfig", json!("nowhere"), "nowhere is no file: the kubeconfig of the management cluster is wanted"),
         ("/namespace", json!("My Namespace"), "namespace: 'My Namespace' is no DNS label"),
-        ("/k8sVersion", json!("1.33"), "k8sVersion: '1.33' is no Kubernetes version such as v1.33.13"),
+        ("/k8sVersion", json!("1.33"), "k8sVersion: '1.33' is no Kubernetes version such as v1.33.1"),
         ("/apiServer", json!("http://192.0.2.9"), "apiServer: 'http://192.0.2.9' is not https://HOST:PORT"),
         ("/sources/containerd", json!("docker"), "sources.containerd: 'docker' is none of packages, files, present"),
         ("/sources/kubernetes", json!("files"), "sources.files: is missing, and sources.kubernetes is files"),
@@ -1016,7 +1021,7 @@ fn wrong_inputs(venv: &Path) -> Outcome {
     fs::write(folder.join("management.kubeconfig"), "")?;
     fs::copy(std::env::current_exe()?, folder.join("agent"))?;
     let good = json!({
-        "kubeconfig": "management.kubeconfig", "k8sVersion": "v1.33.13", "sources": {"agent": "agent"},
+        "kubeconfig": "management.kubeconfig", "k8sVersion": kubernetes_version(), "sources": {"agent": "agent"},
         "hosts": [
             {"name": "a", "address": "192.0.2.1", "user": "root", "hostId": 1},
             {"name": "b", "address": "192.0.2.2", "user": "root", "hostId": 2},

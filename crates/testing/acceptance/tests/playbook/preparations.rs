@@ -41,7 +41,7 @@ pub enum Becomes {
     Told(&'static str),
     /// It says these words, and goes on.
     Noted(&'static str),
-    /// It makes the server right; this shell fails where it is not.
+    /// It makes the server right; this shell fails where it is not. `VERSION` stands for that of Kubernetes.
     MadeRight(&'static str),
 }
 
@@ -271,7 +271,7 @@ pub const ROUNDS: [&[Site]; 4] = [
                 Preparation {
                     name: "a noisy shell with an alias",
                     prepare: r#"sed -i "1i echo welcome\nalias ls=rm" /root/.bashrc"#,
-                    outcome: Becomes::MadeRight("test -x /opt/kubernetes/v1.33.13/kubelet"),
+                    outcome: Becomes::MadeRight("test -x /opt/kubernetes/VERSION/kubelet"),
                     kept: "grep 'alias ls=rm' /root/.bashrc && grep 'echo welcome' /root/.bashrc",
                 },
                 Preparation {
@@ -377,7 +377,7 @@ END
                     printf '[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --old\n' >/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf
                     systemctl daemon-reload",
                     outcome: Becomes::MadeRight(
-                        r"kubelet --version | grep -x 'Kubernetes v1.33.13'
+                        r"kubelet --version | grep -x 'Kubernetes VERSION'
                     systemctl show --property ExecStart kubelet | grep path=/usr/local/bin/kubelet",
                     ),
                     kept: "/usr/bin/kubelet | grep 1.30.1 && test -e /usr/lib/systemd/system/kubelet.service",
@@ -496,7 +496,7 @@ END
                     iptables -t nat -N KUBE-SERVICES
                     iptables -t nat -N SITE
                     iptables -t nat -A SITE -d 192.0.2.7/32 -j RETURN",
-                    outcome: Becomes::MadeRight("ctr version && kubelet --version | grep v1.33.13"),
+                    outcome: Becomes::MadeRight("ctr version && kubelet --version | grep VERSION"),
                     kept: r"grep data /var/lib/rancher/k3s/storage/volume && grep token /etc/rancher/k3s/config.yaml
                     iptables -t nat -S KUBE-SERVICES && iptables -t nat -S SITE | grep 192.0.2.7",
                 },

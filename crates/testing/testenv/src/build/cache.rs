@@ -254,7 +254,7 @@ fn key(recipe: &Recipe) -> String {
 
 /// What a program is linked with.
 fn flags(recipe: &Recipe) -> String {
-    format!("{LINKED} {}", recipe.stamps)
+    format!("{LINKED} {}", recipe.stamps())
 }
 
 /// The first 12 hexadecimal digits of the parts' SHA-256: enough to tell builds apart.

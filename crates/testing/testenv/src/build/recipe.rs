@@ -38,7 +38,8 @@ pub struct Recipe {
     pub module: &'static Module,
     /// The Go package of the program's `main`.
     pub package: &'static str,
-    /// `-X` flags for Go's linker. They set the version, because programs check each other's.
+    /// `-X` flags for Go's linker. They set the version, because programs check each other's. `VERSION` stands for it, and
+    /// `MINOR` for the number in its middle.
     pub stamps: &'static str,
     /// Where the CRDs and webhooks of the program are: a Go module, and a folder in it.
     pub manifests: Option<(&'static str, &'static str)>,
@@ -58,5 +59,11 @@ impl Recipe {
         seconds: u32,
     ) -> Self {
         Self { name, version, module, package, stamps: "", manifests: None, seconds, in_assets_folder: false }
+    }
+
+    /// The stamps with the version filled in.
+    pub(crate) fn stamps(&self) -> String {
+        let minor = self.version.split('.').nth(1).unwrap_or_default();
+        self.stamps.replace("VERSION", self.version).replace("MINOR", minor)
     }
 }

@@ -10,13 +10,14 @@ use super::programs::NodePrograms;
 use crate::build::Cache;
 use crate::command::run;
 use crate::image::{Content, Image};
+use crate::versions;
 
 /// The image of the pod network; `manifests/pod-network.yaml` of the sandbox names it.
 const POD_NETWORK: &str = "localhost/pod-network:1";
 /// The image of a pod that resolves a host name.
 const PROBE: &str = "localhost/probe:1";
-/// kube-vip's image, as ClusterTemplates name it by default.
-const KUBE_VIP: &str = "ghcr.io/kube-vip/kube-vip:v0.9.1";
+/// kube-vip's image without its tag, as ClusterTemplates name it by default.
+const KUBE_VIP: &str = "ghcr.io/kube-vip/kube-vip";
 /// The programs that kube-proxy calls.
 const PROXY_TOOLS: [&str; 3] = ["usr/sbin/xtables-nft-multi", "usr/sbin/nft", "usr/sbin/conntrack"];
 /// Links to `xtables-nft-multi`.
@@ -95,7 +96,7 @@ async fn all(programs: &NodePrograms, names: &[String], system: &Path) -> Result
     let entered = [
         ("coredns", find(names, "coredns")?, &programs.coredns, None),
         ("pause", find(names, "pause")?, &programs.pause, Some("65535:65535")),
-        ("kube-vip", KUBE_VIP.to_owned(), &programs.kube_vip, None),
+        ("kube-vip", format!("{KUBE_VIP}:{}", versions::KUBE_VIP), &programs.kube_vip, None),
         ("pod-network", POD_NETWORK.to_owned(), &programs.pod_network, None),
         ("probe", PROBE.to_owned(), &programs.probe, None),
     ];

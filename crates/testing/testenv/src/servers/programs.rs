@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::build::{Built, Cache, Module, Recipe, module, short_hash};
-use crate::kubernetes::{self, KUBERNETES_VERSION};
+use crate::kubernetes::{self, kubernetes_version};
+use crate::versions;
 
 static COREDNS_MODULE: Module = module!("coredns");
 static KUBE_VIP_MODULE: Module = module!("kube-vip");
@@ -15,10 +16,10 @@ const KUBELET: &Recipe = &kubernetes::recipe("kubelet", "k8s.io/kubernetes/cmd/k
 const KUBEADM: &Recipe = &kubernetes::recipe("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 25);
 const KUBE_PROXY: &Recipe = &kubernetes::recipe("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 20);
 const KUBE_SCHEDULER: &Recipe = &kubernetes::recipe("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 20);
-const COREDNS: &Recipe = &Recipe::new("coredns", "v1.12.0", &COREDNS_MODULE, "github.com/coredns/coredns", 120);
+const COREDNS: &Recipe = &Recipe::new("coredns", versions::COREDNS, &COREDNS_MODULE, "github.com/coredns/coredns", 120);
 const KUBE_VIP: &Recipe = &Recipe {
-    stamps: "-X main.Version=v0.9.1",
-    ..Recipe::new("kube-vip", "v0.9.1", &KUBE_VIP_MODULE, "github.com/kube-vip/kube-vip", 75)
+    stamps: "-X main.Version=VERSION",
+    ..Recipe::new("kube-vip", versions::KUBE_VIP, &KUBE_VIP_MODULE, "github.com/kube-vip/kube-vip", 75)
 };
 const PAUSE: &Recipe = &Recipe::new("pause", "own", &IMAGES_MODULE, "./pause", 5);
 const PROBE: &Recipe = &Recipe::new("probe", "own", &IMAGES_MODULE, "./probe", 5);
@@ -67,7 +68,7 @@ impl NodePrograms {
     /// When one cannot be built.
     pub(crate) async fn get(cache: &Cache) -> Result<Self> {
         Ok(Self {
-            version: KUBERNETES_VERSION,
+            version: kubernetes_version(),
             etcd: cache.program(kubernetes::ETCD).await?,
             kube_apiserver: cache.program(kubernetes::KUBE_APISERVER).await?,
             kube_controller_manager: cache.program(kubernetes::KUBE_CONTROLLER_MANAGER).await?,

@@ -1,0 +1,58 @@
+//! The versions of what is built from other projects. They stand here only: everything else that names one is made from
+//! this list, or compared with it by the test `versions` of the crate `acceptance`.
+
+/// Kubernetes, on management clusters and on hosts.
+pub const KUBERNETES: &str = "v1.33.13";
+/// The oldest Kubernetes that a management cluster may have.
+pub const OLDEST_KUBERNETES: &str = "v1.33.0";
+/// etcd and its tools.
+pub const ETCD: &str = "v3.5.21";
+/// `CoreDNS`, the cluster DNS of workload clusters.
+pub const COREDNS: &str = "v1.12.0";
+/// kube-vip, the virtual IP of several masters.
+pub const KUBE_VIP: &str = "v0.9.1";
+/// Cluster API and clusterctl.
+pub const CLUSTER_API: &str = "v1.14.2";
+/// The versions of Cluster API before it that can be used instead.
+pub const CLUSTER_API_BEFORE: [&str; 2] = ["v1.13.6", "v1.12.10"];
+/// The released BYOH.
+pub const BYOH: &str = "v0.5.0";
+/// What clusterctl's inventory says of BYOH from a checkout. A checkout does not name its version, so it has the one
+/// that all forks come from.
+pub(crate) const BYOH_CHECKOUT: &str = "v0.5.0+checkout";
+/// cert-manager, in bundles.
+pub const CERT_MANAGER: &str = "v1.19.1";
+/// Helm.
+pub const HELM: &str = "v3.19.0";
+/// Flux's source-controller and kustomize-controller.
+pub const FLUX: &str = "v1.7.3";
+/// The library with kstatus, as Flux's kustomize-controller has it.
+pub const KSTATUS: &str = "v0.36.0-flux.15";
+/// Argo CD, of which the CRD of Applications is taken.
+pub const ARGO_CD: &str = "v3.1.9";
+/// Prometheus, of which promtool is taken. Its Go module of 3.5 is called v0.305.
+pub const PROMETHEUS: &str = "v3.5.5";
+/// OpenTelemetry's Collector. v0.160 and later need Go 1.26.
+pub const COLLECTOR: &str = "v0.158.0";
+/// kubeconform.
+pub const KUBECONFORM: &str = "v0.7.0";
+/// govulncheck, which finds known holes.
+pub const GOVULNCHECK: &str = "v1.9.0";
+/// The Lua of Argo CD's health scripts.
+pub const LUA: &str = "v1.1.1";
+
+/// The minor version of a version: `1.14` of `v1.14.2`.
+pub fn minor(version: &str) -> &str {
+    let version = version.trim_start_matches('v');
+    version.match_indices('.').nth(1).and_then(|(end, _)| version.get(..end)).unwrap_or(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minor_version_is_cut_out() {
+        assert_eq!(["v1.14.2", "v0.36.0-flux.15", "v1.14"].map(minor), ["1.14", "0.36", "1.14"]);
+    }
+}
