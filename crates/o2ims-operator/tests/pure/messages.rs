@@ -309,7 +309,7 @@ const PROGRESS: &[Entry] = &[
         "Nothing at first: it takes a moment. All nodes are Ready.",
     ),
     entry(
-        "waiting for …: … of … replicas ready, of … in all, … of them as it says now",
+        "waiting for …: … of … replicas ready, of … in all, … of them up to date",
         "Cluster API removes or replaces Machines, because somebody has changed that object. `kubectl describe` it: its conditions say what \
          that waits for.",
     ),

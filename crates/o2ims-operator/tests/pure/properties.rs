@@ -608,13 +608,18 @@ fn each_kind_is_checked_once_before_a_host_is_claimed() {
     }
 }
 
-#[test]
-fn what_a_new_worker_needs_is_checked_before_its_host_is_claimed() {
-    let mut world = crate::status::running();
+/// Host 3 becomes a worker too.
+fn add_worker(world: &mut World) {
     let worker = host_refs(&[3])[0].clone();
     world.edit_request("one", |request| {
         request.spec.template_parameters.hosts.as_mut().unwrap().workers.push(from(worker));
     });
+}
+
+#[test]
+fn what_a_new_worker_needs_is_checked_before_its_host_is_claimed() {
+    let mut world = crate::status::running();
+    add_worker(&mut world);
     let steps = world.reconcile("one");
     let checked: Vec<_> = steps.iter().filter_map(kind_of_dry_run).collect();
     assert_eq!(checked, ["ByoMachineTemplate", "MachineDeployment"]);
@@ -625,10 +630,7 @@ fn what_a_new_worker_needs_is_checked_before_its_host_is_claimed() {
 #[test]
 fn what_runs_is_maintained_while_a_new_worker_waits() {
     let mut world = crate::status::running();
-    let worker = host_refs(&[3])[0].clone();
-    world.edit_request("one", |request| {
-        request.spec.template_parameters.hosts.as_mut().unwrap().workers.push(from(worker));
-    });
+    add_worker(&mut world);
     world.edit_control_planes(|object| object.spec.replicas = Some(3));
     let steps = world.begin("one").unwrap().steps;
     let scales_back = |step: &Step| matches!(step, Step::PatchSpec { kind: Kind::KubeadmControlPlane, .. });
@@ -646,9 +648,6 @@ fn what_runs_is_maintained_while_a_new_worker_waits() {
 fn nothing_is_checked_for_a_claim_that_waits() {
     let mut world = crate::status::running();
     world.edit_cluster("core", |cluster| cluster.spec.paused = true);
-    let worker = host_refs(&[3])[0].clone();
-    world.edit_request("one", |request| {
-        request.spec.template_parameters.hosts.as_mut().unwrap().workers.push(from(worker));
-    });
+    add_worker(&mut world);
     assert_eq!(world.reconcile("one"), []);
 }

@@ -940,7 +940,8 @@ fn a_change_that_cluster_api_carries_out_is_no_missing_node() {
         object.status.counts.up_to_date_replicas = 0;
     });
     world.reconcile("one");
-    let waits = "waiting for KubeadmControlPlane core-control-plane: 1 of 1 replicas ready, of 1 in all, 0 of them as it says now";
+    let waits =
+        "waiting for KubeadmControlPlane core-control-plane: 1 of 1 replicas ready, of 1 in all, 0 of them up to date";
     assert!(world.message("one").starts_with(waits), "{}", world.message("one"));
 }
 

@@ -247,7 +247,7 @@ fn changing(kind: Kind, name: &str, counts: &ReplicaStatus, wanted: usize, gener
         )
     } else {
         format!(
-            "waiting for {kind} {name}: {} of {wanted} replicas ready, of {} in all, {} of them as it says now",
+            "waiting for {kind} {name}: {} of {wanted} replicas ready, of {} in all, {} of them up to date",
             counts.ready_replicas, counts.replicas, counts.up_to_date_replicas
         )
     })
