@@ -77,6 +77,8 @@ The product on this machine:
 
 O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform9 fork, instead of the release
 O2IMS_CLUSTER_API=1.13|1.12   take this Cluster API instead of 1.14
+O2IMS_KUBERNETES=1.37|1.35|1.34|1.33
+                              take this Kubernetes instead of 1.36
 UPDATE_HOLES=1                with bundle --holes: write deploy/known-holes.yaml anew, with the reasons that it has
 
 The product on a management cluster:
@@ -210,9 +212,13 @@ prepare_servers() {
 build_sandbox() {
     check_prerequisites
     say "building the operators and the sandbox (some minutes the first time) ..."
+    # The next step's sources are downloaded meanwhile.
+    tied crates/testing/testenv/modules/fetch &
+    local fetching=$!
     tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p sandbox -p testenv --bins
-    build_control_plane
+    wait "$fetching"
     prepare_servers
+    [ "$hosts" = servers ] || build_control_plane
     run=("$programs/sandbox" run)
     [ "$hosts" = simulated ] || run+=(--servers)
     [ -z "$o_clouds" ] || run+=(--o-clouds "$o_clouds")

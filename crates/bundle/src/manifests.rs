@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use testenv::CLUSTERCTL_LABEL;
 use testenv::build::Cache;
 use testenv::recipes;
+use testenv::{CLUSTERCTL_LABEL, kubernetes_version, versions};
 
 use crate::program::Program;
 use crate::render::{Document, defaults, kustomize, read, write as write_documents};
@@ -17,7 +17,7 @@ use crate::{cert_manager, operators};
 
 /// The pod security level of all namespaces.
 const LEVEL: &str = "restricted";
-/// Files of this repository that go into the bundle as they are.
+/// Files of this repository that go into the bundle as they are, but for the version of Kubernetes.
 const COPIED: [(&str, &str); 2] = [
     ("crates/testing/sandbox/manifests/pod-network.yaml", "cni.yaml"),
     ("examples/cluster-template.yaml", "cluster-template.yaml"),
@@ -71,7 +71,9 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
         finish(&to.join(file), read(&text)?, Some(program(name)?))?;
     }
     for (from, name) in COPIED {
-        fs::copy(repository().join(from), to.join(name)).with_context(|| format!("cannot copy {from}"))?;
+        let text = fs::read_to_string(repository().join(from)).with_context(|| format!("cannot read {from}"))?;
+        fs::write(to.join(name), text.replace(versions::KUBERNETES, kubernetes_version()))
+            .with_context(|| format!("cannot write {name}"))?;
     }
     Ok(())
 }

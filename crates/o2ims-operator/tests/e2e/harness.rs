@@ -285,7 +285,7 @@ impl Tenant {
 
     /// A ClusterTemplate of the tenant's own, as the shared one but for `change`; requests name it by `name`, v1.
     pub async fn template(&self, name: &str, change: Value) -> Outcome {
-        let mut template: Value = serde_saphyr::from_str(self.hosts.template())?;
+        let mut template: Value = serde_saphyr::from_str(&self.hosts.template())?;
         template_schema::overlay(
             &mut template,
             json!({

@@ -17,6 +17,7 @@ const PLACES: &[(&str, &[&str])] = &[
         "README.md",
         &[
             "k8sVersion: v{kubernetes}\n",
+            "another Kubernetes than {kubernetes};",
             "an older Cluster API than {cluster-api}.",
             "any Kubernetes from {oldest kubernetes, minor} on",
         ],
@@ -38,6 +39,10 @@ const PLACES: &[(&str, &[&str])] = &[
             "kube-controller-manager {kubernetes}, Cluster API",
             "Cluster API {cluster-api} (core",
             "BYOH v{byoh}, with",
+            "`1.37` ({kubernetes 1.37})",
+            "`1.35` ({kubernetes 1.35})",
+            "`1.34` ({kubernetes 1.34})",
+            "`1.33` ({kubernetes 1.33})",
             "`1.13` ({cluster-api 1.13})",
             "`1.12` ({cluster-api 1.12})",
         ],
@@ -48,6 +53,10 @@ const PLACES: &[(&str, &[&str])] = &[
         "docs/dependencies.md",
         &[
             "| k8s.io/kubernetes | v{kubernetes} |",
+            "`1.37` (v{kubernetes 1.37})",
+            "`1.35` (v{kubernetes 1.35})",
+            "`1.34` (v{kubernetes 1.34})",
+            "`1.33` (v{kubernetes 1.33})",
             "| go.etcd.io/etcd/server/v3 | v{etcd} |",
             "| sigs.k8s.io/cluster-api, and its api module | v{cluster-api} |",
             "`O2IMS_CLUSTER_API` v{cluster-api 1.13} or",
@@ -91,7 +100,13 @@ const PLACES: &[(&str, &[&str])] = &[
     ("examples/focom-provisioning-request.yaml", &["k8sVersion: v{kubernetes}\n"]),
     ("examples/o2ims-provisioning-request.yaml", &["k8sVersion: v{kubernetes}\n"]),
     ("examples/three-masters.yaml", &["k8sVersion: v{kubernetes}\n"]),
-    ("mgmt.sh", &["take this Cluster API instead of {cluster-api, minor}\n"]),
+    (
+        "mgmt.sh",
+        &[
+            "take this Cluster API instead of {cluster-api, minor}\n",
+            "take this Kubernetes instead of {kubernetes, minor}\n",
+        ],
+    ),
     (
         "scripts/management-cluster",
         &["OLDEST_KUBERNETES=v{oldest kubernetes}\n", "CLUSTER_API_FROM=v{oldest cluster-api, minor}.0 "],
@@ -111,24 +126,9 @@ const EXEMPT: &[(&str, &str)] = &[
     ("crates/o2ims-operator/tests/e2e/requests/", "versions that users may write, whatever is built"),
 ];
 
-/// The versions that [`PLACES`] has, without `v`, by name.
-fn named() -> Vec<(String, &'static str)> {
-    let [before, oldest] = versions::CLUSTER_API_BEFORE;
-    let mut named: Vec<_> = listed().into_iter().map(|(name, version)| (name.to_owned(), version)).collect();
-    named.extend([before, oldest].map(|version| (format!("cluster-api {}", minor(version)), version)));
-    for (name, version) in [
-        ("cluster-api", versions::CLUSTER_API),
-        ("oldest cluster-api", oldest),
-        ("oldest kubernetes", versions::OLDEST_KUBERNETES),
-    ] {
-        named.push((format!("{name}, minor"), minor(version)));
-    }
-    named.into_iter().map(|(name, version)| (name, version.trim_start_matches('v'))).collect()
-}
-
-/// The list: name and version of each project.
-fn listed() -> [(&'static str, &'static str); 17] {
-    [
+/// The list: name and version, without `v`, of each project.
+fn listed() -> Vec<(String, &'static str)> {
+    let mut list = [
         ("kubernetes", versions::KUBERNETES),
         ("oldest kubernetes", versions::OLDEST_KUBERNETES),
         ("etcd", versions::ETCD),
@@ -147,6 +147,26 @@ fn listed() -> [(&'static str, &'static str); 17] {
         ("lua", versions::LUA),
         ("govulncheck", versions::GOVULNCHECK),
     ]
+    .map(|(name, version)| (name.to_owned(), version))
+    .to_vec();
+    list.extend(versions::CLUSTER_API_BEFORE.map(|version| (format!("cluster-api {}", minor(version)), version)));
+    list.extend(versions::KUBERNETES_OTHERS.map(|version| (format!("kubernetes {}", minor(version)), version)));
+    list.into_iter().map(|(name, version)| (name, version.trim_start_matches('v'))).collect()
+}
+
+/// What [`PLACES`] names: the versions of the list, and minor versions of some.
+fn named() -> Vec<(String, &'static str)> {
+    let [_, oldest] = versions::CLUSTER_API_BEFORE;
+    let mut named = listed();
+    for (name, version) in [
+        ("kubernetes", versions::KUBERNETES),
+        ("cluster-api", versions::CLUSTER_API),
+        ("oldest cluster-api", oldest),
+        ("oldest kubernetes", versions::OLDEST_KUBERNETES),
+    ] {
+        named.push((format!("{name}, minor"), minor(version)));
+    }
+    named
 }
 
 /// Where a text has the words of a place: all of them, and the version in them.
@@ -284,14 +304,13 @@ fn pins() -> Vec<(&'static str, &'static str, String)> {
     let mut pins = vec![
         ("byoh", "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost", versions::BYOH),
         ("cert-manager", "github.com/cert-manager/cert-manager", versions::CERT_MANAGER),
-        ("cluster-api", CLUSTER_API, versions::CLUSTER_API),
-        ("cluster-api", CLUSTER_API_TYPES, versions::CLUSTER_API),
+        ("platform", CLUSTER_API, versions::CLUSTER_API),
+        ("platform", CLUSTER_API_TYPES, versions::CLUSTER_API),
         ("cluster-api-1.13", CLUSTER_API, before),
         ("cluster-api-1.12", CLUSTER_API, oldest),
-        ("clusterctl", CLUSTER_API, versions::CLUSTER_API),
         ("collector", "go.opentelemetry.io/collector/otelcol", versions::COLLECTOR),
-        ("coredns", "github.com/coredns/coredns", versions::COREDNS),
-        ("etcd", "go.etcd.io/etcd/server/v3", versions::ETCD),
+        ("platform", "github.com/coredns/coredns", versions::COREDNS),
+        ("platform", "go.etcd.io/etcd/server/v3", versions::ETCD),
         ("etcd-tools", "go.etcd.io/etcd/etcdctl/v3", versions::ETCD),
         ("etcd-tools", "go.etcd.io/etcd/etcdutl/v3", versions::ETCD),
         ("flux", "github.com/fluxcd/kustomize-controller", versions::FLUX),
@@ -301,7 +320,11 @@ fn pins() -> Vec<(&'static str, &'static str, String)> {
         ("kstatus", "github.com/fluxcd/cli-utils", versions::KSTATUS),
         ("kube-vip", "github.com/kube-vip/kube-vip", versions::KUBE_VIP),
         ("kubeconform", "github.com/yannh/kubeconform", versions::KUBECONFORM),
-        ("kubernetes", "k8s.io/kubernetes", versions::KUBERNETES),
+        ("platform", "k8s.io/kubernetes", versions::KUBERNETES),
+        ("kubernetes-1.33", "k8s.io/kubernetes", versions::KUBERNETES_OTHERS[3]),
+        ("kubernetes-1.34", "k8s.io/kubernetes", versions::KUBERNETES_OTHERS[2]),
+        ("kubernetes-1.35", "k8s.io/kubernetes", versions::KUBERNETES_OTHERS[1]),
+        ("kubernetes-1.37", "k8s.io/kubernetes", versions::KUBERNETES_OTHERS[0]),
         ("lua", "github.com/yuin/gopher-lua", versions::LUA),
     ]
     .into_iter()
@@ -316,8 +339,6 @@ fn pins() -> Vec<(&'static str, &'static str, String)> {
 
 #[test]
 fn go_builds_what_the_list_says() {
-    /// Programs of our own.
-    const OWN: [&str; 1] = ["images"];
     let (pins, mut wrong) = (pins(), Vec::new());
     for modules in ["crates/testing/testenv/modules", "crates/bundle/modules"] {
         for entry in fs::read_dir(top().join(modules)).unwrap() {
@@ -325,16 +346,16 @@ fn go_builds_what_the_list_says() {
             let name = name.to_str().unwrap();
             let Ok(text) = fs::read_to_string(folder.join("go.mod")) else { continue };
             let mut pinned = pins.iter().filter(|(pinning, ..)| *pinning == name).peekable();
-            if pinned.peek().is_none() && !OWN.contains(&name) {
+            if pinned.peek().is_none() {
                 wrong.push(format!("{modules}/{name}: no version of the list is compared with this module"));
             }
             for (_, module, version) in pinned {
+                if *module == "k8s.io/kubernetes" {
+                    wrong.extend(staging(&text, version));
+                }
                 if !requires(&text, module, version) {
                     wrong.push(format!("{modules}/{name}/go.mod does not require {module} {version}"));
                 }
-            }
-            if name == "kubernetes" {
-                wrong.extend(staging(&text, versions::KUBERNETES));
             }
         }
     }

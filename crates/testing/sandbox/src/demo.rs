@@ -30,7 +30,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often all objects are listed. No watch can tell when the objects of all kinds are gone.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Registers hosts, applies both example requests one after the other (one as a platform operator would, one as an SMO
+/// Registers hosts, applies both example requests (one as a platform operator would, one as an SMO
 /// would), and waits for their clusters. With `once`, deletes the requests and checks that nothing is left. Printed
 /// seconds are counted from `begun`.
 ///
@@ -99,17 +99,22 @@ impl Examples {
         let client = supervisor.stack.management.admin();
         let smo = supervisor.remote_smo.as_ref().map(|remote| remote.smo.admin());
         let example = "examples/o2ims-provisioning-request.yaml";
-        let mut direct = Example::<ProvisioningRequest>::new(client.clone(), example, installation::EXAMPLE, begun)?;
-        let core = supervisor.during(direct.until_fulfilled()).await?;
-
+        let mut direct = Example::<ProvisioningRequest>::new(
+            client.clone(),
+            example,
+            &installation::as_built(installation::EXAMPLE),
+            begun,
+        )?;
         let example = "examples/focom-provisioning-request.yaml";
         let at = smo.clone().unwrap_or(client);
-        let mut by_smo = Example::<FocomProvisioningRequest>::new(at, example, focom::EXAMPLE, begun)?;
+        let mut by_smo =
+            Example::<FocomProvisioningRequest>::new(at, example, &installation::as_built(focom::EXAMPLE), begun)?;
         if smo.is_some() {
             by_smo.object["spec"]["oCloudId"] = json!(WITH_HOSTS);
             by_smo.what = format!("{example} (at the SMO, oCloudId: {WITH_HOSTS})");
         }
-        let edge = supervisor.during(by_smo.until_fulfilled()).await?;
+        let both = async { tokio::try_join!(direct.until_fulfilled(), by_smo.until_fulfilled()) };
+        let (core, edge) = supervisor.during(both).await?;
         let without_hosts = match smo {
             Some(smo) => Some(supervisor.during(until_pending(smo, example, begun)).await?),
             None => None,
@@ -169,7 +174,8 @@ async fn until_pending(
     file: &'static str,
     begun: Instant,
 ) -> anyhow::Result<Example<FocomProvisioningRequest>> {
-    let mut example = Example::<FocomProvisioningRequest>::new(smo, file, focom::EXAMPLE, begun)?;
+    let mut example =
+        Example::<FocomProvisioningRequest>::new(smo, file, &installation::as_built(focom::EXAMPLE), begun)?;
     example.object["spec"]["oCloudId"] = json!(WITHOUT_HOSTS);
     example.rename("far-cluster-request");
     example.what = format!("{file} (at the SMO, metadata.name: {}, oCloudId: {WITHOUT_HOSTS})", example.name);

@@ -1,7 +1,7 @@
 //! Installs the product from the files that users get.
 
 use anyhow::Context as _;
-use testenv::ManagementCluster;
+use testenv::{ManagementCluster, kubernetes_version, versions};
 
 /// The CustomResourceDefinitions.
 pub const CRDS: [&str; 2] = [
@@ -62,11 +62,11 @@ impl Hosts {
     }
 
     /// The ClusterTemplate for these hosts, YAML.
-    pub const fn template(self) -> &'static str {
-        match self {
+    pub fn template(self) -> String {
+        as_built(match self {
             Self::Simulated => TEMPLATE,
             Self::Servers => SERVER_TEMPLATE,
-        }
+        })
     }
 
     /// The CNI for these hosts, in the namespace `default`, YAML.
@@ -76,6 +76,11 @@ impl Hosts {
             Self::Servers => SERVER_CNI,
         }
     }
+}
+
+/// A template or request that names the Kubernetes that is built. The files name the default one.
+pub fn as_built(text: &str) -> String {
+    text.replace(versions::KUBERNETES, kubernetes_version())
 }
 
 /// Installs CRDs, rights and the template. Needs no providers.
@@ -88,7 +93,7 @@ pub async fn install_product(management: &ManagementCluster, hosts: Hosts) -> an
             management.apply_yaml(file).await.with_context(|| format!("applying {what}"))?;
         }
     }
-    management.apply_yaml(hosts.template()).await.context("applying the ClusterTemplate")
+    management.apply_yaml(&hosts.template()).await.context("applying the ClusterTemplate")
 }
 
 /// Installs the parts that need Cluster API and BYOH: the CNI and the exemption from BYOH's webhook.

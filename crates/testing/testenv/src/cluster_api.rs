@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::build::{Cache, Module, Recipe, module};
 use crate::inventory::Inventory;
 use crate::provider::{Launch, LaunchContext, Provider, wait_in_force};
+use crate::recipes::PLATFORM;
 use crate::versions;
 
 /// The variable that names another version of Cluster API than the default by its minor version, such as `1.12`.
@@ -20,7 +21,6 @@ const SOURCES: &str = "sigs.k8s.io/cluster-api";
 const DEFINITION: &str = "providers.yaml";
 const CERTIFICATES: &str = "certificates";
 
-static V1_14: Module = module!("cluster-api");
 static V1_13: Module = module!("cluster-api-1.13");
 static V1_12: Module = module!("cluster-api-1.12");
 
@@ -34,9 +34,9 @@ const CORE: Core = ("sigs.k8s.io/cluster-api/core", "core/config");
 const CORE_BEFORE_1_14: Core = (SOURCES, "config");
 
 /// The version that is used if the environment names no other.
-static DEFAULT: Release = Release::new(versions::CLUSTER_API, &V1_14, CORE);
+static DEFAULT: Release = Release::new(versions::CLUSTER_API, &PLATFORM, CORE);
 
-/// Every version that can be used. Each has a module that pins it: `modules/cluster-api`, and for the others
+/// Every version that can be used. Each has a module that pins it: `modules/platform`, and for the others
 /// `modules/cluster-api-<minor version>`, where `modules/fetch` looks for it.
 static RELEASES: [&Release; 3] = [
     &DEFAULT,

@@ -14,7 +14,7 @@ use crate::build::{Built, Cache};
 use crate::certificates::{Authority, Pair, signing_key};
 use crate::folder::{AUDIT_LOG, Folder};
 use crate::http_probe;
-use crate::kubernetes::{ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL};
+use crate::kubernetes::{ETCD, Program};
 use crate::ports::Ports;
 use crate::process::Process;
 
@@ -30,9 +30,9 @@ impl Programs {
     pub(crate) async fn get(cache: &Cache) -> Result<Self> {
         Ok(Self {
             etcd: cache.program(ETCD).await?,
-            kube_apiserver: cache.program(KUBE_APISERVER).await?,
-            kube_controller_manager: cache.program(KUBE_CONTROLLER_MANAGER).await?,
-            kubectl: cache.program(KUBECTL).await?,
+            kube_apiserver: Program::ApiServer.get(cache).await?,
+            kube_controller_manager: Program::ControllerManager.get(cache).await?,
+            kubectl: Program::Kubectl.get(cache).await?,
         })
     }
 

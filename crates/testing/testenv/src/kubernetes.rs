@@ -1,35 +1,113 @@
 //! Recipes of etcd's and Kubernetes' programs.
 
-use crate::build::{Module, Recipe, module};
+use anyhow::{Context as _, Result};
+
+use crate::build::{Built, Cache, Module, Recipe, module};
+use crate::recipes::PLATFORM;
 use crate::versions;
 
+/// The variable that names another version of Kubernetes than the default by its minor version, such as `1.35`.
+const VARIABLE: &str = "O2IMS_KUBERNETES";
 const STAMPS: &str = "-X k8s.io/component-base/version.gitVersion=VERSION \
      -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=MINOR \
      -X k8s.io/client-go/pkg/version.gitVersion=VERSION";
 
-static ETCD_MODULE: Module = module!("etcd");
-static KUBERNETES_MODULE: Module = module!("kubernetes");
+/// The version that is used if the environment names no other.
+static DEFAULT: Release = Release { version: versions::KUBERNETES, module: &PLATFORM };
 
-pub(crate) const ETCD: &Recipe = &Recipe {
-    in_assets_folder: true,
-    ..Recipe::new("etcd", versions::ETCD, &ETCD_MODULE, "go.etcd.io/etcd/server/v3", 45)
-};
-pub(crate) const KUBE_APISERVER: &Recipe =
-    &Recipe { in_assets_folder: true, ..recipe("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 240) };
-pub(crate) const KUBE_CONTROLLER_MANAGER: &Recipe =
-    &recipe("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 60);
-pub(crate) const KUBECTL: &Recipe =
-    &Recipe { in_assets_folder: true, ..recipe("kubectl", "k8s.io/kubernetes/cmd/kubectl", 25) };
+/// Every version that can be used. Each has a module that pins it: `modules/platform`, and for the others
+/// `modules/kubernetes-<minor version>`, where `modules/fetch` looks for it. etcd and `CoreDNS` are the same for all.
+static RELEASES: [&Release; 5] = [
+    &DEFAULT,
+    &Release { version: versions::KUBERNETES_OTHERS[0], module: &module!("kubernetes-1.37") },
+    &Release { version: versions::KUBERNETES_OTHERS[1], module: &module!("kubernetes-1.35") },
+    &Release { version: versions::KUBERNETES_OTHERS[2], module: &module!("kubernetes-1.34") },
+    &Release { version: versions::KUBERNETES_OTHERS[3], module: &module!("kubernetes-1.33") },
+];
 
-/// The programs of a management cluster, in the order in which they are built.
-pub(crate) const CONTROL_PLANE: &[&Recipe] = &[ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL];
-
-/// Version of Kubernetes, on management clusters and on hosts.
-pub const fn kubernetes_version() -> &'static str {
-    versions::KUBERNETES
+/// A version of Kubernetes.
+struct Release {
+    version: &'static str,
+    module: &'static Module,
 }
 
-/// A program of Kubernetes; `seconds` is roughly how long its first build takes.
-pub(crate) const fn recipe(name: &'static str, package: &'static str, seconds: u32) -> Recipe {
-    Recipe { stamps: STAMPS, ..Recipe::new(name, versions::KUBERNETES, &KUBERNETES_MODULE, package, seconds) }
+impl Release {
+    /// The version that the environment names, or else the default.
+    fn from_environment() -> Result<&'static Self> {
+        let Some(minor) = std::env::var(VARIABLE).ok().filter(|minor| !minor.is_empty()) else { return Ok(&DEFAULT) };
+        RELEASES.into_iter().find(|release| versions::minor(release.version) == minor).with_context(|| {
+            let known: Vec<_> = RELEASES.iter().map(|release| versions::minor(release.version)).collect();
+            format!("{VARIABLE}={minor} is no minor version of Kubernetes that can be used: {}", known.join(", "))
+        })
+    }
+}
+
+/// Version of Kubernetes, on management clusters and on hosts: the one that the environment names by its minor version
+/// (`O2IMS_KUBERNETES`), or else [`versions::KUBERNETES`]. A version that cannot be built counts as not named; an error
+/// says so where something is built.
+pub fn kubernetes_version() -> &'static str {
+    Release::from_environment().map_or(versions::KUBERNETES, |release| release.version)
+}
+
+/// etcd's server.
+pub(crate) const ETCD: &Recipe = &Recipe {
+    in_assets_folder: true,
+    ..Recipe::new("etcd", versions::ETCD, &PLATFORM, "go.etcd.io/etcd/server/v3", 45)
+};
+
+/// A program of Kubernetes.
+#[derive(Clone, Copy)]
+pub(crate) enum Program {
+    ApiServer,
+    ControllerManager,
+    Kubeadm,
+    Kubectl,
+    Kubelet,
+    Proxy,
+    Scheduler,
+}
+
+impl Program {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::ApiServer,
+        Self::ControllerManager,
+        Self::Kubeadm,
+        Self::Kubectl,
+        Self::Kubelet,
+        Self::Proxy,
+        Self::Scheduler,
+    ];
+    /// Those of a management cluster, in the order in which they are built.
+    pub(crate) const MANAGEMENT: [Self; 3] = [Self::ApiServer, Self::ControllerManager, Self::Kubectl];
+
+    /// Builds the program if it is not in the cache yet.
+    ///
+    /// # Errors
+    /// When it cannot be built, or the environment names a version that cannot be used.
+    pub(crate) async fn get(self, cache: &Cache) -> Result<Built> {
+        cache.program(&self.recipe()?).await
+    }
+
+    /// How the program is built, of the version that is used.
+    ///
+    /// # Errors
+    /// When the environment names a version that cannot be used.
+    pub(crate) fn recipe(self) -> Result<Recipe> {
+        let release = Release::from_environment()?;
+        // With roughly how many seconds the first build takes.
+        let (name, package, seconds, in_assets_folder) = match self {
+            Self::ApiServer => ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 240, true),
+            Self::ControllerManager => {
+                ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 60, false)
+            }
+            Self::Kubeadm => ("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 25, false),
+            Self::Kubectl => ("kubectl", "k8s.io/kubernetes/cmd/kubectl", 25, true),
+            Self::Kubelet => ("kubelet", "k8s.io/kubernetes/cmd/kubelet", 45, false),
+            Self::Proxy => ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 20, false),
+            Self::Scheduler => ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 20, false),
+        };
+        let recipe = Recipe::new(name, release.version, release.module, package, seconds);
+        Ok(Recipe { stamps: STAMPS, in_assets_folder, ..recipe })
+    }
 }

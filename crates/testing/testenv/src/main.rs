@@ -78,7 +78,14 @@ async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
         Command::Build { servers, tools, slow } => {
-            for program in testenv::recipes::build_all(line).await? {
+            let programs = testenv::recipes::build_all(servers, line);
+            let programs = if servers {
+                // Whether the distribution can be fetched is known at once; the programs take minutes.
+                tokio::try_join!(testenv::servers::fetch(line), programs)?.1
+            } else {
+                programs.await?
+            };
+            for program in programs {
                 println!("{}", program.display());
             }
             if servers {

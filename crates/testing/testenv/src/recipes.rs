@@ -4,12 +4,18 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::build::{Built, Cache, Recipe};
+use crate::build::{Built, Cache, Module, Recipe, module};
 use crate::cluster_api::Release;
 use crate::inventory::Inventory;
+use crate::kubernetes::{self, Program};
 use crate::progress::Progress;
 use crate::tools::Tool;
-use crate::{byoh, cluster_api, flux, kubernetes, servers};
+use crate::{byoh, cluster_api, flux, servers};
+
+/// The module of etcd, Kubernetes, Cluster API, `CoreDNS` and the programs in images, of the default versions. They are in one module, so that
+/// what they have in common has one version and is compiled once.
+pub(crate) static PLATFORM: Module =
+    module!("platform", "coredns/main.go", "pause/main.go", "pod-network/main.go", "probe/main.go");
 
 /// The manager of a provider.
 pub struct Manager {
@@ -44,31 +50,59 @@ impl Manager {
     }
 }
 
-/// Every program that is built from a pinned module: those of a management cluster and of a node, and those that only tests need. Of Cluster
-/// API it is the version that `O2IMS_CLUSTER_API` names, or else the default.
+/// Every program that is built from a pinned module: those of a management cluster and of a node, and those that only tests need. Of
+/// Kubernetes and Cluster API it is the version that `O2IMS_KUBERNETES` and `O2IMS_CLUSTER_API` name, or else the default.
 ///
 /// # Errors
 /// When the environment names a version that cannot be used.
 pub fn all() -> Result<Vec<Recipe>> {
     let mut all: Vec<_> =
         servers::PROGRAMS.into_iter().chain([byoh::MANAGER, byoh::AGENT]).chain(flux::PROGRAMS).copied().collect();
+    for program in Program::ALL {
+        all.push(program.recipe()?);
+    }
     all.extend(Release::from_environment()?.programs);
     all.extend(Tool::ALL.into_iter().chain(Tool::SLOW).map(Tool::recipe));
     Ok(all)
 }
 
-/// Builds all programs of a management cluster that are not in the cache yet, and returns their paths.
+/// Builds all programs of a management cluster, and with `servers` those of a node, that are not in the cache yet, and returns the paths of
+/// the former.
 ///
 /// # Errors
 /// When something cannot be built.
-pub async fn build_all(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Vec<PathBuf>> {
+pub async fn build_all(servers: bool, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Vec<PathBuf>> {
     let cache = Cache::new(Progress::new(progress))?;
-    let mut programs = Vec::new();
-    for recipe in kubernetes::CONTROL_PLANE.iter().copied().chain(&Release::from_environment()?.programs) {
+    cache.programs(&pinned(servers)?).await?;
+    let mut programs = vec![cache.program(kubernetes::ETCD).await?.program];
+    for program in Program::MANAGEMENT {
+        programs.push(program.get(&cache).await?.program);
+    }
+    for recipe in &Release::from_environment()?.programs {
         programs.push(cache.program(recipe).await?.program);
     }
     programs.push(byoh::manager(&cache).await?.program);
     cluster_api::inventory_definition(&cache).await?;
+    Ok(programs)
+}
+
+/// The programs of [`build_all`] that pinned modules have, in the order in which they are built: the longest first, and beside it what has
+/// least in common with it.
+fn pinned(servers: bool) -> Result<Vec<Recipe>> {
+    let mut beside = Vec::new();
+    if byoh::checkout()?.is_none() {
+        beside.push(*byoh::MANAGER);
+        beside.extend(servers.then_some(*byoh::AGENT));
+    }
+    if servers {
+        beside.extend(servers::PROGRAMS.map(|recipe| *recipe));
+    } else {
+        beside.push(*kubernetes::ETCD);
+    }
+    beside.extend(Release::from_environment()?.programs);
+    let kubernetes = if servers { &Program::ALL[..] } else { &Program::MANAGEMENT };
+    let mut programs = kubernetes.iter().map(|program| program.recipe()).collect::<Result<Vec<_>>>()?;
+    programs.splice(1..1, beside);
     Ok(programs)
 }
 
@@ -77,7 +111,7 @@ pub async fn build_all(progress: impl Fn(&str) + Send + Sync + 'static) -> Resul
 /// # Errors
 /// When it cannot be built.
 pub async fn kubectl(cache: &Cache) -> Result<Built> {
-    cache.program(kubernetes::KUBECTL).await
+    Program::Kubectl.get(cache).await
 }
 
 /// Builds Cluster API's managers: core, the kubeadm bootstrap provider and the kubeadm control plane provider, in this

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::build::{Cache, Module, Recipe, module};
+use crate::kubernetes::Program;
 use crate::progress::Progress;
-use crate::{cluster_api, kubernetes, versions};
+use crate::recipes::PLATFORM;
+use crate::{cluster_api, versions};
 
-static CLUSTERCTL_MODULE: Module = module!("clusterctl");
 static COLLECTOR_MODULE: Module = module!("collector", "main.go");
 static ETCD_TOOLS_MODULE: Module = module!("etcd-tools");
 static HELM_MODULE: Module = module!("helm");
@@ -55,7 +56,7 @@ impl Tool {
                 ..Recipe::new(
                     "clusterctl",
                     versions::CLUSTER_API,
-                    &CLUSTERCTL_MODULE,
+                    &PLATFORM,
                     "sigs.k8s.io/cluster-api/cmd/clusterctl",
                     60,
                 )
@@ -110,7 +111,7 @@ pub async fn tool(tool: Tool, progress: impl Fn(&str) + Send + Sync + 'static) -
 /// # Errors
 /// When it cannot be built.
 pub async fn kubectl(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
-    Ok(Cache::new(Progress::new(progress))?.program(kubernetes::KUBECTL).await?.program)
+    Ok(Program::Kubectl.get(&Cache::new(Progress::new(progress))?).await?.program)
 }
 
 /// The module of Argo CD.

@@ -2,15 +2,17 @@
 //! this list, or compared with it by the test `versions` of the crate `acceptance`.
 
 /// Kubernetes, on management clusters and on hosts.
-pub const KUBERNETES: &str = "v1.33.13";
+pub const KUBERNETES: &str = "v1.36.3";
+/// The versions of Kubernetes that can be built instead.
+pub const KUBERNETES_OTHERS: [&str; 4] = ["v1.37.2", "v1.35.4", "v1.34.4", "v1.33.13"];
 /// The oldest Kubernetes that a management cluster may have.
 pub const OLDEST_KUBERNETES: &str = "v1.33.0";
-/// etcd and its tools.
-pub const ETCD: &str = "v3.5.21";
-/// `CoreDNS`, the cluster DNS of workload clusters.
-pub const COREDNS: &str = "v1.12.0";
+/// etcd and its tools, for every Kubernetes.
+pub const ETCD: &str = "v3.6.16";
+/// `CoreDNS`, the cluster DNS of workload clusters, for every Kubernetes.
+pub const COREDNS: &str = "v1.14.2";
 /// kube-vip, the virtual IP of several masters.
-pub const KUBE_VIP: &str = "v0.9.1";
+pub const KUBE_VIP: &str = "v1.2.2";
 /// Cluster API and clusterctl.
 pub const CLUSTER_API: &str = "v1.14.2";
 /// The versions of Cluster API before it that can be used instead.

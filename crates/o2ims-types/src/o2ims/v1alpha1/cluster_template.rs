@@ -243,7 +243,7 @@ impl Default for VirtualIp {
 }
 
 fn kube_vip_image() -> String {
-    "ghcr.io/kube-vip/kube-vip:v0.9.1".to_owned()
+    "ghcr.io/kube-vip/kube-vip:v1.2.2".to_owned()
 }
 
 /// What provides the address of a control plane's endpoint.

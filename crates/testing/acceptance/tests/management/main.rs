@@ -86,8 +86,7 @@ async fn on(stack: &mut Stack) -> Result<()> {
     let (bundle, rest) = guide.split_first().context("the guide has no commands")?;
     site.run(bundle)?;
     // Test servers share a kernel, which kube-proxy must not configure.
-    let template = top().join("crates/testing/sandbox/manifests/server-hosts.yaml");
-    fs::copy(template, site.folder.join("bundle/manifests/cluster-template.yaml"))?;
+    fs::write(site.folder.join("bundle/manifests/cluster-template.yaml"), stack.hosts().template())?;
 
     let client = management_cluster(stack, &site).await?;
     let before = inventory::objects(&client).await?;

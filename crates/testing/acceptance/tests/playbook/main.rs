@@ -23,6 +23,7 @@ use libtest_mimic::{Arguments, Trial};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
 use preparations::{Becomes, ROUNDS, Site};
 use rustix::process::{Pid, Signal, kill_process};
+use sandbox::installation::as_built;
 use sandbox::waiting::wait;
 
 use sandbox::{OperatorOptions, Stack, StackOptions, focom, installation, inventory};
@@ -421,8 +422,8 @@ async fn from_the_box_and_back(stack: &mut Stack, mut setting: Setting) -> Outco
     stack.start_focom(&OperatorOptions::new(sandbox::program("focom-operator")?)).await?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
     let by_smo: Api<FocomProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
-    stack.management.apply_yaml(installation::EXAMPLE).await?;
-    stack.management.apply_yaml(focom::EXAMPLE).await?;
+    stack.management.apply_yaml(&as_built(installation::EXAMPLE)).await?;
+    stack.management.apply_yaml(&as_built(focom::EXAMPLE)).await?;
     let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
     wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
     let fulfilled = |request: Option<&FocomProvisioningRequest>| {
@@ -510,7 +511,7 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     setting.input["proxy"] = json!({"http": "http://10.77.0.1:3128"});
     setting.write_input()?;
     setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
-    stack.management.apply_yaml(installation::EXAMPLE).await?;
+    stack.management.apply_yaml(&as_built(installation::EXAMPLE)).await?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
     let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
     wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;

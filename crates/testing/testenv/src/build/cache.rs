@@ -15,7 +15,7 @@ use crate::assets;
 use crate::progress::Progress;
 
 /// How often a running build reports that it is still running.
-const REPORT_INTERVAL: Duration = Duration::from_secs(20);
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(20);
 /// How often a lock that another process holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(250);
 /// Part of every key. To be raised when the layout of an entry changes, so that older entries are not used.
@@ -69,11 +69,8 @@ impl Cache {
     /// # Errors
     /// When the program cannot be built.
     pub async fn program(&self, recipe: &Recipe) -> Result<Built> {
-        if recipe.in_assets_folder
-            && let Some(program) = self.assets.as_ref().map(|folder| folder.join(recipe.name))
-            && program.is_file()
-        {
-            return Ok(Built { program });
+        if let Some(built) = self.existing(recipe) {
+            return Ok(built);
         }
         let (key, flags) = (key(recipe), &flags(recipe));
         let title = format!("{} {}", recipe.name, recipe.version);
@@ -82,7 +79,7 @@ impl Cache {
             fs::create_dir_all(&source)?;
             fs::write(source.join("go.mod"), recipe.module.go_mod)?;
             fs::write(source.join("go.sum"), recipe.module.go_sum)?;
-            for (path, content) in recipe.module.sources {
+            for (path, content) in recipe.sources() {
                 let path = source.join(path);
                 fs::create_dir_all(path.parent().unwrap_or(&source))?;
                 fs::write(path, content)?;
@@ -97,6 +94,23 @@ impl Cache {
             Ok(fs::remove_dir_all(source)?)
         })
         .await
+    }
+
+    /// The program if it is in `KUBEBUILDER_ASSETS` or the cache.
+    pub(super) fn existing(&self, recipe: &Recipe) -> Option<Built> {
+        let assets = self.assets.as_ref().filter(|_| recipe.in_assets_folder);
+        let program = assets.map(|folder| folder.join(recipe.name)).filter(|program| program.is_file());
+        program.map(|program| Built { program }).or_else(|| self.lookup(recipe))
+    }
+
+    /// The same cache, which reports nothing.
+    pub(super) fn silent(&self) -> Self {
+        Self { root: self.root.clone(), assets: self.assets.clone(), progress: Progress::new(|_| {}) }
+    }
+
+    /// Reports a line.
+    pub(super) fn line(&self, text: String) {
+        self.progress.line(text);
     }
 
     /// The program if it is in the cache.
@@ -233,9 +247,7 @@ impl Cache {
 
     /// Reports that a build has begun, and then again and again that it is still running. Never returns.
     async fn report(&self, title: &str, seconds: u32, started: Instant) {
-        let about =
-            if seconds < 90 { format!("{seconds} seconds") } else { format!("{} minutes", (seconds + 30) / 60) };
-        let opening = format!("building {title} (about {about} on 2 cores the first time) ...");
+        let opening = format!("building {title} (about {} on 2 cores the first time) ...", about(seconds));
         self.progress.line(&opening);
         loop {
             tokio::time::sleep(REPORT_INTERVAL).await;
@@ -244,11 +256,16 @@ impl Cache {
     }
 }
 
+/// A time for people.
+pub(super) fn about(seconds: u32) -> String {
+    if seconds < 90 { format!("{seconds} seconds") } else { format!("{} minutes", (seconds + 30) / 60) }
+}
+
 /// The name of a program's entry.
 fn key(recipe: &Recipe) -> String {
     let flags = flags(recipe);
     let mut parts = vec![LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, &flags];
-    parts.extend(recipe.module.sources.iter().map(|(_, content)| *content));
+    parts.extend(recipe.sources().map(|(_, content)| *content));
     format!("{}-{}-{}", recipe.name, recipe.version, short_hash(&parts))
 }
 

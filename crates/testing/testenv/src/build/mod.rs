@@ -4,6 +4,7 @@ mod cache;
 mod checkout;
 mod go;
 pub mod recipe;
+mod together;
 
 pub(crate) use cache::short_hash;
 pub use cache::{Built, Cache};

@@ -61,6 +61,15 @@ impl Recipe {
         Self { name, version, module, package, stamps: "", manifests: None, seconds, in_assets_folder: false }
     }
 
+    /// The module's own source files that the program is built from: those in the folder of a package such as `./pause`.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        let package = self.package;
+        self.module.sources.iter().filter(move |(path, _)| match package.strip_prefix('.') {
+            Some(folder) => path.starts_with(folder.trim_start_matches('/')),
+            None => false,
+        })
+    }
+
     /// The stamps with the version filled in.
     pub(crate) fn stamps(&self) -> String {
         let minor = self.version.split('.').nth(1).unwrap_or_default();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::debian::HOST_PACKAGES;
+use super::distribution;
 use super::layer_files::link_or_copy;
 use super::layers::Layers;
 use super::programs::NodePrograms;
@@ -16,6 +17,14 @@ use crate::command::run;
 use crate::progress::Progress;
 
 const DOWNLOAD: &str = include_str!("download.sh");
+
+/// Fetches the servers' distribution if it is not in the cache yet.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub async fn fetch(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
+    distribution::system(&Cache::new(Progress::new(progress))?).await.map(drop)
+}
 
 /// Makes everything for servers that needs a network and is not in the cache yet.
 ///

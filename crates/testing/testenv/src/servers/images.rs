@@ -61,7 +61,17 @@ async fn names(programs: &NodePrograms) -> Result<Vec<String>> {
     let mut list = Command::new(&programs.kubeadm.program);
     list.args(["config", "images", "list", "--kubernetes-version", programs.version]);
     let names = run(&mut list).await?;
-    Ok(names.lines().map(str::trim).filter(|line| line.contains('/')).map(ToOwned::to_owned).collect())
+    let names: Vec<_> = names.lines().map(str::trim).filter(|line| line.contains('/')).map(ToOwned::to_owned).collect();
+    // For another Kubernetes, too, there are the etcd and the CoreDNS of the default one, under the tags that its kubeadm names.
+    if programs.version == versions::KUBERNETES {
+        let etcd = format!("etcd:{}.", versions::minor(versions::ETCD));
+        for wanted in [etcd, format!("coredns:{}", versions::COREDNS)] {
+            if !names.iter().any(|name| name.contains(&wanted)) {
+                bail!("kubeadm {} takes another version than {wanted}: {}", programs.version, names.join(", "));
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// The full name of an image, from the names that kubeadm lists.

@@ -24,7 +24,7 @@ mod support;
 pub(crate) use programs::PROGRAMS;
 
 pub use distribution::DistributionUnavailable;
-pub use host_files::{build, host_files};
+pub use host_files::{build, fetch, host_files};
 pub use lan::GATEWAY;
 pub use rack::{Login, Rack, racks};
 pub use server::{AgentSetup, Server};

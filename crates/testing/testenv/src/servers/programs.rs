@@ -5,42 +5,23 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::build::{Built, Cache, Module, Recipe, module, short_hash};
-use crate::kubernetes::{self, kubernetes_version};
+use crate::kubernetes::{self, Program, kubernetes_version};
+use crate::recipes::PLATFORM;
 use crate::versions;
 
-static COREDNS_MODULE: Module = module!("coredns");
 static KUBE_VIP_MODULE: Module = module!("kube-vip");
-static IMAGES_MODULE: Module = module!("images", "pause/main.go", "probe/main.go", "pod-network/main.go");
 
-const KUBELET: &Recipe = &kubernetes::recipe("kubelet", "k8s.io/kubernetes/cmd/kubelet", 45);
-const KUBEADM: &Recipe = &kubernetes::recipe("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 25);
-const KUBE_PROXY: &Recipe = &kubernetes::recipe("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 20);
-const KUBE_SCHEDULER: &Recipe = &kubernetes::recipe("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 20);
-const COREDNS: &Recipe = &Recipe::new("coredns", versions::COREDNS, &COREDNS_MODULE, "github.com/coredns/coredns", 120);
+const COREDNS: &Recipe = &Recipe::new("coredns", versions::COREDNS, &PLATFORM, "./coredns", 60);
 const KUBE_VIP: &Recipe = &Recipe {
     stamps: "-X main.Version=VERSION",
     ..Recipe::new("kube-vip", versions::KUBE_VIP, &KUBE_VIP_MODULE, "github.com/kube-vip/kube-vip", 75)
 };
-const PAUSE: &Recipe = &Recipe::new("pause", "own", &IMAGES_MODULE, "./pause", 5);
-const PROBE: &Recipe = &Recipe::new("probe", "own", &IMAGES_MODULE, "./probe", 5);
-const POD_NETWORK: &Recipe = &Recipe::new("pod-network", "own", &IMAGES_MODULE, "./pod-network", 20);
+const PAUSE: &Recipe = &Recipe::new("pause", "own", &PLATFORM, "./pause", 5);
+const PROBE: &Recipe = &Recipe::new("probe", "own", &PLATFORM, "./probe", 5);
+const POD_NETWORK: &Recipe = &Recipe::new("pod-network", "own", &PLATFORM, "./pod-network", 20);
 
-/// All of them.
-pub(crate) const PROGRAMS: [&Recipe; 13] = [
-    kubernetes::ETCD,
-    kubernetes::KUBE_APISERVER,
-    kubernetes::KUBE_CONTROLLER_MANAGER,
-    kubernetes::KUBECTL,
-    KUBELET,
-    KUBEADM,
-    KUBE_SCHEDULER,
-    KUBE_PROXY,
-    COREDNS,
-    KUBE_VIP,
-    PAUSE,
-    POD_NETWORK,
-    PROBE,
-];
+/// All of them but Kubernetes' own.
+pub(crate) const PROGRAMS: [&Recipe; 6] = [kubernetes::ETCD, COREDNS, KUBE_VIP, PAUSE, POD_NETWORK, PROBE];
 
 /// The programs of a node, built.
 pub(crate) struct NodePrograms {
@@ -70,13 +51,13 @@ impl NodePrograms {
         Ok(Self {
             version: kubernetes_version(),
             etcd: cache.program(kubernetes::ETCD).await?,
-            kube_apiserver: cache.program(kubernetes::KUBE_APISERVER).await?,
-            kube_controller_manager: cache.program(kubernetes::KUBE_CONTROLLER_MANAGER).await?,
-            kubectl: cache.program(kubernetes::KUBECTL).await?,
-            kubelet: cache.program(KUBELET).await?,
-            kubeadm: cache.program(KUBEADM).await?,
-            kube_scheduler: cache.program(KUBE_SCHEDULER).await?,
-            kube_proxy: cache.program(KUBE_PROXY).await?,
+            kube_apiserver: Program::ApiServer.get(cache).await?,
+            kube_controller_manager: Program::ControllerManager.get(cache).await?,
+            kubectl: Program::Kubectl.get(cache).await?,
+            kubelet: Program::Kubelet.get(cache).await?,
+            kubeadm: Program::Kubeadm.get(cache).await?,
+            kube_scheduler: Program::Scheduler.get(cache).await?,
+            kube_proxy: Program::Proxy.get(cache).await?,
             coredns: cache.program(COREDNS).await?,
             kube_vip: cache.program(KUBE_VIP).await?,
             pause: cache.program(PAUSE).await?,
