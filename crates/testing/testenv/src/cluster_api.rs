@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::build::{Cache, Module, Recipe, module};
 use crate::inventory::Inventory;
+use crate::platform::PLATFORM;
 use crate::provider::{Launch, LaunchContext, Provider, wait_in_force};
-use crate::recipes::PLATFORM;
 use crate::versions;
 
 /// The variable that names another version of Cluster API than the default by its minor version, such as `1.12`.

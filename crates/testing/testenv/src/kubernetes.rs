@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::build::{Built, Cache, Module, Recipe, module};
-use crate::recipes::PLATFORM;
+use crate::platform::PLATFORM;
 use crate::versions;
 
 /// The variable that names another version of Kubernetes than the default by its minor version, such as `1.35`.

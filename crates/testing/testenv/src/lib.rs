@@ -25,6 +25,7 @@ mod inventory;
 mod kubernetes;
 mod management_cluster;
 mod objects;
+mod platform;
 mod ports;
 mod process;
 mod progress;

@@ -4,18 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::build::{Built, Cache, Module, Recipe, module};
+use crate::build::{Built, Cache, Recipe};
 use crate::cluster_api::Release;
 use crate::inventory::Inventory;
 use crate::kubernetes::{self, Program};
 use crate::progress::Progress;
 use crate::tools::Tool;
 use crate::{byoh, cluster_api, flux, servers};
-
-/// The module of etcd, Kubernetes, Cluster API, `CoreDNS` and the programs in images, of the default versions. They are in one module, so that
-/// what they have in common has one version and is compiled once.
-pub(crate) static PLATFORM: Module =
-    module!("platform", "coredns/main.go", "pause/main.go", "pod-network/main.go", "probe/main.go");
 
 /// The manager of a provider.
 pub struct Manager {

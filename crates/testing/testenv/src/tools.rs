@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::build::{Cache, Module, Recipe, module};
 use crate::kubernetes::Program;
+use crate::platform::PLATFORM;
 use crate::progress::Progress;
-use crate::recipes::PLATFORM;
 use crate::{cluster_api, versions};
 
 static COLLECTOR_MODULE: Module = module!("collector", "main.go");

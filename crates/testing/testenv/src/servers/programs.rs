@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::build::{Built, Cache, Module, Recipe, module, short_hash};
 use crate::kubernetes::{self, Program, kubernetes_version};
-use crate::recipes::PLATFORM;
+use crate::platform::PLATFORM;
 use crate::versions;
 
 static KUBE_VIP_MODULE: Module = module!("kube-vip");
