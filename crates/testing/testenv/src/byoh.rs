@@ -36,7 +36,7 @@ const SOURCES: &str = "github.com/vmware-tanzu/cluster-api-provider-bringyourown
 
 pub(crate) const MANAGER: &Recipe = &Recipe {
     manifests: Some((SOURCES, "config")),
-    ..Recipe::new("byoh-manager", versions::BYOH, &MODULE, SOURCES, 55)
+    ..Recipe::new("byoh-manager", versions::BYOH, &MODULE, SOURCES, 45)
 };
 
 pub(crate) const AGENT: &Recipe = &Recipe::new(
@@ -44,7 +44,7 @@ pub(crate) const AGENT: &Recipe = &Recipe::new(
     versions::BYOH,
     &MODULE,
     "github.com/vmware-tanzu/cluster-api-provider-bringyourownhost/agent",
-    15,
+    5,
 );
 
 /// A variant of BYOH. The two variants differ in what they write and expect.

@@ -58,9 +58,9 @@ impl Release {
         let bootstrap = ("sigs.k8s.io/cluster-api/bootstrap/kubeadm", "bootstrap/kubeadm/config");
         let control_plane = ("sigs.k8s.io/cluster-api/controlplane/kubeadm", "controlplane/kubeadm/config");
         let programs = [
-            recipe("capi-core", version, module, core, 110),
-            recipe("capi-kubeadm-bootstrap", version, module, bootstrap, 10),
-            recipe("capi-kubeadm-control-plane", version, module, control_plane, 10),
+            recipe("capi-core", version, module, core, 30),
+            recipe("capi-kubeadm-bootstrap", version, module, bootstrap, 5),
+            recipe("capi-kubeadm-control-plane", version, module, control_plane, 5),
         ];
         Self { version, module, programs }
     }

@@ -52,7 +52,7 @@ pub fn kubernetes_version() -> &'static str {
 /// etcd's server.
 pub(crate) const ETCD: &Recipe = &Recipe {
     in_assets_folder: true,
-    ..Recipe::new("etcd", versions::ETCD, &PLATFORM, "go.etcd.io/etcd/server/v3", 45)
+    ..Recipe::new("etcd", versions::ETCD, &PLATFORM, "go.etcd.io/etcd/server/v3", 20)
 };
 
 /// A program of Kubernetes.
@@ -97,15 +97,15 @@ impl Program {
         let release = Release::from_environment()?;
         // With roughly how many seconds the first build takes.
         let (name, package, seconds, in_assets_folder) = match self {
-            Self::ApiServer => ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 240, true),
+            Self::ApiServer => ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 200, true),
             Self::ControllerManager => {
-                ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 60, false)
+                ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 25, false)
             }
-            Self::Kubeadm => ("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 25, false),
-            Self::Kubectl => ("kubectl", "k8s.io/kubernetes/cmd/kubectl", 25, true),
-            Self::Kubelet => ("kubelet", "k8s.io/kubernetes/cmd/kubelet", 45, false),
-            Self::Proxy => ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 20, false),
-            Self::Scheduler => ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 20, false),
+            Self::Kubeadm => ("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 10, false),
+            Self::Kubectl => ("kubectl", "k8s.io/kubernetes/cmd/kubectl", 10, true),
+            Self::Kubelet => ("kubelet", "k8s.io/kubernetes/cmd/kubelet", 25, false),
+            Self::Proxy => ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 5, false),
+            Self::Scheduler => ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 5, false),
         };
         let recipe = Recipe::new(name, release.version, release.module, package, seconds);
         Ok(Recipe { stamps: STAMPS, in_assets_folder, ..recipe })

@@ -11,10 +11,10 @@ use crate::versions;
 
 static KUBE_VIP_MODULE: Module = module!("kube-vip");
 
-const COREDNS: &Recipe = &Recipe::new("coredns", versions::COREDNS, &PLATFORM, "./coredns", 60);
+const COREDNS: &Recipe = &Recipe::new("coredns", versions::COREDNS, &PLATFORM, "./coredns", 15);
 const KUBE_VIP: &Recipe = &Recipe {
     stamps: "-X main.Version=VERSION",
-    ..Recipe::new("kube-vip", versions::KUBE_VIP, &KUBE_VIP_MODULE, "github.com/kube-vip/kube-vip", 75)
+    ..Recipe::new("kube-vip", versions::KUBE_VIP, &KUBE_VIP_MODULE, "github.com/kube-vip/kube-vip", 40)
 };
 const PAUSE: &Recipe = &Recipe::new("pause", "own", &PLATFORM, "./pause", 5);
 const PROBE: &Recipe = &Recipe::new("probe", "own", &PLATFORM, "./probe", 5);
