@@ -55,7 +55,7 @@ async fn a_cluster_on_an_o_cloud_and_back(world: Arc<World>) -> Outcome {
     tenant.equip(2).await?;
     let o_cloud = tenant.until_o_cloud("site-a", "Ready").await?;
     let version = o_cloud.status.and_then(|status| status.server_version);
-    ensure!(version.as_deref().is_some_and(|version| version.starts_with("v1.33.")), "server version: {version:?}");
+    ensure!(version.as_deref() == Some(testenv::kubernetes_version()), "server version: {version:?}");
 
     let phases = Phases::follow(&tenant, "edge");
     tenant.apply(&tenant.request("edge", "site-a", &[1], &[2])).await?;
