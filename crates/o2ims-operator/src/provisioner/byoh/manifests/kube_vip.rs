@@ -41,7 +41,8 @@ fn minor(version: &str) -> u32 {
 }
 
 /// kube-vip as a static pod: ARP, control plane only. BYOH's agent fills in the one pair of braces. The address is a
-/// host route (/32): only that form is taken off the card again by the agent.
+/// host route (/32): only that form is taken off the card again by the agent. It asks the API server of its own master: the address in the
+/// kubeconfig is the one that it has to bring up.
 fn kube_vip(desired: &DesiredCluster) -> String {
     let image = json!(desired.template.spec.virtual_ip.image);
     let address = json!(desired.endpoint.host);
@@ -67,6 +68,7 @@ spec:
     env:
     - {{name: address, value: {address}}}
     - {{name: port, value: "{port}"}}
+    - {{name: kubernetes_addr, value: "kubernetes:{port}"}}
     - {{name: vip_arp, value: "true"}}
     - name: vip_interface
       value: "{{{{ .DefaultNetworkInterfaceName }}}}"
