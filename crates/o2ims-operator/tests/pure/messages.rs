@@ -284,7 +284,7 @@ const PROGRESS: &[Entry] = &[
         "waiting for KubeadmControlPlane …: … of … replicas ready; if this does not change, check that … is up and that the cluster's API \
          answers at …",
         "A master is off, or its API server is. While the API server does not answer, Cluster API reports the last known state of the nodes \
-         for five minutes.",
+         for five minutes. One of several masters that is back may be counted up to ten minutes later.",
     ),
     entry(
         "check that every master is up and that the cluster's API answers at …",
