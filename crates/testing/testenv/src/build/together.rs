@@ -1,6 +1,6 @@
 //! Builds several programs, and says how much is left.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::StreamExt as _;
@@ -38,7 +38,7 @@ impl Cache {
                 }
                 _ = report.tick() => {
                     let first: Vec<_> = left.iter().take(running.len()).map(|recipe| recipe.name).collect();
-                    let (number, rest) = (left.len(), about(remaining(all, seconds(&left), started)));
+                    let (number, rest) = (left.len(), about(remaining(all, seconds(&left), started.elapsed())));
                     self.line(format!("building {}; to be built: {number}, in about {rest}", first.join(" and ")));
                 }
             }
@@ -51,9 +51,26 @@ fn seconds(recipes: &[&Recipe]) -> u32 {
 }
 
 /// Roughly how many seconds the rest takes, judged by the time that what is done has taken.
-fn remaining(all: u32, rest: u32, started: Instant) -> u32 {
+fn remaining(all: u32, rest: u32, elapsed: Duration) -> u32 {
     let done = all - rest;
-    let elapsed = u32::try_from(started.elapsed().as_secs()).unwrap_or(u32::MAX);
+    let elapsed = u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX);
     // Of little one cannot judge.
-    if done < all / 10 { rest.max(all.saturating_sub(elapsed)) } else { rest.saturating_mul(elapsed) / done }
+    if done == 0 || done < all / 10 {
+        all.saturating_sub(elapsed).max(rest / 2)
+    } else {
+        rest.saturating_mul(elapsed) / done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_judged_by_what_is_done() {
+        assert_eq!(remaining(5, 5, Duration::from_secs(0)), 5);
+        assert_eq!(remaining(400, 400, Duration::from_secs(100)), 300);
+        assert_eq!(remaining(400, 200, Duration::from_secs(400)), 400);
+        assert_eq!(remaining(400, 100, Duration::from_secs(150)), 50);
+    }
 }
