@@ -35,7 +35,7 @@ pub(crate) async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
         .output()
         .await
         .context(
-            "`go` cannot be started: install Go 1.26 or newer (https://go.dev/doc/install) and have it in PATH, or bring \
+            "`go` cannot be started: install Go 1.26.4 or newer (https://go.dev/doc/install) and have it in PATH, or bring \
              a cache that was filled elsewhere (O2IMS_TESTENV_CACHE); etcd, kube-apiserver and kubectl may also come from \
              KUBEBUILDER_ASSETS",
         )?;
