@@ -65,20 +65,12 @@ impl Release {
         Self { version, module, programs }
     }
 
-    fn minor(&self) -> &'static str {
-        versions::minor(self.version)
-    }
-
     /// The version that the environment names, or else the default.
     ///
     /// # Errors
     /// When the environment names one that cannot be used.
     pub(crate) fn from_environment() -> Result<&'static Self> {
-        let Some(minor) = std::env::var(VARIABLE).ok().filter(|minor| !minor.is_empty()) else { return Ok(&DEFAULT) };
-        RELEASES.into_iter().find(|release| release.minor() == minor).with_context(|| {
-            let known: Vec<_> = RELEASES.iter().map(|release| release.minor()).collect();
-            format!("{VARIABLE}={minor} is no minor version of Cluster API that can be used: {}", known.join(", "))
-        })
+        versions::from_environment(VARIABLE, "Cluster API", &RELEASES, |release| release.version)
     }
 
     /// The providers in clusterctl's inventory, in the order of [`Release::programs`].

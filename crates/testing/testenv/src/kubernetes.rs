@@ -1,6 +1,6 @@
 //! Recipes of etcd's and Kubernetes' programs.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::build::{Built, Cache, Module, Recipe, module};
 use crate::platform::PLATFORM;
@@ -34,11 +34,7 @@ struct Release {
 impl Release {
     /// The version that the environment names, or else the default.
     fn from_environment() -> Result<&'static Self> {
-        let Some(minor) = std::env::var(VARIABLE).ok().filter(|minor| !minor.is_empty()) else { return Ok(&DEFAULT) };
-        RELEASES.into_iter().find(|release| versions::minor(release.version) == minor).with_context(|| {
-            let known: Vec<_> = RELEASES.iter().map(|release| versions::minor(release.version)).collect();
-            format!("{VARIABLE}={minor} is no minor version of Kubernetes that can be used: {}", known.join(", "))
-        })
+        versions::from_environment(VARIABLE, "Kubernetes", &RELEASES, |release| release.version)
     }
 }
 

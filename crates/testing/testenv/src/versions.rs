@@ -1,6 +1,8 @@
 //! The versions of what is built from other projects. They stand here only: everything else that names one is made from
 //! this list, or compared with it by the test `versions` of the crate `acceptance`.
 
+use anyhow::{Context as _, Result};
+
 /// Kubernetes, on management clusters and on hosts.
 pub const KUBERNETES: &str = "v1.36.3";
 /// The versions of Kubernetes that can be built instead.
@@ -47,6 +49,25 @@ pub const LUA: &str = "v1.1.1";
 pub fn minor(version: &str) -> &str {
     let version = version.trim_start_matches('v');
     version.match_indices('.').nth(1).and_then(|(end, _)| version.get(..end)).unwrap_or(version)
+}
+
+/// The release that a variable of the environment names by its minor version, or else the first one.
+///
+/// # Errors
+/// When the environment names one that is not there.
+pub(crate) fn from_environment<T>(
+    variable: &str,
+    project: &str,
+    releases: &'static [&'static T],
+    version: impl Fn(&T) -> &'static str,
+) -> Result<&'static T> {
+    let wanted = std::env::var(variable).ok().filter(|minor| !minor.is_empty());
+    let fits = |release: &&&T| wanted.as_ref().is_none_or(|wanted| minor(version(release)) == wanted);
+    releases.iter().find(fits).copied().with_context(|| {
+        let known: Vec<_> = releases.iter().map(|release| minor(version(release))).collect();
+        let wanted = wanted.as_deref().unwrap_or_default();
+        format!("{variable}={wanted} is no minor version of {project} that can be used: {}", known.join(", "))
+    })
 }
 
 #[cfg(test)]

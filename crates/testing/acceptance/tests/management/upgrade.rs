@@ -216,6 +216,11 @@ fn upgraded(shell: &Shell) -> Result<()> {
     }
     // Nobody but users knows what is in a ConfigMap.
     shell.run("kubectl -n capi-system get configmap former")?;
+    let webhooks = shell.run(
+        "kubectl get mutatingwebhookconfiguration capi-kubeadm-bootstrap-mutating-webhook-configuration \
+        -o 'jsonpath={.webhooks[*].name}'",
+    )?;
+    ensure!(webhooks == "default.kubeadmconfigtemplate.bootstrap.cluster.x-k8s.io", "{webhooks}");
     let set = shell.run("kubectl get clusterresourcesets.v1beta2.addons.cluster.x-k8s.io cni -o 'jsonpath={.spec}'")?;
     let set: Value = serde_json::from_str(&set)?;
     let whole = json!({
