@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 pub const KUBERNETES: &str = "v1.36.3";
 /// The versions of Kubernetes that can be built instead.
 pub const KUBERNETES_OTHERS: [&str; 4] = ["v1.37.2", "v1.35.4", "v1.34.4", "v1.33.13"];
+/// The newest Kubernetes that all of [`CLUSTER_API_BEFORE`] were released for.
+const WITH_THOSE_BEFORE: &str = KUBERNETES_OTHERS[1];
 /// The oldest Kubernetes that a management cluster may have.
 pub const OLDEST_KUBERNETES: &str = "v1.33.0";
 /// etcd and its tools, for every Kubernetes.
@@ -49,6 +51,14 @@ pub const LUA: &str = "v1.1.1";
 pub fn minor(version: &str) -> &str {
     let version = version.trim_start_matches('v');
     version.match_indices('.').nth(1).and_then(|(end, _)| version.get(..end)).unwrap_or(version)
+}
+
+/// The minor versions of Kubernetes and Cluster API that are tested together beside the defaults: each Kubernetes with the
+/// default Cluster API, and each Cluster API before that with a Kubernetes that it was released for.
+pub fn combinations() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let kubernetes = KUBERNETES_OTHERS.into_iter().map(|kubernetes| (minor(kubernetes), minor(CLUSTER_API)));
+    let cluster_api = CLUSTER_API_BEFORE.into_iter().map(|cluster_api| (minor(WITH_THOSE_BEFORE), minor(cluster_api)));
+    kubernetes.chain(cluster_api)
 }
 
 /// The release that a variable of the environment names by its minor version, or else the first one.
