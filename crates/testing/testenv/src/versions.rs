@@ -27,25 +27,25 @@ pub const BYOH: &str = "v0.5.0";
 /// that all forks come from.
 pub(crate) const BYOH_CHECKOUT: &str = "v0.5.0+checkout";
 /// cert-manager, in bundles.
-pub const CERT_MANAGER: &str = "v1.19.1";
+pub const CERT_MANAGER: &str = "v1.21.2";
 /// Helm.
-pub const HELM: &str = "v3.19.0";
-/// Flux's source-controller and kustomize-controller.
-pub const FLUX: &str = "v1.7.3";
+pub const HELM: &str = "v4.3.2";
+/// Flux's source-controller and kustomize-controller. v1.10 and later need Go 1.27.
+pub const FLUX: &str = "v1.9.6";
 /// The library with kstatus, as Flux's kustomize-controller has it.
-pub const KSTATUS: &str = "v0.36.0-flux.15";
-/// Argo CD, of which the CRD of Applications is taken.
-pub const ARGO_CD: &str = "v3.1.9";
-/// Prometheus, of which promtool is taken. Its Go module of 3.5 is called v0.305.
-pub const PROMETHEUS: &str = "v3.5.5";
-/// OpenTelemetry's Collector. v0.160 and later need Go 1.26.
-pub const COLLECTOR: &str = "v0.158.0";
+pub const KSTATUS: &str = "v1.2.3";
+/// Argo CD, of which the CRD of Applications is taken. v3.6 and later need Go 1.27, even to be downloaded.
+pub const ARGO_CD: &str = "v3.5.7";
+/// Prometheus, of which promtool is taken: its long-term release. Its Go module of 3.13 is called v0.313.
+pub const PROMETHEUS: &str = "v3.13.5";
+/// OpenTelemetry's Collector.
+pub const COLLECTOR: &str = "v0.165.0";
 /// kubeconform.
-pub const KUBECONFORM: &str = "v0.7.0";
+pub const KUBECONFORM: &str = "v0.8.0";
 /// govulncheck, which finds known holes.
 pub const GOVULNCHECK: &str = "v1.9.0";
 /// The Lua of Argo CD's health scripts.
-pub const LUA: &str = "v1.1.1";
+pub const LUA: &str = "v1.1.2";
 
 /// The minor version of a version: `1.14` of `v1.14.2`.
 pub fn minor(version: &str) -> &str {
