@@ -1,5 +1,7 @@
 //! A release of the chart: installed, upgraded, and uninstalled, on a cluster of its own.
 
+use std::path::Path;
+
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use testenv::tools::Tool;
@@ -8,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use crate::Test;
 use crate::rendering::tool;
-use crate::run::{Outcome, must, run, top};
+use crate::run::{Outcome, Written, must, run, top};
 
 /// The tests.
 pub const TESTS: &[Test] = &[("helm_upgrades_the_crds_and_leaves_them_when_it_uninstalls", false, upgrades_and_leaves)];
@@ -87,14 +89,17 @@ fn life(management: &ManagementCluster) -> Outcome {
     ensure!(!refused.well && refused.errors.contains("invalid ownership metadata"), "{}", refused.errors);
     must(&program, [&other[..], &["--take-ownership"]].concat(), "")?;
     must(&program, ["uninstall", "oran", "--wait", "--kubeconfig", kubeconfig, "--namespace=platform"], "")?;
+    taken_over(&program, kubeconfig, &kubectl)
+}
 
-    // And so does one for what kubectl has applied with other values.
+/// A release takes over what kubectl has applied with other values, when it is told to.
+fn taken_over(program: &Path, kubeconfig: &str, kubectl: &impl Fn(&[&str]) -> anyhow::Result<Written>) -> Outcome {
     kubectl(&["apply", "-k", "deploy/overlays/management-cluster"])?;
     let over = ["upgrade", "--install", "o2ims", "deploy/chart", "--set=image.tag=0.0.1", "--take-ownership"];
     let over = [&over[..], &["--kubeconfig", kubeconfig, "--namespace", "default"]].concat();
-    let refused = run(&program, over.clone(), "")?;
+    let refused = run(program, over.clone(), "")?;
     ensure!(!refused.well && refused.errors.contains("conflict"), "{}", refused.errors);
-    must(&program, [&over[..], &["--force-conflicts"]].concat(), "")?;
+    must(program, [&over[..], &["--force-conflicts"]].concat(), "")?;
     let image = "jsonpath={.spec.template.spec.containers[0].image}";
     let seen = kubectl(&["-n", "focom-system", "get", "deployment", "focom-operator", "-o", image])?.out;
     ensure!(seen.ends_with(":0.0.1"), "image: {seen}");
