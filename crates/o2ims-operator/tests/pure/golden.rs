@@ -80,12 +80,8 @@ fn one_master_one_worker() {
 fn three_masters_two_workers() {
     let text = compare("three-masters-v1.33", ByohVariant::Upstream, json!({}), three_masters("v1.33.1"));
     assert_eq!((text.matches("{{").count(), text.matches("}}").count()), (1, 1));
-    assert!(text.contains("{{ .DefaultNetworkInterfaceName }}") && !text.contains("super-admin"));
-}
-
-#[test]
-fn three_masters_of_1_32_need_the_super_admin_at_first() {
-    let text = compare("three-masters-v1.32", ByohVariant::Upstream, json!({}), three_masters("v1.32.2"));
+    assert!(text.contains("{{ .DefaultNetworkInterfaceName }}"));
+    // Which patches of which minor versions do without is not to be guessed.
     assert_eq!(text.matches("super-admin.conf").count(), 1);
 }
 

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::provisioner::byoh::desired::DesiredCluster;
 
-/// Before 1.33 `kubeadm init` asks the virtual address before the admin's rights exist, so kube-vip needs the super
-/// admin's kubeconfig on the first master; only that host has a kubeadm.yaml.
+/// `kubeadm init` asks the virtual address before the admin's rights exist, so kube-vip needs the super admin's kubeconfig on the first
+/// master; only that host has a kubeadm.yaml. Later patches of 1.33 and newer ask their own API server instead, where this does no harm.
 const SUPER_ADMIN: &str = "if [ -f /run/kubeadm/kubeadm.yaml ]; then sed -i \
     's#path: /etc/kubernetes/admin.conf#path: /etc/kubernetes/super-admin.conf#' /etc/kubernetes/manifests/kube-vip.yaml; fi";
 
-/// kubeadm has made a super admin's kubeconfig since 1.29; the pod would wait for ever for a file that never comes.
-const SUPER_ADMIN_MINORS: std::ops::Range<u32> = 29..33;
+/// The first minor version whose kubeadm makes a super admin's kubeconfig; the pod would wait for ever for a file that never comes.
+const SUPER_ADMIN_SINCE: u32 = 29;
 
 /// Adds kube-vip to the kubeadm configuration of the masters.
 pub fn add_kube_vip(config: &mut Value, desired: &DesiredCluster) {
@@ -24,7 +24,7 @@ pub fn add_kube_vip(config: &mut Value, desired: &DesiredCluster) {
             "content": kube_vip(desired),
         }),
     );
-    if SUPER_ADMIN_MINORS.contains(&minor(&desired.version)) {
+    if minor(&desired.version) >= SUPER_ADMIN_SINCE {
         push(config, "preKubeadmCommands", json!(SUPER_ADMIN));
     }
 }
