@@ -1,4 +1,4 @@
-//! The files that hosts of workload clusters need: programs, packages and images.
+//! The files that hosts of workload clusters need: programs, packages, images, and the container runtime.
 
 use std::fs;
 use std::path::Path;
@@ -14,8 +14,13 @@ pub(crate) async fn write(progress: &Progress, bundle: &Path) -> Result<()> {
     let line = progress.clone();
     let hint = "making the hosts' files (as root; with --without-hosts they are left out)";
     let files = servers::host_files(move |text| line.line(text)).await.context(hint)?;
-    for folder in ["bin", "packages", "images"] {
-        let (from, to) = (files.join(folder), bundle.join("hosts").join(folder));
+    let line = progress.clone();
+    let runtime =
+        servers::runtime(move |text| line.line(text)).await.context("making the container runtime for hosts")?;
+    let of_files = ["bin", "packages", "images"].map(|folder| (files.join(folder), folder.to_owned()));
+    let of_runtime = ["bin", "cni"].map(|folder| (runtime.join(folder), format!("runtime/{folder}")));
+    for (from, folder) in of_files.into_iter().chain(of_runtime) {
+        let to = bundle.join("hosts").join(folder);
         fs::create_dir_all(&to)?;
         for entry in fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))? {
             let entry = entry?;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 #![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
+mod any_distribution;
 mod preparations;
 
 use std::collections::BTreeMap;
@@ -221,6 +222,9 @@ fn main() -> ExitCode {
     } else {
         add("machines_out_of_the_box_become_clusters_and_come_back", true, |venv| {
             on_servers(venv, from_the_box_and_back)
+        });
+        add("a_runtime_of_static_programs_carries_clusters_on_any_distribution", true, |venv| {
+            on_servers(venv, any_distribution::from_programs_and_back)
         });
         add("hosts_in_use_get_certificates_and_nothing_else", true, |venv| on_servers(venv, in_use));
         add(BROKEN, false, |venv| on_servers(venv, some_are_broken));

@@ -41,6 +41,10 @@ pub struct Recipe {
     /// `-X` flags for Go's linker. They set the version, because programs check each other's. `VERSION` stands for it, and
     /// `MINOR` for the number in its middle.
     pub stamps: &'static str,
+    /// Go's build tags, separated by commas.
+    pub tags: &'static str,
+    /// Whether parts of it are written in C. They are linked statically, so it is a static program all the same.
+    pub has_c: bool,
     /// Where the CRDs and webhooks of the program are: a Go module, and a folder in it.
     pub manifests: Option<(&'static str, &'static str)>,
     /// Roughly how many seconds a first build takes on two cores.
@@ -50,7 +54,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A program without stamps and manifests.
+    /// A program without stamps, tags and manifests, all of it in Go.
     pub const fn new(
         name: &'static str,
         version: &'static str,
@@ -58,7 +62,18 @@ impl Recipe {
         package: &'static str,
         seconds: u32,
     ) -> Self {
-        Self { name, version, module, package, stamps: "", manifests: None, seconds, in_assets_folder: false }
+        Self {
+            name,
+            version,
+            module,
+            package,
+            stamps: "",
+            tags: "",
+            has_c: false,
+            manifests: None,
+            seconds,
+            in_assets_folder: false,
+        }
     }
 
     /// The module's own source files that the program is built from: those in the folder of a package such as `./pause`.
