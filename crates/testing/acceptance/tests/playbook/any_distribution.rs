@@ -28,12 +28,12 @@ crictl info >/dev/null
 grep -x 'version = 3' /etc/containerd/config.toml
 readlink /opt/cni/bin/bridge | grep -x /opt/container-runtime/cni/bridge
 for program in containerd containerd-shim-runc-v2 runc crictl; do
-    ! ldd "$(readlink -f "$(command -v $program)")" 2>/dev/null
+    if ldd "$(readlink -f "$(command -v $program)")"; then exit 1; fi
 done"#;
 /// Fails where containers of a node are without a filter of system calls, or do not run with these programs.
 const NODE: &str = r#"set -ex
 grep -x $'Seccomp:\t2' "/proc/$(pgrep -x kube-apiserver)/status"
-for shim in $(pgrep -f containerd-shim-runc-v2); do
+for shim in $(pgrep containerd-shim); do
     readlink "/proc/$shim/exe" | grep -x /opt/container-runtime/bin/containerd-shim-runc-v2
 done
 crictl pods --quiet | grep ."#;
