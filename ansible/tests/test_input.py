@@ -116,6 +116,7 @@ class Input(unittest.TestCase):
                 path = root / folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes((root / "agent").read_bytes())
+            (root / folder / "runtime/versions").write_text("containerd v2.0.0\n")
         (root / "images").mkdir()
         (root / "images/broken.tar").write_text("x")
         self.schema = jsonschema.Draft202012Validator(json.loads((TOP / "input.schema.json").read_text()))

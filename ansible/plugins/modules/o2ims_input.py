@@ -301,6 +301,8 @@ def check_sources(sources, folder, errors):
         if sources["containerd"] == "programs":
             for program in RUNTIME:
                 check_program(os.path.join(files, "runtime", program), "sources.files", machines, errors)
+            if not os.path.isfile(os.path.join(files, "runtime/versions")):
+                errors.append(f"sources.files: {os.path.join(files, 'runtime/versions')} is missing")
         packages = os.path.join(files, "packages")
         has_packages = os.path.isdir(packages) and any(name.endswith(".deb") for name in os.listdir(packages))
         if "files" in (sources[name] for name in CHOICES) and sources["containerd"] != "programs" and not has_packages:

@@ -29,5 +29,8 @@ pub(crate) async fn write(progress: &Progress, bundle: &Path) -> Result<()> {
                 .with_context(|| format!("cannot copy {}", entry.path().display()))?;
         }
     }
+    let versions = "versions";
+    fs::copy(runtime.join(versions), bundle.join("hosts/runtime").join(versions))
+        .context("the runtime has no versions")?;
     Ok(())
 }

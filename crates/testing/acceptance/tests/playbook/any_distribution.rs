@@ -86,7 +86,7 @@ pub async fn from_programs_and_back(stack: &mut Stack, mut setting: Setting) -> 
         ensure!(second.count(server.name(), "changed")? == 0, "a second run has changed it:\n{}", second.text);
     }
 
-    cluster_comes_and_goes(stack, &hosts[0]).await?;
+    cluster_comes_and_goes(stack, &setting, &hosts[0]).await?;
     setting.input["sources"]["containerd"] = json!("files");
     setting.write_input()?;
     told(&setting, &hosts[1], "/opt/container-runtime: another containerd is installed").await?;
@@ -128,13 +128,18 @@ async fn told(setting: &Setting, server: &Server, words: &str) -> Outcome {
     Ok(())
 }
 
-async fn cluster_comes_and_goes(stack: &mut Stack, master: &Server) -> Outcome {
+async fn cluster_comes_and_goes(stack: &mut Stack, setting: &Setting, master: &Server) -> Outcome {
     let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
     let example = as_built(installation::EXAMPLE).replace("target-1", master.name());
     stack.management.apply_yaml(&example).await?;
     let fulfilled = |request: Option<&ProvisioningRequest>| request.and_then(state).as_deref() == Some("fulfilled");
     wait(requests.clone(), "core-cluster-request", "the cluster core", REQUEST, fulfilled).await?;
     master.run(&["bash", "-c", NODE]).await?;
+    // Another bundle's programs are told, and not replaced.
+    master.run(&["sed", "-i", "s/containerd .*/containerd v2.0.0/", "/opt/container-runtime/versions"]).await?;
+    let run = setting.control.run("site.yaml", &["-e", &format!("hosts={}", master.name())]).await?.succeeded()?;
+    run.says("its container runtime is containerd v2.0.0, runc")?;
+    ensure!(run.count(master.name(), "changed")? == 0, "a host in use was changed:\n{}", run.text);
     requests.delete("core-cluster-request", &DeleteParams::default()).await?;
     wait(requests, "core-cluster-request", "the end of core", REQUEST, |request| request.is_none()).await?;
     let pods = master.run(&["crictl", "pods", "--quiet"]).await?;

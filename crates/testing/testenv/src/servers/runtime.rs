@@ -88,7 +88,10 @@ pub(crate) fn recipes() -> impl Iterator<Item = Recipe> {
     PROGRAMS.into_iter().chain(PLUGINS)
 }
 
-/// Returns a folder with the programs, for `runtime` beside the other files of hosts: `bin`, and `cni`. What is not in the cache yet is
+/// The name of the file with the versions of the programs.
+const VERSIONS: &str = "versions";
+
+/// Returns a folder with the programs, for `runtime` beside the other files of hosts: `bin`, `cni`, and a file with their `versions`. What is not in the cache yet is
 /// built, which needs a network, and for runc gcc.
 ///
 /// # Errors
@@ -102,8 +105,10 @@ pub async fn runtime(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<
             programs.push((folder, recipe.name, cache.program(recipe).await?));
         }
     }
+    let [containerd, _, _, runc, crictl] = PROGRAMS.map(|recipe| format!("{} {}\n", recipe.name, recipe.version));
+    let versions = [containerd, runc, crictl, format!("cni {}\n", versions::CNI_PLUGINS)].concat();
     let key: Vec<_> = programs.iter().map(|(.., built)| built.folder().display().to_string()).collect();
-    let parts: Vec<_> = key.iter().map(String::as_str).collect();
+    let parts: Vec<_> = key.iter().map(String::as_str).chain([versions.as_str()]).collect();
     cache
         .folder("host-runtime", &parts, 5, async |folder| {
             for (kind, name, built) in &programs {
@@ -111,7 +116,7 @@ pub async fn runtime(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<
                 fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
                 link_or_copy(&built.program, &to.join(name))?;
             }
-            Ok(())
+            fs::write(folder.join(VERSIONS), &versions).context("cannot write the versions of the programs")
         })
         .await
 }
