@@ -162,6 +162,8 @@ class Input(unittest.TestCase):
         value = changed(("sources",), {"containerd": "programs", "kubernetes": "files", "files": "whole"})
         sources = o2ims_input.check(json.dumps(value), self.folder)[0]["sources"]
         self.assertEqual((sources["packages"], sources["system"]), ("", ""))
+        self.assertEqual(len(sources["runtime"]), len(o2ims_input.RUNTIME) + 1)
+        self.assertRegex(sources["runtime"][0], "^[0-9a-f]{64}  bin/containerd$")
         packages = Path(self.folder) / "whole/packages"
         packages.mkdir()
         (packages / "x_1_all.deb").write_text("")

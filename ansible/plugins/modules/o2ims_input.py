@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import ipaddress
 import json
 import os
@@ -258,6 +259,18 @@ def image_names(path):
     return full
 
 
+def sums(folder):
+    """The files in a folder with their sums, as sha256sum prints them."""
+    lines = []
+    for name in ("bin", "cni", "versions"):
+        path = os.path.join(folder, name)
+        names = [os.path.join(name, part) for part in sorted(os.listdir(path))] if os.path.isdir(path) else [name]
+        for part in names:
+            with open(os.path.join(folder, part), "rb") as file:
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {part}")
+    return lines
+
+
 def absolute(path, folder):
     """A path of the input file, which is meant from where that file is."""
     return os.path.normpath(os.path.join(folder, os.path.expanduser(path)))
@@ -284,6 +297,7 @@ def check_sources(sources, folder, errors):
             errors.append(f"sources.{name}: {given!r} is none of {', '.join(choices)}")
     machines = {}
     sources["system"] = sources["packages"] = ""
+    sources["runtime"] = []
     by_files = [name for name in CHOICES if sources[name] in ("files", "programs")]
     files = sources.get("files")
     if files is None and by_files:
@@ -299,10 +313,13 @@ def check_sources(sources, folder, errors):
             for program in PROGRAMS:
                 check_program(os.path.join(files, "bin", program), "sources.files", machines, errors)
         if sources["containerd"] == "programs":
+            before = len(errors)
             for program in RUNTIME:
                 check_program(os.path.join(files, "runtime", program), "sources.files", machines, errors)
             if not os.path.isfile(os.path.join(files, "runtime/versions")):
                 errors.append(f"sources.files: {os.path.join(files, 'runtime/versions')} is missing")
+            if len(errors) == before:
+                sources["runtime"] = sums(os.path.join(files, "runtime"))
         packages = os.path.join(files, "packages")
         has_packages = os.path.isdir(packages) and any(name.endswith(".deb") for name in os.listdir(packages))
         if "files" in (sources[name] for name in CHOICES) and sources["containerd"] != "programs" and not has_packages:

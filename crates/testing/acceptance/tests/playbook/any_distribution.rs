@@ -15,7 +15,8 @@ use testenv::servers::Server;
 
 use crate::{Outcome, REQUEST, STATE, Setting, state};
 
-/// Every file of a server, but for data of the system's own programs, and for folders that pods and containerd have made and that are empty.
+/// Every file of a server, but for data of the system's own programs, and for empty folders that pods and containerd have
+/// made.
 const FILES: &str = r"find / -xdev '(' -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev -o -path /var/log -o -path /var/cache \
         -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /root ')' -prune \
         -o -type d -empty '(' -path '/etc/cni*' -o -path /usr/lib/modules -o -path '/usr/libexec/kubernetes*' ')' \
@@ -57,7 +58,10 @@ pub async fn from_programs_and_back(stack: &mut Stack, mut setting: Setting) -> 
     }
     whole_files(&mut setting).await?;
     let key = setting.input["hosts"][0]["keyFile"].clone();
-    let input = |server: &Server, id: u8| json!({"name": server.name(), "address": server.address(), "user": "root", "hostId": id, "keyFile": key});
+    let input = |server: &Server, id: u8| {
+        let (name, address) = (server.name(), server.address());
+        json!({"name": name, "address": address, "user": "root", "hostId": id, "keyFile": key})
+    };
     let all = [(&hosts[0], 1), (&hosts[1], 2), (&others[1], 6), (&setting.servers[2], 3)];
     setting.input["hosts"] = json!(all.map(|(server, id)| input(server, id)));
     setting.write_input()?;

@@ -8,11 +8,12 @@ use tokio::process::Command;
 use crate::command::{is_installed, run};
 use crate::debian_package::unpack;
 
-const NEEDED: &str = "runc has parts in C, which are compiled on this machine: install gcc, pkg-config and the headers and static libraries of \
-     the C library and of libseccomp (on Debian and Ubuntu: apt-get install gcc libc6-dev pkg-config libseccomp-dev)";
+const NEEDED: &str = "runc has parts in C, which are compiled on this machine: install gcc, pkg-config, and the headers \
+     and static libraries of the C library and of libseccomp \
+     (on Debian and Ubuntu: apt-get install gcc libc6-dev pkg-config libseccomp-dev)";
 
-/// Variables of the environment with which Go compiles them. If libseccomp's development files are not installed, Debian's package is
-/// unpacked in `folder`, and nothing is installed.
+/// Variables of the environment with which Go compiles them. If libseccomp's development files are not installed,
+/// Debian's package is unpacked in `folder`, and nothing is installed.
 ///
 /// # Errors
 /// When something is not installed, and the package cannot be downloaded.

@@ -76,14 +76,16 @@ impl Layers {
     }
 }
 
-/// The layers of a server with another distribution than the packages of a bundle are for: the one above the system, and the system.
+/// The layers of a server with another distribution than the packages of a bundle are for: the one above the system, and
+/// the system.
 pub(crate) struct OtherSystem {
     debian: PathBuf,
     pub(crate) system: PathBuf,
 }
 
 impl OtherSystem {
-    /// Makes the layers that are not in the cache yet, which needs a network. The server has what kubeadm needs, as no bundle brings it.
+    /// Makes the layers that are not in the cache yet, which needs a network. The server has what kubeadm needs, as no
+    /// bundle brings it.
     ///
     /// # Errors
     /// When a layer cannot be made.

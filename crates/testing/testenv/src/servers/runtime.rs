@@ -1,4 +1,5 @@
-//! The container runtime as static programs, for hosts of any distribution: containerd, runc, crictl, and the CNI project's programs.
+//! The container runtime as static programs, for hosts of any distribution: containerd, runc, crictl, and the CNI
+//! project's programs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -91,8 +92,8 @@ pub(crate) fn recipes() -> impl Iterator<Item = Recipe> {
 /// The name of the file with the versions of the programs.
 const VERSIONS: &str = "versions";
 
-/// Returns a folder with the programs, for `runtime` beside the other files of hosts: `bin`, `cni`, and a file with their `versions`. What is not in the cache yet is
-/// built, which needs a network, and for runc gcc.
+/// Returns a folder with the programs, for `runtime` beside the other files of hosts: `bin`, `cni`, and a file with their
+/// `versions`. What is not in the cache yet is built, which needs a network, and for runc gcc.
 ///
 /// # Errors
 /// When one cannot be built.
