@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use o2ims_types::ProvisioningRequest;
 use sandbox::installation::{self, as_built};
 use sandbox::waiting::wait;
@@ -106,7 +106,7 @@ pub async fn from_programs_and_back(stack: &mut Stack, mut setting: Setting) -> 
         let processes = server.run(&["bash", "-c", "pgrep --list-full 'containerd|kube|etcd|byoh' || true"]).await?;
         ensure!(processes.is_empty(), "running on {}, which was reset:\n{processes}", server.name());
     }
-    let registered = inventory::hosts(stack.management.admin(), "default").list(&Default::default()).await?;
+    let registered = inventory::hosts(stack.management.admin(), "default").list(&ListParams::default()).await?;
     ensure!(registered.items.is_empty(), "hosts that were reset are still registered");
     Ok(())
 }
