@@ -54,6 +54,9 @@ The product on this machine:
   sandbox down                stop it, and remove what a crashed one has left; the logs of one that failed are kept
   test                        all tests but the slow ones; what failed is named at the end
   test --all                  all tests
+  test --versions [MINOR...]  clusters of 1+1 and of 3+1 servers, made and deleted, with each other version of Kubernetes and
+                              Cluster API that can be used, or with these versions of Kubernetes only; some 15 minutes for
+                              each that is not built yet
   bench                       how long a cluster takes on servers of namespaces, beside kubeadm by hand and plain Cluster API
                               objects, in one run; some 20 minutes
       --rounds N --three-masters N
@@ -79,6 +82,7 @@ O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform
 O2IMS_CLUSTER_API=1.13|1.12   take this Cluster API instead of 1.14
 O2IMS_KUBERNETES=1.37|1.35|1.34|1.33
                               take this Kubernetes instead of 1.36
+O2IMS_DOWNLOAD=1              download Kubernetes' programs instead of compiling them
 UPDATE_HOLES=1                with bundle --holes: write deploy/known-holes.yaml anew, with the reasons that it has
 
 The product on a management cluster:
@@ -583,6 +587,46 @@ sandbox() {
 # ---------------------------------------------------------------------------------------------------------------------
 # test
 
+# test_versions [MINOR...]: tells how each version has done, and fails if one did not do well.
+test_versions() {
+    local kubernetes cluster_api why what begun took code=0 results=()
+    check_prerequisites
+    say "building (some minutes the first time) ..."
+    tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p sandbox -p testenv --bins
+    tied cargo test --locked --quiet -p o2ims-operator --test e2e --no-run
+    why=$("$programs/testenv" check-servers 2>&1) || die "versions are tested on servers: ${why#error: }"
+    while read -r kubernetes cluster_api; do
+        [ $# -eq 0 ] || [[ " $* " = *" $kubernetes "* ]] || continue
+        export O2IMS_KUBERNETES=$kubernetes O2IMS_CLUSTER_API=$cluster_api
+        took=""
+        for what in "sandbox --once" "three masters and a worker"; do
+            begun=$SECONDS
+            say
+            say "Kubernetes $kubernetes, Cluster API $cluster_api: $what"
+            if one_version "$what" </dev/null; then
+                took="$took, $what $((SECONDS - begun)) s"
+            else
+                took="$took, $what FAILED after $((SECONDS - begun)) s"
+                code=1
+            fi
+        done
+        results+=("Kubernetes $kubernetes with Cluster API $cluster_api${took/,/:}")
+    done < <("$programs/testenv" versions)
+    [ ${#results[@]} -gt 0 ] || wrong "there are no versions of '$*' to be tested"
+    say
+    printf '%s\n' "${results[@]}"
+    exit "$code"
+}
+
+# In a process of its own, which ends with what it runs.
+one_version() {
+    if [ "$1" = "sandbox --once" ]; then
+        "$top/mgmt.sh" sandbox --once
+    else
+        tied cargo test --locked -p o2ims-operator --test e2e -- --exact three_masters_and_a_worker_come_and_go --include-ignored
+    fi
+}
+
 run_tests() {
     local slow=()
     case ${1:-} in
@@ -591,6 +635,7 @@ run_tests() {
         say "test: all tests, $(byoh)"
         slow=(-- --include-ignored)
         ;;
+    --versions) test_versions "${@:2}" ;;
     *) wrong "test takes no '$1'" ;;
     esac
     check_prerequisites
@@ -625,6 +670,8 @@ run_tests() {
     tied cargo test --locked --workspace --no-fail-fast "${slow[@]}" >&"$told" 2>&1 || code=$?
     exec {told}>&-
     wait "$reader" || true
+    printf '\nthe longest of them:\n'
+    scripts/test-times "$output"
     failed=$(scripts/failed-tests "$output")
     [ -z "$failed" ] || printf '\n%s\n' "$failed"
     exit "$code"

@@ -52,13 +52,13 @@ pub(crate) async fn sources(cache: &Cache) -> Result<PathBuf> {
 pub(crate) async fn render(cache: &Cache, programs: &[Program]) -> Result<String> {
     let values = values(programs)?.to_string();
     let folder = cache
-        .folder("bundle-cert-manager", &[VERSION, &values, "1"], 5, async |folder| {
+        .folder("bundle-cert-manager", &[VERSION, &values, "2"], 5, async |folder| {
             let chart = folder.join("chart");
             let from = sources(cache).await?.join("deploy/charts/cert-manager");
             copy(&from, &chart)?;
-            let template = fs::read_to_string(chart.join("Chart.template.yaml"))?;
-            let about = template.replace("v0.0.0", VERSION).replace("{{IS_PRERELEASE}}", "false");
-            fs::write(chart.join("Chart.yaml"), about)?;
+            // The sources name no version of it.
+            let about = fs::read_to_string(chart.join("Chart.yaml"))?;
+            fs::write(chart.join("Chart.yaml"), about.replace("v0.0.0", VERSION))?;
             fs::write(folder.join("values.json"), &values)?;
             let mut helm = Command::new(tool(Tool::Helm, |line| eprintln!("{line}")).await?);
             helm.args([
@@ -99,8 +99,6 @@ fn values(programs: &[Program]) -> Result<Value> {
         },
         "cainjector": {"image": image(CAINJECTOR)?, "resources": resources()},
         "resources": resources(),
-        // The programs are built without ACME.
-        "acmesolver": {"image": null},
         "maxConcurrentChallenges": 0,
         "startupapicheck": {"enabled": false},
     }))

@@ -34,6 +34,7 @@ pub(crate) async fn write(cache: &Cache, programs: &[Program], bundle: &Path) ->
         |name: &str| programs.iter().find(|program| program.name == name).with_context(|| format!("no program {name}"));
 
     let mut documents = read(&cert_manager::render(cache, programs).await?)?;
+    adapt_cert_manager(&mut documents)?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": cert_manager::NAMESPACE}});
     documents.insert(0, Document::new(namespace)?);
     finish(&to.join("10-cert-manager.yaml"), documents, None)?;
@@ -95,6 +96,29 @@ async fn provider(cache: &Cache, program: &Program) -> Result<Vec<Document>> {
     }
     documents.push(Document::new(manager.inventory.object())?);
     Ok(documents)
+}
+
+/// Changes cert-manager's manifests: its programs are built without ACME, so the controller has no option for the image
+/// of an ACME solver.
+fn adapt_cert_manager(documents: &mut [Document]) -> Result<()> {
+    let mut removed = 0;
+    for document in documents.iter_mut().filter(|document| document.is("Deployment")) {
+        document.edit(|deployment| {
+            for container in containers(deployment)? {
+                let Some(arguments) = container["args"].as_array_mut() else { continue };
+                let before = arguments.len();
+                arguments.retain(|argument| {
+                    argument.as_str().is_none_or(|text| !text.starts_with("--acme-http01-solver-image"))
+                });
+                removed += before - arguments.len();
+            }
+            Ok(())
+        })?;
+    }
+    if removed != 1 {
+        bail!("cert-manager's manifests name the image of an ACME solver {removed} times instead of once");
+    }
+    Ok(())
 }
 
 /// Changes BYOH's manifests. The proxy in front of its metrics is removed with everything that belongs to it, because

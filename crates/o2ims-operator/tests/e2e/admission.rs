@@ -232,7 +232,7 @@ async fn rolled_back(stack: Shared) -> Outcome {
         },
     });
     std::fs::write(chart.join("templates/never-ready.yaml"), never_ready.to_string())?;
-    let upgraded = run(&["upgrade", "site", &chart_path, "--atomic", "--timeout", "15s"]).await?;
+    let upgraded = run(&["upgrade", "site", &chart_path, "--rollback-on-failure", "--timeout", "15s"]).await?;
     ensure!(!upgraded.well, "it was taken for ready: {}", upgraded.words);
     let there = tenant.until("request", State::Fulfilled, "cluster is ready", CLUSTER).await?;
     let uninstalled = run(&["uninstall", "site"]).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cluster_api::byoh::ByoHost;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
@@ -25,11 +25,15 @@ pub fn scenarios() -> Vec<Scenario> {
         on_servers("a_server_that_is_cut_off_halfway_goes_on_later", cut_off).slow(),
         on_servers("a_wrong_token_is_told", wrong_tokens).slow(),
         on_servers("kubernetes_comes_in_every_way_that_a_template_names", every_way).slow(),
+        on_servers("three_masters_and_a_worker_come_and_go", four_come_and_go).slow(),
         on_servers("three_masters_share_an_address_and_one_is_cut_off", three_masters).slow(),
         on_servers("a_site_without_power_comes_back_by_itself", without_power).slow(),
         on_servers("a_health_check_mends_a_worker_and_spares_the_only_master", health_check).slow(),
     ]
 }
+
+/// The virtual address of several masters.
+const ADDRESS: &str = "10.77.0.100";
 
 /// What a cluster leaves on a server, one line each; nothing on a clean one.
 const REMAINS: &str = r#"
@@ -352,16 +356,36 @@ async fn every_way(stack: &mut Stack) -> Outcome {
     Ok(())
 }
 
-async fn three_masters(stack: &mut Stack) -> Outcome {
-    let tenant = Tenant::on_servers(stack, "ha", 4).await?;
-    let mut request = tenant.request("request", "ha", &[1, 2, 3], &[4]);
-    let address = "10.77.0.100";
-    request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": address});
+/// The shortest way of a cluster with several masters, which is run with every version of Kubernetes.
+async fn four_come_and_go(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "four", 4).await?;
+    four_are_ready(&tenant, "four").await?;
+    let nodes = Api::<Node>::all(tenant.workload("four").await?).list(&ListParams::default()).await?;
+    let kubelet = |node: &Node| node.status.as_ref()?.node_info.as_ref().map(|info| info.kubelet_version.clone());
+    let kubelets: Vec<_> = nodes.iter().filter_map(kubelet).collect();
+    ensure!(kubelets == vec![kubernetes_version(); 4], "the kubelets are {kubelets:?}");
+    assert_dns(&tenant, "four", &tenant.host(4)).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    assert_clean(&stack.servers).await
+}
+
+/// Applies a request for three masters behind [`ADDRESS`] and a worker, and waits until it is fulfilled.
+async fn four_are_ready(tenant: &Tenant, cluster: &str) -> anyhow::Result<Value> {
+    let mut request = tenant.request("request", cluster, &[1, 2, 3], &[4]);
+    request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": ADDRESS});
     tenant.apply(&request).await?;
     tenant.until("request", State::Fulfilled, "3 masters, 1 worker", 2 * CLUSTER).await?;
+    Ok(request)
+}
+
+async fn three_masters(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "ha", 4).await?;
+    let request = four_are_ready(&tenant, "ha").await?;
     let mut holder = None;
     for server in &stack.servers {
-        if server.run(&["ip", "-brief", "address", "show", "dev", "eth0"]).await?.contains(&format!("{address}/32")) {
+        if server.run(&["ip", "-brief", "address", "show", "dev", "eth0"]).await?.contains(&format!("{ADDRESS}/32")) {
             holder = Some(server);
         }
     }
@@ -370,7 +394,7 @@ async fn three_masters(stack: &mut Stack) -> Outcome {
     let before = holder.node_processes().await?;
     holder.run(&["systemctl", "restart", "byoh-hostagent"]).await?;
     let reports =
-        |host: Option<&ByoHost>| host.is_some_and(|host| host.addresses().iter().any(|own| own.to_string() == address));
+        |host: Option<&ByoHost>| host.is_some_and(|host| host.addresses().iter().any(|own| own.to_string() == ADDRESS));
     wait(tenant.byohosts(), holder.name(), "the agent to report the virtual address", SOON, reports).await?;
     let mut smaller = request.clone();
     smaller["spec"]["templateParameters"]["hosts"]["workers"] = json!([]);
@@ -407,7 +431,7 @@ async fn without_power(stack: &mut Stack) -> Outcome {
         test -e /etc/kubernetes/manifests/etcd.yaml; do sleep 0.1; done'";
     let tenant = Tenant::on_servers(stack, "power", 4).await?;
     let mut request = tenant.request("request", "power", &[1, 2, 3], &[4]);
-    request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": "10.77.0.100"});
+    request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": ADDRESS});
     tenant.apply(&request).await?;
     // Which master is the first one, which does not join, is Cluster API's choice.
     let masters = [1, 2, 3].map(|number| stack.server(&tenant.host(number)));

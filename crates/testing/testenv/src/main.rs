@@ -48,6 +48,9 @@ enum Command {
         #[arg(default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
         number: u8,
     },
+    /// Print the versions that are tested beside the defaults, one combination a line: of Kubernetes and of Cluster API,
+    /// as `O2IMS_KUBERNETES` and `O2IMS_CLUSTER_API` name them.
+    Versions,
     /// Start a management cluster and keep it until Ctrl-C.
     Up {
         /// Leave out Cluster API and BYOH.
@@ -115,6 +118,12 @@ async fn run(command: Command) -> Result<()> {
         Command::CheckServers => testenv::servers::unsupported_reason()?.map_or(Ok(()), |reason| bail!(reason)),
         Command::HostFiles => {
             println!("{}", testenv::servers::host_files(line).await?.display());
+            Ok(())
+        }
+        Command::Versions => {
+            for (kubernetes, cluster_api) in testenv::versions::combinations() {
+                println!("{kubernetes} {cluster_api}");
+            }
             Ok(())
         }
         Command::Servers { number, debian } => servers(number, debian).await,

@@ -68,14 +68,9 @@ impl Tool {
             Self::Etcdutl => {
                 Recipe::new("etcdutl", versions::ETCD, &ETCD_TOOLS_MODULE, "go.etcd.io/etcd/etcdutl/v3", 10)
             }
-            // The chart is judged for Kubernetes 1.33, the oldest that it is for.
             Self::Helm => Recipe {
-                stamps: "-X helm.sh/helm/v3/internal/version.version=VERSION \
-                         -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
-                         -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=33 \
-                         -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
-                         -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=33",
-                ..Recipe::new("helm", versions::HELM, &HELM_MODULE, "helm.sh/helm/v3/cmd/helm", 120)
+                stamps: "-X helm.sh/helm/v4/internal/version.version=VERSION",
+                ..Recipe::new("helm", versions::HELM, &HELM_MODULE, "helm.sh/helm/v4/cmd/helm", 120)
             },
             Self::Kstatus => Recipe::new("kstatus", versions::KSTATUS, &KSTATUS_MODULE, ".", 30),
             Self::Kubeconform => Recipe::new(

@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 pub const KUBERNETES: &str = "v1.36.3";
 /// The versions of Kubernetes that can be built instead.
 pub const KUBERNETES_OTHERS: [&str; 4] = ["v1.37.2", "v1.35.4", "v1.34.4", "v1.33.13"];
+/// The newest Kubernetes that all of [`CLUSTER_API_BEFORE`] were released for.
+const WITH_THOSE_BEFORE: &str = KUBERNETES_OTHERS[1];
 /// The oldest Kubernetes that a management cluster may have.
 pub const OLDEST_KUBERNETES: &str = "v1.33.0";
 /// etcd and its tools, for every Kubernetes.
@@ -33,30 +35,38 @@ pub const BYOH: &str = "v0.5.0";
 /// that all forks come from.
 pub(crate) const BYOH_CHECKOUT: &str = "v0.5.0+checkout";
 /// cert-manager, in bundles.
-pub const CERT_MANAGER: &str = "v1.19.1";
+pub const CERT_MANAGER: &str = "v1.21.2";
 /// Helm.
-pub const HELM: &str = "v3.19.0";
-/// Flux's source-controller and kustomize-controller.
-pub const FLUX: &str = "v1.7.3";
+pub const HELM: &str = "v4.3.2";
+/// Flux's source-controller and kustomize-controller. v1.10 and later need Go 1.27.
+pub const FLUX: &str = "v1.9.6";
 /// The library with kstatus, as Flux's kustomize-controller has it.
-pub const KSTATUS: &str = "v0.36.0-flux.15";
-/// Argo CD, of which the CRD of Applications is taken.
-pub const ARGO_CD: &str = "v3.1.9";
-/// Prometheus, of which promtool is taken. Its Go module of 3.5 is called v0.305.
-pub const PROMETHEUS: &str = "v3.5.5";
-/// OpenTelemetry's Collector. v0.160 and later need Go 1.26.
-pub const COLLECTOR: &str = "v0.158.0";
+pub const KSTATUS: &str = "v1.2.3";
+/// Argo CD, of which the CRD of Applications is taken. v3.6 and later need Go 1.27, even to be downloaded.
+pub const ARGO_CD: &str = "v3.5.7";
+/// Prometheus, of which promtool is taken: its long-term release. Its Go module of 3.13 is called v0.313.
+pub const PROMETHEUS: &str = "v3.13.5";
+/// OpenTelemetry's Collector.
+pub const COLLECTOR: &str = "v0.165.0";
 /// kubeconform.
-pub const KUBECONFORM: &str = "v0.7.0";
+pub const KUBECONFORM: &str = "v0.8.0";
 /// govulncheck, which finds known holes.
 pub const GOVULNCHECK: &str = "v1.9.0";
 /// The Lua of Argo CD's health scripts.
-pub const LUA: &str = "v1.1.1";
+pub const LUA: &str = "v1.1.2";
 
 /// The minor version of a version: `1.14` of `v1.14.2`.
 pub fn minor(version: &str) -> &str {
     let version = version.trim_start_matches('v');
     version.match_indices('.').nth(1).and_then(|(end, _)| version.get(..end)).unwrap_or(version)
+}
+
+/// The minor versions of Kubernetes and Cluster API that are tested together beside the defaults: each Kubernetes with the
+/// default Cluster API, and each Cluster API before that with a Kubernetes that it was released for.
+pub fn combinations() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let kubernetes = KUBERNETES_OTHERS.into_iter().map(|kubernetes| (minor(kubernetes), minor(CLUSTER_API)));
+    let cluster_api = CLUSTER_API_BEFORE.into_iter().map(|cluster_api| (minor(WITH_THOSE_BEFORE), minor(cluster_api)));
+    kubernetes.chain(cluster_api)
 }
 
 /// The release that a variable of the environment names by its minor version, or else the first one.

@@ -79,6 +79,9 @@ func run(ctx context.Context) error {
 		IssuerOptions:      controller.IssuerOptions{ClusterResourceNamespace: *clusterResources},
 		CertificateOptions: controller.CertificateOptions{
 			CopiedAnnotationPrefixes: []string{"*", "-kubectl.kubernetes.io/", "-fluxcd.io/", "-argocd.argoproj.io/"},
+			// Its defaults; without them what fails is tried again at once.
+			CertificateRequestMinimumBackoffDuration: time.Hour,
+			CertificateRequestMaximumBackoffDuration: 32 * time.Hour,
 		},
 	})
 	if err != nil {

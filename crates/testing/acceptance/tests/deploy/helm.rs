@@ -85,5 +85,18 @@ fn life(management: &ManagementCluster) -> Outcome {
         ["install", "oran", "deploy/chart", "--kubeconfig", kubeconfig, "--namespace=platform", "--create-namespace"];
     let refused = run(&program, other, "")?;
     ensure!(!refused.well && refused.errors.contains("invalid ownership metadata"), "{}", refused.errors);
-    must(&program, [&other[..], &["--take-ownership"]].concat(), "").map(drop)
+    must(&program, [&other[..], &["--take-ownership"]].concat(), "")?;
+    must(&program, ["uninstall", "oran", "--wait", "--kubeconfig", kubeconfig, "--namespace=platform"], "")?;
+
+    // And so does one for what kubectl has applied with other values.
+    kubectl(&["apply", "-k", "deploy/overlays/management-cluster"])?;
+    let over = ["upgrade", "--install", "o2ims", "deploy/chart", "--set=image.tag=0.0.1", "--take-ownership"];
+    let over = [&over[..], &["--kubeconfig", kubeconfig, "--namespace", "default"]].concat();
+    let refused = run(&program, over.clone(), "")?;
+    ensure!(!refused.well && refused.errors.contains("conflict"), "{}", refused.errors);
+    must(&program, [&over[..], &["--force-conflicts"]].concat(), "")?;
+    let image = "jsonpath={.spec.template.spec.containers[0].image}";
+    let seen = kubectl(&["-n", "focom-system", "get", "deployment", "focom-operator", "-o", image])?.out;
+    ensure!(seen.ends_with(":0.0.1"), "image: {seen}");
+    Ok(())
 }

@@ -4,6 +4,7 @@ mod c_parts;
 mod cache;
 mod checkout;
 mod go;
+mod published;
 pub mod recipe;
 mod together;
 

@@ -51,6 +51,8 @@ pub struct Recipe {
     pub seconds: u32,
     /// Whether the program is taken from `KUBEBUILDER_ASSETS` if it is there.
     pub in_assets_folder: bool,
+    /// Whether Kubernetes publishes the program, so that `O2IMS_DOWNLOAD` can ask for that.
+    pub published: bool,
 }
 
 impl Recipe {
@@ -73,6 +75,7 @@ impl Recipe {
             manifests: None,
             seconds,
             in_assets_folder: false,
+            published: false,
         }
     }
 

@@ -19,13 +19,15 @@ impl Cache {
     /// When one of them cannot be built.
     pub(crate) async fn programs(&self, recipes: &[Recipe]) -> Result<()> {
         let mut left: Vec<_> = recipes.iter().filter(|recipe| self.existing(recipe).is_none()).collect();
-        let (silent, started, all) = (self.silent(), Instant::now(), seconds(&left));
+        let (silent, begun, all) = (self.silent(), Instant::now(), seconds(&left));
         let mut waiting = left.clone().into_iter();
         let mut running = FuturesUnordered::new();
+        let mut started = Vec::new();
         let mut report = tokio::time::interval(REPORT_INTERVAL);
         loop {
             for recipe in waiting.by_ref().take(AT_ONCE - running.len()) {
                 let build = silent.program(recipe);
+                started.push((recipe, Instant::now()));
                 running.push(async move { (recipe.name, build.await) });
             }
             tokio::select! {
@@ -35,11 +37,14 @@ impl Cache {
                     let Some((name, result)) = done else { return Ok(()) };
                     result?;
                     left.retain(|recipe| recipe.name != name);
+                    started.retain(|(recipe, _)| recipe.name != name);
                 }
                 _ = report.tick() => {
-                    let first: Vec<_> = left.iter().take(running.len()).map(|recipe| recipe.name).collect();
-                    let (number, rest) = (left.len(), about(remaining(all, seconds(&left), started.elapsed())));
-                    self.line(format!("building {}; to be built: {number}, in about {rest}", first.join(" and ")));
+                    let under_way: Vec<_> = started.iter().map(|(recipe, _)| recipe.name).collect();
+                    let part: u32 = started.iter().map(|(recipe, since)| part_done(recipe.seconds, since.elapsed())).sum();
+                    let rest = seconds(&left) - part;
+                    let (number, rest) = (left.len(), about(remaining(all, rest, begun.elapsed())));
+                    self.line(format!("building {}; to be built: {number}, in about {rest}", under_way.join(" and ")));
                 }
             }
         }
@@ -48,6 +53,12 @@ impl Cache {
 
 fn seconds(recipes: &[&Recipe]) -> u32 {
     recipes.iter().map(|recipe| recipe.seconds).sum()
+}
+
+/// Roughly how many of a program's seconds are done, of one that is being built beside another.
+fn part_done(seconds: u32, elapsed: Duration) -> u32 {
+    let part = elapsed / u32::try_from(AT_ONCE).unwrap_or(1);
+    u32::try_from(part.as_secs()).unwrap_or(u32::MAX).min(seconds)
 }
 
 /// Roughly how many seconds the rest takes, judged by the time that what is done has taken.
@@ -65,6 +76,12 @@ fn remaining(all: u32, rest: u32, elapsed: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_under_way_counts_in_part() {
+        assert_eq!(part_done(200, Duration::from_secs(100)), 50);
+        assert_eq!(part_done(20, Duration::from_secs(100)), 20);
+    }
 
     #[test]
     fn what_is_left_is_judged_by_what_is_done() {
