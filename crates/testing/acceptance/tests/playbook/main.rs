@@ -999,7 +999,12 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
         ("/namespace", json!("My Namespace"), "namespace: 'My Namespace' is no DNS label"),
         ("/k8sVersion", json!("1.33"), "k8sVersion: '1.33' is no Kubernetes version such as v1.33.1"),
         ("/apiServer", json!("http://192.0.2.9"), "apiServer: 'http://192.0.2.9' is not https://HOST:PORT"),
-        ("/sources/containerd", json!("docker"), "sources.containerd: 'docker' is none of packages, files, present"),
+        (
+            "/sources/containerd",
+            json!("docker"),
+            "sources.containerd: 'docker' is none of packages, files, programs, present",
+        ),
+        ("/sources/containerd", json!("programs"), "sources.files: is missing, and sources.containerd is programs"),
         ("/sources/kubernetes", json!("files"), "sources.files: is missing, and sources.kubernetes is files"),
         ("/sources/files", json!("nowhere"), "nowhere is no folder"),
         ("/sources/agent", json!("management.kubeconfig"), "management.kubeconfig is no program for Linux"),
