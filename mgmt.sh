@@ -653,6 +653,9 @@ run_tests() {
     # An installation with the Cluster API before is upgraded.
     [ ${#slow[@]} -eq 0 ] || O2IMS_CLUSTER_API=1.13 tied "$programs/bundle" --prepare
     prepare_servers
+    if [ ${#slow[@]} -gt 0 ] && [ "$hosts" = servers ]; then
+        tied "$programs/testenv" build --other-hosts >/dev/null
+    fi
     export O2IMS_NO_SERVERS=$why_simulated
     local no_ansible
     no_ansible=$(tied scripts/ansible-venv 2>&1 >/dev/null) && no_ansible=

@@ -54,6 +54,10 @@ TABLE = [
     (("apiServer",), "https://10.0.0.1:99999", "is not https://HOST:PORT", False),
     (("sources",), [], "sources: must be an object, not a list", True),
     (("sources", "kubernetes"), "package", "is none of repository, files, present", True),
+    (("sources", "containerd"), "program", "is none of packages, files, programs, present", True),
+    (("sources", "containerd"), "programs", "sources.files: is missing, and sources.containerd is programs", False),
+    (("sources",), {"containerd": "programs", "files": "hosts"}, "hosts/runtime/bin/crictl: No such file or directory", False),
+    (("sources",), {"containerd": "files", "files": "hosts"}, "sources.files: no packages (*.deb) are in ", False),
     (("sources", "agent"), REMOVE, "sources.agent: is missing", False),
     (("sources", "agent"), "text", "text is no program for Linux", False),
     (("sources", "images"), "images", "broken.tar is no docker archive", False),
@@ -73,6 +77,7 @@ FINE = [
     ((("hosts", 0, "hostId"), "rack-7"),),
     ((("hosts", 0, "labels"), {"example.com/rack": "a", "empty": ""}),),
     ((("apiServer",), "https://[2001:db8::1]:6443"),),
+    ((("sources",), {"containerd": "programs", "kubernetes": "files", "files": "whole"}),),
     ((("hosts",), [HOST, {**HOST, "name": "b", "hostId": 2, "port": 2222}]),),
     ((("namespace",), "hosts"),),
     ((("proxy",), {"http": "http://proxy.example.com:3128/", "https": "http://[2001:db8::9]:3128", "noProxy": []}),),
@@ -103,6 +108,15 @@ class Input(unittest.TestCase):
         (root / "k").write_text("")
         (root / "text").write_text("no program, but long enough to be one")
         (root / "agent").write_bytes(b"\x7fELF" + bytes(14) + b"\x3e\x00" + bytes(40))
+        # Of programs that are there one is missing in the first folder.
+        for folder, missing in (("hosts", "bin/crictl"), ("whole", "")):
+            names = [f"bin/{name}" for name in (*o2ims_input.PROGRAMS, "byoh-hostagent")]
+            names += [f"runtime/{name}" for name in o2ims_input.RUNTIME if name != missing]
+            for name in names:
+                path = root / folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes((root / "agent").read_bytes())
+            (root / folder / "runtime/versions").write_text("containerd v2.0.0\n")
         (root / "images").mkdir()
         (root / "images/broken.tar").write_text("x")
         self.schema = jsonschema.Draft202012Validator(json.loads((TOP / "input.schema.json").read_text()))
@@ -142,6 +156,20 @@ class Input(unittest.TestCase):
         settings = o2ims_input.check(json.dumps(GOOD), self.folder)[0]
         self.assertEqual(settings["kubeconfig"], os.path.join(self.folder, "k"))
         self.assertEqual(settings["sources"]["machine"], "x86_64")
+
+    def test_packages(self):
+        """Whose distribution is known, and which are not there."""
+        value = changed(("sources",), {"containerd": "programs", "kubernetes": "files", "files": "whole"})
+        sources = o2ims_input.check(json.dumps(value), self.folder)[0]["sources"]
+        self.assertEqual((sources["packages"], sources["system"]), ("", ""))
+        self.assertEqual(len(sources["runtime"]), len(o2ims_input.RUNTIME) + 1)
+        self.assertRegex(sources["runtime"][0], "^[0-9a-f]{64}  bin/containerd$")
+        packages = Path(self.folder) / "whole/packages"
+        packages.mkdir()
+        (packages / "x_1_all.deb").write_text("")
+        (packages / "os-release").write_text('ID=debian\nVERSION_ID="12"\n')
+        sources = o2ims_input.check(json.dumps(value), self.folder)[0]["sources"]
+        self.assertEqual((sources["packages"], sources["system"]), (str(packages), "debian 12"))
 
     def test_proxy(self):
         """One for both, and what is reached without."""

@@ -48,7 +48,11 @@ options:
     type: str
     default: ""
   needs_apt:
-    description: Whether packages are to be installed.
+    description: Whether packages are to be installed, on a distribution that the playbook knows.
+    type: bool
+    default: false
+  installs:
+    description: Whether packages or programs are to be installed.
     type: bool
     default: false
   memory_mib:
@@ -138,6 +142,14 @@ certificate:
   description: C(valid), or why BYOH's agent needs a new one.
   returned: success
   type: str
+system:
+  description: The distribution, such as C(debian 12).
+  returned: success
+  type: str
+apt:
+  description: Whether the distribution has apt.
+  returned: success
+  type: bool
 hostname:
   description: The name that the machine has.
   returned: success
@@ -210,10 +222,21 @@ def read(path):
         return ""
 
 
+def os_release():
+    """What the machine says of its distribution."""
+    return dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', read("/etc/os-release"), re.MULTILINE))
+
+
+def system():
+    """The distribution, as the file beside packages names it."""
+    release = os_release()
+    return " ".join(release.get(key, "") for key in ("ID", "VERSION_ID"))
+
+
 def system_problems(params):
     """Distribution, processor and memory."""
     problems = []
-    release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', read("/etc/os-release"), re.MULTILINE))
+    release = os_release()
     pretty = release.get("PRETTY_NAME", "an unknown system")
     if not os.path.isdir("/run/systemd/system"):
         problems.append(f"operating system: {pretty} was not started by systemd, which has to run containerd, kubelet and agent")
@@ -223,11 +246,14 @@ def system_problems(params):
         if oldest is None or (version and float(version[0]) < oldest):
             problems.append(
                 f"operating system: {pretty}; packages are installed on Debian 12, Ubuntu 22.04 and newer."
-                " Install containerd and Kubernetes yourself and set sources.containerd and sources.kubernetes to present"
+                " Take the programs of a bundle (sources.containerd: programs, sources.kubernetes: files), or install containerd and Kubernetes"
+                " yourself and set both to present"
             )
-    system = " ".join(release.get(key, "") for key in ("ID", "VERSION_ID"))
-    if params["system"] and system != params["system"]:
-        problems.append(f"operating system: {pretty}; the packages in sources.files are for {params['system']}")
+    if params["system"] and system() != params["system"]:
+        problems.append(
+            f"operating system: {pretty}; the packages in sources.files are for {params['system']}."
+            " Set sources.containerd to programs, which fit any distribution"
+        )
     machine = platform.machine()
     if params["machine"] and machine != params["machine"]:
         problems.append(f"architecture: the machine is {machine}, and the programs in sources.files are for {params['machine']}")
@@ -561,7 +587,7 @@ def main():
     arguments |= {name: {"type": "int", "required": True} for name in ("memory_mib", "free_mib", "clock_seconds", "certificate_percent")}
     arguments |= {name: {"type": "str", "default": ""} for name in ("machine", "system", "kubelet_arguments")}
     arguments |= {name: {"type": "list", "elements": "str", "default": []} for name in ("addresses", "cluster_networks")}
-    arguments |= {name: {"type": "bool", "default": False} for name in ("needs_apt", "registered")}
+    arguments |= {name: {"type": "bool", "default": False} for name in ("needs_apt", "installs", "registered")}
     arguments["agent_config"] = {"type": "path", "required": True}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     params, api = module.params, Api(module.params)
@@ -570,7 +596,7 @@ def main():
     node = os.path.exists("/etc/kubernetes/kubelet.conf")
     sockets = {} if node else listeners(read("/proc/net/tcp")) | listeners(read("/proc/net/tcp6"))
     port_problem, port_note = port_findings(sockets)
-    closed = readonly_problem(WRITTEN + (INSTALLED if params["needs_apt"] else ()))
+    closed = readonly_problem(WRITTEN + (INSTALLED if params["installs"] else ()))
     problems = system_problems(params) + disk_problems(params["free_mib"]) + ([closed] if closed else [])
     cloud = read("/var/lib/cloud/instance/cloud-config.txt")
     sysctl = {path: read(path) for path in found(["/etc/sysctl.conf", "/etc/sysctl.d/*.conf"])}
@@ -603,6 +629,8 @@ def main():
         connection=connection,
         known=known,
         certificate=certificate,
+        system=system(),
+        apt=module.get_bin_path("apt-get") is not None,
         hostname=hostname,
         machine_id=read("/etc/machine-id").strip(),
         stranger=stranger,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import ipaddress
 import json
 import os
@@ -78,8 +79,10 @@ HOST = {
     "port": (int, False), "keyFile": (str, False),
 }  # fmt: skip
 KINDS = {str: "a string", dict: "an object", list: "a list", int: "a number", (int, str): "a number or a string"}
-CHOICES = {"containerd": ("packages", "files", "present"), "kubernetes": ("repository", "files", "present")}
+CHOICES = {"containerd": ("packages", "files", "programs", "present"), "kubernetes": ("repository", "files", "present")}
 PROGRAMS = ("kubelet", "kubeadm", "kubectl")
+# Below `runtime`.
+RUNTIME = ("bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "bin/runc", "bin/crictl", "cni/loopback", "cni/portmap")
 MACHINES = {62: "x86_64", 183: "aarch64"}
 
 
@@ -256,6 +259,18 @@ def image_names(path):
     return full
 
 
+def sums(folder):
+    """The files in a folder with their sums, as sha256sum prints them."""
+    lines = []
+    for name in ("bin", "cni", "versions"):
+        path = os.path.join(folder, name)
+        names = [os.path.join(name, part) for part in sorted(os.listdir(path))] if os.path.isdir(path) else [name]
+        for part in names:
+            with open(os.path.join(folder, part), "rb") as file:
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {part}")
+    return lines
+
+
 def absolute(path, folder):
     """A path of the input file, which is meant from where that file is."""
     return os.path.normpath(os.path.join(folder, os.path.expanduser(path)))
@@ -281,11 +296,12 @@ def check_sources(sources, folder, errors):
         if given not in choices:
             errors.append(f"sources.{name}: {given!r} is none of {', '.join(choices)}")
     machines = {}
-    sources["system"] = ""
-    by_files = [name for name in CHOICES if sources[name] == "files"]
+    sources["system"] = sources["packages"] = ""
+    sources["runtime"] = []
+    by_files = [name for name in CHOICES if sources[name] in ("files", "programs")]
     files = sources.get("files")
     if files is None and by_files:
-        errors.append(f"sources.files: is missing, and sources.{by_files[0]} is files: the folder `hosts` of a bundle")
+        errors.append(f"sources.files: is missing, and sources.{by_files[0]} is {sources[by_files[0]]}: the folder `hosts` of a bundle")
     if files is None and "agent" not in sources:
         errors.append("sources.agent: is missing: the file of BYOH's agent; or give sources.files, whose bin/byoh-hostagent it then is")
     if files is not None:
@@ -296,11 +312,20 @@ def check_sources(sources, folder, errors):
         if sources["kubernetes"] == "files":
             for program in PROGRAMS:
                 check_program(os.path.join(files, "bin", program), "sources.files", machines, errors)
+        if sources["containerd"] == "programs":
+            before = len(errors)
+            for program in RUNTIME:
+                check_program(os.path.join(files, "runtime", program), "sources.files", machines, errors)
+            if not os.path.isfile(os.path.join(files, "runtime/versions")):
+                errors.append(f"sources.files: {os.path.join(files, 'runtime/versions')} is missing")
+            if len(errors) == before:
+                sources["runtime"] = sums(os.path.join(files, "runtime"))
         packages = os.path.join(files, "packages")
-        if by_files and not (os.path.isdir(packages) and any(name.endswith(".deb") for name in os.listdir(packages))):
+        has_packages = os.path.isdir(packages) and any(name.endswith(".deb") for name in os.listdir(packages))
+        if "files" in (sources[name] for name in CHOICES) and sources["containerd"] != "programs" and not has_packages:
             errors.append(f"sources.files: no packages (*.deb) are in {packages}")
-        if by_files:
-            sources["system"] = system_of(packages)
+        if by_files and has_packages:
+            sources["packages"], sources["system"] = packages, system_of(packages)
         if "images" not in sources and os.path.isdir(os.path.join(files, "images")):
             sources["images"] = os.path.join(files, "images")
     if files is not None or "agent" in sources:

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use testenv::{image, kubernetes_version};
+use testenv::{image, kubernetes_version, versions as pinned};
 
 use crate::program::Program;
 
@@ -17,7 +17,7 @@ pub(crate) const FILE: &str = "bundle.json";
 /// The content of `bundle.json`.
 #[derive(Serialize)]
 pub struct Index {
-    /// Versions: of the programs, by name; of the bundle; and of Kubernetes on hosts.
+    /// Versions: of the programs, by name; of the bundle; and of Kubernetes and containerd on hosts.
     pub versions: BTreeMap<String, String>,
     /// Architecture of the programs, such as `amd64`.
     pub architecture: String,
@@ -55,6 +55,7 @@ pub(crate) fn of(bundle: &Path, programs: &[Program]) -> Result<Index> {
     versions.insert("bundle".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     if bundle.join("hosts").is_dir() {
         versions.insert("kubernetes".to_owned(), kubernetes_version().to_owned());
+        versions.insert("containerd".to_owned(), pinned::CONTAINERD.to_owned());
     }
     let mut images = Vec::new();
     let mut others = Vec::new();

@@ -73,12 +73,14 @@ pub async fn make(to: &Path, options: &Options, progress: Progress) -> Result<In
 /// Writes everything into the folder of a new bundle.
 async fn fill(bundle: &Path, options: &Options, progress: &Progress) -> Result<Index> {
     let cache = Cache::new(progress.clone())?;
+    // First, so that a compiler that is missing is told at once.
+    let runtime = if options.without_hosts { None } else { Some(hosts::runtime(progress).await?) };
     let programs = components::build(&cache, progress, options.operators.as_deref()).await?;
     images::write(&cache, &programs, bundle).await?;
     progress.line("rendering manifests ...");
     manifests::write(&cache, &programs, bundle).await?;
-    if !options.without_hosts {
-        hosts::write(progress, bundle).await?;
+    if let Some(runtime) = runtime {
+        hosts::write(progress, &runtime, bundle).await?;
     }
     progress.line("computing sums ...");
     let index = index::of(bundle, &programs)?;

@@ -47,7 +47,7 @@ impl Programs {
         Self::new(paths, None)
     }
 
-    /// Those of a bundle: in its images, each by its image's name, and in `hosts/bin`.
+    /// Those of a bundle: in its images, each by its image's name, and in folders of `hosts`.
     ///
     /// # Errors
     /// When the folder is no bundle, or a file cannot be read.
@@ -70,8 +70,10 @@ impl Programs {
                 }
             }
         }
-        for path in files(&bundle.join("hosts/bin"))? {
-            paths.insert(file_name(&path)?, path);
+        for folder in ["hosts/bin", "hosts/runtime/bin", "hosts/runtime/cni"] {
+            for path in files(&bundle.join(folder))? {
+                paths.insert(file_name(&path)?, path);
+            }
         }
         if paths.is_empty() {
             bail!("{} has no program that Go has made", bundle.display());

@@ -263,6 +263,16 @@ impl Stack {
         Ok(server)
     }
 
+    /// As [`Stack::debian_server`], but with Debian 13, which the packages of the hosts' files are not for.
+    ///
+    /// # Errors
+    /// As [`Stack::bare_server`], and when Debian 13 is not in the cache.
+    pub async fn debian_13_server(&mut self, name: &str, address: u8) -> anyhow::Result<Arc<Server>> {
+        let server = Arc::new(self.rack()?.debian_13_server(name, address).await?);
+        self.servers.push(server.clone());
+        Ok(server)
+    }
+
     /// Makes a server that is off accept the key of [`Stack::login`].
     ///
     /// # Errors

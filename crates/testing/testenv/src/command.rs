@@ -33,3 +33,9 @@ pub fn last_lines(text: &str, number: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(number)..].join("\n")
 }
+
+/// Whether a program is in PATH.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let Some(path) = std::env::var_os("PATH") else { return false };
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

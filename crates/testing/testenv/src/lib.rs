@@ -17,6 +17,7 @@ mod certificates;
 mod cluster_api;
 pub mod command;
 mod control_plane;
+mod debian_package;
 mod flux;
 mod folder;
 mod http_probe;

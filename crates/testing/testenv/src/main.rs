@@ -30,6 +30,9 @@ enum Command {
         /// Also what slow tests need: promtool, OpenTelemetry's Collector, Flux's controllers and Argo CD's CRD.
         #[arg(long)]
         slow: bool,
+        /// Also what tests with hosts of another distribution need: Debian 13, and the container runtime as static programs.
+        #[arg(long)]
+        other_hosts: bool,
     },
     /// Check whether this machine can have servers; if not, print the reason and fail.
     CheckServers,
@@ -80,7 +83,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers, tools, slow } => {
+        Command::Build { servers, tools, slow, other_hosts } => {
             let programs = testenv::recipes::build_all(servers, line);
             let programs = if servers {
                 // Whether the distribution can be fetched is known at once; the programs take minutes.
@@ -105,6 +108,10 @@ async fn run(command: Command) -> Result<()> {
                 }
                 testenv::Flux::build(line).await?;
                 println!("{}", testenv::tools::argo_cd_crd(line).await?.display());
+            }
+            if other_hosts {
+                testenv::servers::build_other_system(line).await?;
+                println!("{}", testenv::servers::runtime(line).await?.display());
             }
             Ok(())
         }

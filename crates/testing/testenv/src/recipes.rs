@@ -57,6 +57,7 @@ pub fn all() -> Result<Vec<Recipe>> {
         all.push(program.recipe()?);
     }
     all.extend(Release::from_environment()?.programs);
+    all.extend(servers::runtime_recipes());
     all.extend(Tool::ALL.into_iter().chain(Tool::SLOW).map(Tool::recipe));
     Ok(all)
 }

@@ -17,6 +17,14 @@ pub const ETCD: &str = "v3.6.16";
 pub const COREDNS: &str = "v1.14.2";
 /// kube-vip, the virtual IP of several masters.
 pub const KUBE_VIP: &str = "v1.2.2";
+/// containerd with its shim and ctr, for hosts of any distribution.
+pub const CONTAINERD: &str = "v2.4.2";
+/// runc, beside that containerd.
+pub const RUNC: &str = "v1.5.3";
+/// crictl, beside that containerd.
+pub const CRICTL: &str = "v1.37.0";
+/// The CNI project's programs, beside that containerd.
+pub const CNI_PLUGINS: &str = "v1.10.0";
 /// Cluster API and clusterctl.
 pub const CLUSTER_API: &str = "v1.14.2";
 /// The versions of Cluster API before it that can be used instead.
@@ -76,7 +84,7 @@ pub(crate) fn from_environment<T>(
     releases.iter().find(fits).copied().with_context(|| {
         let known: Vec<_> = releases.iter().map(|release| minor(version(release))).collect();
         let wanted = wanted.as_deref().unwrap_or_default();
-        format!("{variable}={wanted} is no minor version of {project} that can be used: {}", known.join(", "))
+        format!("{variable}={wanted} is no version of {project} that can be used: {}", known.join(", "))
     })
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test they are the message")]
 #![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
+mod any_distribution;
 mod preparations;
 
 use std::collections::BTreeMap;
@@ -221,6 +222,9 @@ fn main() -> ExitCode {
     } else {
         add("machines_out_of_the_box_become_clusters_and_come_back", true, |venv| {
             on_servers(venv, from_the_box_and_back)
+        });
+        add("a_runtime_of_static_programs_carries_clusters_on_any_distribution", true, |venv| {
+            on_servers(venv, any_distribution::from_programs_and_back)
         });
         add("hosts_in_use_get_certificates_and_nothing_else", true, |venv| on_servers(venv, in_use));
         add(BROKEN, false, |venv| on_servers(venv, some_are_broken));
@@ -995,7 +999,12 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
         ("/namespace", json!("My Namespace"), "namespace: 'My Namespace' is no DNS label"),
         ("/k8sVersion", json!("1.33"), "k8sVersion: '1.33' is no Kubernetes version such as v1.33.1"),
         ("/apiServer", json!("http://192.0.2.9"), "apiServer: 'http://192.0.2.9' is not https://HOST:PORT"),
-        ("/sources/containerd", json!("docker"), "sources.containerd: 'docker' is none of packages, files, present"),
+        (
+            "/sources/containerd",
+            json!("docker"),
+            "sources.containerd: 'docker' is none of packages, files, programs, present",
+        ),
+        ("/sources/containerd", json!("programs"), "sources.files: is missing, and sources.containerd is programs"),
         ("/sources/kubernetes", json!("files"), "sources.files: is missing, and sources.kubernetes is files"),
         ("/sources/files", json!("nowhere"), "nowhere is no folder"),
         ("/sources/agent", json!("management.kubeconfig"), "management.kubeconfig is no program for Linux"),

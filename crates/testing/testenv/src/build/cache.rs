@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
+use super::c_parts;
 use super::checkout::Checkout;
-use super::go::{Download, download, go};
+use super::go::{Download, download, go, go_with};
 use super::published::Publisher;
 use super::recipe::{Module, Recipe};
 use crate::assets;
@@ -24,6 +25,8 @@ const LAYOUT: &str = "1";
 /// How programs are linked: without debug information, but with the symbols. By these it is known which functions a program has, and so
 /// which known holes.
 const LINKED: &str = "-w";
+/// How one with parts in C is linked beside that.
+const LINKED_WITH_C: &str = "-linkmode external -extldflags -static";
 
 /// A program that is built.
 #[derive(Clone)]
@@ -96,7 +99,10 @@ impl Cache {
             }
             let output = folder.join(recipe.name);
             let output = output.to_str().context("the cache folder's path is not UTF-8")?;
-            go(&source, &["build", "-trimpath", "-ldflags", flags, "-o", output, recipe.package]).await?;
+            let variables = if recipe.has_c { c_parts::variables(&source).await? } else { Vec::new() };
+            let tags = format!("-tags={}", recipe.tags);
+            let arguments = ["build", "-trimpath", &tags, "-ldflags", flags, "-o", output, recipe.package];
+            go_with(&source, &arguments, &variables).await?;
             if let Some((module, path)) = recipe.manifests {
                 let root = go(&source, &["list", "-m", "-f", "{{.Dir}}", module]).await?;
                 assets::store(&Path::new(root.trim()).join(path), &folder)?;
@@ -287,6 +293,7 @@ pub(super) fn about(seconds: u32) -> String {
 fn key(recipe: &Recipe) -> String {
     let flags = flags(recipe);
     let mut parts = vec![LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, &flags];
+    parts.extend(Some(recipe.tags).filter(|tags| !tags.is_empty()));
     parts.extend(recipe.sources().map(|(_, content)| *content));
     format!("{}-{}-{}", recipe.name, recipe.version, short_hash(&parts))
 }
@@ -298,7 +305,8 @@ fn published_key(recipe: &Recipe) -> String {
 
 /// What a program is linked with.
 fn flags(recipe: &Recipe) -> String {
-    format!("{LINKED} {}", recipe.stamps())
+    let flags = format!("{LINKED} {}", recipe.stamps());
+    if recipe.has_c { format!("{flags} {LINKED_WITH_C}") } else { flags }
 }
 
 /// The first 12 hexadecimal digits of the parts' SHA-256: enough to tell builds apart.

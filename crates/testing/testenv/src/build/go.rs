@@ -20,6 +20,14 @@ const QUOTED_LINES: usize = 15;
 /// # Errors
 /// When `go` is not installed, or fails; the error has its last lines.
 pub(crate) async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
+    go_with(folder, arguments, &[]).await
+}
+
+/// As [`go`], with more variables of the environment.
+///
+/// # Errors
+/// As [`go`].
+pub(super) async fn go_with(folder: &Path, arguments: &[&str], variables: &[(&str, String)]) -> Result<String> {
     let garbage = std::env::var("GOGC").unwrap_or_else(|_| GARBAGE.to_owned());
     let output = Command::new("go")
         .args(arguments)
@@ -30,6 +38,7 @@ pub(crate) async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
         .env("GOFLAGS", "-mod=readonly -buildvcs=false")
         .env("GOTOOLCHAIN", "local")
         .env("GOWORK", "off")
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
@@ -46,7 +55,7 @@ pub(crate) async fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
     let offline = std::env::var_os("O2IMS_OWN_NAMESPACE").is_some();
     let hint = if offline && last.contains("dial tcp") {
         "\nThere is no network in here (scripts/in-own-namespace); run crates/testing/testenv/modules/fetch outside first, or \
-         `target/debug/testenv build --tools --slow` or `target/debug/bundle --prepare` for what only some tests need"
+         `target/debug/testenv build --tools --slow --other-hosts` or `target/debug/bundle --prepare` for what only some tests need"
     } else {
         ""
     };

@@ -1,5 +1,6 @@
 //! Builds programs from pinned Go modules, once, and keeps them in a cache.
 
+mod c_parts;
 mod cache;
 mod checkout;
 mod go;

@@ -41,6 +41,10 @@ pub struct Recipe {
     /// `-X` flags for Go's linker. They set the version, because programs check each other's. `VERSION` stands for it, and
     /// `MINOR` for the number in its middle.
     pub stamps: &'static str,
+    /// Go's build tags, separated by commas.
+    pub tags: &'static str,
+    /// Whether parts of it are written in C. They are linked statically, so it is a static program all the same.
+    pub has_c: bool,
     /// Where the CRDs and webhooks of the program are: a Go module, and a folder in it.
     pub manifests: Option<(&'static str, &'static str)>,
     /// Roughly how many seconds a first build takes on two cores.
@@ -52,7 +56,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A program without stamps and manifests.
+    /// A program without stamps, tags and manifests, all of it in Go.
     pub const fn new(
         name: &'static str,
         version: &'static str,
@@ -66,6 +70,8 @@ impl Recipe {
             module,
             package,
             stamps: "",
+            tags: "",
+            has_c: false,
             manifests: None,
             seconds,
             in_assets_folder: false,

@@ -1,4 +1,4 @@
-//! The distribution of all servers: Debian.
+//! The distribution of servers: Debian.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,36 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
-use super::support::is_installed;
 use crate::build::Cache;
-use crate::command::run;
+use crate::command::{is_installed, run};
+use crate::debian_package::unpack;
+use crate::versions;
 
-const RELEASE: &str = "bookworm";
+/// The variable that names another release of Debian than the default by its number, such as `13`.
+const VARIABLE: &str = "O2IMS_DEBIAN";
+
+/// A release of Debian.
+pub(crate) struct Debian {
+    number: &'static str,
+    name: &'static str,
+}
+
+/// The release of servers if the environment names no other.
+static BOOKWORM: Debian = Debian { number: "12", name: "bookworm" };
+/// The other release.
+pub(crate) static TRIXIE: Debian = Debian { number: "13", name: "trixie" };
+static RELEASES: [&Debian; 2] = [&BOOKWORM, &TRIXIE];
+
+impl Debian {
+    /// The release that the environment names, or else the default.
+    ///
+    /// # Errors
+    /// When the environment names one that is not there.
+    pub(crate) fn from_environment() -> Result<&'static Self> {
+        versions::from_environment(VARIABLE, "Debian", &RELEASES, |release| release.number)
+    }
+}
+
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 /// The variable that names another mirror of the distribution.
 const MIRROR: &str = "O2IMS_DEBIAN_MIRROR";
@@ -53,13 +78,13 @@ pub(crate) const MASKED: [&str; 24] = [
 ///
 /// # Errors
 /// [`DistributionUnavailable`] when it cannot be made.
-pub(crate) async fn system(cache: &Cache) -> Result<PathBuf> {
+pub(crate) async fn system(cache: &Cache, debian: &Debian) -> Result<PathBuf> {
     let folder = cache
-        .folder("server-system", &[RELEASE, PACKAGES, "1"], 75, |folder| async move {
+        .folder("server-system", &[debian.name, PACKAGES, "1"], 75, |folder| async move {
             let mirror = mirror();
             let tool = Debootstrap::find(&folder).await?;
             let root = folder.join("root");
-            tool.run(&mirror, &root).await?;
+            tool.run(debian, &mirror, &root).await?;
             fs::remove_dir_all(root.join("var/cache/apt"))?;
             fs::remove_dir_all(root.join("var/lib/apt/lists"))?;
             if let Some(unpacked) = tool.unpacked {
@@ -110,20 +135,12 @@ impl Debootstrap {
         if is_installed("debootstrap") {
             return Ok(Self { program: "debootstrap".into(), unpacked: None });
         }
-        if !is_installed("apt-get") || !is_installed("dpkg-deb") {
-            bail!("debootstrap is not installed: servers' file systems are made with it");
-        }
         let unpacked = folder.join("debootstrap");
-        fs::create_dir_all(&unpacked)?;
-        let script = "apt-get download -q debootstrap || { apt-get update -q && apt-get download -q debootstrap; }; \
-             dpkg-deb -x debootstrap_*.deb .";
-        let mut fetch = Command::new("bash");
-        fetch.args(["-euc", script]).current_dir(&unpacked);
-        run(&mut fetch).await.context("cannot download the package debootstrap; install it")?;
+        unpack("debootstrap", &unpacked).await.context("servers' file systems are made with debootstrap")?;
         Ok(Self { program: unpacked.join("usr/sbin/debootstrap"), unpacked: Some(unpacked) })
     }
 
-    async fn run(&self, mirror: &str, root: &Path) -> Result<()> {
+    async fn run(&self, debian: &Debian, mirror: &str, root: &Path) -> Result<()> {
         if !Path::new(KEYRING).is_file() {
             bail!("{KEYRING} is missing: install the package debian-archive-keyring, with which packages are verified");
         }
@@ -131,7 +148,7 @@ impl Debootstrap {
         command
             .args(["--variant=minbase", "--force-check-gpg", "--keyring", KEYRING])
             .arg(format!("--include={PACKAGES}"))
-            .arg(RELEASE)
+            .arg(debian.name)
             .arg(root)
             .arg(mirror)
             .env("DEBIAN_FRONTEND", "noninteractive");

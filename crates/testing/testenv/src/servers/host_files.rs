@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::debian::HOST_PACKAGES;
-use super::distribution;
+use super::distribution::{self, Debian};
 use super::layer_files::link_or_copy;
-use super::layers::Layers;
+use super::layers::{Layers, OtherSystem};
 use super::programs::NodePrograms;
 use super::script::in_mount_namespace;
 use crate::build::Cache;
@@ -23,7 +23,7 @@ const DOWNLOAD: &str = include_str!("download.sh");
 /// # Errors
 /// When it cannot be fetched.
 pub async fn fetch(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
-    distribution::system(&Cache::new(Progress::new(progress))?).await.map(drop)
+    distribution::system(&Cache::new(Progress::new(progress))?, Debian::from_environment()?).await.map(drop)
 }
 
 /// Makes everything for servers that needs a network and is not in the cache yet.
@@ -32,6 +32,14 @@ pub async fn fetch(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()
 /// When something cannot be fetched or built; the error says what.
 pub async fn build(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
     host_files(progress).await.map(drop)
+}
+
+/// Makes the system of servers of another distribution, if it is not in the cache yet.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub async fn build_other_system(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
+    OtherSystem::get(&Cache::new(Progress::new(progress))?).await.map(drop)
 }
 
 /// Returns a folder with everything that turns a server with the distribution only into a host: `bin` (kubelet,

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::debian;
-use super::distribution::{self, MASKED};
+use super::debian::{self, HOST_PACKAGES, RUNTIME_PACKAGES};
+use super::distribution::{self, Debian, MASKED, TRIXIE};
 use super::images::Images;
 use super::layer_files::{mask_units, write};
 use super::programs::NodePrograms;
@@ -58,10 +58,10 @@ impl Layers {
     /// # Errors
     /// When a layer cannot be made.
     pub(crate) async fn get(cache: &Cache) -> Result<Self> {
-        let system = distribution::system(cache).await?;
+        let system = distribution::system(cache, Debian::from_environment()?).await?;
         let programs = NodePrograms::get(cache).await?;
         let images = Images::get(cache, &programs, &system).await?;
-        let debian = debian::layer(cache, &system).await?;
+        let debian = debian::layer(cache, &system, HOST_PACKAGES).await?;
         Ok(Self { agent: agent(cache).await?, node: node(cache, &programs, &images).await?, system, debian, images })
     }
 
@@ -72,6 +72,30 @@ impl Layers {
 
     /// The layers of a server with the distribution only, likewise.
     pub(crate) fn debian_lowerdir(&self) -> String {
+        [&self.debian, &self.system].map(|layer| layer.display().to_string()).join(":")
+    }
+}
+
+/// The layers of a server with another distribution than the packages of a bundle are for: the one above the system, and
+/// the system.
+pub(crate) struct OtherSystem {
+    debian: PathBuf,
+    pub(crate) system: PathBuf,
+}
+
+impl OtherSystem {
+    /// Makes the layers that are not in the cache yet, which needs a network. The server has what kubeadm needs, as no
+    /// bundle brings it.
+    ///
+    /// # Errors
+    /// When a layer cannot be made.
+    pub(crate) async fn get(cache: &Cache) -> Result<Self> {
+        let system = distribution::system(cache, &TRIXIE).await?;
+        Ok(Self { debian: debian::layer(cache, &system, RUNTIME_PACKAGES).await?, system })
+    }
+
+    /// As [`Layers::lowerdir`].
+    pub(crate) fn lowerdir(&self) -> String {
         [&self.debian, &self.system].map(|layer| layer.display().to_string()).join(":")
     }
 }

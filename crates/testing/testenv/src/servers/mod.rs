@@ -17,15 +17,18 @@ mod layers;
 mod programs;
 mod rack;
 mod rack_state;
+mod runtime;
 mod script;
 mod server;
 mod support;
 
 pub(crate) use programs::PROGRAMS;
+pub(crate) use runtime::recipes as runtime_recipes;
 
 pub use distribution::DistributionUnavailable;
-pub use host_files::{build, fetch, host_files};
+pub use host_files::{build, build_other_system, fetch, host_files};
 pub use lan::GATEWAY;
 pub use rack::{Login, Rack, racks};
+pub use runtime::runtime;
 pub use server::{AgentSetup, Server};
 pub use support::{left_out, unsupported_reason};

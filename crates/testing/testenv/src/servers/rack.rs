@@ -1,7 +1,7 @@
 //! A rack: a LAN, and the servers on it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::cgroups::Hierarchies;
 use super::lan::{self, GATEWAY};
 use super::layer_files::write;
-use super::layers::Layers;
+use super::layers::{Layers, OtherSystem};
 use super::rack_state::{RackState, sweep};
 use super::server::{Server, System};
 use super::{image_store, support};
@@ -99,6 +99,19 @@ impl Rack {
         Ok(server)
     }
 
+    /// As [`Rack::debian_server`], but with Debian 13, which the packages of [`super::host_files`] are not for, and with the packages that
+    /// kubeadm needs.
+    ///
+    /// # Errors
+    /// As [`Rack::debian_server`], and when the system is not in the cache and cannot be made, for which there is no network here.
+    pub async fn debian_13_server(&self, name: &str, number: u8) -> Result<Server> {
+        let other = OtherSystem::get(&Cache::new(Progress::new(|_| ()))?).await?;
+        let server = Server::new(self.state.clone(), name, number, System::Debian)?.with_lowerdir(other.lowerdir());
+        self.authorize(&server)?;
+        self.know_host_key(&other.system)?;
+        Ok(server)
+    }
+
     /// Makes a server that is off accept the rack's key for root.
     ///
     /// # Errors
@@ -125,13 +138,24 @@ impl Rack {
             if !output.status.success() {
                 bail!("ssh-keygen failed: {}", String::from_utf8_lossy(&output.stderr));
             }
-            // All servers have the host key of their common layer.
-            let host_key = self.state.layers.system.join("etc/ssh/ssh_host_ed25519_key.pub");
-            let host_key = fs::read_to_string(&host_key).context("cannot read the servers' host key")?;
-            let [a, b, c, _] = GATEWAY.octets();
-            write_private(&login.known_hosts, format!("{a}.{b}.{c}.* {host_key}").as_bytes())?;
+            write_private(&login.known_hosts, b"")?;
+            self.know_host_key(&self.state.layers.system)?;
         }
         Ok(login)
+    }
+
+    /// Adds the host key of a system to the known ones. All servers with the system have it.
+    fn know_host_key(&self, system: &Path) -> Result<()> {
+        let host_key = system.join("etc/ssh/ssh_host_ed25519_key.pub");
+        let host_key = fs::read_to_string(&host_key).context("cannot read the servers' host key")?;
+        let [a, b, c, _] = GATEWAY.octets();
+        let line = format!("{a}.{b}.{c}.* {host_key}");
+        let known_hosts = self.state.folder.join("known_hosts");
+        let known = fs::read_to_string(&known_hosts).context("cannot read the known host keys")?;
+        if !known.contains(&line) {
+            write_private(&known_hosts, (known + &line).as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Removes the LAN, and folders and control groups of the servers, which must be off or removed.

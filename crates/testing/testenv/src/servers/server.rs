@@ -51,6 +51,8 @@ pub struct Server {
     name: String,
     number: u8,
     system: System,
+    /// The layers of its root file system, as `lowerdir` of an overlay.
+    lowerdir: String,
     folder: PathBuf,
     /// `None` while the server is off.
     power: Mutex<Option<Running>>,
@@ -76,7 +78,16 @@ impl Server {
         for part in PLAIN_FOLDERS {
             fs::create_dir_all(folder.join("data").join(part))?;
         }
-        Ok(Self { rack, name: name.to_owned(), number, system, folder, power: Mutex::new(None) })
+        let lowerdir = match system {
+            System::Node => rack.layers.lowerdir(),
+            System::Debian => rack.layers.debian_lowerdir(),
+        };
+        Ok(Self { rack, name: name.to_owned(), number, system, lowerdir, folder, power: Mutex::new(None) })
+    }
+
+    /// The same server with other layers.
+    pub(crate) fn with_lowerdir(self, lowerdir: String) -> Self {
+        Self { lowerdir, ..self }
     }
 
     /// The host name.
@@ -142,7 +153,7 @@ impl Server {
             format!("ADDRESS={}/{PREFIX}", self.address()),
             format!("GATEWAY={GATEWAY}"),
             format!("FOLDER={}", self.folder.display()),
-            format!("LAYERS={}", self.lowerdir()),
+            format!("LAYERS={}", self.lowerdir),
             format!("HIERARCHIES={}", self.rack.hierarchies.names()),
             format!("CGROUPS={}", groups.join(" ")),
             format!("INIT={}", self.rack.folder.join("init.sh").display()),
@@ -157,14 +168,6 @@ impl Server {
         }
         *power = Some(started?);
         Ok(())
-    }
-
-    /// `lowerdir` of the root file system's overlay.
-    fn lowerdir(&self) -> String {
-        match self.system {
-            System::Node => self.rack.layers.lowerdir(),
-            System::Debian => self.rack.layers.debian_lowerdir(),
-        }
     }
 
     async fn boot(&self, arguments: &[String], log: &Path) -> Result<Running> {

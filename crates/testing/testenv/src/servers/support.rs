@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::cgroups::Hierarchies;
 use crate::build::Cache;
+use crate::command::is_installed;
 use crate::ports::random;
 use crate::progress::Progress;
 
@@ -77,12 +78,6 @@ fn inotify() -> Option<String> {
     (free < INOTIFY_INSTANCES).then(|| {
         format!("of {limit} inotify instances {free} are free, and servers need {INOTIFY_INSTANCES}: sysctl -w fs.inotify.max_user_instances=1024")
     })
-}
-
-/// Whether a program is in PATH.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let Some(path) = std::env::var_os("PATH") else { return false };
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// Whether this process has a network namespace of its own, in which it may make a bridge.
