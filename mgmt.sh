@@ -653,6 +653,7 @@ run_tests() {
     [ ${#slow[@]} -eq 0 ] || O2IMS_CLUSTER_API=1.13 tied "$programs/bundle" --prepare
     prepare_servers
     export O2IMS_NO_SERVERS=$why_simulated
+    [ ${#slow[@]} -eq 0 ] || [ "$hosts" = simulated ] || tied "$programs/testenv" build --virtual-machines >/dev/null
     local no_ansible
     no_ansible=$(tied scripts/ansible-venv 2>&1 >/dev/null) && no_ansible=
     export O2IMS_NO_ANSIBLE=${no_ansible##*$'\n'}

@@ -30,6 +30,9 @@ enum Command {
         /// Also what slow tests need: promtool, OpenTelemetry's Collector, Flux's controllers and Argo CD's CRD.
         #[arg(long)]
         slow: bool,
+        /// Also the kernel of virtual machines, if this machine can have these.
+        #[arg(long)]
+        virtual_machines: bool,
     },
     /// Check whether this machine can have servers; if not, print the reason and fail.
     CheckServers,
@@ -80,7 +83,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers, tools, slow } => {
+        Command::Build { servers, tools, slow, virtual_machines } => {
             let programs = testenv::recipes::build_all(servers, line);
             let programs = if servers {
                 // Whether the distribution can be fetched is known at once; the programs take minutes.
@@ -93,6 +96,12 @@ async fn run(command: Command) -> Result<()> {
             }
             if servers {
                 testenv::servers::build(line).await?;
+            }
+            if virtual_machines {
+                match testenv::servers::no_virtual_machines() {
+                    Some(reason) => eprintln!("there are no virtual machines: {reason}"),
+                    None => testenv::servers::build_kernel(line).await?,
+                }
             }
             if tools {
                 for tool in Tool::ALL {

@@ -11,6 +11,7 @@ mod distribution;
 mod host_files;
 mod image_store;
 mod images;
+mod kernel;
 mod lan;
 mod layer_files;
 mod layers;
@@ -20,12 +21,15 @@ mod rack_state;
 mod script;
 mod server;
 mod support;
+mod virtual_machine;
 
 pub(crate) use programs::PROGRAMS;
 
 pub use distribution::DistributionUnavailable;
 pub use host_files::{build, fetch, host_files};
+pub use kernel::build_kernel;
 pub use lan::GATEWAY;
 pub use rack::{Login, Rack, racks};
 pub use server::{AgentSetup, Server};
 pub use support::{left_out, unsupported_reason};
+pub use virtual_machine::{VirtualMachine, no_hardware, no_virtual_machines, virtual_machines_left_out};

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 
 use super::cgroups::Hierarchies;
+use super::kernel::Kernel;
 use super::lan::{self, GATEWAY};
 use super::layer_files::write;
 use super::layers::Layers;
 use super::rack_state::{RackState, sweep};
 use super::server::{Server, System};
+use super::virtual_machine::{VirtualMachine, no_virtual_machines};
 use super::{image_store, support};
 use crate::build::Cache;
 use crate::folder::write_private;
@@ -97,6 +99,20 @@ impl Rack {
         let server = Server::new(self.state.clone(), name, number, System::Debian)?;
         self.authorize(&server)?;
         Ok(server)
+    }
+
+    /// A new virtual machine with the same system as [`Rack::debian_server`] and a kernel of its own, switched off.
+    /// `number` is as in [`Rack::server`].
+    ///
+    /// # Errors
+    /// When this machine cannot have virtual machines, or the kernel, the key or the disk cannot be made.
+    pub async fn virtual_machine(&self, name: &str, number: u8) -> Result<VirtualMachine> {
+        if let Some(reason) = no_virtual_machines() {
+            bail!("there are no virtual machines: {reason}");
+        }
+        let cache = Cache::new(Progress::new(|_| ()))?;
+        let kernel = Kernel::get(&cache, &self.state.layers).await?;
+        VirtualMachine::new(self.state.clone(), name, number, kernel, self.login()?).await
     }
 
     /// Makes a server that is off accept the rack's key for root.
