@@ -33,6 +33,8 @@ const MAKE_DISK: &str = include_str!("disk.sh");
 const BOOT_TIMEOUT: Duration = Duration::from_secs(400);
 /// How often a machine that starts again is asked.
 const POLL: Duration = Duration::from_secs(1);
+/// How long sshd may take to answer a connection.
+const ANSWER: Duration = Duration::from_secs(5);
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(30);
 
@@ -175,13 +177,14 @@ impl VirtualMachine {
     pub async fn reboot(&self) -> Result<()> {
         let before = self.boot_id().await?;
         // The connection may end before the answer.
-        let _ = self.run(&["systemctl", "reboot"]).await;
+        let _ = timeout(QUESTION, self.run(&["systemctl", "reboot"])).await;
         let asked = Instant::now();
         while asked.elapsed() < BOOT_TIMEOUT {
             if let Some(failure) = self.power.lock().await.as_ref().and_then(Process::failed) {
                 bail!(failure);
             }
-            if matches!(timeout(QUESTION, self.boot_id()).await, Ok(Ok(now)) if now != before) {
+            let answers = timeout(ANSWER, self.sshd_answers()).await.is_ok_and(|answered| answered.is_ok());
+            if answers && matches!(timeout(QUESTION, self.boot_id()).await, Ok(Ok(now)) if now != before) {
                 return Ok(());
             }
             sleep(POLL).await;
