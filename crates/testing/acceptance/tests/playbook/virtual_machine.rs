@@ -31,6 +31,9 @@ const MORE_TIME: &str = "
     controlPlane:
       initConfiguration:
         timeouts: {controlPlaneComponentHealthCheckSeconds: 1800, kubeletHealthCheckSeconds: 1800}
+      # Cluster API wants the same value in both.
+      joinConfiguration:
+        timeouts: {controlPlaneComponentHealthCheckSeconds: 1800}
 ";
 /// Fails where the kubelet takes, or would take, control groups of version 1.
 const CONTROL_GROUPS: &str = "set -ex

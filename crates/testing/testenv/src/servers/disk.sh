@@ -9,7 +9,7 @@ echo "$name" >"$etc/hostname"
 printf '127.0.0.1 localhost\n%s %s\n' "${address%/*}" "$name" >"$etc/hosts"
 echo "nameserver $gateway" >"$etc/resolv.conf"
 printf '[Match]\nName=en*\n[Network]\nAddress=%s\nGateway=%s\n' "$address" "$gateway" >"$etc/systemd/network/lan.network"
-ln -sf /lib/systemd/system/systemd-networkd.service "$etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
+chroot "$folder/merged" systemctl --quiet enable systemd-networkd
 echo '/dev/vda / ext4 defaults 0 1' >"$etc/fstab"
 : >"$etc/machine-id"
 mkfs.ext4 -q -d "$folder/merged" "$folder/disk" "$size"
