@@ -8,28 +8,19 @@ use anyhow::{Context as _, Result, bail};
 
 use super::cgroups::Hierarchies;
 use super::kernel::Kernel;
-use super::lan::{self, GATEWAY};
+use super::lan;
 use super::layer_files::write;
 use super::layers::Layers;
+use super::login::Login;
 use super::rack_state::{RackState, sweep};
 use super::server::{Server, System};
 use super::virtual_machine::{VirtualMachine, no_virtual_machines};
 use super::{image_store, support};
 use crate::build::Cache;
-use crate::folder::write_private;
 use crate::progress::Progress;
 
 /// The racks' folder, below the cache.
 const FOLDER: &str = "racks";
-
-/// How to log in to a server by ssh, as root.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// The private key's file.
-    pub key: PathBuf,
-    /// The file with the servers' host keys.
-    pub known_hosts: PathBuf,
-}
 
 /// A LAN, and the servers on it. The process needs a network namespace of its own (`scripts/in-own-namespace`); when
 /// the namespace goes, the servers end. [`Rack::stop`] also removes their folders and control groups.
@@ -112,7 +103,7 @@ impl Rack {
         }
         let cache = Cache::new(Progress::new(|_| ()))?;
         let kernel = Kernel::get(&cache, &self.state.layers).await?;
-        VirtualMachine::new(self.state.clone(), name, number, kernel, self.login()?).await
+        VirtualMachine::new(self.state.clone(), name, number, kernel).await
     }
 
     /// Makes a server that is off accept the rack's key for root.
@@ -120,9 +111,7 @@ impl Rack {
     /// # Errors
     /// When the key cannot be made or written.
     pub fn authorize(&self, server: &Server) -> Result<()> {
-        let public = self.login()?.key.with_extension("pub");
-        let public = fs::read_to_string(public).context("cannot read the rack's key")?;
-        write(&server.folder().join("upper"), "root/.ssh/authorized_keys", &public)
+        write(&server.folder().join("upper"), "root/.ssh/authorized_keys", &self.login()?.public_key()?)
     }
 
     /// How to log in to servers of [`Rack::debian_server`], and to those that [`Rack::authorize`] was called for.
@@ -130,24 +119,7 @@ impl Rack {
     /// # Errors
     /// When the key cannot be made.
     pub fn login(&self) -> Result<Login> {
-        let folder = &self.state.folder;
-        let login = Login { key: folder.join("key"), known_hosts: folder.join("known_hosts") };
-        if !login.known_hosts.is_file() {
-            let output = std::process::Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", &self.state.name, "-f"])
-                .arg(&login.key)
-                .output()
-                .context("cannot start ssh-keygen (package openssh-client)")?;
-            if !output.status.success() {
-                bail!("ssh-keygen failed: {}", String::from_utf8_lossy(&output.stderr));
-            }
-            // All servers have the host key of their common layer.
-            let host_key = self.state.layers.system.join("etc/ssh/ssh_host_ed25519_key.pub");
-            let host_key = fs::read_to_string(&host_key).context("cannot read the servers' host key")?;
-            let [a, b, c, _] = GATEWAY.octets();
-            write_private(&login.known_hosts, format!("{a}.{b}.{c}.* {host_key}").as_bytes())?;
-        }
-        Ok(login)
+        Login::get(&self.state)
     }
 
     /// Removes the LAN, and folders and control groups of the servers, which must be off or removed.

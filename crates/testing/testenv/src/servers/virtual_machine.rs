@@ -15,7 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::kernel::Kernel;
 use super::lan::{self, GATEWAY, PREFIX};
-use super::rack::Login;
+use super::layer_files::write;
+use super::login::Login;
 use super::rack_state::RackState;
 use super::script::in_mount_namespace;
 use super::support::{self, is_installed};
@@ -57,18 +58,11 @@ impl VirtualMachine {
     ///
     /// # Errors
     /// When its disk cannot be made.
-    pub(crate) async fn new(
-        rack: Arc<RackState>,
-        name: &str,
-        number: u8,
-        kernel: Kernel,
-        login: Login,
-    ) -> Result<Self> {
+    pub(crate) async fn new(rack: Arc<RackState>, name: &str, number: u8, kernel: Kernel) -> Result<Self> {
         let folder = rack.folder.join(name);
         fs::create_dir(&folder).with_context(|| format!("cannot make virtual machine {name}"))?;
-        let ssh = folder.join("upper/root/.ssh");
-        fs::create_dir_all(&ssh)?;
-        fs::copy(login.key.with_extension("pub"), ssh.join("authorized_keys"))?;
+        let login = Login::get(&rack)?;
+        write(&folder.join("upper"), "root/.ssh/authorized_keys", &login.public_key()?)?;
         let lower = format!("{}:{}", kernel.layer.display(), rack.layers.debian_lowerdir());
         let (address, gateway) = (format!("{}/{PREFIX}", lan::address(number)), GATEWAY.to_string());
         let mut disk = in_mount_namespace(MAKE_DISK, &folder, Path::new(&lower));
