@@ -82,6 +82,7 @@ O2IMS_BYOH_CHECKOUT=FOLDER    take BYOH from this checkout, such as the Platform
 O2IMS_CLUSTER_API=1.13|1.12   take this Cluster API instead of 1.14
 O2IMS_KUBERNETES=1.37|1.35|1.34|1.33
                               take this Kubernetes instead of 1.36
+O2IMS_DOWNLOAD=1              download Kubernetes' programs instead of compiling them
 UPDATE_HOLES=1                with bundle --holes: write deploy/known-holes.yaml anew, with the reasons that it has
 
 The product on a management cluster:

@@ -104,6 +104,6 @@ impl Program {
             Self::Scheduler => ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 5, false),
         };
         let recipe = Recipe::new(name, release.version, release.module, package, seconds);
-        Ok(Recipe { stamps: STAMPS, in_assets_folder, ..recipe })
+        Ok(Recipe { stamps: STAMPS, in_assets_folder, published: true, ..recipe })
     }
 }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::checkout::Checkout;
 use super::go::{Download, download, go};
+use super::published::Publisher;
 use super::recipe::{Module, Recipe};
 use crate::assets;
 use crate::progress::Progress;
@@ -43,6 +44,8 @@ pub struct Cache {
     root: PathBuf,
     /// The folder that `KUBEBUILDER_ASSETS` names.
     assets: Option<PathBuf>,
+    /// Where programs are downloaded from, if the environment asks for that.
+    publisher: Option<Publisher>,
     progress: Progress,
 }
 
@@ -61,16 +64,23 @@ impl Cache {
             home.join(".cache/o2ims-testenv")
         };
         fs::create_dir_all(&root).with_context(|| format!("cannot make the cache folder {}", root.display()))?;
-        Ok(Self { root, assets: folder_from("KUBEBUILDER_ASSETS"), progress })
+        let (assets, publisher) = (folder_from("KUBEBUILDER_ASSETS"), Publisher::from_environment());
+        Ok(Self { root, assets, publisher, progress })
     }
 
-    /// Returns the program from `KUBEBUILDER_ASSETS` or the cache, and builds it if it is in neither.
+    /// Returns the program from `KUBEBUILDER_ASSETS` or the cache. If it is in neither, it is built, or downloaded where the environment
+    /// asks for that.
     ///
     /// # Errors
-    /// When the program cannot be built.
+    /// When the program cannot be built or downloaded.
     pub async fn program(&self, recipe: &Recipe) -> Result<Built> {
         if let Some(built) = self.existing(recipe) {
             return Ok(built);
+        }
+        if let Some(publisher) = self.publisher.as_ref().filter(|_| recipe.published) {
+            let title = format!("{} {} (downloaded)", recipe.name, recipe.version);
+            let fetch = async |folder: PathBuf| publisher.fetch(recipe, &folder).await;
+            return self.entry(&published_key(recipe), recipe.name, &title, 10, fetch).await;
         }
         let (key, flags) = (key(recipe), &flags(recipe));
         let title = format!("{} {}", recipe.name, recipe.version);
@@ -100,12 +110,20 @@ impl Cache {
     pub(super) fn existing(&self, recipe: &Recipe) -> Option<Built> {
         let assets = self.assets.as_ref().filter(|_| recipe.in_assets_folder);
         let program = assets.map(|folder| folder.join(recipe.name)).filter(|program| program.is_file());
-        program.map(|program| Built { program }).or_else(|| self.lookup(recipe))
+        program.map(|program| Built { program }).or_else(|| self.lookup(recipe)).or_else(|| {
+            self.publisher.as_ref().filter(|_| recipe.published)?;
+            self.in_entry(&published_key(recipe), recipe)
+        })
     }
 
     /// The same cache, which reports nothing.
     pub(super) fn silent(&self) -> Self {
-        Self { root: self.root.clone(), assets: self.assets.clone(), progress: Progress::new(|_| {}) }
+        Self {
+            root: self.root.clone(),
+            assets: self.assets.clone(),
+            publisher: self.publisher.clone(),
+            progress: Progress::new(|_| {}),
+        }
     }
 
     /// Reports a line.
@@ -113,9 +131,13 @@ impl Cache {
         self.progress.line(text);
     }
 
-    /// The program if it is in the cache.
+    /// The program if it is built and in the cache.
     pub fn lookup(&self, recipe: &Recipe) -> Option<Built> {
-        let program = self.root.join(key(recipe)).join(recipe.name);
+        self.in_entry(&key(recipe), recipe)
+    }
+
+    fn in_entry(&self, key: &str, recipe: &Recipe) -> Option<Built> {
+        let program = self.root.join(key).join(recipe.name);
         program.is_file().then_some(Built { program })
     }
 
@@ -267,6 +289,11 @@ fn key(recipe: &Recipe) -> String {
     let mut parts = vec![LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, &flags];
     parts.extend(recipe.sources().map(|(_, content)| *content));
     format!("{}-{}-{}", recipe.name, recipe.version, short_hash(&parts))
+}
+
+/// The name of the entry of a program that was downloaded.
+fn published_key(recipe: &Recipe) -> String {
+    format!("{}-{}-published", recipe.name, recipe.version)
 }
 
 /// What a program is linked with.

@@ -3,6 +3,7 @@
 mod cache;
 mod checkout;
 mod go;
+mod published;
 pub mod recipe;
 mod together;
 

@@ -47,6 +47,8 @@ pub struct Recipe {
     pub seconds: u32,
     /// Whether the program is taken from `KUBEBUILDER_ASSETS` if it is there.
     pub in_assets_folder: bool,
+    /// Whether Kubernetes publishes the program, so that `O2IMS_DOWNLOAD` can ask for that.
+    pub published: bool,
 }
 
 impl Recipe {
@@ -58,7 +60,17 @@ impl Recipe {
         package: &'static str,
         seconds: u32,
     ) -> Self {
-        Self { name, version, module, package, stamps: "", manifests: None, seconds, in_assets_folder: false }
+        Self {
+            name,
+            version,
+            module,
+            package,
+            stamps: "",
+            manifests: None,
+            seconds,
+            in_assets_folder: false,
+            published: false,
+        }
     }
 
     /// The module's own source files that the program is built from: those in the folder of a package such as `./pause`.
