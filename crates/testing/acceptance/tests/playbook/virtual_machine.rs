@@ -151,8 +151,8 @@ async fn control(stack: &Stack, venv: &Path, machine: &VirtualMachine) -> anyhow
     std::fs::write(folder.join("input.json"), input.to_string())?;
     let kubectl = stack.management.kubectl().parent().context("kubectl is in a folder")?.to_path_buf();
     let ssh = format!("{} -o ConnectTimeout=60", ssh_options(&login));
-    // Nothing is shared, so nothing is set but time.
-    let variables = json!({"agent_registration_seconds": 1200}).to_string();
+    // Nothing is shared, so nothing is set but what saves time.
+    let variables = json!({"agent_registration_seconds": 1200, "ansible_pipelining": true}).to_string();
     Ok(Control { folder, venv: venv.to_path_buf(), kubectl, ssh, variables })
 }
 
