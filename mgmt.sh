@@ -657,6 +657,7 @@ run_tests() {
         tied "$programs/testenv" build --other-hosts >/dev/null
     fi
     export O2IMS_NO_SERVERS=$why_simulated
+    [ ${#slow[@]} -eq 0 ] || [ "$hosts" = simulated ] || tied "$programs/testenv" build --virtual-machines >/dev/null
     local no_ansible
     no_ansible=$(tied scripts/ansible-venv 2>&1 >/dev/null) && no_ansible=
     export O2IMS_NO_ANSIBLE=${no_ansible##*$'\n'}

@@ -14,7 +14,7 @@ use kube::runtime::wait::await_condition;
 use tokio::time::timeout;
 
 use hostsim::{HostSpec, Site, SiteOptions};
-use testenv::servers::{AgentSetup, GATEWAY, Login, Rack, Server};
+use testenv::servers::{AgentSetup, GATEWAY, Login, Rack, Server, VirtualMachine};
 use testenv::{ManagementCluster, Options};
 
 use crate::focom;
@@ -70,6 +70,7 @@ pub struct Stack {
     pub focom: Option<Operator>,
     /// The servers, if the hosts are not simulated.
     pub servers: Vec<Arc<Server>>,
+    virtual_machines: Vec<Arc<VirtualMachine>>,
     rack: Option<Rack>,
     hosts: Hosts,
     options: OperatorOptions,
@@ -101,6 +102,7 @@ impl Stack {
             operator: None,
             focom: None,
             servers: Vec::new(),
+            virtual_machines: Vec::new(),
             rack,
             hosts: options.hosts,
             options: options.operator,
@@ -273,6 +275,16 @@ impl Stack {
         Ok(server)
     }
 
+    /// A new virtual machine with Debian, sshd and python3 only, switched off. `address` is the last part of its address.
+    ///
+    /// # Errors
+    /// As [`Stack::bare_server`].
+    pub async fn virtual_machine(&mut self, name: &str, address: u8) -> anyhow::Result<Arc<VirtualMachine>> {
+        let machine = Arc::new(self.rack()?.virtual_machine(name, address).await?);
+        self.virtual_machines.push(machine.clone());
+        Ok(machine)
+    }
+
     /// Makes a server that is off accept the key of [`Stack::login`].
     ///
     /// # Errors
@@ -348,6 +360,9 @@ impl Stack {
         let mut servers = Ok(());
         for server in self.servers {
             servers = servers.and(server.remove().await);
+        }
+        for machine in self.virtual_machines {
+            servers = servers.and(machine.remove().await);
         }
         if let Some(rack) = self.rack {
             servers = servers.and(rack.stop().await);

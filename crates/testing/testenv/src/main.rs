@@ -33,6 +33,9 @@ enum Command {
         /// Also what tests with hosts of another distribution need: Debian 13, and the container runtime as static programs.
         #[arg(long)]
         other_hosts: bool,
+        /// Also the kernel of virtual machines, if this machine can have these.
+        #[arg(long)]
+        virtual_machines: bool,
     },
     /// Check whether this machine can have servers; if not, print the reason and fail.
     CheckServers,
@@ -83,7 +86,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers, tools, slow, other_hosts } => {
+        Command::Build { servers, tools, slow, other_hosts, virtual_machines } => {
             let programs = testenv::recipes::build_all(servers, line);
             let programs = if servers {
                 // Whether the distribution can be fetched is known at once; the programs take minutes.
@@ -96,6 +99,12 @@ async fn run(command: Command) -> Result<()> {
             }
             if servers {
                 testenv::servers::build(line).await?;
+            }
+            if virtual_machines {
+                match testenv::servers::no_virtual_machines() {
+                    Some(reason) => eprintln!("there are no virtual machines: {reason}"),
+                    None => testenv::servers::build_kernel(line).await?,
+                }
             }
             if tools {
                 for tool in Tool::ALL {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
-use testenv::servers::{Rack, left_out, racks};
+use testenv::servers::{Rack, left_out, no_hardware, racks, virtual_machines_left_out};
 
 const ISOLATED: &str = "O2IMS_OWN_NAMESPACE";
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -26,6 +26,15 @@ fn main() -> ExitCode {
     if let Some(why) = left_out().unwrap() {
         eprintln!("LEFT OUT: what needs real servers ({why})");
         trials.clear();
+    }
+    if let Some(why) = virtual_machines_left_out().unwrap() {
+        eprintln!("LEFT OUT: what needs a virtual machine ({why})");
+    } else {
+        let trial = Trial::test("a_virtual_machine_has_power_and_a_disk", || {
+            tokio::runtime::Runtime::new().unwrap().block_on(virtual_machine());
+            Ok(())
+        });
+        trials.push(trial.with_ignored_flag(true));
     }
     // One at a time, because they share a network.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
@@ -60,6 +69,40 @@ async fn power_and_network() {
     }
     rack.stop().await.unwrap();
     assert!(groups.iter().all(|group| !group.exists()), "control groups are left");
+}
+
+async fn virtual_machine() {
+    let by = no_hardware()
+        .map_or_else(|| "on the processor (KVM)".to_owned(), |why| format!("by SOFTWARE EMULATION: {why}"));
+    eprintln!("the virtual machine runs {by}");
+    let rack = Rack::start(|line| eprintln!("{line}")).await.unwrap();
+    let begun = Instant::now();
+    let say = |what: &str| eprintln!("{:5.1} s: {what}", begun.elapsed().as_secs_f32());
+    let machine = rack.virtual_machine("machine", 21).await.unwrap();
+    say("the disk is made");
+    assert!(machine.run(&["true"]).await.is_err());
+    machine.power_on().await.unwrap();
+    say("sshd answers");
+    assert_eq!(machine.run(&["hostname"]).await.unwrap().trim(), "machine");
+    assert_eq!(machine.run(&["echo", "a  'b' $c"]).await.unwrap().trim(), "a  'b' $c");
+    assert_eq!(machine.run(&["stat", "-fc", "%T", "/sys/fs/cgroup"]).await.unwrap().trim(), "cgroup2fs");
+    machine.run(&["ping", "-c1", "-W5", "10.77.0.1"]).await.unwrap();
+
+    machine.run(&["bash", "-c", "echo kept >/root/kept; echo lost >/run/lost"]).await.unwrap();
+    machine.reboot().await.unwrap();
+    say("it is back after a reboot");
+    machine.run(&["bash", "-c", "test -s /root/kept && test ! -e /run/lost"]).await.unwrap();
+
+    machine.run(&["bash", "-c", "echo synced >/root/synced; sync; echo lost >/root/lost"]).await.unwrap();
+    machine.power_off().await.unwrap();
+    assert!(machine.run(&["true"]).await.is_err());
+    machine.power_on().await.unwrap();
+    say("it is back after a power cut");
+    machine.run(&["bash", "-c", "test -s /root/synced"]).await.unwrap();
+    machine.run(&["bash", "-c", "test ! -s /root/lost"]).await.expect("a write that was in memory only is there");
+
+    machine.remove().await.unwrap();
+    rack.stop().await.unwrap();
 }
 
 /// The starter is killed, and in a second run the script around it: the kernel and the sweeper remove everything.

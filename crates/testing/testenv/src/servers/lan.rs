@@ -45,10 +45,26 @@ pub(crate) async fn delete() -> Result<()> {
 /// # Errors
 /// When the card cannot be made.
 pub(crate) async fn plug(number: u8, process: i32) -> Result<()> {
-    let (card, address) = (card(number), format!("02:00:0a:4d:00:{number:02x}"));
+    let (card, address) = (card(number), hardware_address(number));
     let process = process.to_string();
     ip(&["link", "add", &card, "type", "veth", "peer", "name", "eth0", "address", &address, "netns", &process]).await?;
     ip(&["link", "set", &card, "master", BRIDGE, "up"]).await
+}
+
+/// Makes a virtual machine's network card, connected to the LAN, and returns its name.
+///
+/// # Errors
+/// When the card cannot be made.
+pub(crate) async fn plug_tap(number: u8) -> Result<String> {
+    let card = card(number);
+    ip(&["tuntap", "add", "dev", &card, "mode", "tap"]).await?;
+    ip(&["link", "set", &card, "master", BRIDGE, "up"]).await?;
+    Ok(card)
+}
+
+/// The hardware address of a server's network card.
+pub(crate) fn hardware_address(number: u8) -> String {
+    format!("02:00:0a:4d:00:{number:02x}")
 }
 
 /// Disconnects a server's network card.

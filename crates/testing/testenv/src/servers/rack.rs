@@ -1,33 +1,26 @@
 //! A rack: a LAN, and the servers on it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::cgroups::Hierarchies;
-use super::lan::{self, GATEWAY};
+use super::kernel::Kernel;
+use super::lan;
 use super::layer_files::write;
 use super::layers::{Layers, OtherSystem};
+use super::login::Login;
 use super::rack_state::{RackState, sweep};
 use super::server::{Server, System};
+use super::virtual_machine::{VirtualMachine, no_virtual_machines};
 use super::{image_store, support};
 use crate::build::Cache;
-use crate::folder::write_private;
 use crate::progress::Progress;
 
 /// The racks' folder, below the cache.
 const FOLDER: &str = "racks";
-
-/// How to log in to a server by ssh, as root.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// The private key's file.
-    pub key: PathBuf,
-    /// The file with the servers' host keys.
-    pub known_hosts: PathBuf,
-}
 
 /// A LAN, and the servers on it. The process needs a network namespace of its own (`scripts/in-own-namespace`); when
 /// the namespace goes, the servers end. [`Rack::stop`] also removes their folders and control groups.
@@ -108,8 +101,22 @@ impl Rack {
         let other = OtherSystem::get(&Cache::new(Progress::new(|_| ()))?).await?;
         let server = Server::new(self.state.clone(), name, number, System::Debian)?.with_lowerdir(other.lowerdir());
         self.authorize(&server)?;
-        self.know_host_key(&other.system)?;
+        self.login()?.know_host_key(&other.system)?;
         Ok(server)
+    }
+
+    /// A new virtual machine with the same system as [`Rack::debian_server`] and a kernel of its own, switched off.
+    /// `number` is as in [`Rack::server`].
+    ///
+    /// # Errors
+    /// When this machine cannot have virtual machines, or the kernel, the key or the disk cannot be made.
+    pub async fn virtual_machine(&self, name: &str, number: u8) -> Result<VirtualMachine> {
+        if let Some(reason) = no_virtual_machines() {
+            bail!("there are no virtual machines: {reason}");
+        }
+        let cache = Cache::new(Progress::new(|_| ()))?;
+        let kernel = Kernel::get(&cache, &self.state.layers).await?;
+        VirtualMachine::new(self.state.clone(), name, number, kernel).await
     }
 
     /// Makes a server that is off accept the rack's key for root.
@@ -117,9 +124,7 @@ impl Rack {
     /// # Errors
     /// When the key cannot be made or written.
     pub fn authorize(&self, server: &Server) -> Result<()> {
-        let public = self.login()?.key.with_extension("pub");
-        let public = fs::read_to_string(public).context("cannot read the rack's key")?;
-        write(&server.folder().join("upper"), "root/.ssh/authorized_keys", &public)
+        write(&server.folder().join("upper"), "root/.ssh/authorized_keys", &self.login()?.public_key()?)
     }
 
     /// How to log in to servers of [`Rack::debian_server`], and to those that [`Rack::authorize`] was called for.
@@ -127,35 +132,7 @@ impl Rack {
     /// # Errors
     /// When the key cannot be made.
     pub fn login(&self) -> Result<Login> {
-        let folder = &self.state.folder;
-        let login = Login { key: folder.join("key"), known_hosts: folder.join("known_hosts") };
-        if !login.known_hosts.is_file() {
-            let output = std::process::Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", &self.state.name, "-f"])
-                .arg(&login.key)
-                .output()
-                .context("cannot start ssh-keygen (package openssh-client)")?;
-            if !output.status.success() {
-                bail!("ssh-keygen failed: {}", String::from_utf8_lossy(&output.stderr));
-            }
-            write_private(&login.known_hosts, b"")?;
-            self.know_host_key(&self.state.layers.system)?;
-        }
-        Ok(login)
-    }
-
-    /// Adds the host key of a system to the known ones. All servers with the system have it.
-    fn know_host_key(&self, system: &Path) -> Result<()> {
-        let host_key = system.join("etc/ssh/ssh_host_ed25519_key.pub");
-        let host_key = fs::read_to_string(&host_key).context("cannot read the servers' host key")?;
-        let [a, b, c, _] = GATEWAY.octets();
-        let line = format!("{a}.{b}.{c}.* {host_key}");
-        let known_hosts = self.state.folder.join("known_hosts");
-        let known = fs::read_to_string(&known_hosts).context("cannot read the known host keys")?;
-        if !known.contains(&line) {
-            write_private(&known_hosts, (known + &line).as_bytes())?;
-        }
-        Ok(())
+        Login::get(&self.state)
     }
 
     /// Removes the LAN, and folders and control groups of the servers, which must be off or removed.
