@@ -19,8 +19,8 @@ use super::layer_files::write;
 use super::login::Login;
 use super::rack_state::RackState;
 use super::script::in_mount_namespace;
-use super::support::{self, is_installed};
-use crate::command::run;
+use super::support;
+use crate::command::{is_installed, run};
 use crate::process::Process;
 
 /// The emulator.
