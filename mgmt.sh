@@ -140,6 +140,7 @@ check_prerequisites() {
     fi
     command -v cc >/dev/null ||
         missing+=("a C compiler and linker (cc): apt-get install gcc libc6-dev, or your distribution's package")
+    # The container runtime, modules/runtime, is in bundles only; Go itself says where it is too old for that.
     go_wanted=$(sed -n 's/^go //p' "$top"/crates/testing/testenv/modules/*/go.mod | sort -V | tail -n 1)
     if command -v go >/dev/null; then
         go_found=$(go env GOVERSION 2>/dev/null || true)

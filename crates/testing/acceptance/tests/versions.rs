@@ -319,10 +319,10 @@ fn pins() -> Vec<(&'static str, &'static str, String)> {
         ("platform", CLUSTER_API_TYPES, versions::CLUSTER_API),
         ("cluster-api-1.13", CLUSTER_API, before),
         ("cluster-api-1.12", CLUSTER_API, oldest),
-        ("cni-plugins", "github.com/containernetworking/plugins", versions::CNI_PLUGINS),
-        ("containerd", "github.com/containerd/containerd/v2", versions::CONTAINERD),
-        ("runc", "github.com/opencontainers/runc", versions::RUNC),
-        ("crictl", "sigs.k8s.io/cri-tools", versions::CRICTL),
+        ("runtime/cni-plugins", "github.com/containernetworking/plugins", versions::CNI_PLUGINS),
+        ("runtime/containerd", "github.com/containerd/containerd/v2", versions::CONTAINERD),
+        ("runtime/runc", "github.com/opencontainers/runc", versions::RUNC),
+        ("runtime/crictl", "sigs.k8s.io/cri-tools", versions::CRICTL),
         ("collector", "go.opentelemetry.io/collector/otelcol", versions::COLLECTOR),
         ("platform", "github.com/coredns/coredns", versions::COREDNS),
         ("platform", "go.etcd.io/etcd/server/v3", versions::ETCD),
@@ -355,21 +355,22 @@ fn pins() -> Vec<(&'static str, &'static str, String)> {
 #[test]
 fn go_builds_what_the_list_says() {
     let (pins, mut wrong) = (pins(), Vec::new());
-    for modules in ["crates/testing/testenv/modules", "crates/bundle/modules"] {
+    let (testenv, runtime) = ("crates/testing/testenv/modules", "crates/testing/testenv/modules/runtime");
+    for (modules, prefix) in [(testenv, ""), (runtime, "runtime/"), ("crates/bundle/modules", "")] {
         for entry in fs::read_dir(top().join(modules)).unwrap() {
             let (folder, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
-            let name = name.to_str().unwrap();
+            let name = format!("{prefix}{}", name.to_str().unwrap());
             let Ok(text) = fs::read_to_string(folder.join("go.mod")) else { continue };
             let mut pinned = pins.iter().filter(|(pinning, ..)| *pinning == name).peekable();
             if pinned.peek().is_none() {
-                wrong.push(format!("{modules}/{name}: no version of the list is compared with this module"));
+                wrong.push(format!("{}: no version of the list is compared with this module", folder.display()));
             }
             for (_, module, version) in pinned {
                 if *module == "k8s.io/kubernetes" {
                     wrong.extend(staging(&text, version));
                 }
                 if !requires(&text, module, version) {
-                    wrong.push(format!("{modules}/{name}/go.mod does not require {module} {version}"));
+                    wrong.push(format!("{}/go.mod does not require {module} {version}", folder.display()));
                 }
             }
         }

@@ -11,10 +11,10 @@ use crate::build::{Cache, Module, Recipe, module};
 use crate::progress::Progress;
 use crate::versions;
 
-static CONTAINERD: Module = module!("containerd");
-static RUNC: Module = module!("runc");
-static CRICTL: Module = module!("crictl");
-static CNI_PLUGINS: Module = module!("cni-plugins");
+static CONTAINERD: Module = module!("runtime/containerd");
+static RUNC: Module = module!("runtime/runc");
+static CRICTL: Module = module!("runtime/crictl");
+static CNI_PLUGINS: Module = module!("runtime/cni-plugins");
 
 macro_rules! containerd {
     ($name:literal, $seconds:literal) => {
