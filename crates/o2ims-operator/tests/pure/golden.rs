@@ -81,8 +81,15 @@ fn three_masters_two_workers() {
     let text = compare("three-masters-v1.33", ByohVariant::Upstream, json!({}), three_masters("v1.33.1"));
     assert_eq!((text.matches("{{").count(), text.matches("}}").count()), (1, 1));
     assert!(text.contains("{{ .DefaultNetworkInterfaceName }}"));
-    // Which patches of which minor versions do without is not to be guessed.
-    assert_eq!(text.matches("super-admin.conf").count(), 1);
+}
+
+/// Which patches of which minor versions do without is not to be guessed.
+#[test]
+fn three_masters_need_the_super_admin_at_first() {
+    for version in ["v1.29.0", "v1.32.2", "v1.33.1", "v1.34.0", "v1.40.0"] {
+        let text = written(&mut World::new(ByohVariant::Upstream, json!({}), 5), three_masters(version));
+        assert_eq!(text.matches("super-admin.conf").count(), 1, "{version}");
+    }
 }
 
 /// Before 1.29 there is no super-admin.conf, and the admin's is good enough.
