@@ -5,9 +5,15 @@ use serde_json::{Value, json};
 use crate::provisioner::byoh::desired::DesiredCluster;
 
 /// `kubeadm init` asks the virtual address before the admin's rights exist, so kube-vip needs the super admin's kubeconfig on the first
-/// master; only that host has a kubeadm.yaml. Later patches of 1.33 and newer ask their own API server instead, where this does no harm.
+/// master; only that host has a kubeadm.yaml. Later patches of 1.33 and newer ask their own API server instead, and do not need it.
 const SUPER_ADMIN: &str = "if [ -f /run/kubeadm/kubeadm.yaml ]; then sed -i \
     's#path: /etc/kubernetes/admin.conf#path: /etc/kubernetes/super-admin.conf#' /etc/kubernetes/manifests/kube-vip.yaml; fi";
+
+/// After `kubeadm init` the admin's rights are enough, and an administrator may take the super admin's kubeconfig off the master. The
+/// file is replaced as a whole, because the kubelet watches its folder.
+const ADMIN: &str = "if grep -q super-admin.conf /etc/kubernetes/manifests/kube-vip.yaml; then (umask 077; sed \
+    's#path: /etc/kubernetes/super-admin.conf#path: /etc/kubernetes/admin.conf#' /etc/kubernetes/manifests/kube-vip.yaml \
+    >/etc/kubernetes/kube-vip.yaml) && mv /etc/kubernetes/kube-vip.yaml /etc/kubernetes/manifests/kube-vip.yaml; fi";
 
 /// The first minor version whose kubeadm makes a super admin's kubeconfig; the pod would wait for ever for a file that never comes.
 const SUPER_ADMIN_SINCE: u32 = 29;
@@ -26,6 +32,7 @@ pub fn add_kube_vip(config: &mut Value, desired: &DesiredCluster) {
     );
     if minor(&desired.version) >= SUPER_ADMIN_SINCE {
         push(config, "preKubeadmCommands", json!(SUPER_ADMIN));
+        push(config, "postKubeadmCommands", json!(ADMIN));
     }
 }
 
