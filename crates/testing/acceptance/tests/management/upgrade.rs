@@ -31,6 +31,8 @@ use crate::{LIMIT, fulfilled, shell_of, simulated_node};
 /// Versions of Cluster API: of the former installation, and of the bundle that upgrades it.
 const FORMER: &str = versions::CLUSTER_API_BEFORE[0];
 const NEW: &str = versions::CLUSTER_API;
+/// The Kubernetes that the former installation's ClusterTemplate is for.
+const FORMER_KUBERNETES: &str = "v1.32.9";
 
 /// Running clusters, and the requests that they belong to, do not notice an upgrade, and go on in the new version.
 pub(crate) async fn upgrade() -> Result<()> {
@@ -92,6 +94,7 @@ async fn story(management: &ManagementCluster, shell: &Shell, site: &Site) -> Re
 
     foreseen(shell)?;
     let witness = Witness::start(requests.clone());
+    held_up(shell)?;
     upgraded(shell)?;
     for definition in definitions(&client).await? {
         let name = definition.name_any();
@@ -142,14 +145,15 @@ async fn bundle(folder: &Path, name: &str, cluster_api: &str) -> Result<()> {
         status.success(),
         "a bundle cannot be made of what is there: O2IMS_CLUSTER_API={cluster_api} bundle --prepare"
     );
-    // Releases before had this kind in v1beta1 only.
-    let cni = if cluster_api.is_empty() {
-        installation::CNI.to_owned()
-    } else {
-        installation::CNI.replace("v1beta2", "v1beta1")
-    };
+    let (mut cni, mut template) = (installation::CNI.to_owned(), installation::TEMPLATE.to_owned());
+    if !cluster_api.is_empty() {
+        // Releases before had this kind in v1beta1 only.
+        cni = cni.replace("v1beta2", "v1beta1");
+        template = template.replace(versions::KUBERNETES, FORMER_KUBERNETES);
+        ensure!(template.contains(FORMER_KUBERNETES), "the ClusterTemplate is for no Kubernetes");
+    }
     fs::write(bundle.join("manifests/cni.yaml"), cni)?;
-    Ok(fs::write(bundle.join("manifests/cluster-template.yaml"), installation::TEMPLATE)?)
+    Ok(fs::write(bundle.join("manifests/cluster-template.yaml"), template)?)
 }
 
 fn program() -> String {
@@ -193,6 +197,9 @@ fn foreseen(shell: &Shell) -> Result<()> {
         "kubeadm-bootstrap: would change apiextensions.k8s.io.v1.CustomResourceDefinition..kubeadmconfigs.bootstrap.cluster.x-k8s.io ",
         " apps.v1.Deployment.capi-kubeadm-bootstrap-system.capi-kubeadm-bootstrap-controller-manager ",
         "cluster-api: would remove rbac.authorization.k8s.io.v1.ClusterRole..former\n",
+        &format!(
+            "byoh-workload-cluster-v1.0.0 stays as it is, for Kubernetes {FORMER_KUBERNETES} and with ghcr.io/kube-vip/"
+        ),
         "cert-manager: all ",
     ] {
         ensure!(said.contains(words), "the dry run does not say {words:?}:\n{said}");
@@ -200,6 +207,29 @@ fn foreseen(shell: &Shell) -> Result<()> {
     let after = shell.run(STATE)?;
     ensure!(after == before, "a dry run has changed\n{before}\nto\n{after}");
     Ok(())
+}
+
+/// A manager that does not end, as on a node that is dead, is told, and all managers run again.
+fn held_up(shell: &Shell) -> Result<()> {
+    const POD: &str = "kubectl -n capi-system patch --type merge --patch";
+    let pod = shell.run("kubectl -n capi-system get pods --output name")?;
+    shell.run(&format!(r#"{POD} '{{"metadata":{{"finalizers":["example.org/node"]}}}}' {pod}"#))?;
+    let (code, said) = shell.attempt(&up("new").replace("--timeout 180", "--timeout 10"))?;
+    let pod = pod.trim().trim_start_matches("pod/");
+    for words in [
+        &format!("cluster-api: the former manager did not end in 10 s: pod capi-system/{pod} on node "),
+        "its managers run again",
+        &format!("kubectl --namespace capi-system delete pod {pod} --force"),
+    ] {
+        ensure!(code != 0 && said.contains(words), "up does not say {words:?}:\n{said}");
+    }
+    shell
+        .run(&format!(
+            "kubectl -n capi-system wait --for condition=Available deployments --all --timeout 120s
+        kubectl -n capi-kubeadm-bootstrap-system wait --for condition=Available deployments --all --timeout 120s
+        {POD} '{{\"metadata\":{{\"finalizers\":null}}}}' pod/{pod}"
+        ))
+        .map(drop)
 }
 
 /// Runs `up` with the new bundle, and another pod network for new clusters.
