@@ -20,7 +20,9 @@ use crate::report;
 use crate::supervisor::Supervisor;
 
 /// How many hosts are registered; each example takes two.
-const HOSTS: u8 = 4;
+pub const HOSTS: u8 = 4;
+/// Begin of the hosts' names.
+pub const PREFIX: &str = "target";
 /// How long a request may take to be fulfilled, and to be deleted.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long garbage collection may take.
@@ -70,11 +72,11 @@ pub async fn run(supervisor: &mut Supervisor, once: bool, begun: Instant) -> any
 
 async fn register_hosts(stack: &mut Stack, begun: Instant) -> anyhow::Result<()> {
     match stack.hosts() {
-        Hosts::Simulated => stack.register(NAMESPACE, "target", 1..=u32::from(HOSTS)).await?,
-        Hosts::Servers => stack.power_on(NAMESPACE, "target", 1..=HOSTS, false).await?,
+        Hosts::Simulated => stack.register(NAMESPACE, PREFIX, 1..=u32::from(HOSTS)).await?,
+        Hosts::Servers => stack.power_on(NAMESPACE, PREFIX, 1..=HOSTS, false).await?,
     }
     let kind = stack.hosts().name();
-    say_at(begun, &format!("{HOSTS} hosts are registered ({kind}): target-1 to target-{HOSTS}"));
+    say_at(begun, &format!("{HOSTS} hosts are registered ({kind}): {PREFIX}-1 to {PREFIX}-{HOSTS}"));
     Ok(())
 }
 

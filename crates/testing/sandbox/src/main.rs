@@ -156,7 +156,11 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<Ending> {
 /// Starts all clusters and operators.
 async fn start(arguments: &RunArguments, begun: Instant) -> anyhow::Result<(Stack, Option<RemoteSmo>)> {
     let options = StackOptions::new(sandbox::program("o2ims-operator")?);
-    let options = if arguments.servers { options.with_servers() } else { options };
+    let options = if arguments.servers {
+        StackOptions { booting: Some((demo::PREFIX, 1..=demo::HOSTS)), ..options.with_servers() }
+    } else {
+        options
+    };
     let focom = OperatorOptions::new(sandbox::program("focom-operator")?);
     let progress = move |line: &str| say_at(begun, line);
     if arguments.o_clouds.is_some() {

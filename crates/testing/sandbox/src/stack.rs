@@ -1,11 +1,12 @@
 //! A management cluster with the operator and hosts.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::PostParams;
@@ -35,6 +36,9 @@ pub struct StackOptions {
     pub operator: OperatorOptions,
     /// What the hosts are.
     pub hosts: Hosts,
+    /// Servers `<prefix>-<number>` that boot while the management cluster starts. [`Stack::power_on`] gives them their
+    /// agents.
+    pub booting: Option<(&'static str, RangeInclusive<u8>)>,
 }
 
 impl StackOptions {
@@ -45,6 +49,7 @@ impl StackOptions {
             site: SiteOptions::default(),
             operator: OperatorOptions::new(operator),
             hosts: Hosts::Simulated,
+            booting: None,
         }
     }
 
@@ -56,6 +61,11 @@ impl StackOptions {
         self.site.external_etcd = false;
         self
     }
+}
+
+/// Name of a server, and the last part of its address.
+fn numbered(prefix: &str, number: u8) -> (String, u8) {
+    (format!("{prefix}-{number}"), 10 + number)
 }
 
 /// A running management cluster with the operator and hosts.
@@ -90,7 +100,18 @@ impl Stack {
                 Some(Rack::start(move |line| progress(line)).await?)
             }
         };
-        let management = ManagementCluster::start(options.management, move |line| progress(line)).await?;
+        let mut booting = Vec::new();
+        if let (Some(rack), Some((prefix, numbers))) = (&rack, options.booting) {
+            for number in numbers {
+                let (name, address) = numbered(prefix, number);
+                booting.push(Arc::new(rack.server(&name, address)?));
+            }
+        }
+        let (management, _) = try_join(
+            ManagementCluster::start(options.management, move |line| progress(line)),
+            try_join_all(booting.iter().map(|server| server.power_on())),
+        )
+        .await?;
         installation::install_product(&management, options.hosts).await?;
         if options.management.cluster_api && options.management.byoh {
             installation::install_provider_parts(&management, options.hosts).await?;
@@ -101,7 +122,7 @@ impl Stack {
             site,
             operator: None,
             focom: None,
-            servers: Vec::new(),
+            servers: booting,
             virtual_machines: Vec::new(),
             rack,
             hosts: options.hosts,
@@ -202,12 +223,7 @@ impl Stack {
     ///
     /// # Errors
     /// When a host cannot be registered.
-    pub async fn register(
-        &self,
-        namespace: &str,
-        prefix: &str,
-        numbers: std::ops::RangeInclusive<u32>,
-    ) -> anyhow::Result<()> {
+    pub async fn register(&self, namespace: &str, prefix: &str, numbers: RangeInclusive<u32>) -> anyhow::Result<()> {
         for number in numbers {
             let mut spec = HostSpec::new(format!("{prefix}-{number}"), number.to_string());
             spec.namespace = Some(namespace.to_owned());
@@ -226,7 +242,8 @@ impl Stack {
         Ok(server)
     }
 
-    /// New servers `<prefix>-<number>`, switched off, whose agents will register them with `host-id` `<number>`.
+    /// Servers `<prefix>-<number>`, new ones that are switched off or those of [`StackOptions::booting`], whose agents
+    /// will register them with `host-id` `<number>`.
     ///
     /// # Errors
     /// When BYOH issues no kubeconfig for agents, or a server cannot be made.
@@ -234,7 +251,7 @@ impl Stack {
         &mut self,
         namespace: &str,
         prefix: &str,
-        numbers: std::ops::RangeInclusive<u8>,
+        numbers: RangeInclusive<u8>,
         skip_installation: bool,
     ) -> anyhow::Result<Vec<Arc<Server>>> {
         // A new one for each call, because its token is valid for half an hour.
@@ -242,7 +259,12 @@ impl Stack {
         let bootstrap_kubeconfig = self.management.bootstrap_kubeconfig(namespace, &name).await?;
         let mut servers = Vec::new();
         for number in numbers {
-            let server = self.bare_server(&format!("{prefix}-{number}"), 10 + number)?;
+            let (name, address) = numbered(prefix, number);
+            let booting = self.servers.iter().find(|server| server.name() == name).cloned();
+            let server = match booting {
+                Some(server) => server,
+                None => self.bare_server(&name, address)?,
+            };
             let setup = AgentSetup {
                 bootstrap_kubeconfig: bootstrap_kubeconfig.clone(),
                 namespace: namespace.to_owned(),
@@ -305,7 +327,7 @@ impl Stack {
         self.rack.as_ref().context("the hosts of this stack are simulated")
     }
 
-    /// As [`Stack::rack_up`]; then switches the servers on, and waits until their hosts are registered.
+    /// As [`Stack::rack_up`]; then switches those servers on that are off, and waits until their hosts are registered.
     ///
     /// # Errors
     /// When a server does not start, or its agent does not register it.
@@ -313,11 +335,16 @@ impl Stack {
         &mut self,
         namespace: &str,
         prefix: &str,
-        numbers: std::ops::RangeInclusive<u8>,
+        numbers: RangeInclusive<u8>,
         skip_installation: bool,
     ) -> anyhow::Result<()> {
         let servers = self.rack_up(namespace, prefix, numbers, skip_installation).await?;
-        try_join_all(servers.iter().map(|server| server.power_on())).await?;
+        try_join_all(servers.iter().map(
+            async |server| {
+                if server.is_on().await { Ok(()) } else { server.power_on().await }
+            },
+        ))
+        .await?;
         let hosts = crate::inventory::hosts(self.management.admin(), namespace);
         for server in &servers {
             let is_there =
