@@ -17,7 +17,7 @@ pub(crate) const HOST_PACKAGES: &str =
 pub(crate) const RUNTIME_PACKAGES: &str = "containerd runc containernetworking-plugins";
 /// Libraries that only [`HOST_PACKAGES`] need. They are removed too.
 const LIBRARIES: &str = "libip6tc2 libnetfilter-conntrack3 libnfnetlink0 libnftables1 libnftnl11";
-const PURGE: &str = include_str!("purge.sh");
+const PURGE: &str = concat!(include_str!("layer.sh"), include_str!("purge.sh"));
 
 /// Makes the layer above the distribution: it removes the packages, and masks units that must not run on a shared
 /// kernel.

@@ -16,7 +16,7 @@ use crate::byoh;
 use crate::command::run;
 use crate::progress::Progress;
 
-const DOWNLOAD: &str = include_str!("download.sh");
+const DOWNLOAD: &str = concat!(include_str!("layer.sh"), include_str!("download.sh"));
 
 /// Fetches the servers' distribution if it is not in the cache yet.
 ///

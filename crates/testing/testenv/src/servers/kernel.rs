@@ -13,7 +13,7 @@ use crate::progress::Progress;
 
 /// Debian's kernel for virtual machines, and what loads its modules.
 const PACKAGES: &str = "linux-image-cloud-amd64 initramfs-tools udev";
-const INSTALL: &str = include_str!("kernel.sh");
+const INSTALL: &str = concat!(include_str!("layer.sh"), include_str!("kernel.sh"));
 
 /// The layer with a kernel.
 pub(crate) struct Kernel {

@@ -29,7 +29,7 @@ const PROCESSORS: &str = "2";
 const MEMORY: &str = "4G";
 /// The size of the file system; what is not written takes no space.
 const DISK: &str = "20G";
-const MAKE_DISK: &str = include_str!("disk.sh");
+const MAKE_DISK: &str = concat!(include_str!("layer.sh"), include_str!("disk.sh"));
 /// How long a machine may take until sshd answers: half a minute by software emulation on an idle machine.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(400);
 /// How often a machine that starts again is asked.
