@@ -17,7 +17,7 @@ const LOADER: &[u8] = b"/ld-linux";
 pub(crate) struct Program {
     pub(crate) name: String,
     pub(crate) version: String,
-    /// Tag of the image: version and hash of the content, so that a changed program is a changed image.
+    /// Tag of the image: version, and a hash of the content or of all that it is built from, so that a changed program is a changed image.
     pub(crate) tag: String,
     /// Path of the program.
     pub(crate) path: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// A program from the cache, whose entry is named `<program>-<version>-<hash>`.
+    /// A program from the cache, whose entry is named `<program>-<version>-<hash>.<version of Go>`.
     ///
     /// # Errors
     /// When the entry has another name.

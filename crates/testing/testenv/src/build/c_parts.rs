@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::command::{is_installed, run};
 use crate::debian_package::unpack;
 
-const NEEDED: &str = "runc has parts in C, which are compiled on this machine: install gcc, pkg-config, and the headers \
+pub(super) const NEEDED: &str = "runc has parts in C, which are compiled on this machine: install gcc, pkg-config, and the headers \
      and static libraries of the C library and of libseccomp \
      (on Debian and Ubuntu: apt-get install gcc libc6-dev pkg-config libseccomp-dev)";
 

@@ -10,10 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::c_parts;
 use super::checkout::Checkout;
-use super::go::{Download, download, go, go_with};
+use super::go::{self, Download, download, go, go_with};
 use super::published::Publisher;
 use super::recipe::{Module, Recipe};
 use crate::assets;
+use crate::image::architecture;
 use crate::progress::Progress;
 
 /// How often a running build reports that it is still running.
@@ -50,6 +51,8 @@ pub struct Cache {
     /// Where programs are downloaded from, if the environment asks for that.
     publisher: Option<Publisher>,
     progress: Progress,
+    /// Whether [`Cache::report`] reports.
+    reports: bool,
 }
 
 impl Cache {
@@ -68,7 +71,7 @@ impl Cache {
         };
         fs::create_dir_all(&root).with_context(|| format!("cannot make the cache folder {}", root.display()))?;
         let (assets, publisher) = (folder_from("KUBEBUILDER_ASSETS"), Publisher::from_environment());
-        Ok(Self { root, assets, publisher, progress })
+        Ok(Self { root, assets, publisher, progress, reports: true })
     }
 
     /// Returns the program from `KUBEBUILDER_ASSETS` or the cache. If it is in neither, it is built, or downloaded where the environment
@@ -79,6 +82,13 @@ impl Cache {
     pub async fn program(&self, recipe: &Recipe) -> Result<Built> {
         if let Some(built) = self.existing(recipe) {
             return Ok(built);
+        }
+        if let Some(other) = self.assets_program(recipe) {
+            self.progress.line(format!(
+                "{} is not {}, so it is not used (KUBEBUILDER_ASSETS)",
+                other.display(),
+                recipe.version
+            ));
         }
         if let Some(publisher) = self.publisher.as_ref().filter(|_| recipe.published) {
             let title = format!("{} {} (downloaded)", recipe.name, recipe.version);
@@ -102,7 +112,12 @@ impl Cache {
             let variables = if recipe.has_c { c_parts::variables(&source).await? } else { Vec::new() };
             let tags = format!("-tags={}", recipe.tags);
             let arguments = ["build", "-trimpath", &tags, "-ldflags", flags, "-o", output, recipe.package];
-            go_with(&source, &arguments, &variables).await?;
+            let built = go_with(&source, &arguments, &variables).await;
+            if recipe.has_c {
+                built.context(c_parts::NEEDED)?
+            } else {
+                built?
+            };
             if let Some((module, path)) = recipe.manifests {
                 let root = go(&source, &["list", "-m", "-f", "{{.Dir}}", module]).await?;
                 assets::store(&Path::new(root.trim()).join(path), &folder)?;
@@ -114,22 +129,23 @@ impl Cache {
 
     /// The program if it is in `KUBEBUILDER_ASSETS` or the cache.
     pub(super) fn existing(&self, recipe: &Recipe) -> Option<Built> {
-        let assets = self.assets.as_ref().filter(|_| recipe.in_assets_folder);
-        let program = assets.map(|folder| folder.join(recipe.name)).filter(|program| program.is_file());
+        let program = self.assets_program(recipe).filter(|program| says_version(program, recipe.version));
         program.map(|program| Built { program }).or_else(|| self.lookup(recipe)).or_else(|| {
             self.publisher.as_ref().filter(|_| recipe.published)?;
             self.in_entry(&published_key(recipe), recipe)
         })
     }
 
-    /// The same cache, which reports nothing.
-    pub(super) fn silent(&self) -> Self {
-        Self {
-            root: self.root.clone(),
-            assets: self.assets.clone(),
-            publisher: self.publisher.clone(),
-            progress: Progress::new(|_| {}),
-        }
+    /// The program in the folder that `KUBEBUILDER_ASSETS` names, of whatever version.
+    fn assets_program(&self, recipe: &Recipe) -> Option<PathBuf> {
+        let assets = self.assets.as_ref().filter(|_| recipe.in_assets_folder);
+        assets.map(|folder| folder.join(recipe.name)).filter(|program| program.is_file())
+    }
+
+    /// The same cache, which does not report that a build is running.
+    pub(super) fn without_reports(&self) -> Self {
+        let (root, assets, publisher) = (self.root.clone(), self.assets.clone(), self.publisher.clone());
+        Self { root, assets, publisher, progress: self.progress.clone(), reports: false }
     }
 
     /// Reports a line.
@@ -139,7 +155,21 @@ impl Cache {
 
     /// The program if it is built and in the cache.
     pub fn lookup(&self, recipe: &Recipe) -> Option<Built> {
-        self.in_entry(&key(recipe), recipe)
+        let key = key(recipe);
+        match go::version() {
+            Some(_) => self.in_entry(&key, recipe),
+            // The cache was filled on a machine with Go, or while there was one here.
+            None => self.by_any_go(&key).into_iter().find_map(|entry| self.in_entry(&entry, recipe)),
+        }
+    }
+
+    /// The entries of a program that some version of Go has built, by name, the last first.
+    fn by_any_go(&self, key: &str) -> Vec<String> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with(key)).collect();
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        names
     }
 
     fn in_entry(&self, key: &str, recipe: &Recipe) -> Option<Built> {
@@ -275,6 +305,9 @@ impl Cache {
 
     /// Reports that a build has begun, and then again and again that it is still running. Never returns.
     async fn report(&self, title: &str, seconds: u32, started: Instant) {
+        if !self.reports {
+            return std::future::pending().await;
+        }
         let opening = format!("building {title} (about {} on 2 cores the first time) ...", about(seconds));
         self.progress.line(&opening);
         loop {
@@ -289,18 +322,20 @@ pub(super) fn about(seconds: u32) -> String {
     if seconds < 90 { format!("{seconds} seconds") } else { format!("{} minutes", (seconds + 30) / 60) }
 }
 
-/// The name of a program's entry.
+/// The name of a program's entry: its name and version, what it is built from as a hash, and the version of Go if Go is installed.
 fn key(recipe: &Recipe) -> String {
     let flags = flags(recipe);
     let mut parts = vec![LAYOUT, recipe.module.go_mod, recipe.module.go_sum, recipe.package, &flags];
     parts.extend(Some(recipe.tags).filter(|tags| !tags.is_empty()));
     parts.extend(recipe.sources().map(|(_, content)| *content));
-    format!("{}-{}-{}", recipe.name, recipe.version, short_hash(&parts))
+    // Go's own packages are in every program, with their holes. A dot, because the version of the program ends at the last hyphen.
+    format!("{}-{}-{}.{}", recipe.name, recipe.version, short_hash(&parts), go::version().unwrap_or_default())
 }
 
 /// The name of the entry of a program that was downloaded.
 fn published_key(recipe: &Recipe) -> String {
-    format!("{}-{}-published", recipe.name, recipe.version)
+    let hash = short_hash(&[LAYOUT, architecture()]);
+    format!("{}-{}-published.{hash}", recipe.name, recipe.version)
 }
 
 /// What a program is linked with.
@@ -322,7 +357,35 @@ pub(crate) fn short_hash(parts: &[&str]) -> String {
     text
 }
 
+/// Whether a program of Kubernetes or etcd says that it has this version, such as `v1.2.3`.
+fn says_version(program: &Path, version: &str) -> bool {
+    // kubectl has no flag for it.
+    [&["--version"][..], &["version", "--client"]].into_iter().any(|arguments| {
+        let told = std::process::Command::new(program).args(arguments).output();
+        told.is_ok_and(|told| has_version(&String::from_utf8_lossy(&told.stdout), version))
+    })
+}
+
+/// Whether a word of the text is the version, with or without `v`.
+fn has_version(text: &str, version: &str) -> bool {
+    text.split_whitespace().any(|word| word.trim_start_matches('v') == version.trim_start_matches('v'))
+}
+
 /// The folder that a variable of the environment names; `None` if the variable is empty or not set.
 fn folder_from(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_says_its_version() {
+        for text in ["Kubernetes v1.2.3\n", "etcd Version: 1.2.3\nGit SHA: x", "Client Version: v1.2.3\n"] {
+            assert!(has_version(text, "v1.2.3"), "{text}");
+            assert!(!has_version(text, "v1.2.30"), "{text}");
+        }
+        assert!(!has_version("Kubernetes v1.2.30", "v1.2.3"));
+    }
 }

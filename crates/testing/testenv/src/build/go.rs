@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -14,6 +15,17 @@ use crate::command::last_lines;
 const GARBAGE: &str = "800";
 /// How many lines of its output an error quotes.
 const QUOTED_LINES: usize = 15;
+
+/// The version of the installed Go, such as `go1.2.3`, in characters that the tag of an image may have; `None` if Go is not installed.
+pub(super) fn version() -> Option<&'static str> {
+    static VERSION: LazyLock<Option<String>> = LazyLock::new(|| {
+        let told = std::process::Command::new("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output();
+        let told = told.ok().filter(|told| told.status.success())?;
+        let may_be = |character: char| if character.is_ascii_alphanumeric() { character } else { '.' };
+        Some(String::from_utf8_lossy(&told.stdout).trim().chars().map(may_be).collect())
+    });
+    VERSION.as_deref()
+}
 
 /// Runs `go` in a folder and returns what it printed.
 ///
@@ -55,7 +67,7 @@ pub(super) async fn go_with(folder: &Path, arguments: &[&str], variables: &[(&st
     let offline = std::env::var_os("O2IMS_OWN_NAMESPACE").is_some();
     let hint = if offline && last.contains("dial tcp") {
         "\nThere is no network in here (scripts/in-own-namespace); run crates/testing/testenv/modules/fetch outside first, or \
-         `target/debug/testenv build --tools --slow --other-hosts` or `target/debug/bundle --prepare` for what only some tests need"
+         `target/debug/testenv build --tools --slow --other-hosts --virtual-machines` or `target/debug/bundle --prepare` for what only some tests need"
     } else {
         ""
     };

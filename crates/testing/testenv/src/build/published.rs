@@ -1,4 +1,5 @@
-//! Programs as their projects publish them, instead of compiled ones.
+//! Programs as their projects publish them, instead of compiled ones. A program is compared with the sum that its publisher has beside
+//! it, so what it is worth is what the connection is worth.
 
 use std::fs;
 use std::path::Path;
@@ -9,20 +10,18 @@ use tokio::process::Command;
 
 use super::recipe::Recipe;
 use crate::command::run;
+use crate::image::architecture;
 
 /// The variable that asks for them, if it is `1`.
 const VARIABLE: &str = "O2IMS_DOWNLOAD";
 /// The variable that names a mirror of the place where Kubernetes publishes its programs.
 const MIRROR: &str = "O2IMS_DOWNLOAD_URL";
-/// Sums that a program must have: SHA-256, name, version, processor.
-const SUMS: &str = include_str!("published.sums");
 
-/// Where Kubernetes' programs are published, and the sums that they must have.
+/// Where Kubernetes' programs are published.
 #[derive(Clone)]
 pub(super) struct Publisher {
     /// Below it is `VERSION/bin/linux/PROCESSOR/NAME`, and its sum in a file with `.sha256` behind the name.
     url: String,
-    sums: &'static str,
 }
 
 impl Publisher {
@@ -30,27 +29,22 @@ impl Publisher {
     pub(super) fn from_environment() -> Option<Self> {
         let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let url = variable(MIRROR).unwrap_or_else(|| "https://dl.k8s.io/release".to_owned());
-        variable(VARIABLE).filter(|value| value == "1").map(|_| Self { url, sums: SUMS })
+        variable(VARIABLE).filter(|value| value == "1").map(|_| Self { url })
     }
 
-    /// Downloads a program into a folder, and compares it with the sum that is recorded here, or else with the one that the
-    /// publisher has beside it.
+    /// Downloads a program into a folder, and compares it with the sum that the publisher has beside it.
     ///
     /// # Errors
     /// When the program cannot be downloaded, or is another one.
     pub(super) async fn fetch(&self, recipe: &Recipe, folder: &Path) -> Result<()> {
-        let processor = processor();
-        let url = format!("{}/{}/bin/linux/{processor}/{}", self.url, recipe.version, recipe.name);
+        let url = format!("{}/{}/bin/linux/{}/{}", self.url, recipe.version, architecture(), recipe.name);
         let program = folder.join(recipe.name);
         let mut download = curl();
         download.arg("--output").arg(&program).arg(&url);
         run(&mut download).await.with_context(|| format!("cannot download {url}"))?;
-        let wanted = if let Some(sum) = self.recorded(recipe, processor) {
-            sum.to_owned()
-        } else {
-            let url = format!("{url}.sha256");
-            run(curl().arg(&url)).await.with_context(|| format!("cannot download {url}"))?.trim().to_owned()
-        };
+        let sum = format!("{url}.sha256");
+        let wanted = run(curl().arg(&sum)).await.with_context(|| format!("cannot download {sum}"))?;
+        let wanted = wanted.trim();
         let found = format!("{:x}", Sha256::digest(fs::read(&program)?));
         if found != wanted {
             bail!(
@@ -59,31 +53,14 @@ impl Publisher {
         }
         executable(&program)
     }
-
-    fn recorded(&self, recipe: &Recipe, processor: &str) -> Option<&'static str> {
-        self.sums.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-            [sum, name, version, of] => {
-                (name == recipe.name && version == recipe.version && of == processor).then_some(sum)
-            }
-            _ => None,
-        })
-    }
 }
 
-/// Retries what can be mended by that, and fails where the answer is an error.
+/// Retries what can be mended by that, and fails where the answer is an error or a minute passes with next to nothing.
 fn curl() -> Command {
     let mut curl = Command::new("curl");
     curl.args(["--fail", "--silent", "--show-error", "--location", "--retry", "3", "--connect-timeout", "30"]);
+    curl.args(["--speed-limit", "1000", "--speed-time", "60"]);
     curl
-}
-
-/// The processor's name in Go.
-fn processor() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 fn executable(program: &Path) -> Result<()> {
@@ -112,7 +89,7 @@ mod tests {
                 let length = stream.read(&mut head).await.unwrap();
                 let asked = String::from_utf8_lossy(&head[..length]).into_owned();
                 let path = asked.split_whitespace().nth(1).unwrap_or_default();
-                let program = format!("/v1.2.3/bin/linux/{}/tool", processor());
+                let program = format!("/v1.2.3/bin/linux/{}/tool", architecture());
                 let (status, body) = match path.strip_prefix(&program) {
                     Some("") => ("200 OK", PROGRAM),
                     Some(".sha256") => ("200 OK", sum.as_str()),
@@ -127,35 +104,27 @@ mod tests {
         url
     }
 
-    async fn fetched(url: String, sums: &'static str, name: &'static str) -> Result<String> {
+    async fn fetched(url: String, name: &'static str) -> Result<String> {
         let folder = tempfile::tempdir().unwrap();
         let recipe = Recipe::new(name, "v1.2.3", &MODULE, "./tool", 1);
-        Publisher { url, sums }.fetch(&recipe, folder.path()).await?;
+        Publisher { url }.fetch(&recipe, folder.path()).await?;
         Ok(fs::read_to_string(folder.path().join(name))?)
     }
 
     #[tokio::test]
     async fn a_program_is_taken_if_it_has_the_publishers_sum() {
         let sum = format!("{:x}", Sha256::digest(PROGRAM));
-        assert_eq!(fetched(serve(sum).await, "", "tool").await.unwrap(), PROGRAM);
-        let refused = fetched(serve(SUM.to_owned()).await, "", "tool").await.unwrap_err().to_string();
-        assert!(refused.contains(&format!("and not {SUM}")), "{refused}");
-    }
-
-    #[tokio::test]
-    async fn a_recorded_sum_counts_more_than_the_publishers() {
-        let sum = format!("{:x}", Sha256::digest(PROGRAM));
-        let line = format!("# a comment\n{SUM}  tool v1.2.3 {}\n", processor()).leak();
-        let refused = fetched(serve(sum).await, line, "tool").await.unwrap_err().to_string();
+        assert_eq!(fetched(serve(sum).await, "tool").await.unwrap(), PROGRAM);
+        let refused = fetched(serve(SUM.to_owned()).await, "tool").await.unwrap_err().to_string();
         assert!(refused.contains(&format!("and not {SUM}")), "{refused}");
     }
 
     #[tokio::test]
     async fn what_is_not_published_is_an_error_that_names_its_url() {
         let url = serve(SUM.to_owned()).await;
-        let refused = format!("{:#}", fetched(url.clone(), "", "other").await.unwrap_err());
+        let refused = format!("{:#}", fetched(url.clone(), "other").await.unwrap_err());
         assert!(
-            refused.contains(&format!("cannot download {url}/v1.2.3/bin/linux/{}/other", processor())),
+            refused.contains(&format!("cannot download {url}/v1.2.3/bin/linux/{}/other", architecture())),
             "{refused}"
         );
     }

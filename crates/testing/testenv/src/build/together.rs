@@ -19,14 +19,14 @@ impl Cache {
     /// When one of them cannot be built.
     pub(crate) async fn programs(&self, recipes: &[Recipe]) -> Result<()> {
         let mut left: Vec<_> = recipes.iter().filter(|recipe| self.existing(recipe).is_none()).collect();
-        let (silent, begun, all) = (self.silent(), Instant::now(), seconds(&left));
+        let (cache, begun, all) = (self.without_reports(), Instant::now(), seconds(&left));
         let mut waiting = left.clone().into_iter();
         let mut running = FuturesUnordered::new();
         let mut started = Vec::new();
         let mut report = tokio::time::interval(REPORT_INTERVAL);
         loop {
             for recipe in waiting.by_ref().take(AT_ONCE - running.len()) {
-                let build = silent.program(recipe);
+                let build = cache.program(recipe);
                 started.push((recipe, Instant::now()));
                 running.push(async move { (recipe.name, build.await) });
             }
