@@ -30,10 +30,13 @@ struct Arguments {
     holes: bool,
 }
 
+/// Exit code where all is well of what could be checked, and not all could be; as that of `scripts/check-crates`.
+const NOT_ALL: u8 = 75;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -41,7 +44,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<()> {
+async fn run(arguments: Arguments) -> Result<ExitCode> {
     let progress = Progress::new(|line| eprintln!("{line}"));
     if arguments.holes {
         let update = std::env::var_os("UPDATE_HOLES").is_some();
@@ -50,11 +53,14 @@ async fn run(arguments: Arguments) -> Result<()> {
         if !report.as_listed {
             bail!("the holes are not those of deploy/known-holes.yaml; the differences are above");
         }
-        return Ok(());
+        return Ok(if report.complete { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) });
     }
-    let Some(folder) = arguments.folder else { return bundle::prepare(progress).await };
+    let Some(folder) = arguments.folder else {
+        bundle::prepare(progress).await?;
+        return Ok(ExitCode::SUCCESS);
+    };
     let options = Options { operators: arguments.operators, without_hosts: arguments.without_hosts };
     let index = bundle::make(&folder, &options, progress).await?;
     print!("{}", index.summary(&folder));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

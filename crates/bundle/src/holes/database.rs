@@ -52,7 +52,8 @@ impl Database {
         // govulncheck would take it to have every function of its modules.
         if !sections::has_symbols(&content) {
             bail!(
-                "{name} has no symbols, so it is not known which functions it has: build it, or make the bundle, again"
+                "{name} has no symbols, so it is not known which functions it has: build it, or make the bundle, again, and \
+                 without O2IMS_DOWNLOAD (published programs have none)"
             );
         }
         let mut command = Command::new(&self.govulncheck);
@@ -113,7 +114,7 @@ fn read(told: &str, program: &str) -> Result<Found> {
     let mut found = Found::new();
     for (id, package) in packages {
         let of_package = modules.get(&id).into_iter().flatten();
-        let of_package = of_package.filter(|(module, _)| *module == GO || package.starts_with(module.as_str()));
+        let of_package = of_package.filter(|(module, _)| *module == GO || is_in(&package, module));
         let (module, fixed) = of_package
             .max_by_key(|(module, _)| module.len())
             .with_context(|| format!("{id} in {package}: no module"))?;
@@ -123,9 +124,20 @@ fn read(told: &str, program: &str) -> Result<Found> {
     Ok(found)
 }
 
+/// Whether a package may be in a module, by their names.
+fn is_in(package: &str, module: &str) -> bool {
+    package.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_is_in_a_module_of_its_name() {
+        assert!(is_in("otel/sdk", "otel") && is_in("otel", "otel"));
+        assert!(!is_in("otelx/sdk", "otel"));
+    }
 
     #[test]
     fn a_hole_is_one_whose_function_is_in_the_program() {
@@ -140,10 +152,10 @@ mod tests {
 {"finding": {"osv": "GO-2", "fixed_version": "v1.1.0", "trace": [{"module": "net", "package": "net/b"}]}}
 {"finding": {"osv": "GO-3", "trace": [{"module": "text", "version": "v1.0.0"}]}}
 {"finding": {"osv": "GO-3", "trace": [{"module": "text", "package": "text", "function": "F"}]}}
-{"finding": {"osv": "GO-4", "fixed_version": "v1.26.9", "trace": [{"module": "stdlib", "version": "v1.26.8"}]}}
-{"finding": {"osv": "GO-4", "fixed_version": "v1.26.9", "trace": [{"module": "stdlib", "package": "net/http", "function": "F"}]}}
+{"finding": {"osv": "GO-4", "fixed_version": "v1.2.4", "trace": [{"module": "stdlib", "version": "v1.2.3"}]}}
+{"finding": {"osv": "GO-4", "fixed_version": "v1.2.4", "trace": [{"module": "stdlib", "package": "net/http", "function": "F"}]}}
 "#;
-        let expected = [("net", "GO-1", "v1.2.3"), ("text", "GO-3", "no version yet"), ("stdlib", "GO-4", "v1.26.9")];
+        let expected = [("net", "GO-1", "v1.2.3"), ("text", "GO-3", "no version yet"), ("stdlib", "GO-4", "v1.2.4")];
         assert_eq!(read(told, "etcd").unwrap(), found(&expected));
         assert!(read("{\"finding\": ", "etcd").is_err(), "half of a message");
     }

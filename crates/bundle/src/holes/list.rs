@@ -62,6 +62,8 @@ pub(super) struct Difference {
     pub(super) gone: Vec<Hole>,
     /// In the list without a reason.
     pub(super) unexplained: Vec<Hole>,
+    /// In the list, and closed by another version than the list says, such as the first one that closes it.
+    pub(super) closed_otherwise: Vec<Hole>,
 }
 
 impl Difference {
@@ -119,8 +121,12 @@ impl List {
         let new = found.keys().filter(|hole| !self.0.contains_key(hole)).cloned().collect();
         let is_gone = |hole: &Hole| checked(&hole.program) && hole.module != GO && !found.contains_key(hole);
         let (gone, open): (Vec<_>, Vec<_>) = self.0.iter().partition(|(hole, _)| is_gone(hole));
+        let closed_otherwise =
+            open.iter().filter(|(hole, remark)| found.get(hole).is_some_and(|version| *version != remark.closed_by));
+        let closed_otherwise = closed_otherwise.map(|(hole, _)| (*hole).clone()).collect();
         let unexplained = open.into_iter().filter(|(_, remark)| remark.why.trim().is_empty());
         Difference {
+            closed_otherwise,
             new,
             gone: gone.into_iter().map(|(hole, _)| hole.clone()).collect(),
             unexplained: unexplained.map(|(hole, _)| hole.clone()).collect(),
@@ -152,8 +158,10 @@ mod tests {
         Hole { module: module.to_owned(), id: id.to_owned(), program: program.to_owned() }
     }
 
+    /// The holes, each closed by the version that [`LIST`] says of its module.
     fn found(holes: &[Hole]) -> Found {
-        holes.iter().map(|hole| (hole.clone(), "v4".to_owned())).collect()
+        let closed_by = |hole: &Hole| if hole.module == "net" { "v2" } else { "v3" };
+        holes.iter().map(|hole| (hole.clone(), closed_by(hole).to_owned())).collect()
     }
 
     /// What [`LIST`] says.
@@ -213,9 +221,18 @@ mod tests {
     }
 
     #[test]
+    fn another_version_that_closes_a_hole_is_told() {
+        let list = List::read(&LIST.replace("' '", "as etcd").replace("v3", "no version yet")).unwrap();
+        let closable = hole("text", "GO-3", "etcd");
+        let difference = list.compare(&found(&listed()), |_| true);
+        assert_eq!(difference, Difference { closed_otherwise: vec![closable], ..Difference::default() });
+    }
+
+    #[test]
     fn an_update_keeps_reasons_and_what_was_not_checked() {
         let list = List::read(LIST).unwrap();
-        let now = found(&[hole("net", "GO-1", "etcd"), hole("net", "GO-5", "etcd")]);
+        let mut now = found(&[hole("net", "GO-1", "etcd"), hole("net", "GO-5", "etcd")]);
+        now.insert(hole("net", "GO-1", "etcd"), "v4".to_owned());
         let updated = list.updated(&now, |program| program == "etcd");
         let text = updated.write().unwrap();
         let expected = "\
@@ -223,7 +240,7 @@ mod tests {
   ids: [GO-5]
   programs: [etcd]
   why: \"\"
-  closed_by: v4
+  closed_by: v2
 - module: net
   ids: [GO-1]
   programs: [etcd]

@@ -24,6 +24,8 @@ pub struct HoleReport {
     pub text: String,
     /// Whether every hole is known and explained, and every known one still there.
     pub as_listed: bool,
+    /// Whether all programs were checked: of a bundle those that it has, and without one all that this repository builds.
+    pub complete: bool,
 }
 
 /// Checks the programs of a bundle, or without one those in the cache of built programs, and compares the holes with
@@ -52,7 +54,9 @@ pub async fn check_holes(bundle: Option<&Path>, update: bool, progress: Progress
         progress.line(format!("{FILE} is written"));
     }
     let difference = list.compare(&found, |name| programs.checked(name));
-    Ok(HoleReport { text: describe(&database.date, &programs, &found, &difference)?, as_listed: difference.is_empty() })
+    let text = describe(&database.date, &programs, &found, &difference)?;
+    let complete = bundle.is_some() || programs.missing.is_empty();
+    Ok(HoleReport { text, as_listed: difference.is_empty(), complete })
 }
 
 fn describe(date: &str, programs: &Programs, found: &Found, difference: &Difference) -> Result<String> {
@@ -60,11 +64,12 @@ fn describe(date: &str, programs: &Programs, found: &Found, difference: &Differe
     for name in programs.paths.keys() {
         writeln!(text, "{:>5}  {name}", found.keys().filter(|hole| hole.program == *name).count())?;
     }
-    let Difference { new, gone, unexplained } = difference;
+    let Difference { new, gone, unexplained, closed_otherwise } = difference;
     for (what, holes) in [
         (format!("new, not in {FILE}"), new),
         (format!("gone, but still in {FILE}"), gone),
         (format!("without a reason in {FILE}"), unexplained),
+        (format!("closed by another version than {FILE} says"), closed_otherwise),
     ] {
         if !holes.is_empty() {
             writeln!(text, "{what}:")?;
@@ -88,7 +93,7 @@ fn describe(date: &str, programs: &Programs, found: &Found, difference: &Differe
     if !difference.is_empty() {
         writeln!(
             text,
-            "UPDATE_HOLES=1 ./mgmt.sh bundle --holes writes the list anew; each new entry then needs a reason"
+            "UPDATE_HOLES=1 ./mgmt.sh bundle --holes writes the list anew; each new entry then needs a reason, and each that can be closed another one"
         )?;
     }
     Ok(text)
