@@ -20,12 +20,18 @@ const PLACES: &[(&str, &[&str])] = &[
             "another Kubernetes than {kubernetes};",
             "an older Cluster API than {cluster-api}.",
             "any Kubernetes from {oldest kubernetes, minor} on",
+            "Go {go} or newer",
         ],
     ),
     ("ansible/input.example.json", &["\"k8sVersion\": \"v{kubernetes}\""]),
     (
         "crates/bundle/README.md",
-        &["| cert-manager v{cert-manager} |", "| Cluster API v{cluster-api}, or", "; BYOH v{byoh} |"],
+        &[
+            "| cert-manager v{cert-manager} |",
+            "| Cluster API v{cluster-api}, or",
+            "; BYOH v{byoh} |",
+            "`hosts/runtime` Go {go with runtime}.",
+        ],
     ),
     ("crates/cluster-api/src/kinds.rs", &["\"{oldest cluster-api, minor} to ", " to {cluster-api, minor}\""]),
     ("crates/o2ims-types/src/o2ims/v1alpha1/cluster_template.rs", &["kube-vip/kube-vip:v{kube-vip}\""]),
@@ -35,6 +41,8 @@ const PLACES: &[(&str, &[&str])] = &[
     (
         "crates/testing/testenv/README.md",
         &[
+            "needs Go {go} or newer",
+            "--other-hosts`), takes Go {go with runtime}; runc",
             ": etcd {etcd}, kube-apiserver",
             "kube-controller-manager {kubernetes}, Cluster API",
             "Cluster API {cluster-api} (core",
@@ -89,6 +97,7 @@ const PLACES: &[(&str, &[&str])] = &[
     (
         "docs/servers.md",
         &[
+            "Rust, Go {go with runtime}, gcc",
             "any Kubernetes from {oldest kubernetes, minor} on",
             "cert-manager: not installed, the bundle has v{cert-manager}\n",
             "cert-manager by mgmt.sh v{cert-manager} ",
@@ -99,7 +108,7 @@ const PLACES: &[(&str, &[&str])] = &[
             " ... v{kubernetes}\n",
         ],
     ),
-    ("docs/tutorial.md", &[" ... v{kubernetes}\n"]),
+    ("docs/tutorial.md", &[" ... v{kubernetes}\n", "Go {go} or newer"]),
     ("examples/cluster-template.yaml", &["k8sVersion: v{kubernetes}\n"]),
     ("examples/focom-provisioning-request.yaml", &["k8sVersion: v{kubernetes}\n"]),
     ("examples/o2ims-provisioning-request.yaml", &["k8sVersion: v{kubernetes}\n"]),
@@ -109,6 +118,9 @@ const PLACES: &[(&str, &[&str])] = &[
         &[
             "take this Cluster API instead of {cluster-api, minor}\n",
             "take this Kubernetes instead of {kubernetes, minor}\n",
+            "O2IMS_CLUSTER_API={cluster-api 1.13, minor}|",
+            "O2IMS_KUBERNETES={kubernetes 1.37, minor}|",
+            "O2IMS_CLUSTER_API={cluster-api 1.13, minor} tied",
         ],
     ),
     (
@@ -156,6 +168,8 @@ fn listed() -> Vec<(String, &'static str)> {
         ("collector", versions::COLLECTOR),
         ("kubeconform", versions::KUBECONFORM),
         ("lua", versions::LUA),
+        ("go", versions::GO),
+        ("go with runtime", versions::GO_WITH_RUNTIME),
         ("govulncheck", versions::GOVULNCHECK),
     ]
     .map(|(name, version)| (name.to_owned(), version))
@@ -165,18 +179,12 @@ fn listed() -> Vec<(String, &'static str)> {
     list.into_iter().map(|(name, version)| (name, version.trim_start_matches('v'))).collect()
 }
 
-/// What [`PLACES`] names: the versions of the list, and minor versions of some.
+/// What [`PLACES`] names: the versions of the list, and their minor versions.
 fn named() -> Vec<(String, &'static str)> {
     let [_, oldest] = versions::CLUSTER_API_BEFORE;
     let mut named = listed();
-    for (name, version) in [
-        ("kubernetes", versions::KUBERNETES),
-        ("cluster-api", versions::CLUSTER_API),
-        ("oldest cluster-api", oldest),
-        ("oldest kubernetes", versions::OLDEST_KUBERNETES),
-    ] {
-        named.push((format!("{name}, minor"), minor(version)));
-    }
+    named.extend(listed().into_iter().map(|(name, version)| (format!("{name}, minor"), minor(version))));
+    named.push(("oldest cluster-api, minor".to_owned(), minor(oldest)));
     named
 }
 
@@ -380,6 +388,20 @@ fn go_builds_what_the_list_says() {
         assert!(is_there("crates/testing/testenv/modules") || is_there("crates/bundle/modules"), "no module {folder}");
     }
     assert!(wrong.is_empty(), "crates/testing/testenv/src/versions.rs has the versions:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_go_is_the_newest_that_a_module_asks_for() {
+    let newest = |folders: &[&str]| {
+        let modules = folders.iter().flat_map(|folder| fs::read_dir(top().join(folder)).unwrap());
+        let texts = modules.filter_map(|entry| fs::read_to_string(entry.unwrap().path().join("go.mod")).ok());
+        let asked = texts.filter_map(|text| Some(text.lines().find_map(|line| line.strip_prefix("go "))?.to_owned()));
+        let numbers = |version: &String| version.split('.').map(|part| part.parse().unwrap()).collect::<Vec<u32>>();
+        asked.max_by_key(numbers).map(|version| format!("v{version}"))
+    };
+    let modules = ["crates/testing/testenv/modules", "crates/bundle/modules"];
+    assert_eq!(newest(&modules).as_deref(), Some(versions::GO));
+    assert_eq!(newest(&["crates/testing/testenv/modules/runtime"]).as_deref(), Some(versions::GO_WITH_RUNTIME));
 }
 
 fn requires(go_mod: &str, module: &str, version: &str) -> bool {

@@ -52,6 +52,10 @@ pub const COLLECTOR: &str = "v0.165.0";
 pub const KUBECONFORM: &str = "v0.8.0";
 /// govulncheck, which finds known holes.
 pub const GOVULNCHECK: &str = "v1.9.0";
+/// The Go that builds all but the container runtime: the newest that a `go.mod` asks for.
+pub const GO: &str = "v1.26.4";
+/// The Go that builds the container runtime too.
+pub const GO_WITH_RUNTIME: &str = "v1.26.8";
 /// The Lua of Argo CD's health scripts.
 pub const LUA: &str = "v1.1.2";
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::process::Command;
 
 use crate::command::last_lines;
+use crate::versions;
 
 /// `GOGC` of the toolchain, if the user sets none. Its programs are short-lived: a quarter of their time went into collecting garbage, and
 /// they take hardly more memory without.
@@ -55,11 +56,14 @@ pub(super) async fn go_with(folder: &Path, arguments: &[&str], variables: &[(&st
         .kill_on_drop(true)
         .output()
         .await
-        .context(
-            "`go` cannot be started: install Go 1.26.4 or newer (https://go.dev/doc/install) and have it in PATH, or bring \
-             a cache that was filled elsewhere (O2IMS_TESTENV_CACHE); etcd, kube-apiserver and kubectl may also come from \
-             KUBEBUILDER_ASSETS",
-        )?;
+        .with_context(|| {
+            format!(
+                "`go` cannot be started: install Go {} or newer (https://go.dev/doc/install) and have it in PATH, or bring a \
+                 cache that was filled elsewhere (O2IMS_TESTENV_CACHE); etcd, kube-apiserver and kubectl may also come from \
+                 KUBEBUILDER_ASSETS",
+                versions::GO.trim_start_matches('v')
+            )
+        })?;
     if output.status.success() {
         return Ok(String::from_utf8(output.stdout)?);
     }
