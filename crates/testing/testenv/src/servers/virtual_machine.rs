@@ -90,8 +90,7 @@ impl VirtualMachine {
         if power.is_some() {
             bail!("{} is on already", self.name);
         }
-        let card = lan::plug_tap(self.number).await?;
-        let started = self.boot(&card).await;
+        let started = self.boot().await;
         if started.is_err() {
             lan::unplug(self.number).await;
         }
@@ -99,7 +98,8 @@ impl VirtualMachine {
         Ok(())
     }
 
-    async fn boot(&self, card: &str) -> Result<Process> {
+    async fn boot(&self) -> Result<Process> {
+        let card = lan::plug_tap(self.number).await?;
         // The processor of an emulation has what emulates fast.
         let (accelerator, processor) =
             if no_hardware().is_none() { ("kvm", "host") } else { ("tcg,thread=multi", "max") };
@@ -201,6 +201,8 @@ impl VirtualMachine {
         }
         let quoted: Vec<_> = command.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
         let mut ssh = Command::new("ssh");
+        // A machine that hangs after the connection ends it too.
+        ssh.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"]);
         ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o"])
             .arg(format!("UserKnownHostsFile={}", self.login.known_hosts.display()))
             .arg("-i")
