@@ -66,6 +66,8 @@ const PLACES: &[(&str, &[&str])] = &[
             "`1.34` (v{kubernetes 1.34})",
             "`1.33` (v{kubernetes 1.33})",
             "| go.etcd.io/etcd/server/v3 | v{etcd} |",
+            "v{etcd 3.7} for Kubernetes ",
+            "and v{etcd 3.5} for ",
             "| sigs.k8s.io/cluster-api, and its api module | v{cluster-api} |",
             "`O2IMS_CLUSTER_API` v{cluster-api 1.13} or",
             " or v{cluster-api 1.12} |",
@@ -175,6 +177,7 @@ fn listed() -> Vec<(String, &'static str)> {
     .map(|(name, version)| (name.to_owned(), version))
     .to_vec();
     list.extend(versions::CLUSTER_API_BEFORE.map(|version| (format!("cluster-api {}", minor(version)), version)));
+    list.extend(versions::ETCD_OTHERS.map(|version| (format!("etcd {}", minor(version)), version)));
     list.extend(versions::KUBERNETES_OTHERS.map(|version| (format!("kubernetes {}", minor(version)), version)));
     list.into_iter().map(|(name, version)| (name, version.trim_start_matches('v'))).collect()
 }
@@ -348,6 +351,8 @@ fn pins() -> Vec<(&'static str, &'static str, String)> {
         ("kubernetes-1.34", "k8s.io/kubernetes", versions::KUBERNETES_OTHERS[2]),
         ("kubernetes-1.35", "k8s.io/kubernetes", versions::KUBERNETES_OTHERS[1]),
         ("kubernetes-1.37", "k8s.io/kubernetes", versions::KUBERNETES_OTHERS[0]),
+        ("kubernetes-1.37", "go.etcd.io/etcd/server/v3", versions::ETCD_OTHERS[0]),
+        ("kubernetes-1.33", "go.etcd.io/etcd/server/v3", versions::ETCD_OTHERS[1]),
         ("lua", "github.com/yuin/gopher-lua", versions::LUA),
     ]
     .into_iter()

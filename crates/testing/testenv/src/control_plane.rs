@@ -14,7 +14,7 @@ use crate::build::{Built, Cache};
 use crate::certificates::{Authority, Pair, signing_key};
 use crate::folder::{AUDIT_LOG, Folder};
 use crate::http_probe;
-use crate::kubernetes::{ETCD, Program};
+use crate::kubernetes::{self, Program};
 use crate::ports::Ports;
 use crate::process::Process;
 
@@ -29,7 +29,7 @@ pub(crate) struct Programs {
 impl Programs {
     pub(crate) async fn get(cache: &Cache) -> Result<Self> {
         Ok(Self {
-            etcd: cache.program(ETCD).await?,
+            etcd: cache.program(&kubernetes::etcd()?).await?,
             kube_apiserver: Program::ApiServer.get(cache).await?,
             kube_controller_manager: Program::ControllerManager.get(cache).await?,
             kubectl: Program::Kubectl.get(cache).await?,

@@ -13,25 +13,37 @@ const STAMPS: &str = "-X k8s.io/component-base/version.gitVersion=VERSION \
      -X k8s.io/client-go/pkg/version.gitVersion=VERSION";
 
 /// The version that is used if the environment names no other.
-static DEFAULT: Release = Release { version: versions::KUBERNETES, module: &PLATFORM };
+static DEFAULT: Release = Release::new(versions::KUBERNETES, &PLATFORM);
+static MODULE_1_37: Module = module!("kubernetes-1.37");
+static MODULE_1_33: Module = module!("kubernetes-1.33");
 
 /// Every version that can be used. Each has a module that pins it: `modules/platform`, and for the others
-/// `modules/kubernetes-<minor version>`, where `modules/fetch` looks for it. etcd and `CoreDNS` are the same for all.
+/// `modules/kubernetes-<minor version>`, where `modules/fetch` looks for it. `CoreDNS` is the same for all.
 static RELEASES: [&Release; 5] = [
     &DEFAULT,
-    &Release { version: versions::KUBERNETES_OTHERS[0], module: &module!("kubernetes-1.37") },
-    &Release { version: versions::KUBERNETES_OTHERS[1], module: &module!("kubernetes-1.35") },
-    &Release { version: versions::KUBERNETES_OTHERS[2], module: &module!("kubernetes-1.34") },
-    &Release { version: versions::KUBERNETES_OTHERS[3], module: &module!("kubernetes-1.33") },
+    &Release::new(versions::KUBERNETES_OTHERS[0], &MODULE_1_37).with_etcd(versions::ETCD_OTHERS[0], &MODULE_1_37),
+    &Release::new(versions::KUBERNETES_OTHERS[1], &module!("kubernetes-1.35")),
+    &Release::new(versions::KUBERNETES_OTHERS[2], &module!("kubernetes-1.34")),
+    &Release::new(versions::KUBERNETES_OTHERS[3], &MODULE_1_33).with_etcd(versions::ETCD_OTHERS[1], &MODULE_1_33),
 ];
 
-/// A version of Kubernetes.
+/// A version of Kubernetes, and the etcd of the minor version that its kubeadm asks for.
 struct Release {
     version: &'static str,
     module: &'static Module,
+    etcd: Recipe,
 }
 
 impl Release {
+    /// With the default etcd.
+    const fn new(version: &'static str, module: &'static Module) -> Self {
+        Self { version, module, etcd: etcd_recipe(versions::ETCD, &PLATFORM) }
+    }
+
+    const fn with_etcd(self, version: &'static str, module: &'static Module) -> Self {
+        Self { etcd: etcd_recipe(version, module), ..self }
+    }
+
     /// The version that the environment names, or else the default.
     fn from_environment() -> Result<&'static Self> {
         versions::from_environment(VARIABLE, "Kubernetes", &RELEASES, |release| release.version)
@@ -45,11 +57,17 @@ pub fn kubernetes_version() -> &'static str {
     Release::from_environment().map_or(versions::KUBERNETES, |release| release.version)
 }
 
-/// etcd's server.
-pub(crate) const ETCD: &Recipe = &Recipe {
-    in_assets_folder: true,
-    ..Recipe::new("etcd", versions::ETCD, &PLATFORM, "go.etcd.io/etcd/server/v3", 20)
-};
+/// How etcd's server is built, for the version of Kubernetes that is used.
+///
+/// # Errors
+/// When the environment names a version that cannot be used.
+pub(crate) fn etcd() -> Result<Recipe> {
+    Ok(Release::from_environment()?.etcd)
+}
+
+const fn etcd_recipe(version: &'static str, module: &'static Module) -> Recipe {
+    Recipe { in_assets_folder: true, ..Recipe::new("etcd", version, module, "go.etcd.io/etcd/server/v3", 20) }
+}
 
 /// A program of Kubernetes.
 #[derive(Clone, Copy)]

@@ -53,6 +53,7 @@ impl Manager {
 pub fn all() -> Result<Vec<Recipe>> {
     let mut all: Vec<_> =
         servers::PROGRAMS.into_iter().chain([byoh::MANAGER, byoh::AGENT]).chain(flux::PROGRAMS).copied().collect();
+    all.push(kubernetes::etcd()?);
     for program in Program::ALL {
         all.push(program.recipe()?);
     }
@@ -70,7 +71,7 @@ pub fn all() -> Result<Vec<Recipe>> {
 pub async fn build_all(servers: bool, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Vec<PathBuf>> {
     let cache = Cache::new(Progress::new(progress))?;
     cache.programs(&pinned(servers)?).await?;
-    let mut programs = vec![cache.program(kubernetes::ETCD).await?.program];
+    let mut programs = vec![cache.program(&kubernetes::etcd()?).await?.program];
     for program in Program::MANAGEMENT {
         programs.push(program.get(&cache).await?.program);
     }
@@ -90,10 +91,9 @@ fn pinned(servers: bool) -> Result<Vec<Recipe>> {
         beside.push(*byoh::MANAGER);
         beside.extend(servers.then_some(*byoh::AGENT));
     }
+    beside.push(kubernetes::etcd()?);
     if servers {
         beside.extend(servers::PROGRAMS.map(|recipe| *recipe));
-    } else {
-        beside.push(*kubernetes::ETCD);
     }
     beside.extend(Release::from_environment()?.programs);
     let kubernetes = if servers { &Program::ALL[..] } else { &Program::MANAGEMENT };

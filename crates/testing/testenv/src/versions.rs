@@ -11,8 +11,10 @@ pub const KUBERNETES_OTHERS: [&str; 4] = ["v1.37.2", "v1.35.4", "v1.34.4", "v1.3
 const WITH_THOSE_BEFORE: &str = KUBERNETES_OTHERS[1];
 /// The oldest Kubernetes that a management cluster may have.
 pub const OLDEST_KUBERNETES: &str = "v1.33.0";
-/// etcd and its tools, for every Kubernetes.
+/// etcd, of the minor version that kubeadm asks for, and its tools.
 pub const ETCD: &str = "v3.6.16";
+/// etcd for Kubernetes 1.37 and 1.33, whose kubeadm asks for other minor versions.
+pub const ETCD_OTHERS: [&str; 2] = ["v3.7.3", "v3.5.24"];
 /// `CoreDNS`, the cluster DNS of workload clusters, for every Kubernetes.
 pub const COREDNS: &str = "v1.14.2";
 /// kube-vip, the virtual IP of several masters.

@@ -10,6 +10,7 @@ use super::programs::NodePrograms;
 use crate::build::Cache;
 use crate::command::run;
 use crate::image::{Content, Image};
+use crate::kubernetes;
 use crate::versions;
 
 /// The image of the pod network; `manifests/pod-network.yaml` of the sandbox names it.
@@ -62,13 +63,12 @@ async fn names(programs: &NodePrograms) -> Result<Vec<String>> {
     list.args(["config", "images", "list", "--kubernetes-version", programs.version]);
     let names = run(&mut list).await?;
     let names: Vec<_> = names.lines().map(str::trim).filter(|line| line.contains('/')).map(ToOwned::to_owned).collect();
-    // For another Kubernetes, too, there are the etcd and the CoreDNS of the default one, under the tags that its kubeadm names.
-    if programs.version == versions::KUBERNETES {
-        let etcd = format!("etcd:{}.", versions::minor(versions::ETCD));
-        for wanted in [etcd, format!("coredns:{}", versions::COREDNS)] {
-            if !names.iter().any(|name| name.contains(&wanted)) {
-                bail!("kubeadm {} takes another version than {wanted}: {}", programs.version, names.join(", "));
-            }
+    let etcd = format!("etcd:{}.", versions::minor(kubernetes::etcd()?.version));
+    // For another Kubernetes, too, there is the CoreDNS of the default one, under the tag that its kubeadm names.
+    let coredns = (programs.version == versions::KUBERNETES).then(|| format!("coredns:{}", versions::COREDNS));
+    for wanted in [Some(etcd), coredns].into_iter().flatten() {
+        if !names.iter().any(|name| name.contains(&wanted)) {
+            bail!("kubeadm {} takes another version than {wanted}: {}", programs.version, names.join(", "));
         }
     }
     Ok(names)

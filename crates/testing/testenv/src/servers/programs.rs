@@ -20,8 +20,8 @@ const PAUSE: &Recipe = &Recipe::new("pause", "own", &PLATFORM, "./pause", 5);
 const PROBE: &Recipe = &Recipe::new("probe", "own", &PLATFORM, "./probe", 5);
 const POD_NETWORK: &Recipe = &Recipe::new("pod-network", "own", &PLATFORM, "./pod-network", 20);
 
-/// All of them but Kubernetes' own.
-pub(crate) const PROGRAMS: [&Recipe; 6] = [kubernetes::ETCD, COREDNS, KUBE_VIP, PAUSE, POD_NETWORK, PROBE];
+/// All of them but Kubernetes' own and etcd.
+pub(crate) const PROGRAMS: [&Recipe; 5] = [COREDNS, KUBE_VIP, PAUSE, POD_NETWORK, PROBE];
 
 /// The programs of a node, built.
 pub(crate) struct NodePrograms {
@@ -50,7 +50,7 @@ impl NodePrograms {
     pub(crate) async fn get(cache: &Cache) -> Result<Self> {
         Ok(Self {
             version: kubernetes_version(),
-            etcd: cache.program(kubernetes::ETCD).await?,
+            etcd: cache.program(&kubernetes::etcd()?).await?,
             kube_apiserver: Program::ApiServer.get(cache).await?,
             kube_controller_manager: Program::ControllerManager.get(cache).await?,
             kubectl: Program::Kubectl.get(cache).await?,
