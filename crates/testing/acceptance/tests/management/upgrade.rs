@@ -225,8 +225,8 @@ fn held_up(shell: &Shell) -> Result<()> {
     }
     shell
         .run(&format!(
-            "kubectl -n capi-system wait --for condition=Available deployments --all --timeout 120s
-        kubectl -n capi-kubeadm-bootstrap-system wait --for condition=Available deployments --all --timeout 120s
+            "kubectl -n capi-system rollout status deployment/capi-controller-manager --timeout 120s
+        kubectl -n capi-kubeadm-bootstrap-system rollout status deployment/capi-kubeadm-bootstrap-controller-manager --timeout 120s
         {POD} '{{\"metadata\":{{\"finalizers\":null}}}}' pod/{pod}"
         ))
         .map(drop)
