@@ -55,8 +55,8 @@ The product on this machine:
   test                        all tests but the slow ones; what failed is named at the end
   test --all                  all tests
   test --versions [MINOR...]  clusters of 1+1 and of 3+1 servers, made and deleted, with each other version of Kubernetes and
-                              Cluster API that can be used, or with these versions of Kubernetes only; some 15 minutes for
-                              each that is not built yet
+                              Cluster API that can be used (six pairs), or with these versions of Kubernetes only; some 15
+                              minutes for each that is not built yet
   bench                       how long a cluster takes on servers of namespaces, beside kubeadm by hand and plain Cluster API
                               objects, in one run; some 20 minutes
       --rounds N --three-masters N
@@ -128,8 +128,33 @@ have_programs() {
     done
 }
 
+# minors NAME MODULE: the minor versions of a project that are pinned: the default one, and those that have a module of their own.
+minors() {
+    local modules=crates/testing/testenv/modules folder
+    sed -nE "s#^[[:space:]]*$2 v([0-9]+\.[0-9]+)\..*#\1#p" "$modules/platform/go.mod" | head -n 1
+    for folder in "$modules/$1"-*; do say "${folder##*/"$1"-}"; done | sort -V
+}
+
+# one_of VARIABLE VALUE...: refuses another value of a variable.
+one_of() {
+    local value=${!1:-}
+    [ -z "$value" ] || [[ " ${*:2} " = *" $value "* ]] || wrong "$1=$value is not known; it takes one of: ${*:2}"
+}
+
+# Whether the environment asks for what there is.
+check_choices() {
+    # shellcheck disable=SC2046
+    one_of O2IMS_KUBERNETES $(minors kubernetes k8s.io/kubernetes)
+    # shellcheck disable=SC2046
+    one_of O2IMS_CLUSTER_API $(minors cluster-api sigs.k8s.io/cluster-api)
+    one_of O2IMS_DEBIAN 12 13
+    one_of O2IMS_DOWNLOAD 1
+    [ -z "${KUBEBUILDER_ASSETS:-}" ] || [ -d "$KUBEBUILDER_ASSETS" ] || wrong "KUBEBUILDER_ASSETS: there is no folder $KUBEBUILDER_ASSETS"
+}
+
 check_prerequisites() {
     local missing=() toolchain oldest go_wanted go_found tool
+    check_choices
     toolchain=$(value channel "$top/rust-toolchain.toml")
     oldest=$(value rust-version "$top/Cargo.toml")
     if ! command -v cargo >/dev/null; then
@@ -177,6 +202,17 @@ tied() {
     fi
 }
 
+# compile ARGUMENT...: runs cargo, and says now and then how far it is.
+compile() {
+    local crates color=never
+    [ ! -t 2 ] || color=always
+    crates=$(cargo tree --locked --workspace --prefix none --edges normal,build,dev 2>/dev/null | sed 's/ (\*)$//' | sort -u | wc -l)
+    tied cargo "$@" --locked --color "$color" 2> >(awk -v most="$crates" '
+        / *Compiling .* v[0-9]/ {if (++done % 40 == 0) {print "  " done " crates are compiled, of " most " at most"; fflush()} next}
+        /(Downloading|Downloaded|Updating|Locking|Finished|Executable|Blocking|Adding) / {next}
+        {print; fflush()}' >&2)
+}
+
 byoh() {
     if [ -n "${O2IMS_BYOH_CHECKOUT:-}" ]; then
         say "BYOH of $O2IMS_BYOH_CHECKOUT"
@@ -221,7 +257,7 @@ build_sandbox() {
     # The next step's sources are downloaded meanwhile.
     tied crates/testing/testenv/modules/fetch &
     local fetching=$!
-    tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p sandbox -p testenv --bins
+    compile build -p o2ims-operator -p focom-operator -p sandbox -p testenv --bins
     wait "$fetching"
     prepare_servers
     [ "$hosts" = servers ] || build_control_plane
@@ -591,17 +627,17 @@ sandbox() {
 
 # test_versions [MINOR...]: tells how each version has done, and fails if one did not do well.
 test_versions() {
-    local kubernetes cluster_api why what begun took versions code=0 results=()
+    local kubernetes cluster_api why what begun took default others code=0 results=()
+    read -r default others < <(minors kubernetes k8s.io/kubernetes | paste -sd ' ')
+    for kubernetes in "$@"; do
+        [ "$kubernetes" != "$default" ] || wrong "Kubernetes $default is the default: ./mgmt.sh test and ./mgmt.sh sandbox take it"
+        [[ " $others " = *" $kubernetes "* ]] || wrong "Kubernetes $kubernetes is none of those that are tested: $others"
+    done
     check_prerequisites
     say "building (some minutes the first time) ..."
-    tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p sandbox -p testenv --bins
-    tied cargo test --locked --quiet -p o2ims-operator --test e2e --no-run
+    compile build -p o2ims-operator -p focom-operator -p sandbox -p testenv --bins
+    compile test -p o2ims-operator --test e2e --no-run
     why=$("$programs/testenv" check-servers 2>&1) || die "versions are tested on servers: ${why#error: }"
-    versions=$("$programs/testenv" versions)
-    for kubernetes in "$@"; do
-        grep -q "^$kubernetes " <<<"$versions" ||
-            wrong "Kubernetes $kubernetes is none of those that are tested: $(cut -d ' ' -f 1 <<<"$versions" | sort -Vu | paste -sd ' ')"
-    done
     while read -r kubernetes cluster_api; do
         [ $# -eq 0 ] || [[ " $* " = *" $kubernetes "* ]] || continue
         export O2IMS_KUBERNETES=$kubernetes O2IMS_CLUSTER_API=$cluster_api
@@ -618,7 +654,8 @@ test_versions() {
             fi
         done
         results+=("Kubernetes $kubernetes with Cluster API $cluster_api${took/,/:}")
-    done <<<"$versions"
+    done < <("$programs/testenv" versions)
+    [ ${#results[@]} -gt 0 ] || die "no version was tested; the reason is above"
     say
     printf '%s\n' "${results[@]}"
     exit "$code"
@@ -645,7 +682,7 @@ run_tests() {
     esac
     check_prerequisites
     say "building (some minutes the first time) ..."
-    tied cargo test --locked --quiet --workspace --no-run
+    compile test --workspace --no-run
     build_control_plane
     tied "$programs/testenv" build --tools >/dev/null
     if [ ${#slow[@]} -gt 0 ]; then
@@ -653,7 +690,7 @@ run_tests() {
         # Images are made of them; those of a debug build would be ten times the size.
         tied scripts/build-release "${CARGO_TARGET_DIR:-$top/target}/release-programs"
     fi
-    tied cargo build --locked --quiet -p bundle
+    compile build -p bundle
     tied "$programs/bundle" --prepare
     # An installation with the Cluster API before is upgraded.
     [ ${#slow[@]} -eq 0 ] || O2IMS_CLUSTER_API=1.13 tied "$programs/bundle" --prepare
@@ -695,12 +732,12 @@ bench() {
     check_prerequisites
     say "building (some minutes the first time) ..."
     if [ "${1:-}" = scale ] || [ "${1:-}" = burst ]; then
-        tied cargo build --locked --quiet -p testenv --bins
+        compile build -p testenv --bins
         build_control_plane
-        tied cargo build --locked --quiet --release -p bench
+        compile build --release -p bench
         exec scripts/in-own-namespace "$(dirname "$programs")/release/bench" "$@"
     fi
-    tied cargo build --locked --quiet -p o2ims-operator -p focom-operator -p bench -p testenv --bins
+    compile build -p o2ims-operator -p focom-operator -p bench -p testenv --bins
     if [ "${1:-}" = focom ]; then
         build_control_plane
         exec scripts/in-own-namespace "$programs/bench" "$@"
@@ -760,9 +797,10 @@ bundle() {
         check_bundle "$folder"
         return
     fi
+    [ -z "$holes" ] || [ -z "$folder" ] || [ -r "$folder/bundle.json" ] || die "$folder is no bundle: it has no bundle.json"
     check_prerequisites
     say "building what makes the bundle (some minutes the first time) ..."
-    tied cargo build --locked --quiet -p bundle
+    compile build -p bundle
     exec "$programs/bundle" ${folder:+"$folder"} "${options[@]}"
 }
 

@@ -440,8 +440,8 @@ const HOST: &[Entry] = &[
 const SERVER: &[Entry] = &[
     entry("only … MiB are free in …; Kubernetes needs at least 1024", "Make room on the server."),
     entry(
-        "… is installed, … was asked for",
-        "Install that version of the program, or delete the request and ask for the one that is installed.",
+        "… is installed, … was asked for: install that one on the host, or delete the request and ask for what is installed",
+        "Do one of both. `kubelet --version` on the host says what is installed.",
     ),
     entry("… is not installed", "Install the program, or use another `source` in the template."),
     entry(

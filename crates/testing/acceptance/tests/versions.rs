@@ -17,7 +17,7 @@ const PLACES: &[(&str, &[&str])] = &[
         "README.md",
         &[
             "k8sVersion: v{kubernetes}\n",
-            "another Kubernetes than {kubernetes};",
+            "another Kubernetes than {kubernetes}:",
             "an older Cluster API than {cluster-api}.",
             "any Kubernetes from {oldest kubernetes, minor} on",
             "Go {go} or newer",

@@ -70,8 +70,10 @@ async fn execute(line: &str, servers: &[Arc<Server>]) -> anyhow::Result<String> 
     let server = server.with_context(|| format!("there is no server {name}; there are {}", names()))?;
     let action = Action::from_str(action, true).map_err(anyhow::Error::msg)?;
     match action {
+        Action::On if server.is_on().await => Ok(format!("{name} is on")),
         Action::On => server.power_on().await.map(|()| format!("{name} is on")),
         Action::Off => server.power_off().await.map(|()| format!("{name} is off")),
+        Action::First if !server.is_on().await => bail!("{name} is off; ./mgmt.sh host {name} on switches it on"),
         Action::First => Ok(server.first_process().await?.to_string()),
     }
 }

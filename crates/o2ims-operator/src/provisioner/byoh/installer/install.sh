@@ -116,7 +116,7 @@ for program in kubelet kubeadm; do
     kubelet) found=$("$path" --version 2>/dev/null) && found=${found#Kubernetes } ;;
     kubeadm) found=$("$path" version --output short 2>/dev/null) ;;
     esac
-    [ "${found%%[+-]*}" = '@VERSION@' ] || fail "$program ${found:-of no version} is installed, @VERSION@ was asked for"
+    [ "${found%%[+-]*}" = '@VERSION@' ] || fail "$program ${found:-of no version} is installed, @VERSION@ was asked for: install that one on the host, or delete the request and ask for what is installed"
 done
 
 # The kubelet that was found, as kubeadm wants it started; swap that the host's fstab brings back after a reboot goes again.
