@@ -29,10 +29,22 @@ ctr version | grep -c 'Version: *v2' | grep -x 2
 runc --version | grep libseccomp
 crictl info >/dev/null
 grep -x 'version = 3' /etc/containerd/config.toml
+grep -F 'BinaryName = "/opt/container-runtime/bin/runc"' /etc/containerd/config.toml
 readlink /opt/cni/bin/bridge | grep -x /opt/container-runtime/cni/bridge
 for program in containerd containerd-shim-runc-v2 runc crictl; do
     if ldd "$(readlink -f "$(command -v $program)")"; then exit 1; fi
 done"#;
+/// A containerd of the site's, in the folder that the playbook would use (simulated: a program that only sleeps).
+const SITES_CONTAINERD: &str = r"set -e
+mkdir -p /opt/container-runtime/bin /etc/containerd /var/lib/containerd
+cp /usr/bin/sleep /opt/container-runtime/bin/containerd
+printf '[Service]\nExecStart=/opt/container-runtime/bin/containerd infinity\n' >/etc/systemd/system/containerd.service
+echo 'version = 2' >/etc/containerd/config.toml
+echo data >/var/lib/containerd/docker
+systemctl daemon-reload
+systemctl start containerd";
+/// Settings that containerd 2 would ignore.
+const VOID: &str = r#"{"containerd_extra_config": "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/containerd/certs.d\""}"#;
 /// Fails where containers of a node are without a filter of system calls, or do not run with these programs.
 const NODE: &str = r#"set -ex
 grep -x $'Seccomp:\t2' "/proc/$(pgrep -x kube-apiserver)/status"
@@ -76,12 +88,18 @@ pub async fn from_programs_and_back(stack: &mut Stack, mut setting: Setting) -> 
     setting.write_input()?;
     others[1].run(&["dpkg", "--purge", "conntrack"]).await?;
     told(&setting, &others[1], "apt cannot install conntrack: ").await?;
-    setting.servers[2].run(&["touch", "/usr/local/bin/runc"]).await?;
-    told(&setting, &setting.servers[2], "/usr/local/bin/runc: another containerd is installed").await?;
+    setting.servers[2].run(&["touch", "/usr/local/sbin/runc"]).await?;
+    told(&setting, &setting.servers[2], "/usr/local/sbin/runc: another containerd is installed").await?;
+    setting.servers[2].run(&["rm", "/usr/local/sbin/runc"]).await?;
+    only_what_was_made_is_purged(&setting, &setting.servers[2]).await?;
 
     let both = ["-e", "hosts=target-5,target-2"];
-    let check = setting.control.run("site.yaml", &[&both[..], &["--check"]].concat()).await?.succeeded()?;
+    let three = ["-e", "hosts=target-5,target-2,target-6", "--check"];
+    let check = setting.control.run("site.yaml", &three).await?.succeeded()?;
     check.says("target-5 (10.77.0.15, hostId 1) would be registered")?;
+    check.says(
+        "sources.files has none for this distribution, so apt fetches conntrack from the repositories in /etc/apt",
+    )?;
     let first = setting.control.run("site.yaml", &both).await?.succeeded()?;
     first.says("target-5 (10.77.0.15, hostId 1) is registered")?;
     for server in &hosts {
@@ -100,9 +118,7 @@ pub async fn from_programs_and_back(stack: &mut Stack, mut setting: Setting) -> 
     setting.write_input()?;
     setting.control.run("reset.yaml", &[&both[..], &["-e", "purge=true"]].concat()).await?.succeeded()?;
     for (server, before) in hosts.iter().zip(before) {
-        let after = server.run(&["bash", "-c", FILES]).await?;
-        let left: Vec<_> = after.lines().filter(|line| !before.lines().any(|known| known == *line)).collect();
-        ensure!(left.is_empty(), "left on {}, which was reset:\n{}", server.name(), left.join("\n"));
+        nothing_is_left(server, &before).await?;
         let processes = server.run(&["bash", "-c", "pgrep --list-full 'containerd|kube|etcd|byoh' || true"]).await?;
         ensure!(processes.is_empty(), "running on {}, which was reset:\n{processes}", server.name());
     }
@@ -134,7 +150,47 @@ async fn told(setting: &Setting, server: &Server, words: &str) -> Outcome {
     Ok(())
 }
 
+/// A server that was reset has no file that it had not before.
+async fn nothing_is_left(server: &Server, before: &str) -> Outcome {
+    let after = server.run(&["bash", "-c", FILES]).await?;
+    let left: Vec<_> = after.lines().filter(|line| !before.lines().any(|known| known == *line)).collect();
+    ensure!(left.is_empty(), "left on {}, which was reset:\n{}", server.name(), left.join("\n"));
+    Ok(())
+}
+
+/// A server on which the role was interrupted becomes what it was; and a containerd of the site's stays.
+async fn only_what_was_made_is_purged(setting: &Setting, server: &Server) -> Outcome {
+    let host = format!("hosts={}", server.name());
+    let purge = ["-e", &host, "-e", "purge=true"];
+    let void = setting.control.run("site.yaml", &["-e", &host, "-e", VOID]).await?.failed()?;
+    void.says("containerd_extra_config has settings of io.containerd.grpc.v1.cri, which containerd 2 ignores")?;
+
+    server.run(&["mkdir", "-p", "/opt/cni/bin"]).await?;
+    let before = server.run(&["bash", "-c", FILES]).await?;
+    let missing = r#"{"containerd_programs": ["0  bin/nowhere"]}"#;
+    let interrupted = setting.control.run("site.yaml", &["-e", &host, "-e", missing]).await?.failed()?;
+    interrupted.says("Copy the programs: ")?;
+    server.run(&["test", "-d", "/opt/container-runtime/bin"]).await?;
+    setting.control.run("reset.yaml", &purge).await?.succeeded()?;
+    nothing_is_left(server, &before).await?;
+    server.run(&["test", "-d", "/opt/cni/bin"]).await?;
+
+    server.run(&["bash", "-c", SITES_CONTAINERD]).await?;
+    let words = "/opt/container-runtime, /etc/systemd/system/containerd.service: another containerd is installed";
+    told(setting, server, words).await?;
+    let all = format!("{STATE}\n{FILES}");
+    let before = server.run(&["bash", "-c", &all]).await?;
+    setting.control.run("reset.yaml", &purge).await?.succeeded()?;
+    let after = server.run(&["bash", "-c", &all]).await?;
+    ensure!(after == before, "a purge has changed what the site has:\n{after}\nand not\n{before}");
+    server.run(&["systemctl", "is-active", "containerd"]).await?;
+    Ok(())
+}
+
 async fn cluster_comes_and_goes(stack: &mut Stack, setting: &Setting, master: &Server) -> Outcome {
+    // A runc that the site brings later is not run.
+    let wrong = r"printf '#!/bin/sh\nexit 1\n' >/usr/local/sbin/runc && chmod 755 /usr/local/sbin/runc";
+    master.run(&["bash", "-c", wrong]).await?;
     let requests: Api<ProvisioningRequest> = Api::namespaced(stack.management.admin(), "default");
     let example = as_built(installation::EXAMPLE).replace("target-1", master.name());
     stack.management.apply_yaml(&example).await?;
@@ -150,5 +206,6 @@ async fn cluster_comes_and_goes(stack: &mut Stack, setting: &Setting, master: &S
     wait(requests, "core-cluster-request", "the end of core", REQUEST, |request| request.is_none()).await?;
     let pods = master.run(&["crictl", "pods", "--quiet"]).await?;
     ensure!(pods.is_empty(), "pods are left on {}: {pods}", master.name());
+    master.run(&["rm", "/usr/local/sbin/runc"]).await?;
     Ok(())
 }
