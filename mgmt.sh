@@ -43,7 +43,7 @@ The product on this machine:
                               neither hosts nor Cluster API; kubectl is the SMO's then, and kubectl --o-cloud NAME another's
       --simulated             with either: take SIMULATED hosts. Without it they are servers made of namespaces, in which
                               the real agent, containerd and kubelet run, where the machine permits that (as root)
-  sandbox status              what is there; how each process of it is, how often it was restarted, and why
+  sandbox status              what is there; how each process and server of it is, how often a process was restarted, and why
   sandbox kubectl ARGUMENT... kubectl for the management cluster
   sandbox kubectl --cluster [NAMESPACE/]NAME ARGUMENT...
                               kubectl for a cluster that a request has made

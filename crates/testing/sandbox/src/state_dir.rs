@@ -15,7 +15,7 @@ const KUBECTL: &str = "kubectl";
 const OPERATOR_LOG: &str = "operator.log";
 const FOCOM_LOG: &str = "focom-operator.log";
 /// The states of the sandbox's processes, a line for each.
-const PROCESSES: &str = "parts";
+const PARTS: &str = "parts";
 
 /// Writes the administrators' kubeconfigs and links to kubectl and the operators' logs.
 pub fn write(folder: &Path, stack: &Stack, remote_smo: Option<&RemoteSmo>) -> anyhow::Result<()> {
@@ -39,7 +39,7 @@ pub fn write(folder: &Path, stack: &Stack, remote_smo: Option<&RemoteSmo>) -> an
 
 /// Removes the files that [`write`] and [`write_processes`] have written.
 pub fn clear(folder: &Path) {
-    for name in KUBECONFIGS.into_iter().chain([KUBECTL, OPERATOR_LOG, FOCOM_LOG, PROCESSES]) {
+    for name in KUBECONFIGS.into_iter().chain([KUBECTL, OPERATOR_LOG, FOCOM_LOG, PARTS]) {
         // An error means that the file was never written.
         let _ = fs::remove_file(folder.join(name));
     }
@@ -50,15 +50,15 @@ pub fn failed(folder: &Path) -> PathBuf {
     folder.join("failed")
 }
 
-/// Writes the states of the processes, for `mgmt.sh sandbox status`.
-pub fn write_processes(folder: &Path, processes: &[ProcessStatus]) -> anyhow::Result<()> {
-    let width = processes.iter().map(|process| process.name.len()).max().unwrap_or_default();
-    let lines = processes.iter().map(|ProcessStatus { name, state, has_ended, log }| {
+/// Writes the states of processes and servers, for `mgmt.sh sandbox status`.
+pub fn write_parts(folder: &Path, parts: &[ProcessStatus]) -> anyhow::Result<()> {
+    let width = parts.iter().map(|part| part.name.len()).max().unwrap_or_default();
+    let lines = parts.iter().map(|ProcessStatus { name, state, has_ended, log }| {
         let log = if *has_ended { format!("; log {}", log.display()) } else { String::new() };
         format!("{name:width$}  {state}{log}\n")
     });
     // Renamed when it is complete, so that readers never see a part of it.
     let new = folder.join("parts.new");
     fs::write(&new, lines.collect::<String>())?;
-    Ok(fs::rename(&new, folder.join(PROCESSES))?)
+    Ok(fs::rename(&new, folder.join(PARTS))?)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures::FutureExt as _;
 use sandbox::{Operator, Stack, focom};
 use testenv::{ManagementCluster, ProcessStatus};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -71,7 +72,7 @@ impl Supervisor {
         })
     }
 
-    /// Starts processes again that have ended, and writes the states of all processes to the state folder.
+    /// Starts processes again that have ended, and writes the states of all processes and servers to the state folder.
     async fn restart_ended(&mut self) -> anyhow::Result<()> {
         for (place, management) in self.management_clusters() {
             // The data would be lost, even if the processes were started again.
@@ -88,11 +89,24 @@ impl Supervisor {
                 say(&format!("{place}{news}"));
             }
         }
-        let processes = self.process_statuses();
+        let mut parts = self.process_statuses();
+        parts.extend(self.server_statuses());
         if let Some(folder) = &self.folder {
-            state_dir::write_processes(folder, &processes).context("writing the states of the processes")?;
+            state_dir::write_parts(folder, &parts).context("writing the states of the parts")?;
         }
         Ok(())
+    }
+
+    /// Whether each server is on.
+    fn server_statuses(&self) -> impl Iterator<Item = ProcessStatus> {
+        self.stack.servers.iter().map(|server| {
+            let state = match server.is_on().now_or_never() {
+                Some(true) => "on".to_owned(),
+                Some(false) => format!("off; ./mgmt.sh host {} on switches it on", server.name()),
+                None => "being switched on or off".to_owned(),
+            };
+            ProcessStatus { name: server.name().to_owned(), state, has_ended: false, log: PathBuf::new() }
+        })
     }
 
     /// Writes new tokens for operators that are down, because a token is valid for a day.
