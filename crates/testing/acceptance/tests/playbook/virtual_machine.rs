@@ -121,7 +121,7 @@ async fn story(stack: &mut Stack, venv: &Path) -> Outcome {
     let labels = host.metadata.labels.unwrap_or_default();
     ensure!(!labels.keys().any(is_attached), "the host is not free: {labels:?}");
 
-    control.run("reset.yaml", &["-e", "purge=true"]).await?.succeeded()?;
+    control.run("reset.yaml", &["-e", &format!("hosts={NAME}"), "-e", "purge=true"]).await?.succeeded()?;
     ensure!(hosts.list(&ListParams::default()).await?.items.is_empty(), "the host is still registered");
     let left = machine.run(&["bash", "-c", LEFT]).await?;
     ensure!(left.trim().is_empty(), "left on a machine that was reset:\n{left}");
