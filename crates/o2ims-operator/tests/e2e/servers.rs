@@ -52,6 +52,7 @@ for folder in /var/lib/etcd /var/lib/kubelet /etc/cni/net.d /var/log/pods; do
     [ -z "$(ls -A "$folder" 2>/dev/null)" ] || echo "$folder: $(ls -A "$folder" | tr '\n' ' ')"
 done
 ! systemctl is-active --quiet kubelet || echo 'the kubelet runs'
+! systemctl is-active --quiet kubepods.slice || echo 'control groups of the kubelet'
 ip -brief link | grep -vE '^(lo|eth0)[@ ]' | sed 's/^/card /'
 ip -brief address show dev eth0 | grep -o '[0-9.]*/32' | sed 's/^/address /'
 echo "$routes" | grep -vE '^(default|10\.77\.0\.0/24) ' | sed 's/^/route /'

@@ -11,6 +11,8 @@ clean_host() {
     done
     left=$(containers) || fail 'containerd does not list its containers'
     [ -z "$left" ] || fail "$(echo "$left" | wc -l) containers cannot be removed"
+    # The kubelet's control groups, which end with the host's next boot otherwise.
+    systemctl stop kubepods.slice 2>/dev/null
     for namespace in /run/netns/cni-*; do
         [ -e "$namespace" ] || continue
         umount "$namespace" 2>/dev/null
