@@ -695,6 +695,8 @@ run_tests() {
     # An installation with the Cluster API before is upgraded.
     [ ${#slow[@]} -eq 0 ] || O2IMS_CLUSTER_API=1.13 tied "$programs/bundle" --prepare
     prepare_servers
+    # Clusters are upgraded from the minor version of Kubernetes before.
+    [ "$hosts" = simulated ] || tied "$programs/testenv" build --upgrades >/dev/null
     if [ ${#slow[@]} -gt 0 ] && [ "$hosts" = servers ]; then
         tied "$programs/testenv" build --other-hosts >/dev/null
     fi

@@ -36,6 +36,8 @@ pub struct StackOptions {
     pub operator: OperatorOptions,
     /// What the hosts are.
     pub hosts: Hosts,
+    /// Servers also have the minor version of Kubernetes before.
+    pub kubernetes_before: bool,
     /// Servers `<prefix>-<number>` that boot while the management cluster starts. [`Stack::power_on`] gives them their
     /// agents.
     pub booting: Option<(&'static str, RangeInclusive<u8>)>,
@@ -49,6 +51,7 @@ impl StackOptions {
             site: SiteOptions::default(),
             operator: OperatorOptions::new(operator),
             hosts: Hosts::Simulated,
+            kubernetes_before: false,
             booting: None,
         }
     }
@@ -97,7 +100,7 @@ impl Stack {
             Hosts::Simulated => None,
             Hosts::Servers => {
                 let progress = progress.clone();
-                Some(Rack::start(move |line| progress(line)).await?)
+                Some(Rack::start(options.kubernetes_before, move |line| progress(line)).await?)
             }
         };
         let mut booting = Vec::new();

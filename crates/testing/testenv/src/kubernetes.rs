@@ -1,6 +1,6 @@
 //! Recipes of etcd's and Kubernetes' programs.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::build::{Built, Cache, Module, Recipe, module};
 use crate::platform::PLATFORM;
@@ -48,6 +48,14 @@ impl Release {
     fn from_environment() -> Result<&'static Self> {
         versions::from_environment(VARIABLE, "Kubernetes", &RELEASES, |release| release.version)
     }
+
+    /// The version of the minor version before the one that the environment names.
+    fn before() -> Result<&'static Self> {
+        let used = Self::from_environment()?;
+        let minor = |release: &Self| versions::minor(release.version).rsplit('.').next()?.parse::<u32>().ok();
+        let before = RELEASES.iter().find(|release| minor(release).map(|minor| minor + 1) == minor(used));
+        before.copied().with_context(|| format!("there is no Kubernetes of the minor version before {}", used.version))
+    }
 }
 
 /// Version of Kubernetes, on management clusters and on hosts: the one that the environment names by its minor version
@@ -57,12 +65,28 @@ pub fn kubernetes_version() -> &'static str {
     Release::from_environment().map_or(versions::KUBERNETES, |release| release.version)
 }
 
+/// The version of Kubernetes of the minor version before [`kubernetes_version`], which clusters are upgraded from.
+///
+/// # Errors
+/// When there is none.
+pub fn kubernetes_version_before() -> Result<&'static str> {
+    Ok(Release::before()?.version)
+}
+
 /// How etcd's server is built, for the version of Kubernetes that is used.
 ///
 /// # Errors
 /// When the environment names a version that cannot be used.
 pub(crate) fn etcd() -> Result<Recipe> {
     Ok(Release::from_environment()?.etcd)
+}
+
+/// As [`etcd`], for the minor version before.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn etcd_before() -> Result<Recipe> {
+    Ok(Release::before()?.etcd)
 }
 
 const fn etcd_recipe(version: &'static str, module: &'static Module) -> Recipe {
@@ -108,7 +132,18 @@ impl Program {
     /// # Errors
     /// When the environment names a version that cannot be used.
     pub(crate) fn recipe(self) -> Result<Recipe> {
-        let release = Release::from_environment()?;
+        Ok(self.recipe_of(Release::from_environment()?))
+    }
+
+    /// How the program is built, of the minor version before.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn recipe_before(self) -> Result<Recipe> {
+        Ok(self.recipe_of(Release::before()?))
+    }
+
+    fn recipe_of(self, release: &'static Release) -> Recipe {
         // With roughly how many seconds the first build takes.
         let (name, package, seconds, in_assets_folder) = match self {
             Self::ApiServer => ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 200, true),
@@ -122,6 +157,6 @@ impl Program {
             Self::Scheduler => ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 5, false),
         };
         let recipe = Recipe::new(name, release.version, release.module, package, seconds);
-        Ok(Recipe { stamps: STAMPS, in_assets_folder, published: true, ..recipe })
+        Recipe { stamps: STAMPS, in_assets_folder, published: true, ..recipe }
     }
 }

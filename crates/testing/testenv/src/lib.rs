@@ -44,7 +44,7 @@ pub use byoh::ByohDialect;
 pub use certificates::{Authority, Pair};
 pub use flux::Flux;
 pub use inventory::{CLUSTERCTL_LABEL, Inventory, PROVIDER_LABEL};
-pub use kubernetes::kubernetes_version;
+pub use kubernetes::{kubernetes_version, kubernetes_version_before};
 pub use management_cluster::{ManagementCluster, Options};
 pub use process::ProcessStatus;
 pub use progress::Progress;

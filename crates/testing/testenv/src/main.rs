@@ -33,6 +33,9 @@ enum Command {
         /// Also what tests with hosts of another distribution need: Debian 13, and the container runtime as static programs.
         #[arg(long)]
         other_hosts: bool,
+        /// Also what tests of upgrades need: the minor version of Kubernetes before.
+        #[arg(long)]
+        upgrades: bool,
         /// Also the kernel of virtual machines, if this machine can have these.
         #[arg(long)]
         virtual_machines: bool,
@@ -86,7 +89,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let line = |text: &str| eprintln!("{text}");
     match command {
-        Command::Build { servers, tools, slow, other_hosts, virtual_machines } => {
+        Command::Build { servers, tools, slow, other_hosts, upgrades, virtual_machines } => {
             let programs = testenv::recipes::build_all(servers, line);
             let programs = if servers {
                 // Whether the distribution can be fetched is known at once; the programs take minutes.
@@ -118,6 +121,9 @@ async fn run(command: Command) -> Result<()> {
                 testenv::Flux::build(line).await?;
                 println!("{}", testenv::tools::argo_cd_crd(line).await?.display());
             }
+            if upgrades {
+                testenv::servers::build_before(line).await?;
+            }
             if other_hosts {
                 testenv::servers::build_other_system(line).await?;
                 println!("{}", testenv::servers::runtime(line).await?.display());
@@ -145,7 +151,7 @@ async fn run(command: Command) -> Result<()> {
 async fn servers(number: u8, debian: bool) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let rack = Rack::start(|line| eprintln!("{line}")).await?;
+    let rack = Rack::start(false, |line| eprintln!("{line}")).await?;
     let mut servers = Vec::new();
     for number in 1..=number {
         let (name, address) = (format!("server-{number}"), number + 10);

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 }
 
 async fn power_and_network() {
-    let rack = Rack::start(|line| eprintln!("{line}")).await.unwrap();
+    let rack = Rack::start(false, |line| eprintln!("{line}")).await.unwrap();
     let [one, two] = [("one", 11), ("two", 12)].map(|(name, number)| rack.server(name, number).unwrap());
     one.power_on().await.unwrap();
     two.power_on().await.unwrap();
@@ -75,7 +75,7 @@ async fn virtual_machine() {
     let by = no_hardware()
         .map_or_else(|| "on the processor (KVM)".to_owned(), |why| format!("by SOFTWARE EMULATION: {why}"));
     eprintln!("the virtual machine runs {by}");
-    let rack = Rack::start(|line| eprintln!("{line}")).await.unwrap();
+    let rack = Rack::start(false, |line| eprintln!("{line}")).await.unwrap();
     let begun = Instant::now();
     let say = |what: &str| eprintln!("{:5.1} s: {what}", begun.elapsed().as_secs_f32());
     let machine = rack.virtual_machine("machine", 21).await.unwrap();

@@ -14,6 +14,7 @@ use super::script::in_mount_namespace;
 use crate::build::Cache;
 use crate::byoh;
 use crate::command::run;
+use crate::kubernetes::{self, Program};
 use crate::progress::Progress;
 
 const DOWNLOAD: &str = concat!(include_str!("layer.sh"), include_str!("download.sh"));
@@ -34,6 +35,20 @@ pub async fn build(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()
     host_files(progress).await.map(drop)
 }
 
+/// Makes everything for servers that also have the minor version of Kubernetes before.
+///
+/// # Errors
+/// When something cannot be built.
+pub async fn build_before(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
+    let cache = Cache::new(Progress::new(progress))?;
+    let mut recipes = vec![kubernetes::etcd_before()?];
+    for program in Program::ALL {
+        recipes.push(program.recipe_before()?);
+    }
+    cache.programs(&recipes).await?;
+    Layers::get(&cache, true).await.map(drop)
+}
+
 /// Makes the system of servers of another distribution, if it is not in the cache yet.
 ///
 /// # Errors
@@ -51,7 +66,7 @@ pub async fn build_other_system(progress: impl Fn(&str) + Send + Sync + 'static)
 /// When something cannot be fetched or built; the error says what.
 pub async fn host_files(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<PathBuf> {
     let cache = Cache::new(Progress::new(progress))?;
-    let layers = Layers::get(&cache).await?;
+    let layers = Layers::get(&cache, false).await?;
     make(&cache, &layers).await
 }
 

@@ -20,12 +20,14 @@ pub(crate) async fn import(rack: Arc<RackState>, folder: PathBuf) -> Result<()> 
     let images = server.folder().join("upper/images");
     fs::create_dir_all(&images)?;
     let mut names = Vec::new();
-    for entry in fs::read_dir(&rack.layers.images.folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().extension().is_some_and(|extension| extension == "tar") {
-            link_or_copy(&entry.path(), &images.join(&name))?;
-            names.push(name);
+    for (number, folder) in rack.layers.image_folders().enumerate() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|extension| extension == "tar") {
+                let name = format!("{number}-{}", entry.file_name().to_string_lossy());
+                link_or_copy(&entry.path(), &images.join(&name))?;
+                names.push(name);
+            }
         }
     }
     server.power_on().await?;

@@ -10,7 +10,6 @@ use super::programs::NodePrograms;
 use crate::build::Cache;
 use crate::command::run;
 use crate::image::{Content, Image};
-use crate::kubernetes;
 use crate::versions;
 
 /// The image of the pod network; `manifests/pod-network.yaml` of the sandbox names it.
@@ -63,7 +62,7 @@ async fn names(programs: &NodePrograms) -> Result<Vec<String>> {
     list.args(["config", "images", "list", "--kubernetes-version", programs.version]);
     let names = run(&mut list).await?;
     let names: Vec<_> = names.lines().map(str::trim).filter(|line| line.contains('/')).map(ToOwned::to_owned).collect();
-    let etcd = format!("etcd:{}.", versions::minor(kubernetes::etcd()?.version));
+    let etcd = format!("etcd:{}.", versions::minor(programs.etcd_version));
     // For another Kubernetes, too, there is the CoreDNS of the default one, under the tag that its kubeadm names.
     let coredns = (programs.version == versions::KUBERNETES).then(|| format!("coredns:{}", versions::COREDNS));
     for wanted in [Some(etcd), coredns].into_iter().flatten() {

@@ -58,5 +58,5 @@ fn find(layer: &Path, prefix: &str) -> Result<PathBuf> {
 /// When something cannot be fetched or built; the error says what.
 pub async fn build_kernel(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
     let cache = Cache::new(Progress::new(progress))?;
-    Kernel::get(&cache, &Layers::get(&cache).await?).await.map(drop)
+    Kernel::get(&cache, &Layers::get(&cache, false).await?).await.map(drop)
 }

@@ -2,7 +2,7 @@
 //! server's root is an overlay of these layers and a folder of its own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -47,27 +47,62 @@ pub(crate) struct Layers {
     pub(crate) agent: PathBuf,
     pub(crate) node: PathBuf,
     pub(crate) system: PathBuf,
+    /// What servers have of the minor version of Kubernetes before, if they do.
+    pub(crate) before: Option<Before>,
     /// The layer above `system`, in place of the others, on servers with the distribution only.
     pub(crate) debian: PathBuf,
     pub(crate) images: Images,
 }
 
+/// The programs and images of the minor version of Kubernetes before, in addition.
+pub(crate) struct Before {
+    layer: PathBuf,
+    pub(crate) images: Images,
+}
+
+impl Before {
+    async fn get(cache: &Cache, system: &Path) -> Result<Self> {
+        let programs = NodePrograms::before(cache).await?;
+        let images = Images::get(cache, &programs, system).await?;
+        let key = programs.key();
+        let folder = cache
+            .folder("server-node-before", &[&key, "1"], 5, async |folder| {
+                keep_programs(&folder.join("root"), &programs).map(drop)
+            })
+            .await?;
+        Ok(Self { layer: folder.join("root"), images })
+    }
+}
+
 impl Layers {
-    /// Makes the layers that are not in the cache yet, which needs a network.
+    /// Makes the layers that are not in the cache yet, which needs a network. With `before` servers can also have the minor version of
+    /// Kubernetes before.
     ///
     /// # Errors
     /// When a layer cannot be made.
-    pub(crate) async fn get(cache: &Cache) -> Result<Self> {
+    pub(crate) async fn get(cache: &Cache, before: bool) -> Result<Self> {
         let system = distribution::system(cache, Debian::from_environment()?).await?;
         let programs = NodePrograms::get(cache).await?;
         let images = Images::get(cache, &programs, &system).await?;
         let debian = debian::layer(cache, &system, HOST_PACKAGES).await?;
-        Ok(Self { agent: agent(cache).await?, node: node(cache, &programs, &images).await?, system, debian, images })
+        let before = if before { Some(Before::get(cache, &system).await?) } else { None };
+        let node = node(cache, &programs, &images).await?;
+        Ok(Self { agent: agent(cache).await?, node, before, system, debian, images })
     }
 
     /// The layers of a server with everything that a node needs, as `lowerdir` of an overlay.
     pub(crate) fn lowerdir(&self) -> String {
-        [&self.agent, &self.node, &self.system].map(|layer| layer.display().to_string()).join(":")
+        let before = self.before.iter().map(|before| &before.layer);
+        let all: Vec<_> = [&self.agent, &self.node].into_iter().chain(before).chain([&self.system]).collect();
+        all.iter().map(|layer| layer.display().to_string()).collect::<Vec<_>>().join(":")
+    }
+
+    /// The folders with archives of images that servers have.
+    pub(crate) fn image_folders(&self) -> impl Iterator<Item = &Path> {
+        [&self.images]
+            .into_iter()
+            .chain(self.before.iter().map(|before| &before.images))
+            .map(|all| all.folder.as_path())
     }
 
     /// The layers of a server with the distribution only, likewise.
@@ -123,11 +158,9 @@ async fn node(cache: &Cache, programs: &NodePrograms, images: &Images) -> Result
     let folder = cache
         .folder("server-node", &parts, 5, async |folder| {
             let root = folder.join("root");
-            let kept = root.join("opt/kubernetes").join(programs.version);
-            fs::create_dir_all(&kept)?;
+            let kept = keep_programs(&root, programs)?;
             fs::create_dir_all(root.join("usr/bin"))?;
-            for (name, program) in programs.installed() {
-                fs::copy(program, kept.join(name))?;
+            for (name, _) in programs.installed() {
                 fs::hard_link(kept.join(name), root.join("usr/bin").join(name))?;
             }
             write(&root, "etc/containerd/config.toml", &containerd)?;
@@ -139,6 +172,16 @@ async fn node(cache: &Cache, programs: &NodePrograms, images: &Images) -> Result
         })
         .await?;
     Ok(folder.join("root"))
+}
+
+/// Puts the programs into a folder of their version, as `install.installer.source: files` looks for them, and returns the folder.
+fn keep_programs(root: &Path, programs: &NodePrograms) -> Result<PathBuf> {
+    let kept = root.join("opt/kubernetes").join(programs.version);
+    fs::create_dir_all(&kept)?;
+    for (name, program) in programs.installed() {
+        fs::copy(program, kept.join(name))?;
+    }
+    Ok(kept)
 }
 
 /// The layer with BYOH's agent.

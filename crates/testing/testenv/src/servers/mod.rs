@@ -29,7 +29,7 @@ pub(crate) use programs::PROGRAMS;
 pub(crate) use runtime::recipes as runtime_recipes;
 
 pub use distribution::DistributionUnavailable;
-pub use host_files::{build, build_other_system, fetch, host_files};
+pub use host_files::{build, build_before, build_other_system, fetch, host_files};
 pub use kernel::build_kernel;
 pub use lan::GATEWAY;
 pub use login::Login;

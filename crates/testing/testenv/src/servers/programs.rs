@@ -27,6 +27,8 @@ pub(crate) const PROGRAMS: [&Recipe; 5] = [COREDNS, KUBE_VIP, PAUSE, POD_NETWORK
 pub(crate) struct NodePrograms {
     /// Version of Kubernetes.
     pub(crate) version: &'static str,
+    /// Version of etcd.
+    pub(crate) etcd_version: &'static str,
     pub(crate) etcd: Built,
     pub(crate) kube_apiserver: Built,
     pub(crate) kube_controller_manager: Built,
@@ -48,16 +50,36 @@ impl NodePrograms {
     /// # Errors
     /// When one cannot be built.
     pub(crate) async fn get(cache: &Cache) -> Result<Self> {
+        Self::of(cache, kubernetes_version(), kubernetes::etcd()?, Program::recipe).await
+    }
+
+    /// As [`NodePrograms::get`], of the minor version of Kubernetes before.
+    ///
+    /// # Errors
+    /// When there is none, or one cannot be built.
+    pub(crate) async fn before(cache: &Cache) -> Result<Self> {
+        let version = kubernetes::kubernetes_version_before()?;
+        Self::of(cache, version, kubernetes::etcd_before()?, Program::recipe_before).await
+    }
+
+    async fn of(
+        cache: &Cache,
+        version: &'static str,
+        etcd: Recipe,
+        recipe: fn(Program) -> Result<Recipe>,
+    ) -> Result<Self> {
+        let program = async |program: Program| cache.program(&recipe(program)?).await;
         Ok(Self {
-            version: kubernetes_version(),
-            etcd: cache.program(&kubernetes::etcd()?).await?,
-            kube_apiserver: Program::ApiServer.get(cache).await?,
-            kube_controller_manager: Program::ControllerManager.get(cache).await?,
-            kubectl: Program::Kubectl.get(cache).await?,
-            kubelet: Program::Kubelet.get(cache).await?,
-            kubeadm: Program::Kubeadm.get(cache).await?,
-            kube_scheduler: Program::Scheduler.get(cache).await?,
-            kube_proxy: Program::Proxy.get(cache).await?,
+            version,
+            etcd_version: etcd.version,
+            etcd: cache.program(&etcd).await?,
+            kube_apiserver: program(Program::ApiServer).await?,
+            kube_controller_manager: program(Program::ControllerManager).await?,
+            kubectl: program(Program::Kubectl).await?,
+            kubelet: program(Program::Kubelet).await?,
+            kubeadm: program(Program::Kubeadm).await?,
+            kube_scheduler: program(Program::Scheduler).await?,
+            kube_proxy: program(Program::Proxy).await?,
             coredns: cache.program(COREDNS).await?,
             kube_vip: cache.program(KUBE_VIP).await?,
             pause: cache.program(PAUSE).await?,

@@ -37,11 +37,11 @@ pub fn racks() -> Result<PathBuf> {
 }
 
 impl Rack {
-    /// Makes the LAN, and the layers that are not in the cache yet.
+    /// Makes the LAN, and the layers that are not in the cache yet. With `before` servers also have the minor version of Kubernetes before.
     ///
     /// # Errors
     /// When the machine cannot have servers, or something cannot be made.
-    pub async fn start(progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
+    pub async fn start(before: bool, progress: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
         if !support::has_own_network() {
             bail!("servers get a bridge, which the machine's own network must not have: use scripts/in-own-namespace");
         }
@@ -53,9 +53,10 @@ impl Rack {
         let racks = cache.root().join(FOLDER);
         fs::create_dir_all(&racks)?;
         sweep(&racks, &hierarchies).await;
-        let layers = Layers::get(&cache).await?;
+        let layers = Layers::get(&cache, before).await?;
         lan::make().await?;
-        let images = layers.images.folder.display().to_string();
+        let images: Vec<_> = layers.image_folders().map(|folder| folder.display().to_string()).collect();
+        let images = images.join(" ");
         let importing = Arc::new(RackState::new(&racks, hierarchies, layers)?);
         let store = cache
             .folder("server-store", &[&images, &importing.layers.lowerdir(), "1"], 30, |folder| {
