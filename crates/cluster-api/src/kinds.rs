@@ -65,6 +65,8 @@ kinds! {
     ByoMachineTemplate         INFRASTRUCTURE "byomachinetemplates";
     K8sInstallerConfigTemplate INFRASTRUCTURE "k8sinstallerconfigtemplates";
     Machine                    CORE           "machines";
+    MachineSet                 CORE           "machinesets";
+    KubeadmConfig              BOOTSTRAP      "kubeadmconfigs";
     ByoMachine                 INFRASTRUCTURE "byomachines";
     ByoHost                    INFRASTRUCTURE "byohosts";
     ClusterResourceSet         ADDONS         "clusterresourcesets";

@@ -4,6 +4,8 @@
 pub const CLUSTER_NAME_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 /// Label that a MachineDeployment selects its Machines by.
 pub const DEPLOYMENT_NAME_LABEL: &str = "cluster.x-k8s.io/deployment-name";
+/// Label on a Machine: name of the MachineSet that it belongs to.
+pub const SET_NAME_LABEL: &str = "cluster.x-k8s.io/set-name";
 /// Label on the Machines of a control plane.
 pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
 /// Annotation by which a KubeadmControlPlane delays the deletion of its Machine until it has removed the member from etcd.

@@ -4,13 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
 use crate::conditions::Condition;
-use crate::labels::{CONTROL_PLANE_LABEL, DEPLOYMENT_NAME_LABEL};
+use crate::labels::{CONTROL_PLANE_LABEL, DEPLOYMENT_NAME_LABEL, SET_NAME_LABEL};
 use crate::partial::{NameRef, partial_resource};
 use crate::templates::Template;
 
 partial_resource!(
     /// Machines that are made from one template.
-    MachineDeployment, DeploymentSpec, ReplicaStatus
+    MachineDeployment, DeploymentSpec, DeploymentStatus
 );
 
 partial_resource!(
@@ -43,13 +43,25 @@ pub struct MachineRefs {
     pub bootstrap: BootstrapRef,
 }
 
-/// The bootstrap configuration of a Machine.
+/// The bootstrap configuration of a Machine, or of the Machines of a template.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BootstrapRef {
-    /// Its KubeadmConfigTemplate.
+    /// Its KubeadmConfig, or KubeadmConfigTemplate.
     #[serde(default)]
     pub config_ref: NameRef,
+}
+
+/// Of a MachineDeployment's status.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentStatus {
+    /// Counters.
+    #[serde(flatten)]
+    pub counts: ReplicaStatus,
+    /// Conditions.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
 }
 
 /// Counters of machines.
@@ -88,6 +100,9 @@ pub struct MachineSpec {
     /// Its ByoMachine.
     #[serde(default)]
     pub infrastructure_ref: NameRef,
+    /// Its KubeadmConfig.
+    #[serde(default)]
+    pub bootstrap: BootstrapRef,
     /// The server that it runs on, once it is a node.
     #[serde(rename = "providerID")]
     pub provider_id: Option<String>,
@@ -121,6 +136,11 @@ impl Machine {
     /// Name of its MachineDeployment, if it is a worker.
     pub fn deployment(&self) -> Option<&str> {
         self.metadata.labels.as_ref()?.get(DEPLOYMENT_NAME_LABEL).map(String::as_str)
+    }
+
+    /// Name of its MachineSet, if it is a worker.
+    pub fn set(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(SET_NAME_LABEL).map(String::as_str)
     }
 
     /// The server that it is a node on, by name, as its Node says or, where a backup was restored that has no status, its provider

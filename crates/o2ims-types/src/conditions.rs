@@ -23,11 +23,13 @@ pub const PROVIDERS_AVAILABLE: &str = "ProvidersAvailable";
 pub const VALIDATED: &str = "Validated";
 /// Stage: every host is held by this request.
 pub const HOSTS_RESERVED: &str = "HostsReserved";
+/// Stage of a cluster whose k8sVersion was changed: every host runs the new version. Other clusters do not have it.
+pub const UPGRADED: &str = "Upgraded";
 /// Stage: every master is a Ready node at the requested version.
 pub const CONTROL_PLANE_READY: &str = "ControlPlaneReady";
 /// Stage: every worker is a Ready node at the requested version.
 pub const WORKERS_READY: &str = "WorkersReady";
-/// The stages, in order.
+/// The stages of a creation, in order.
 pub const STAGES: [&str; 5] = [PROVIDERS_AVAILABLE, VALIDATED, HOSTS_RESERVED, CONTROL_PLANE_READY, WORKERS_READY];
 
 /// Reasons, CamelCase as the Kubernetes API conventions require.
@@ -64,6 +66,8 @@ pub mod reason {
     /// The last master is deleted or being deleted, and a stacked etcd with it; or the KubeadmControlPlane is, which cannot be created again
     /// for a running cluster.
     pub const CONTROL_PLANE_LOST: &str = "ControlPlaneLost";
+    /// An upgrade has stopped: a job has failed on a host, and is tried again when the owner of the request says so.
+    pub const HALTED: &str = "Halted";
     /// The cluster or a part of it is paused, not by this operator.
     pub const PAUSED: &str = "Paused";
     /// The cluster runs, but not as the request specifies it.

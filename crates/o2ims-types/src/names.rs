@@ -35,6 +35,16 @@ pub const INSTALL_SECRET_ANNOTATION: &str = "o2ims.provisioning.oran.org/install
 pub const INSTALL_SECRET_PREFIX: &str = "o2ims-install.";
 /// Annotation on a ByoHost: the error of the install scripts or of kubeadm, written by the host itself.
 pub const FAILURE_ANNOTATION: &str = "o2ims.provisioning.oran.org/failure";
+/// Annotation on a ByoHost: the job that the host is to run, as `<id> <SHA-256 of its script>`.
+pub const JOB_ANNOTATION: &str = "o2ims.provisioning.oran.org/job";
+/// Annotation on a ByoHost: how far its job is (JSON), written by the host itself.
+pub const JOB_STATUS_ANNOTATION: &str = "o2ims.provisioning.oran.org/job-status";
+/// Annotation on a ByoHost: the version of the unit that runs jobs, written by the unit itself.
+pub const HOST_UNIT_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-unit";
+/// Prefix of the names of Secrets with a host's job; `deploy/` lets the operator write no others beside [`INSTALL_SECRET_PREFIX`].
+pub const JOB_SECRET_PREFIX: &str = "o2ims-job.";
+/// Annotation on a ProvisioningRequest: the id of the failed job, which its status names. The job is tried again.
+pub const RETRY_ANNOTATION: &str = "o2ims.provisioning.oran.org/retry";
 /// Annotation on a ProvisioningRequest: ids of the lost Cluster or of ByoHosts, which its status names. What still runs is kept, and
 /// managed again.
 pub const RESTORE_ANNOTATION: &str = "o2ims.provisioning.oran.org/restore";
@@ -161,6 +171,30 @@ pub fn is_install_secret_of(name: &str, host_name: &str) -> bool {
     rest.is_some_and(|hash| !hash.is_empty() && !hash.contains('.'))
 }
 
+/// Name of the Secret with the job of a host.
+pub fn job_secret(host_name: &str) -> String {
+    format!("{JOB_SECRET_PREFIX}{host_name}")
+}
+
+/// Id of a job: what it is for (`upgrade`), the version of Kubernetes, the machine that the host is the node of, and how often it was given.
+pub fn job(purpose: &str, version: &str, machine: &str, attempt: u32) -> String {
+    format!("{}{attempt}", job_stem(purpose, version, machine))
+}
+
+/// How often a job was given whose id this is; `None` if it is the id of another job.
+pub fn job_attempt(id: &str, purpose: &str, version: &str, machine: &str) -> Option<u32> {
+    id.strip_prefix(&job_stem(purpose, version, machine))?.parse().ok()
+}
+
+/// Whether a job of this id is for this machine.
+pub fn is_job_of(id: &str, machine: &str) -> bool {
+    id.rsplit_once('-').is_some_and(|(stem, _)| stem.ends_with(&format!("-{}", short_hash(machine))))
+}
+
+fn job_stem(purpose: &str, version: &str, machine: &str) -> String {
+    format!("{purpose}-{}-{}-", version.to_lowercase().replace(['+', '_'], "-"), short_hash(machine))
+}
+
 /// Name of an immutable template: a hash of its content is part of its name, so that a change results in a new object.
 pub fn hashed(stem: &str, content_hash: &str) -> String {
     format!("{stem}-{}", &content_hash[..content_hash.len().min(8)])
@@ -204,6 +238,20 @@ mod tests {
             [(install_secret("a.b", "m").as_str(), "a"), (&name, "b"), ("site-ca", "a"), ("o2ims-install.a.", "a")]
         {
             assert!(!is_install_secret_of(name, host), "{name} of {host}");
+        }
+    }
+
+    #[test]
+    fn a_job_is_known_by_what_it_is_for() {
+        let id = job("upgrade", "v1.36.1+site", "site.machine", 2);
+        assert_eq!(job_attempt(&id, "upgrade", "v1.36.1+site", "site.machine"), Some(2));
+        assert!(is_job_of(&id, "site.machine") && !is_job_of(&id, "site.other"), "{id}");
+        for (purpose, version, machine) in [
+            ("preflight", "v1.36.1+site", "site.machine"),
+            ("upgrade", "v1.36.1", "site.machine"),
+            ("upgrade", "v1.36.1+site", "site.other"),
+        ] {
+            assert_eq!(job_attempt(&id, purpose, version, machine), None, "{id}");
         }
     }
 

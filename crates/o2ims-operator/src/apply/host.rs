@@ -14,7 +14,7 @@ use super::object::{patch_params, secret_resource};
 use super::target::Target;
 use crate::caches::version_of;
 use crate::expectations::Write;
-use crate::provisioner::step::{HostPatch, InstallScripts, Reattachment};
+use crate::provisioner::step::{HostPatch, InstallScripts, JobOrder, Reattachment};
 
 fn hosts(target: &Target<'_>) -> Api<DynamicObject> {
     dynamic_api(target.client, &Kind::ByoHost.api_resource(), Some(target.namespace))
@@ -60,6 +60,24 @@ pub async fn give_install_scripts(target: &Target<'_>, scripts: &InstallScripts)
         .await
         .map_err(|error| of_host(error, namespace, host))?;
     Ok(Write::Host { name: host.clone(), version: version_of(&found) })
+}
+
+/// Writes a job into a Secret and its id onto the host. The Secret comes first, so that the host finds it.
+pub async fn give_job(target: &Target<'_>, order: &JobOrder) -> Result<Write, Error> {
+    let Target { client, namespace, .. } = target;
+    let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
+    apply::apply(&secrets, &order.secret, names::FIELD_MANAGER, Precondition::None)
+        .await
+        .map_err(|error| error.context(format!("Secret {namespace}/{}", names::job_secret(&order.host))))?;
+    let fields = MetadataPatch {
+        annotations: [(names::JOB_ANNOTATION.to_owned(), Some(order.job.clone()))].into(),
+        ..MetadataPatch::default()
+    };
+    let host =
+        apply::patch_metadata(&hosts(target), &order.host, &order.resource_version, &fields, names::FIELD_MANAGER)
+            .await
+            .map_err(|error| of_host(error, namespace, &order.host))?;
+    Ok(Write::Host { name: order.host.clone(), version: version_of(&host) })
 }
 
 /// Attaches a host to its Machine. The status comes first: an agent that saw a machine without it would bootstrap.

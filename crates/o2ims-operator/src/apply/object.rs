@@ -122,6 +122,19 @@ pub async fn patch(target: &Target<'_>, kind: Kind, name: &str, uid: &str, mut f
     Ok(Write::Object { kind, name: name.to_owned(), version: version_of(&object) })
 }
 
+/// Merges fields into an object that Cluster API has made for the cluster, if it is there; the operator does not observe its UID. One that is gone
+/// cannot differ from anything.
+pub async fn adopt(target: &Target<'_>, kind: Kind, name: &str, fields: &Value) -> Result<(), Error> {
+    let Target { client, namespace, .. } = target;
+    let api = dynamic_api(client, &kind.api_resource(), Some(namespace));
+    let (patch, params) = (Patch::Merge(fields), patch_params());
+    match apply::with_timeout("set fields", async { Ok(api.patch(name, &params, &patch).await) }).await? {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(naming(Error::from(error), kind, namespace, name)),
+    }
+}
+
 /// Deletes the object with this UID and, if given, this resource version.
 pub async fn delete(
     target: &Target<'_>,

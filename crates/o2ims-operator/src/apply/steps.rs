@@ -38,6 +38,8 @@ async fn apply_step(target: &Target<'_>, step: &Step) -> Result<Option<Write>, E
         Step::RemoveAnnotations(annotations) => request::remove_annotations(target, annotations).await,
         Step::PatchHost(patch) => host::patch(target, patch).await.map(Some),
         Step::GiveInstallScripts(scripts) => host::give_install_scripts(target, scripts).await.map(Some),
+        Step::GiveJob(order) => host::give_job(target, order).await.map(Some),
+        Step::Adopt { kind, name, fields } => object::adopt(target, *kind, name, fields).await.map(|()| None),
         Step::Reattach(reattachment) => host::reattach(target, reattachment).await.map(Some),
         Step::DryRun(dry_run) => object::dry_run(target, dry_run).await.map(|()| None),
         Step::Create(manifest) => object::create(target, manifest).await.map(Some),
@@ -51,8 +53,11 @@ async fn apply_step(target: &Target<'_>, step: &Step) -> Result<Option<Write>, E
             let marks = json!({"labels": metadata["labels"], "annotations": metadata["annotations"]});
             object::patch(target, manifest.kind, &manifest.name, uid, json!({"metadata": marks})).await.map(Some)
         }
-        Step::Annotate { kind, name, uid, annotations } => {
-            let fields = json!({"metadata": {"annotations": annotations}});
+        Step::Annotate { kind, name, uid, resource_version, annotations } => {
+            let mut fields = json!({"metadata": {"annotations": annotations}});
+            if let Some(version) = resource_version {
+                fields["metadata"]["resourceVersion"] = json!(version);
+            }
             object::patch(target, *kind, name, uid, fields).await.map(Some)
         }
         Step::PatchSpec { kind, name, uid, spec } => {

@@ -25,6 +25,8 @@ pub enum Step {
     PatchHost(HostPatch),
     /// Gives a host its install scripts, if it is still as it was observed.
     GiveInstallScripts(InstallScripts),
+    /// Gives a host a job, if it is still as it was observed.
+    GiveJob(JobOrder),
     /// Asks the API server whether it would create an object that is created after the next claims.
     DryRun(DryRun),
     /// Creates an object; it must not exist.
@@ -61,8 +63,19 @@ pub enum Step {
         name: String,
         /// Its UID.
         uid: String,
+        /// It must also be as it was observed, where another client may set the same annotation.
+        resource_version: Option<String>,
         /// The annotations.
         annotations: BTreeMap<String, Option<String>>,
+    },
+    /// Sets fields of an object that Cluster API has made, to what its node runs already.
+    Adopt {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The fields, as a merge patch.
+        fields: Value,
     },
     /// Sets fields of an object's spec and leaves the rest as it is; it must be the one with this UID.
     PatchSpec {
@@ -144,6 +157,19 @@ pub struct InstallScripts {
     pub replaces: Option<String>,
     /// The host has a field for the uninstall script of its own (platform9's BYOH only).
     pub has_uninstallation_secret: bool,
+}
+
+/// A host that is to get a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobOrder {
+    /// Name of the host.
+    pub host: String,
+    /// The host as it was observed.
+    pub resource_version: String,
+    /// The Secret with the job, as it is applied.
+    pub secret: Value,
+    /// The annotation that names the job.
+    pub job: String,
 }
 
 /// A host that is to be attached to its Machine again.

@@ -57,6 +57,15 @@ pub fn on_servers(name: &str, body: impl AsyncFnOnce(&mut Stack) -> Outcome + Se
     alone_with(name, |options| patient(options.with_servers()), body).with_servers()
 }
 
+/// A scenario with real servers that have two minor versions of Kubernetes.
+pub fn on_servers_of_two_versions(
+    name: &str,
+    body: impl AsyncFnOnce(&mut Stack) -> Outcome + Send + 'static,
+) -> Scenario {
+    let set_up = |options: StackOptions| StackOptions { kubernetes_before: true, ..patient(options.with_servers()) };
+    alone_with(name, set_up, body).with_servers()
+}
+
 /// The defaults of an operator: it loses its lease in 10 s, and another one can lead after 15 s.
 pub fn with_short_lease(options: StackOptions) -> StackOptions {
     options

@@ -283,7 +283,7 @@ async fn bundle(stack: Shared) -> Outcome {
 }
 
 /// A tenant whose agents run install scripts, and a request of its name for a template that installs in this way.
-async fn installing(stack: &Shared, name: &str, install: Value) -> anyhow::Result<(Tenant, Value)> {
+pub async fn installing(stack: &Shared, name: &str, install: Value) -> anyhow::Result<(Tenant, Value)> {
     let tenant = Tenant::new(stack, name, 0).await?;
     for number in 1..=2 {
         let mut host = hostsim::HostSpec::new(tenant.host(number), number.to_string());

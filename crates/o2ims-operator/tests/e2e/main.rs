@@ -22,6 +22,7 @@ mod providers;
 mod requests;
 mod servers;
 mod traces;
+mod upgrades;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ fn scenarios() -> Vec<Scenario> {
     // What takes longest begins first.
     [
         servers::scenarios(),
+        upgrades::scenarios(),
         consent::scenarios(),
         moving::scenarios(),
         crash::scenarios(),

@@ -275,15 +275,17 @@ fn nothing_that_runs_is_touched_unasked() {
             "zone",
         ),
         (
-            "the version and the masters are changed where no policy refuses it",
+            "version, endpoint and masters are changed where no policy refuses it",
             |world| {
                 world.edit_request("one", |one| {
+                    let endpoint = json!({"host": "10.0.0.99", "port": 6443});
+                    one.spec.template_parameters.control_plane_endpoint = Some(from(endpoint));
                     one.spec.template_parameters.k8s_version = Some("v1.34.0".to_owned());
                     one.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&[4]));
                 });
             },
             Failed,
-            "k8sVersion cannot change while the cluster exists: KubeadmControlPlane core-control-plane has v1.33.1, the request has v1.34.0",
+            "k8sVersion cannot change from v1.33.1 to v1.34.0: only clusters with install.method installer can be upgraded; set k8sVersion back to v1.33.1",
         ),
     ];
     for (what, befalls, state, message) in cases {

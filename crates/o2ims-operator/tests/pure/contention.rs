@@ -405,9 +405,15 @@ impl Operator {
         let host = |name: &str| Some(Write::Host { name: name.to_owned(), version: version(Kind::ByoHost, name)? });
         match step {
             Step::AddFinalizer => Some(Write::Finalizer),
-            Step::Protect | Step::DryRun(_) | Step::RemoveFinalizer | Step::Orphan | Step::RemoveAnnotations(_) => None,
+            Step::Protect
+            | Step::DryRun(_)
+            | Step::RemoveFinalizer
+            | Step::Orphan
+            | Step::RemoveAnnotations(_)
+            | Step::Adopt { .. } => None,
             Step::PatchHost(marks) => host(&marks.host),
             Step::GiveInstallScripts(equipment) => host(&equipment.host),
+            Step::GiveJob(order) => host(&order.host),
             Step::Reattach(reattachment) => host(&reattachment.host),
             Step::Create(manifest)
             | Step::Update(manifest, _)

@@ -21,3 +21,4 @@ mod status;
 mod templates;
 mod traces;
 mod troubles;
+mod upgrades;

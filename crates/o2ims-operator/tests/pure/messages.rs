@@ -15,6 +15,8 @@ const LIST: &[Group] = &[
     Group { title: "A ProvisioningRequest on its way", entries: PROGRESS },
     Group { title: "A host of a ProvisioningRequest", entries: HOST },
     Group { title: "What a server reports of an installation or a bootstrap", entries: SERVER },
+    Group { title: "An upgrade", entries: UPGRADE },
+    Group { title: "What a server reports of an upgrade", entries: UPGRADE_OF_SERVER },
     Group { title: "A cluster that runs, and something is wrong with it", entries: DEGRADED },
     Group { title: "A cluster of which something was deleted", entries: LOSS },
     Group { title: "A ProvisioningRequest that is being deleted", entries: DELETION },
@@ -462,6 +464,7 @@ const SERVER: &[Entry] = &[
         "/usr/local/bin/… is in the way: it is no link; move it, or use install.installer.source preinstalled",
         "`source: files` puts links there, and overwrites no program.",
     ),
+    entry("the unit o2ims-host cannot be started", "`systemctl status o2ims-host` on the server."),
     entry("/usr/local/bin/… cannot be linked", "Is the file system of that folder writable?"),
     entry("… cannot be written", "Is the file system of that folder writable?"),
     entry("swap cannot be switched off", "`swapoff -a` on the server; it says why."),
@@ -649,6 +652,145 @@ const LOSS: &[Entry] = &[
         "Cluster … is being deleted, not by this operator (…). When the Cluster is gone and its hosts are not in use any more, this operator \
          creates it again",
         "The deletion cannot be stopped. If no new cluster is wanted, delete the request.",
+    ),
+];
+
+const UPGRADE: &[Entry] = &[
+    entry(
+        "k8sVersion cannot change from … to …: …; set k8sVersion back to …",
+        "The cluster runs on. Set the version that the message names; the text in the middle says why.",
+    ),
+    entry(
+        "only clusters with install.method installer can be upgraded",
+        "Hosts of other clusters have no unit that could upgrade them.",
+    ),
+    entry(
+        "one of them is no version",
+        "Somebody has changed `spec.version` of the KubeadmControlPlane. Set it back there.",
+    ),
+    entry(
+        "Kubernetes has no way back to an older minor version",
+        "Set the version of the cluster again, or a newer patch version.",
+    ),
+    entry(
+        "Kubernetes is upgraded by one minor version at a time; set k8sVersion to a v….… first, or back to …",
+        "Upgrade to the minor version in between first.",
+    ),
+    entry(
+        "host … runs v… already, and Kubernetes has no way back to an older minor version; set k8sVersion to v…",
+        "The upgrade of that host is done. Go on to its version.",
+    ),
+    entry("upgrading to …: checking … and bringing the images there", "Nothing: no host is changed yet."),
+    entry("upgrading … to …: …: …", "Nothing, unless the text behind the host says what it waits for."),
+    entry(
+        "upgrading to …: waits: … is a node, but its ByoHost is gone or is not held",
+        "`Degraded` says how it comes back.",
+    ),
+    entry("has its job", "Nothing: the host has been told to begin."),
+    entry(
+        "has its job and has not reported yet; if this does not change, systemctl status o2ims-host on the host says why",
+        "The unit on the host fetches the job within moments. Is the host up, and does it reach the management cluster?",
+    ),
+    entry(
+        "is done; waiting for Cluster API to see the node's version",
+        "Nothing. If this does not change: does Cluster API run?",
+    ),
+    entry("upgrading to …: every master runs it", "Nothing: the objects of Cluster API follow."),
+    entry("upgrading to …: … runs it", "Nothing: the objects of Cluster API follow."),
+    entry(
+        "upgrading to …: handing … over to Cluster API",
+        "Nothing: it takes a second or two. The pause on that object is the operator's; leave it alone.",
+    ),
+    entry(
+        "waits: Cluster API cannot connect to the cluster: …",
+        "Is the API of the cluster up? The next host is not begun before.",
+    ),
+    entry(
+        "waits: … of KubeadmControlPlane …: …",
+        "The control plane is not healthy; the rest is Cluster API's own text. The next host is not begun before.",
+    ),
+    entry(
+        "waits: the node of … is not Ready",
+        "`kubectl describe node` in the cluster says why. The next host is not begun before.",
+    ),
+    entry(
+        "the upgrade cannot begin: the unit o2ims-host does not report from …. The install script puts it there where kubectl is on the host: \
+         check it with systemctl status o2ims-host, or set k8sVersion back",
+        "The host was installed by an earlier release, or has no kubectl. Nothing was changed.",
+    ),
+    entry(
+        "the upgrade to … has not begun, and no host was changed: …. Mend the cause, then try again: kubectl annotate pr … -n … …=… --overwrite",
+        "A host has not passed its checks. What it reports is in the next group.",
+    ),
+    entry(
+        "the upgrade to … does not go on: …. Mend the cause, then try again: kubectl annotate pr … -n … …=… --overwrite",
+        "A host has not passed its checks; others were upgraded before. What it reports is in the next group.",
+    ),
+    entry(
+        "the upgrade was left halfway, and hosts run different versions; set k8sVersion to the version that is wanted",
+        "`k8sVersion` was removed from the request during an upgrade.",
+    ),
+    entry(
+        "the upgrade to … has stopped at …: …. Mend the cause, then try again: kubectl annotate pr … -n … …=… --overwrite",
+        "The hosts after it keep the old version, and the cluster runs on. `log` below `/var/lib/o2ims-host` on that host has everything.",
+    ),
+];
+
+const UPGRADE_OF_SERVER: &[Entry] = &[
+    entry("containerd does not answer: journalctl -u containerd", "Run that on the server, then try again."),
+    entry(
+        "the images that the new version needs cannot be listed: see the log of the job",
+        "`log` below `/var/lib/o2ims-host` on the server has the words of ctr and kubeadm.",
+    ),
+    entry(
+        "etcd on this host is …; with several masters it must be … or newer before Kubernetes …",
+        "etcd's own rule: older members are lost, or do not start. Set the newer etcd in the cluster first, or stay with this Kubernetes.",
+    ),
+    entry("the node is not Ready: journalctl -u kubelet", "Run that on the server. Nothing was changed on it."),
+    entry("/usr/local/bin/… is in the way: it is no link", "Move that program to `/usr/bin`, then try again."),
+    entry(
+        "the job was started 20 times and ended without a result each time: journalctl -u o2ims-job",
+        "Run that on the server; has it run out of memory or space?",
+    ),
+    entry("this host is not the node of ByoMachine …", "The host was reset, or belongs to another cluster."),
+    entry(
+        "these images are neither in containerd nor in …/images, and cannot be pulled: …",
+        "Put their archives there, or `ctr -n k8s.io images import` them, then try again.",
+    ),
+    entry(
+        "this host is not the node of ByoMachine … any more",
+        "The host was reset, or belongs to another cluster. Look which: `kubectl get byohost NAME -o yaml`.",
+    ),
+    entry("… … is neither in … nor installed: put it into …", "Put the program there, then try again."),
+    entry(
+        "the kubelet is not enabled, so it would not start after a reboot: systemctl enable kubelet",
+        "Run that on the server, then try again.",
+    ),
+    entry("only … MiB are free in …; an upgrade needs 2048", "Make room on the server, then try again."),
+    entry(
+        "the API server of the cluster does not answer",
+        "Look at the masters first: `crictl ps -a`, `journalctl -u kubelet`.",
+    ),
+    entry(
+        "this host has control groups of version 1, which the kubelet refuses from Kubernetes 1.35 on",
+        "[What to set](o2ims-operator.md#control-groups-of-version-1), or stay with Kubernetes 1.34.",
+    ),
+    entry(
+        "the feature gate ControlPlaneKubeletLocalMode cannot be removed from ConfigMap kube-system/kubeadm-config",
+        "The job's `log` on the server has kubectl's words.",
+    ),
+    entry(
+        "kubeadm upgrade …: …",
+        "kubeadm's own words; all of them are in `kubeadm.log` beside the job's `log`. Where the new control plane did not start, kubeadm has put the old one back.",
+    ),
+    entry("the kubelet does not restart: journalctl -u kubelet", "Run that on the server."),
+    entry(
+        "the node did not become Ready at … within 5 minutes (version and Ready are: …): journalctl -u kubelet",
+        "Run that on the server. The upgrade itself is done.",
+    ),
+    entry(
+        "kubeadm … is not in … any more",
+        "Somebody has removed it since the check. Put it there again, then try again.",
     ),
 ];
 

@@ -16,7 +16,7 @@ use cluster_api::byoh::{
 use cluster_api::cluster::{ByoCluster, Cluster, ClusterResourceSet, ClusterResourceSetBinding};
 use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
-use cluster_api::labels::{CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, PAUSED_ANNOTATION};
+use cluster_api::labels::{CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, PAUSED_ANNOTATION, SET_NAME_LABEL};
 use cluster_api::machine::{Machine, MachineDeployment, ReplicaStatus};
 use cluster_api::templates::{ByoMachineTemplate, K8sInstallerConfigTemplate, KubeadmConfigTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -32,10 +32,11 @@ use o2ims_operator::provisioner::byoh::observe::observe;
 use o2ims_operator::provisioner::byoh::observed::Observed;
 use o2ims_operator::provisioner::byoh::provisioner::Byoh;
 use o2ims_operator::provisioner::byoh::report::report;
+use o2ims_operator::provisioner::byoh::upgrade::hop::parse;
 use o2ims_operator::provisioner::interface::{Decided, decide};
 use o2ims_operator::provisioner::report::Rejection;
 use o2ims_operator::provisioner::step::InstallScripts;
-use o2ims_operator::provisioner::step::{HostPatch, Step};
+use o2ims_operator::provisioner::step::{HostPatch, JobOrder, Step};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, names};
@@ -96,6 +97,10 @@ pub struct World {
     pub machines: BTreeMap<String, ModelMachine>,
     /// Hosts with a Secret of install scripts.
     pub install_secrets: BTreeSet<String>,
+    /// Versions in the templates of MachineSets, by name.
+    pub machine_sets: BTreeMap<String, String>,
+    /// KubeadmConfigs of masters with the feature gate that Cluster API sets up to 1.35.
+    pub with_gate: BTreeSet<String>,
     /// What was applied last, whole.
     pub applied: BTreeMap<(Kind, String), Value>,
     /// Hosts whose scripts fail.
@@ -246,7 +251,8 @@ macro_rules! with_kind {
                 let $map = &mut $world.hosts;
                 $body
             }
-            Kind::Machine => panic!("the operator only deletes Machines"),
+            Kind::Machine => panic!("the operator only deletes and adopts Machines"),
+            Kind::MachineSet | Kind::KubeadmConfig => panic!("the operator only adopts these"),
             Kind::ByoMachine | Kind::ClusterResourceSet | Kind::ClusterResourceSetBinding => {
                 panic!("the operator does not write these")
             }
@@ -284,6 +290,8 @@ impl World {
             installer_templates: BTreeMap::new(),
             machines: BTreeMap::new(),
             install_secrets: BTreeSet::new(),
+            machine_sets: BTreeMap::new(),
+            with_gate: BTreeSet::new(),
             applied: BTreeMap::new(),
             sick: BTreeSet::new(),
             silent: BTreeSet::new(),
@@ -399,7 +407,11 @@ impl World {
             Kind::K8sInstallerConfigTemplate => self.installer_templates.get(name).map(Resource::meta),
             Kind::ByoHost => self.hosts.get(name).map(Resource::meta),
             Kind::Machine => self.machines.get(name).map(|machine| machine.record.meta()),
-            Kind::ByoMachine | Kind::ClusterResourceSet | Kind::ClusterResourceSetBinding => None,
+            Kind::MachineSet
+            | Kind::KubeadmConfig
+            | Kind::ByoMachine
+            | Kind::ClusterResourceSet
+            | Kind::ClusterResourceSetBinding => None,
         }
     }
 
@@ -567,9 +579,10 @@ impl World {
             Step::Protect | Step::AddFinalizer | Step::RemoveFinalizer | Step::Orphan | Step::RemoveAnnotations(_) => {
                 same_request(self)?;
             }
-            Step::DryRun(_) => {}
+            Step::DryRun(_) | Step::Adopt { kind: Kind::MachineSet | Kind::KubeadmConfig, .. } => {}
             Step::PatchHost(HostPatch { host, resource_version, .. })
-            | Step::GiveInstallScripts(InstallScripts { host, resource_version, .. }) => {
+            | Step::GiveInstallScripts(InstallScripts { host, resource_version, .. })
+            | Step::GiveJob(JobOrder { host, resource_version, .. }) => {
                 let host = self.hosts.get(host).ok_or(Conflict)?;
                 if host.metadata.resource_version.as_deref() != Some(resource_version) {
                     return Err(Conflict);
@@ -603,6 +616,9 @@ impl World {
             }
             Step::Annotate { kind, name, uid, .. } | Step::PatchSpec { kind, name, uid, .. } => {
                 uid_is(self, *kind, name, uid)?;
+            }
+            Step::Adopt { name, .. } => {
+                self.machines.get(name).ok_or(Conflict)?;
             }
         }
         crate::rules::check(self, flight, step);
@@ -686,8 +702,30 @@ impl World {
             }
             Step::Delete { kind, name, .. } => self.delete(*kind, name),
             Step::PatchSpec { kind, name, spec, .. } => self.set(*kind, name, spec),
+            Step::GiveJob(order) => self.edit_host(&order.host, |host| {
+                host.annotations_mut().insert(names::JOB_ANNOTATION.to_owned(), order.job.clone());
+            }),
+            Step::Adopt { kind, name, fields } => self.adopt(*kind, name, fields),
         }
         Ok(())
+    }
+
+    /// A patch of what Cluster API has made.
+    fn adopt(&mut self, kind: Kind, name: &str, fields: &Value) {
+        let version = |path: &str| fields.pointer(path).and_then(Value::as_str).map(ToOwned::to_owned);
+        match kind {
+            Kind::Machine => self.edit_machine(name, |machine| machine.spec.version = version("/spec/version")),
+            Kind::MachineSet => {
+                self.machine_sets.insert(name.to_owned(), version("/spec/template/spec/version").unwrap());
+            }
+            Kind::KubeadmConfig => {
+                if fields.pointer("/spec/clusterConfiguration/featureGates").is_some() {
+                    self.with_gate.remove(name);
+                }
+            }
+            other => panic!("adopts a {}", other.name()),
+        }
+        self.revision += 1;
     }
 
     /// A patch of single fields.
@@ -703,8 +741,17 @@ impl World {
                 let object = self.control_planes.get_mut(name).unwrap();
                 object.spec.replicas = replicas().or(object.spec.replicas);
                 object.spec.rollout.after = None;
+                if let Some(version) = spec["version"].as_str() {
+                    version.clone_into(&mut object.spec.version);
+                }
             }
-            Kind::MachineDeployment => self.deployments.get_mut(name).unwrap().spec.replicas = replicas(),
+            Kind::MachineDeployment => {
+                let object = self.deployments.get_mut(name).unwrap();
+                object.spec.replicas = replicas().or(object.spec.replicas);
+                if let Some(version) = spec["template"]["spec"]["version"].as_str() {
+                    object.spec.template.spec.version = Some(version.to_owned());
+                }
+            }
             other => panic!("sets fields of a {}", other.name()),
         }
     }
@@ -788,7 +835,7 @@ fn patch(map: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<S
 pub type Move = fn(&mut World, usize) -> bool;
 
 /// What Cluster API, BYOH and agents do by themselves. If all of these go on, everything settles.
-pub const PROGRESS: [Move; 16] = [
+pub const PROGRESS: [Move; 18] = [
     World::cluster_is_noticed,
     World::part_is_noticed,
     World::cluster_is_adopted,
@@ -805,10 +852,12 @@ pub const PROGRESS: [Move; 16] = [
     World::agent_lets_go,
     World::agent_ends_cleaning,
     World::leftovers_are_collected,
+    World::pause_is_seen,
+    World::host_runs_its_job,
 ];
 
 /// What people and failures do.
-pub const TROUBLE: [Move; 26] = [
+pub const TROUBLE: [Move; 28] = [
     World::worker_is_added,
     World::worker_is_removed,
     World::master_is_exchanged,
@@ -835,6 +884,8 @@ pub const TROUBLE: [Move; 26] = [
     World::cluster_is_paused_by_annotation,
     World::host_is_registered_anew_in_use,
     World::control_plane_is_rolled_by_hand,
+    World::version_is_changed,
+    World::job_fails,
 ];
 
 impl World {
@@ -943,7 +994,7 @@ impl World {
         }
         for (name, object) in &self.deployments {
             let template = self.applied[&(Kind::MachineDeployment, name.clone())]["spec"]["template"].clone();
-            let version = template["spec"]["version"].as_str().unwrap_or_default().to_owned();
+            let version = object.spec.template.spec.version.clone().unwrap_or_default();
             let cluster = self.cluster_of(Kind::MachineDeployment, name);
             let initialized = self.control_planes.iter().any(|(name, object)| {
                 object.is_initialized() && self.cluster_of(Kind::KubeadmControlPlane, name) == cluster
@@ -986,11 +1037,17 @@ impl World {
         let mut labels = template["metadata"]["labels"].clone();
         if kind == Kind::KubeadmControlPlane {
             labels[CONTROL_PLANE_LABEL] = json!("");
+            if parse(&version).unwrap().minor < 36 {
+                self.with_gate.insert(name.clone());
+            }
+        } else {
+            labels[SET_NAME_LABEL] = json!(owner);
+            self.machine_sets.insert(owner.clone(), version.clone());
         }
         let uid = self.uid(&name);
         let record = from(json!({
             "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "labels": labels, "resourceVersion": self.revision.to_string()},
-            "spec": {"infrastructureRef": {"name": name}},
+            "spec": {"infrastructureRef": {"name": name}, "bootstrap": {"configRef": {"name": name}}, "version": version},
         }));
         self.machines.insert(
             name,
@@ -1076,7 +1133,102 @@ impl World {
                     || host.spec.installation_secret.is_some() && self.install_secrets.contains(&host.name_any()))
         });
         let Some(name) = pick(given.map(kube::ResourceExt::name_any).collect(), pick_) else { return false };
-        self.edit_host(&name, |host| condition(&mut host.status.conditions, BOOTSTRAP, "True", "", ""));
+        let has_unit = self.install_secrets.contains(&name);
+        self.edit_host(&name, |host| {
+            condition(&mut host.status.conditions, BOOTSTRAP, "True", "", "");
+            if has_unit {
+                host.annotations_mut().insert(names::HOST_UNIT_ANNOTATION.to_owned(), "1".to_owned());
+            }
+        });
+        true
+    }
+
+    /// Cluster API's controllers write down that an object is paused, or is not any more.
+    pub fn pause_is_seen(&mut self, _: usize) -> bool {
+        fn sees(meta: &ObjectMeta, conditions: &[Condition]) -> Option<&'static str> {
+            let is_paused = meta.annotations.as_ref().is_some_and(|all| all.contains_key(PAUSED_ANNOTATION));
+            (is_paused != Condition::is_true(conditions, "Paused")).then_some(if is_paused { "True" } else { "False" })
+        }
+        let planes = self.control_planes.values();
+        let mut planes = planes.filter_map(|o| Some((o.name_any(), sees(&o.metadata, &o.status.conditions)?)));
+        if let Some((name, status)) = planes.next() {
+            edit(&mut self.revision, &mut self.control_planes, &name, |object| {
+                condition(&mut object.status.conditions, "Paused", status, "", "");
+            });
+            return true;
+        }
+        let deployments = self.deployments.values();
+        let mut deployments =
+            deployments.filter_map(|o| Some((o.name_any(), sees(&o.metadata, &o.status.conditions)?)));
+        let Some((name, status)) = deployments.next() else { return false };
+        edit(&mut self.revision, &mut self.deployments, &name, |object| {
+            condition(&mut object.status.conditions, "Paused", status, "", "");
+        });
+        true
+    }
+
+    /// The id and the state of a host's job that has not ended, with what it is for and its version.
+    fn jobs(&self) -> Vec<(String, String, Option<String>)> {
+        let works = self.hosts.values().filter(|host| !self.silent.contains(&host.name_any()));
+        let jobs = works.filter_map(|host| {
+            let id = host.annotations().get(names::JOB_ANNOTATION)?.split(' ').next()?.to_owned();
+            let told = host.annotations().get(names::JOB_STATUS_ANNOTATION);
+            let told: Value = told.map(|told| serde_json::from_str(told).unwrap()).unwrap_or_default();
+            let state = told["state"].as_str().filter(|_| told["id"] == json!(id)).map(ToOwned::to_owned);
+            Some((host.name_any(), id, state))
+        });
+        jobs.filter(|(.., state)| !matches!(state.as_deref(), Some("Done" | "Failed"))).collect()
+    }
+
+    fn report_job(&mut self, host: &str, id: &str, state: &str) {
+        let told = json!({"id": id, "state": state, "message": "2 of 5: kubeadm upgrade"}).to_string();
+        self.edit_host(host, |host| {
+            host.annotations_mut().insert(names::JOB_STATUS_ANNOTATION.to_owned(), told);
+        });
+    }
+
+    pub fn host_runs_its_job(&mut self, pick_: usize) -> bool {
+        let Some((host, id, state)) = pick(self.jobs(), pick_) else { return false };
+        if state.is_none() {
+            self.report_job(&host, &id, "Running");
+            return true;
+        }
+        if let Some(rest) = id.strip_prefix("upgrade-") {
+            let version = rest.split('-').next().unwrap().to_owned();
+            let nodes = self.machines.values();
+            let node = nodes.map(|machine| &machine.record).find(|machine| machine.server() == Some(&host));
+            let Some(name) = node.map(kube::ResourceExt::name_any) else { return false };
+            self.edit_machine(&name, |machine| machine.status.node_info.kubelet_version = version);
+        }
+        self.report_job(&host, &id, "Done");
+        true
+    }
+
+    pub fn job_fails(&mut self, pick_: usize) -> bool {
+        let Some((host, id, _)) = pick(self.jobs(), pick_) else { return false };
+        self.report_job(&host, &id, "Failed");
+        true
+    }
+
+    /// A request asks for the next version, patch or minor, of what its cluster has.
+    pub fn version_is_changed(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_request(pick_).filter(|name| self.frozen(name)) else { return false };
+        let uid = self.requests[&name].uid().unwrap();
+        let Some(control_plane) =
+            self.control_planes.values().find(|object| object.labels().get(names::REQUEST_UID_LABEL) == Some(&uid))
+        else {
+            return false;
+        };
+        if !self.agents_install() || !control_plane.is_initialized() {
+            return false;
+        }
+        let has = parse(&control_plane.spec.version).unwrap();
+        let nodes =
+            self.machines.values().filter_map(|machine| parse(&machine.record.status.node_info.kubelet_version));
+        let newest = nodes.chain([has.clone()]).max().unwrap();
+        let minor = newest.minor + u64::from(pick_ % 2 == 1 && newest.minor == has.minor);
+        let version = format!("v1.{minor}.{}", newest.patch + 1);
+        self.edit_request(&name, |request| request.spec.template_parameters.k8s_version = Some(version));
         true
     }
 
@@ -1144,8 +1296,8 @@ impl World {
             if kind == Kind::KubeadmControlPlane && differs(&self.control_planes[&name].status.counts) {
                 edit(&mut self.revision, &mut self.control_planes, &name, |object| object.status.counts = counts);
                 changed = true;
-            } else if kind == Kind::MachineDeployment && differs(&self.deployments[&name].status) {
-                edit(&mut self.revision, &mut self.deployments, &name, |object| object.status = counts);
+            } else if kind == Kind::MachineDeployment && differs(&self.deployments[&name].status.counts) {
+                edit(&mut self.revision, &mut self.deployments, &name, |object| object.status.counts = counts);
                 changed = true;
             }
         }
@@ -1614,7 +1766,7 @@ impl World {
             .collect();
         let Some((kind, name)) = pick(parts, pick_) else { return false };
         with_kind!(self, kind, map => edit(&mut self.revision, map, &name, |object| {
-            object.annotations_mut().insert(PAUSED_ANNOTATION.to_owned(), String::new());
+            object.annotations_mut().entry(PAUSED_ANNOTATION.to_owned()).or_default();
         }));
         true
     }
@@ -1695,9 +1847,9 @@ impl World {
     pub fn speak_the_words(&mut self) {
         for name in self.requests.keys().cloned().collect::<Vec<_>>() {
             let message = self.assess(&name).status.provisioning_status.provisioning_message;
-            for word in [names::RESTORE_ANNOTATION, names::CLEAN_ANNOTATION] {
+            for word in [names::RESTORE_ANNOTATION, names::CLEAN_ANNOTATION, names::RETRY_ANNOTATION] {
                 let Some((_, rest)) = message.split_once(&format!("{word}=")) else { continue };
-                let id: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+                let id: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-.,".contains(*c)).collect();
                 edit(&mut self.revision, &mut self.requests, &name, |request| {
                     request.annotations_mut().insert(word.to_owned(), id);
                 });
@@ -1734,7 +1886,8 @@ impl World {
         }
         for (kind, name) in self.applied.keys().cloned().collect::<Vec<_>>() {
             let meta = self.meta(kind, &name).cloned().unwrap_or_default();
-            if meta.annotations.is_some_and(|all| all.contains_key(PAUSED_ANNOTATION)) {
+            // The operator's own pause has a value.
+            if meta.annotations.is_some_and(|all| all.get(PAUSED_ANNOTATION).is_some_and(String::is_empty)) {
                 with_kind!(self, kind, map => edit(&mut self.revision, map, &name, |object| {
                     object.annotations_mut().remove(PAUSED_ANNOTATION);
                 }));

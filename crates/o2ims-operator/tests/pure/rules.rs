@@ -2,11 +2,14 @@
 //! the reconcile had seen.
 
 use cluster_api::Kind;
-use cluster_api::byoh::UNREGISTERING_ANNOTATION;
+use cluster_api::byoh::{ByoHost, UNREGISTERING_ANNOTATION};
 use cluster_api::cluster::Cluster;
+use cluster_api::conditions::Condition;
 use cluster_api::labels::PAUSED_ANNOTATION;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
+use o2ims_operator::provisioner::byoh::upgrade::hop::parse;
 use o2ims_operator::provisioner::step::{HostPatch, Manifest, Step};
 use o2ims_operator::provisioning_request::status::Assessment;
 use o2ims_operator::request::{has_finalizer, key};
@@ -25,7 +28,10 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
         assert!(has_finalizer(request), "an effect before the finalizer: {step:?}");
     }
     match step {
-        Step::Protect | Step::AddFinalizer | Step::DryRun(_) => {}
+        Step::Protect
+        | Step::AddFinalizer
+        | Step::DryRun(_)
+        | Step::Adopt { kind: Kind::MachineSet | Kind::KubeadmConfig, .. } => {}
         Step::RemoveAnnotations(_) => assert!(
             world
                 .clusters
@@ -56,6 +62,27 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
             assert_eq!(world.mark(*kind, name), Some(uid), "changes what is not its own");
         }
         Step::PatchHost(marks) => host(world, flight, marks),
+        Step::GiveJob(order) => {
+            let host = &world.hosts[&order.host];
+            assert_eq!(host.holder(), Some(uid), "gives {}, which it does not hold, a job", order.host);
+            assert!(request.spec.template_parameters.k8s_version.is_some(), "upgrades {} unasked", order.host);
+            let begun = |host: &&ByoHost| {
+                let job = host.annotations().get(names::JOB_ANNOTATION).cloned().unwrap_or_default();
+                let told = host.annotations().get(names::JOB_STATUS_ANNOTATION).cloned().unwrap_or_default();
+                job.starts_with("upgrade-") && !told.contains("\"Done\"") && !told.contains("\"Failed\"")
+            };
+            let asked = asked(request);
+            let mut hosts = world.held(uid).into_iter().filter(|host| asked.contains_key(&host.name_any()));
+            let busy = hosts.find(begun).map(kube::ResourceExt::name_any);
+            assert!(busy.is_none() || !order.job.starts_with("upgrade-"), "upgrades {} beside {busy:?}", order.host);
+        }
+        Step::Adopt { name, fields, .. } => {
+            let machine = &world.machines[name].record;
+            let version = fields["spec"]["version"].as_str().unwrap();
+            // One that never becomes a node is said to have what the others have.
+            let runs = &machine.status.node_info.kubelet_version;
+            assert!(runs == version || !machine.was_a_node(), "{name} runs {runs}, not {version}");
+        }
         Step::GiveInstallScripts(equipment) => {
             let host = &world.hosts[&equipment.host];
             assert_eq!(host.holder(), Some(uid), "equips {}, which it does not hold", equipment.host);
@@ -215,9 +242,11 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
         });
         assert!(deleted || !begins, "begins a cluster that is to go");
     } else {
-        let known = ["replicas", "rollout"];
+        let known = ["replicas", "rollout", "version", "template", "kubeadmConfigSpec"];
         assert!(fields.iter().all(|field| known.contains(field)), "{} {name}: {fields:?}", kind.name());
-        assert!(flight.request.metadata.deletion_timestamp.is_none(), "changes while it is deleted");
+        let keeps = flight.request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER);
+        let is_deleted = flight.request.metadata.deletion_timestamp.is_some();
+        assert!(!is_deleted || keeps, "changes while it is deleted");
     }
 }
 
@@ -298,8 +327,35 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
     }
 }
 
+/// Cluster API replaces machines that differ from what makes them, unless that is paused.
+fn nothing_is_rolled(world: &World) {
+    fn is_paused(meta: &ObjectMeta, conditions: &[Condition]) -> bool {
+        let annotated = meta.annotations.as_ref().is_some_and(|all| all.contains_key(PAUSED_ANNOTATION));
+        annotated && Condition::is_true(conditions, "Paused") || meta.deletion_timestamp.is_some()
+    }
+    for (name, object) in &world.control_planes {
+        let masters = world.machines.values().filter(|machine| machine.owner.1 == *name);
+        for machine in masters.filter(|_| !is_paused(&object.metadata, &object.status.conditions)) {
+            let (machine, has) = (&machine.record, machine.record.spec.version.as_deref());
+            assert_eq!(has, Some(object.spec.version.as_str()), "Cluster API would replace {}", machine.name_any());
+            let wants_gate = parse(&object.spec.version).is_some_and(|version| version.minor < 36);
+            let has_gate = world.with_gate.contains(&machine.name_any());
+            assert_eq!(has_gate, wants_gate, "Cluster API would replace {} for its gate", machine.name_any());
+        }
+    }
+    for (name, object) in &world.deployments {
+        if let Some(set) = world.machine_sets.get(name)
+            && !is_paused(&object.metadata, &object.status.conditions)
+        {
+            let version = object.spec.template.spec.version.as_ref();
+            assert_eq!(version, Some(set), "Cluster API would replace the worker of {name}");
+        }
+    }
+}
+
 /// What holds between the writes.
 pub fn check_world(world: &World) {
+    nothing_is_rolled(world);
     for machine in world.machines.values() {
         let name = machine.record.name_any();
         let uid = &machine.record.labels()[names::REQUEST_UID_LABEL];

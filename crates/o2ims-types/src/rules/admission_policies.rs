@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::fields_in_cel::{
     FPR_NAME, FieldRule, NEW_CLUSTER, RESERVED_RANGES, TEMPLATE_OBJECT_NAME, UNREACHABLE_RANGES,
 };
-use super::immutable_fields::{Form, Frozen, PARAMETERS, SMO_TRANSITIONS, TAKE_BACK, TRANSITIONS, Transition, WAY_OUT};
+use super::immutable_fields::{
+    Form, Frozen, NEXT_VERSION, PARAMETERS, SMO_TRANSITIONS, TAKE_BACK, TRANSITIONS, Transition, WAY_OUT,
+};
 use crate::names::{self, focom};
 use crate::o2ims::v1alpha1::provisioning_request::API_PORT;
 
@@ -74,7 +76,11 @@ fn changes(requests: &Requests) -> Vec<Value> {
             Frozen::Always => same,
             Frozen::OnceHostsAreHeld => format!("!variables.held || ({same})"),
         };
-        let way_out = if transition.form == Form::OtherParameters { TAKE_BACK } else { WAY_OUT };
+        let way_out = match transition.form {
+            Form::OtherParameters => TAKE_BACK,
+            Form::Version => NEXT_VERSION,
+            _ => WAY_OUT,
+        };
         let end = format!(": {}. {way_out}", transition.why);
         validations.push(json!({
             "expression": holds,
@@ -111,7 +117,7 @@ fn comparison(transition: &Transition) -> Comparison {
     ];
     let (was, now) = (format!("variables.{name}Was"), format!("variables.{name}Now"));
     let (same, told) = match transition.form {
-        Form::Text | Form::Endpoint => {
+        Form::Text | Form::Version | Form::Endpoint => {
             (format!("{was} == {now}"), format!("{} + {was} + ' to ' + {now}", quoted(" cannot change from ")))
         }
         Form::Hosts => (
@@ -146,11 +152,30 @@ fn comparison(transition: &Transition) -> Comparison {
     };
     let Some(status) = transition.stands_in else { return Comparison { needs, same, told } };
     let has = format!("oldObject.?{}.orValue('')", status.replace('.', ".?"));
+    if transition.form == Form::Version {
+        return version_comparison(name, needs, &was, &now, &has, &told);
+    }
     Comparison {
         needs,
         // Either way: the value that the cluster has may be written out, and left out again.
         same: format!("{same} || ('none' in [{was}, {now}] && '\"' + {has} + '\"' in [{was}, {now}])"),
         told: format!("{told} + ({was} == 'none' && {has} != '' ? ' (the cluster has ' + {has} + ')' : '')"),
+    }
+}
+
+/// The comparison of a version with the one that the cluster has. Without a version the cluster keeps the one that it has.
+fn version_comparison(name: &str, mut needs: Vec<Value>, was: &str, now: &str, has: &str, told: &str) -> Comparison {
+    let (from, minor) = (format!("{name}Cluster"), |text: &str| format!("int({text}.split('.')[1])"));
+    needs.push(variable(&from, &format!("({has} != '' ? '\"' + {has} + '\"' : {was})")));
+    let from = format!("variables.{from}");
+    Comparison {
+        needs,
+        same: format!(
+            "{was} == {now} || {from} == 'none' || ({now} == 'none' ? {was} == {from} : {} - {} in [0, 1])",
+            minor(now),
+            minor(&from)
+        ),
+        told: format!("{told} + ({from} != {was} ? ' (the cluster has ' + {has} + ')' : '')"),
     }
 }
 
@@ -175,7 +200,7 @@ fn parameters_told(changed: &str, was: &str, now: &str) -> String {
 fn value(object: &str, transition: &Transition) -> String {
     let field = format!("{object}.{}", transition.path.replace('.', ".?"));
     match transition.form {
-        Form::Text => format!("{field}.optMap(text, '\"' + string(text) + '\"').orValue('none')"),
+        Form::Text | Form::Version => format!("{field}.optMap(text, '\"' + string(text) + '\"').orValue('none')"),
         Form::Endpoint => format!(
             "{field}.optMap(endpoint, '\"' + endpoint.host + ':' + string(endpoint.?port.orValue({API_PORT})) + '\"').orValue('none')"
         ),

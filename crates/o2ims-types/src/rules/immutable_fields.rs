@@ -23,6 +23,8 @@ pub struct Transition {
 pub enum Form {
     /// A string.
     Text,
+    /// A version of Kubernetes. It may change to one of the same minor version or of the next.
+    Version,
     /// Host and port.
     Endpoint,
     /// Hosts, by id and name as texts, in any order and spelling.
@@ -60,6 +62,9 @@ pub const TAKE_BACK: &str = "Take the change back";
 pub const WAY_OUT: &str =
     "Set the old value again; for another one delete this request, which deletes its cluster, and create a new request";
 
+/// What a user can do whose change of the version was refused.
+pub const NEXT_VERSION: &str = "Set a version of the same minor version or of the next one";
+
 const fn always(path: &'static str, why: &'static str) -> Transition {
     Transition { path, form: Form::Text, frozen: Frozen::Always, why, stands_in: None }
 }
@@ -80,7 +85,11 @@ pub const TRANSITIONS: &[Transition] = &[
     always("spec.templateVersion", "a cluster keeps the template that it was created from"),
     told_by(
         "status.extensions.k8sVersion",
-        once_held("spec.templateParameters.k8sVersion", Form::Text, "this release does not upgrade clusters"),
+        once_held(
+            "spec.templateParameters.k8sVersion",
+            Form::Version,
+            "a cluster is upgraded by one minor version at a time, and not to an older one",
+        ),
     ),
     once_held(
         "spec.templateParameters.hosts.masters",

@@ -51,7 +51,16 @@ pub fn dynamic_api(client: &Client, resource: &ApiResource, namespace: Option<&s
 
 /// Sixteen hexadecimal digits that are the same for the same content: `serde_json` sorts the fields of an object.
 pub fn content_hash(content: &Value) -> String {
-    Sha256::digest(content.to_string()).iter().take(8).fold(String::new(), |mut digits, byte| {
+    hexadecimal(&Sha256::digest(content.to_string())[..8])
+}
+
+/// The SHA-256 of a text, as `sha256sum` prints it.
+pub fn sha256(text: &str) -> String {
+    hexadecimal(&Sha256::digest(text))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut digits, byte| {
         let _ = write!(digits, "{byte:02x}");
         digits
     })

@@ -94,9 +94,17 @@ impl Agent {
         &self.info.host_name
     }
 
+    /// Runs the agent process and the unit until the host is removed.
+    pub(crate) async fn run(&self, registered: bool) {
+        tokio::select! {
+            () = self.run_agent(registered) => {}
+            () = self.run_unit() => {}
+        }
+    }
+
     /// Runs the agent process until the host is removed. A failure may stop the process; it is started again
     /// afterwards.
-    pub(crate) async fn run(&self, registered: bool) {
+    async fn run_agent(&self, registered: bool) {
         let mut registered = registered;
         loop {
             tokio::select! {
@@ -418,6 +426,18 @@ impl Agent {
 
     fn kubelet(&self) -> std::sync::MutexGuard<'_, Option<Kubelet>> {
         self.kubelet.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Whether the host is a node.
+    pub(crate) fn is_node(&self) -> bool {
+        self.kubelet().is_some()
+    }
+
+    /// The kubelet starts again in another version.
+    pub(crate) async fn set_version(&self, version: &str) -> anyhow::Result<()> {
+        let nodes = self.kubelet().as_ref().map(Kubelet::node);
+        let (client, name) = nodes.context("the host is no node any more")?;
+        node::set_version(client, &name, version).await
     }
 
     /// `kubeadm reset`: stops the kubelet and removes the host from its cluster.

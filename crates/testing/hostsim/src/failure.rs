@@ -17,6 +17,8 @@ pub enum Failure {
     Install,
     /// The bootstrap script fails, and is retried with exponential backoff.
     Bootstrap,
+    /// Jobs of the operator fail.
+    Job,
     /// The kubelet reports the Node as not ready.
     NodeNotReady,
     /// Release takes this much longer than usual.
@@ -41,6 +43,7 @@ impl fmt::Display for Failure {
             Self::Silent => f.write_str("silent"),
             Self::Install => f.write_str("install"),
             Self::Bootstrap => f.write_str("bootstrap"),
+            Self::Job => f.write_str("job"),
             Self::NodeNotReady => f.write_str("node-not-ready"),
             Self::SlowCleanup(extra) => write!(f, "slow-cleanup={}ms", extra.as_millis()),
             Self::HangingCleanup => f.write_str("hanging-cleanup"),
@@ -58,13 +61,14 @@ impl FromStr for Failure {
             "silent" => Self::Silent,
             "install" => Self::Install,
             "bootstrap" => Self::Bootstrap,
+            "job" => Self::Job,
             "node-not-ready" => Self::NodeNotReady,
             "hanging-cleanup" => Self::HangingCleanup,
             "unregistered" => Self::Unregistered,
             _ => match text.split_once('=') {
                 Some(("slow-cleanup", time)) => Self::SlowCleanup(duration(time)?),
                 _ => bail!(
-                    "unknown failure {text:?}; known are silent, install, bootstrap, node-not-ready, \
+                    "unknown failure {text:?}; known are silent, install, bootstrap, job, node-not-ready, \
                      slow-cleanup=<time, such as 180s>, hanging-cleanup, unregistered"
                 ),
             },
@@ -113,6 +117,7 @@ mod tests {
             Failure::Silent,
             Failure::Install,
             Failure::Bootstrap,
+            Failure::Job,
             Failure::NodeNotReady,
             Failure::SlowCleanup(Duration::from_millis(1500)),
             Failure::HangingCleanup,

@@ -13,6 +13,7 @@ mod failure;
 mod node;
 mod release;
 mod site;
+mod unit;
 mod workload;
 
 pub use failure::{FAILURES_CONFIG_MAP, Failure};

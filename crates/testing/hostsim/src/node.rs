@@ -80,7 +80,19 @@ pub(crate) async fn start(
     Ok(Kubelet { membership, node: name, stop: stop.drop_guard(), task })
 }
 
+/// Writes another version of the kubelet into a Node.
+pub(crate) async fn set_version(client: Client, name: &str, version: &str) -> anyhow::Result<()> {
+    let status = json!({"status": {"nodeInfo": {"kubeletVersion": version}}});
+    Api::<Node>::all(client).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(())
+}
+
 impl Kubelet {
+    /// The cluster's API, and the name of the Node in it.
+    pub(crate) fn node(&self) -> (Client, String) {
+        (self.membership.client.clone(), self.node.clone())
+    }
+
     /// Stops the kubelet. If the cluster goes on, the Node's `Ready` becomes `Unknown`. In a real cluster the node
     /// lifecycle controller does that some forty seconds later; a simulated cluster has none.
     pub(crate) async fn end(self, cluster_goes_on: bool) {

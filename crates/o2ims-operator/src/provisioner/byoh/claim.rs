@@ -169,7 +169,13 @@ pub fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
         annotations.insert(names::HOST_ID_SET_ANNOTATION.to_owned(), None);
     }
     let secret = host.annotations().get(names::INSTALL_SECRET_ANNOTATION).cloned();
-    let leftovers = [names::INSTALL_SECRET_ANNOTATION, names::FAILURE_ANNOTATION];
+    let leftovers = [
+        names::INSTALL_SECRET_ANNOTATION,
+        names::FAILURE_ANNOTATION,
+        names::JOB_ANNOTATION,
+        names::JOB_STATUS_ANNOTATION,
+        names::HOST_UNIT_ANNOTATION,
+    ];
     let leftovers = leftovers.into_iter().filter(|key| host.annotations().contains_key(*key));
     annotations.extend(leftovers.map(|key| (key.to_owned(), None)));
     let released = HostPatch { install_secret_to_delete: secret, ..patch(host, labels, annotations) };

@@ -52,6 +52,7 @@ pub fn note_restored(request: &ProvisioningRequest, observed: &Observed) -> Opti
         kind: Kind::Cluster,
         name: cluster.name_any(),
         uid: cluster.uid().unwrap_or_default(),
+        resource_version: None,
         annotations: BTreeMap::from([(names::RESTORED_BY_ANNOTATION.to_owned(), Some(uid))]),
     })
 }

@@ -43,6 +43,7 @@ pub fn continue_creation(
             kind: Kind::Cluster,
             name: cluster.name_any(),
             uid: cluster.uid().unwrap_or_default(),
+            resource_version: None,
             annotations: BTreeMap::from([(names::CLEANING_ANNOTATION.to_owned(), Some("true".to_owned()))]),
         }];
     }

@@ -13,8 +13,10 @@ pub struct DesiredCluster {
     pub namespace: String,
     /// Name of the cluster.
     pub cluster: String,
-    /// Kubernetes version.
+    /// Kubernetes version, of an existing cluster that of its control plane: what a new machine gets.
     pub version: String,
+    /// The Kubernetes version that the request asks an existing cluster to have; `None` if it names none.
+    pub target: Option<String>,
     /// Control-plane hosts, in the order of the request.
     pub masters: Vec<RequestedHost>,
     /// Worker hosts, in the order of the request.

@@ -17,6 +17,7 @@ use super::desired::{DesiredCluster, RequestedHost};
 use super::machine_deletion::{deletion_of, obstacle};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
+use super::upgrade::hop::is_same;
 use crate::provisioner::report::HOST_FAILED;
 use crate::request::requested_hosts;
 
@@ -98,23 +99,25 @@ pub fn progress_of_all(
         .map(|valid| valid.version.clone())
         .or_else(|| observed.control_plane.as_ref().map(|object| object.spec.version.clone()))
         .unwrap_or_default();
-    let mut all: Vec<_> = requested_hosts(request).map(|(host, role)| view(host, role, &version, observed)).collect();
+    let target = valid.and_then(|valid| valid.target.clone());
+    let versions: Vec<_> = [Some(version), target].into_iter().flatten().collect();
+    let mut all: Vec<_> = requested_hosts(request).map(|(host, role)| view(host, role, &versions, observed)).collect();
     let removed: Vec<_> = observed
         .held()
         .filter(|host| !all.iter().any(|view| view.requested.name == host.name_any()))
-        .map(|host| removed(request, host, &version, observed))
+        .map(|host| removed(request, host, &versions, observed))
         .collect();
     all.extend(removed);
     all
 }
 
 /// A host that the request does not name and that is not released yet.
-fn removed(request: &ProvisioningRequest, host: &ByoHost, version: &str, observed: &Observed) -> HostProgress {
+fn removed(request: &ProvisioningRequest, host: &ByoHost, versions: &[String], observed: &Observed) -> HostProgress {
     let role = if host.is_held_as_master() { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER };
     let (state, message) = if may_remove_hosts(request, observed) {
         (State::Cleaning, leaving(host, observed))
     } else {
-        progress(host, role, observed.machine_of(host), version, observed)
+        progress(host, role, observed.machine_of(host), versions, observed)
     };
     HostProgress {
         requested: RequestedHost { id: host.host_id().unwrap_or_default().to_owned(), name: host.name_any() },
@@ -132,13 +135,13 @@ fn leaving(host: &ByoHost, observed: &Observed) -> String {
     machine.map(deletion_of).or_else(|| host.in_use_reason()).unwrap_or_else(|| "is being released".to_owned())
 }
 
-fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Observed) -> HostProgress {
+fn view(reference: &HostRef, role: &'static str, versions: &[String], observed: &Observed) -> HostProgress {
     let requested = RequestedHost { id: reference.id(), name: reference.name().to_owned() };
     let host = observed.host(&requested.name);
     let held = host.is_some_and(|host| observed.holds(host));
     // The Machine of a running node is reported also when its ByoHost is gone or has lost its mark.
     if let Some(machine) = observed.node(&requested.name).filter(|_| !held && observed.is_created) {
-        let (state, message) = health(machine, &requested.name, version, observed);
+        let (state, message) = health(machine, &requested.name, versions, observed);
         return HostProgress { requested, role, held: true, removed: false, state, message };
     }
     let (state, message) = match host {
@@ -150,7 +153,7 @@ fn view(reference: &HostRef, role: &'static str, version: &str, observed: &Obser
                 .or_else(|| host.not_alive_reason())
                 .map_or((State::Free, String::new()), |why| (State::Unavailable, why)),
         },
-        Some(host) => progress(host, role, observed.machine_of(host), version, observed),
+        Some(host) => progress(host, role, observed.machine_of(host), versions, observed),
     };
     HostProgress { requested, role, held, removed: false, state, message }
 }
@@ -186,7 +189,7 @@ fn progress(
     host: &ByoHost,
     role: &str,
     machine: Option<&Machine>,
-    version: &str,
+    versions: &[String],
     observed: &Observed,
 ) -> (State, String) {
     if host.is_unregistering() {
@@ -226,7 +229,7 @@ fn progress(
         };
         return (State::Bootstrapping, message);
     }
-    health(machine, &host.name_any(), version, observed)
+    health(machine, &host.name_any(), versions, observed)
 }
 
 /// Why a Machine has failed for good, if it has: Cluster API makes no second ByoMachine for it.
@@ -253,8 +256,8 @@ fn lost_token(failure: &str, machine: &Machine) -> String {
     )
 }
 
-/// How a Machine is that has become a node.
-fn health(machine: &Machine, host: &str, version: &str, observed: &Observed) -> (State, String) {
+/// How a Machine is that has become a node. It has one of `versions`: that of the cluster, or the one that the cluster is upgraded to.
+fn health(machine: &Machine, host: &str, versions: &[String], observed: &Observed) -> (State, String) {
     let Some(node) = &machine.status.node_ref else { return (State::Bootstrapping, String::new()) };
     if node.name != host {
         return (State::Failed, format!("its Machine {} has become node {}", machine.name_any(), node.name));
@@ -272,9 +275,10 @@ fn health(machine: &Machine, host: &str, version: &str, observed: &Observed) -> 
         let unapplied = observed.unapplied.as_ref().map_or_else(String::new, |message| format!("; {message}"));
         return (State::Joined, format!("its node is not Ready: {why}{unapplied}"));
     }
-    let running = machine.status.node_info.kubelet_version.split('+').next().unwrap_or_default();
-    let wanted = version.split('+').next().unwrap_or_default();
-    if running != wanted {
+    let running = &machine.status.node_info.kubelet_version;
+    if !versions.iter().any(|version| is_same(version, running)) {
+        let plain = |version: &str| version.split('+').next().unwrap_or_default().to_owned();
+        let (running, wanted) = (plain(running), plain(versions.first().map_or("", String::as_str)));
         return (State::Joined, format!("its node runs Kubernetes {running}, the cluster has {wanted}"));
     }
     (State::Ready, String::new())

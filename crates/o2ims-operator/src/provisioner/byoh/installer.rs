@@ -16,6 +16,8 @@ const COMMON: &str = include_str!("installer/common.sh");
 const CLEAN_HOST: &str = include_str!("installer/clean_host.sh");
 const INSTALL: &str = include_str!("installer/install.sh");
 const UNINSTALL: &str = include_str!("installer/uninstall.sh");
+/// The program of the unit that runs jobs on a host.
+const UNIT: &str = include_str!("upgrade/scripts/unit.sh");
 
 /// The install scripts that a host lacks which BYOH has just attached to a machine of the cluster; `None` if it lacks none.
 pub fn install_scripts(
@@ -90,8 +92,8 @@ fn networks(pods: &[String]) -> String {
     pods.iter().filter(is_network).cloned().collect::<Vec<_>>().join(" ")
 }
 
-/// No character that a shell or a Go template would read.
-fn is_plain(text: &str) -> bool {
+/// Whether no character is in it that a shell or a Go template would read.
+pub fn is_plain(text: &str) -> bool {
     text.chars().all(|character| character.is_ascii_alphanumeric() || "-._+".contains(character))
 }
 
@@ -138,6 +140,8 @@ impl Values<'_> {
             ("@PODS@", self.pods.clone()),
         ]
         .into_iter()
-        .fold(format!("{COMMON}{CLEAN_HOST}{script}"), |text, (mark, value)| text.replace(mark, &value))
+        .fold(format!("{COMMON}{CLEAN_HOST}{script}").replace("@UNIT@", UNIT), |text, (mark, value)| {
+            text.replace(mark, &value)
+        })
     }
 }

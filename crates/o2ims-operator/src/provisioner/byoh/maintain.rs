@@ -116,7 +116,7 @@ pub fn prune(desired: &DesiredCluster, observed: &Observed, needed: &[Manifest])
         .control_plane
         .as_ref()
         .is_some_and(|object| object.status.counts.complete(desired.masters.len(), object.metadata.generation))
-        && observed.deployments.values().all(|object| object.status.complete(1, object.metadata.generation))
+        && observed.deployments.values().all(|object| object.status.counts.complete(1, object.metadata.generation))
         // A worker that is being removed may still need its template.
         && observed.deployments.keys().all(|name| is_needed(Kind::MachineDeployment, name, needed));
     if !is_settled {

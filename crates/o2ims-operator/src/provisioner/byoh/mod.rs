@@ -2,7 +2,7 @@
 //! names.
 //!
 //! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
-//! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`reattach`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
+//! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`upgrade`], [`reattach`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
 //! what none of them may do. [`template`] judges a ClusterTemplate, for [`validate`] and for its author.
 
 pub mod availability;
@@ -37,5 +37,6 @@ pub mod scale;
 pub mod stages;
 pub mod teardown;
 pub mod template;
+pub mod upgrade;
 pub mod validate;
 pub mod warnings;

@@ -11,9 +11,10 @@ use o2ims_types::names;
 
 use super::marks::MarkedCluster as _;
 use super::observed::Observed;
-use crate::provisioner::step::{HostPatch, InstallScripts, Reattachment, Step};
+use super::upgrade::adoption::own_pause;
+use crate::provisioner::step::{HostPatch, InstallScripts, JobOrder, Reattachment, Step};
 
-/// A paused object of the request's cluster. The operator's own pause while it creates a cluster does not count.
+/// A paused object of the request's cluster. The operator's own pauses, while it creates a cluster and in an upgrade, do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Paused {
     kind: Kind,
@@ -25,7 +26,11 @@ struct Paused {
 fn paused(observed: &Observed) -> Vec<Paused> {
     fn annotated<K: kube::Resource>(kind: Kind, object: &K) -> Option<Paused> {
         let by = format!("annotation {PAUSED_ANNOTATION}");
-        has_pause_annotation(object).then(|| Paused { kind, name: object.name_any(), by })
+        (has_pause_annotation(object) && own_pause(object).is_none()).then(|| Paused {
+            kind,
+            name: object.name_any(),
+            by,
+        })
     }
     let spec = observed.own_cluster().filter(|cluster| cluster.spec.paused && !cluster.is_creating());
     let by_field =
@@ -73,7 +78,17 @@ pub fn allowed(steps: Vec<Step>, observed: &Observed) -> Vec<Step> {
                     .iter()
                     .any(|machine| of_worker(machine) && is_paused(Kind::Machine, &machine.name_any()))
         }
-        Step::PatchSpec { kind, name, .. } | Step::Delete { kind, name, .. } => is_paused(*kind, name),
+        Step::PatchSpec { kind, name, .. }
+        | Step::Annotate { kind, name, .. }
+        | Step::Adopt { kind, name, .. }
+        | Step::Delete { kind, name, .. } => is_paused(*kind, name),
+        Step::GiveJob(JobOrder { host, .. }) => {
+            let node = observed.node(host);
+            let deployment = node.and_then(Machine::deployment);
+            observed.host(host).is_some_and(ByoHost::is_paused)
+                || node.is_some_and(|machine| is_paused(Kind::Machine, &machine.name_any()))
+                || deployment.is_some_and(|name| is_paused(Kind::MachineDeployment, name))
+        }
         Step::PatchHost(HostPatch { host, .. })
         | Step::GiveInstallScripts(InstallScripts { host, .. })
         | Step::Reattach(Reattachment { host, .. }) => observed.host(host).is_some_and(ByoHost::is_paused),

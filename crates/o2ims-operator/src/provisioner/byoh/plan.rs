@@ -9,6 +9,8 @@ use super::desired::DesiredCluster;
 use super::instructions::remove_carried_out;
 use super::marks::Marks;
 use super::observed::{Observed, Phase};
+use super::upgrade::adoption;
+use super::upgrade::next::{Next, next};
 use super::{claim, consent, create, dry_run, maintain, pause, reattach, recover, scale, teardown};
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
@@ -30,6 +32,11 @@ fn steps_ignoring_pauses(
     observed: &Observed,
 ) -> Vec<Step> {
     if is_being_deleted(request) {
+        if has_finalizer(request) && !adoption::begun(observed).is_empty() {
+            // A cluster that is kept must be whole when its pause ends.
+            let keeps = consent::keeps_cluster(request, observed);
+            return if keeps { adoption::finish(observed) } else { adoption::give_up(observed) };
+        }
         return teardown::plan(request, observed);
     }
     if !observed.missing_providers.is_empty() {
@@ -45,7 +52,9 @@ fn steps_ignoring_pauses(
     }
     match observed.phase {
         Phase::Lost => recover::recover(request, observed),
-        Phase::TearingDown => teardown::tear_down_cluster(observed),
+        Phase::TearingDown => [adoption::give_up(observed), teardown::tear_down_cluster(observed)].concat(),
+        Phase::Running if !adoption::begun(observed).is_empty() => adoption::finish(observed),
+        Phase::Deleting if !adoption::begun(observed).is_empty() => adoption::give_up(observed),
         _ => match (remove_carried_out(request, observed), verdict) {
             (Some(step), _) => vec![step],
             (None, Ok(desired)) => provision(request, desired, observed),
@@ -131,13 +140,17 @@ fn maintain_running(
     let mut steps = maintain::maintain(desired, observed, &needed);
     steps.extend(scale::delete_surplus_masters(desired, observed));
     steps.extend(consent::note_restored(request, observed));
-    if !consent::may_remove_hosts(request, observed) {
+    if consent::may_remove_hosts(request, observed) {
+        if steps.is_empty() {
+            steps.extend(scale::remove_workers(observed, &needed));
+            steps.extend(maintain::prune(desired, observed, &needed));
+        }
+        steps.extend(claim::release_removed(desired, observed));
+    }
+    if steps.is_empty()
+        && let Next::Going { steps, .. } = next(request, desired, observed)
+    {
         return steps;
     }
-    if steps.is_empty() {
-        steps.extend(scale::remove_workers(observed, &needed));
-        steps.extend(maintain::prune(desired, observed, &needed));
-    }
-    steps.extend(claim::release_removed(desired, observed));
     steps
 }

@@ -24,6 +24,7 @@ use super::instructions::{can_be_restored, command, ineffective, lost_id};
 use super::machine_deletion::held_up;
 use super::marks::MarkedHost;
 use super::observed::{Observed, Phase};
+use super::upgrade::next::{Next, next};
 use crate::caches::MissingProvider;
 use crate::provisioner::report::{Rejection, Stage, StageState};
 
@@ -39,15 +40,46 @@ pub fn stages(
     let is_lost = observed.phase == Phase::Lost;
     let timeouts = verdict.as_ref().map(|desired| desired.template.spec.timeouts.clone()).unwrap_or_default();
     let done_if_lost = |state: StageState| if is_lost { StageState::Done } else { state };
-    vec![
+    let mut stages = vec![
         Stage::new(conditions::PROVIDERS_AVAILABLE, providers(observed)),
         Stage::new(conditions::VALIDATED, done_if_lost(validated(verdict))),
         Stage::new(conditions::HOSTS_RESERVED, done_if_lost(hosts_reserved(verdict, hosts))),
+    ];
+    stages.extend(upgraded(request, verdict, observed).map(|state| Stage::new(conditions::UPGRADED, state)));
+    stages.extend([
         Stage::new(conditions::CONTROL_PLANE_READY, control_plane(request, observed, hosts))
             .within("spec.timeouts.controlPlane", Duration::from(timeouts.control_plane)),
         Stage::new(conditions::WORKERS_READY, workers(request, observed, hosts))
             .within("spec.timeouts.workers", Duration::from(timeouts.workers)),
-    ]
+    ]);
+    stages
+}
+
+/// How far the upgrade is; `None` for a cluster that was not upgraded. It comes before the nodes: while a node is upgraded, what is not Ready is
+/// part of it.
+fn upgraded(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+) -> Option<StageState> {
+    let told = request.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let was_upgraded = told.iter().any(|condition| condition.type_ == conditions::UPGRADED);
+    match verdict.as_ref().map_or(Next::Nothing, |desired| next(request, desired, observed)) {
+        Next::Nothing if was_upgraded && is_mixed(observed) => Some(StageState::InProgress {
+            message: "the upgrade was left halfway, and hosts run different versions; set k8sVersion to the version that is wanted"
+                .to_owned(),
+        }),
+        Next::Nothing => was_upgraded.then_some(StageState::Done),
+        Next::Going { message, .. } => Some(StageState::InProgress { message }),
+        Next::Halted { message } => Some(StageState::Blocked { reason: reason::HALTED, message, terminal: true }),
+    }
+}
+
+/// Whether the Machines have different versions, or another one than their control plane.
+fn is_mixed(observed: &Observed) -> bool {
+    let wanted = observed.control_plane.as_ref().map(|object| object.spec.version.as_str());
+    let nodes = observed.machines.iter().filter(|machine| machine.status.node_ref.is_some());
+    nodes.map(|machine| machine.spec.version.as_deref()).any(|version| version != wanted)
 }
 
 fn providers(observed: &Observed) -> StageState {
@@ -395,9 +427,10 @@ fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProg
     if let Some(host) = workers.iter().find(|host| host.state != State::Ready) {
         return StageState::InProgress { message: host.to_string() };
     }
-    let not_ready = observed.deployments.values().find(|object| !object.status.complete(1, object.metadata.generation));
+    let not_ready =
+        observed.deployments.values().find(|object| !object.status.counts.complete(1, object.metadata.generation));
     if let Some(deployment) = not_ready {
-        let (name, counts) = (deployment.name_any(), &deployment.status);
+        let (name, counts) = (deployment.name_any(), &deployment.status.counts);
         let message = changing(Kind::MachineDeployment, &name, counts, 1, deployment.metadata.generation)
             .unwrap_or_else(|| {
                 format!("waiting for MachineDeployment {name}: {} of 1 replicas ready", counts.ready_replicas)

@@ -113,6 +113,7 @@ fn masters_without_control_plane(observed: &Observed) -> Vec<Step> {
             kind: Kind::Machine,
             name: machine.name_any(),
             uid: machine.uid().unwrap_or_default(),
+            resource_version: None,
             annotations: BTreeMap::from([(CONTROL_PLANE_HOOK.to_owned(), None)]),
         })
     });

@@ -21,6 +21,7 @@ use super::marks::{MarkedCluster as _, MarkedHost as _};
 use super::networks;
 use super::observed::{Observed, Phase, ResourceSetLookup};
 use super::template::{misplaced_defaults, schema_problem, unsupported_method, wrong_settings};
+use super::upgrade::hop;
 use super::warnings::{lost_sight, unmanaged_worker, unnamed_hosts};
 use crate::provisioner::report::Rejection;
 
@@ -67,7 +68,8 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     let mut valid = DesiredCluster {
         namespace,
         cluster,
-        version: parameters.k8s_version.clone().unwrap_or_default(),
+        version: existing_version(observed).or_else(|| parameters.k8s_version.clone()).unwrap_or_default(),
+        target: request.spec.template_parameters.k8s_version.clone(),
         masters,
         workers,
         endpoint,
@@ -101,6 +103,12 @@ fn is_new_cluster(request: &ProvisioningRequest, observed: &Observed) -> bool {
         && !is_recorded
 }
 
+/// The version of the control plane of a cluster that is created.
+fn existing_version(observed: &Observed) -> Option<String> {
+    let control_plane = observed.control_plane.as_ref().filter(|_| observed.is_created)?;
+    Some(control_plane.spec.version.clone())
+}
+
 /// Rejects a request whose immutable fields differ from its running cluster. The ValidatingAdmissionPolicy refuses such an edit first, where
 /// it is installed.
 fn reject_immutable_changes(
@@ -120,10 +128,7 @@ fn reject_immutable_changes(
     };
     let mut wrong = Vec::new();
     let version = parameters.k8s_version.as_deref().unwrap_or_default();
-    if version != control_plane.spec.version {
-        let object = format!("{} {}", Kind::KubeadmControlPlane.name(), control_plane.name_any());
-        wrong.push(differs("k8sVersion", &object, &control_plane.spec.version, version));
-    }
+    wrong.extend(hop::refusal(&control_plane.spec.version, version, observed));
     let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let held: Vec<_> = observed.held().filter(|host| host.is_held_as_master()).map(|host| host.name_any()).collect();
     let is_new = |requested: &&RequestedHost| {

@@ -1,6 +1,9 @@
 
 # clean_host: what `kubeadm reset` leaves of a node. It can run again after a failure.
 clean_host() {
+    systemctl disable --quiet --now o2ims-host 2>/dev/null
+    systemctl stop --quiet o2ims-job 2>/dev/null
+    rm -rf "$jobs"
     systemctl disable --quiet --now kubelet 2>/dev/null
     if systemctl is-active --quiet kubelet; then fail 'the kubelet does not stop'; fi
     run_containerd
@@ -66,7 +69,7 @@ remove_own_files() {
     for program in kubelet kubectl; do
         if grep -qx "/usr/local/bin/$program" "$links" 2>/dev/null; then rm -f "/usr/local/bin/$program"; fi
     done
-    for file in "$wrapper" "$drop_in" /etc/systemd/system/kubelet.service; do
+    for file in "$wrapper" "$drop_in" /etc/systemd/system/kubelet.service "$host_unit" "$unit_program"; do
         if is_ours "$file"; then rm -f "$file"; fi
     done
     systemctl daemon-reload

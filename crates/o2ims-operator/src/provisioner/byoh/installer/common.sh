@@ -9,6 +9,8 @@ forwarding=/etc/sysctl.d/90-o2ims.conf limits=/etc/sysctl.d/05-o2ims.conf
 node=/var/lib/o2ims-node
 # Links that were made to programs in a folder; where the etcd member keeps its data; routes that were there before.
 links=/var/lib/o2ims-links etcd=/var/lib/o2ims-etcd routes=/var/lib/o2ims-routes
+# The unit that runs the operator's jobs, its program, and the jobs.
+host_unit=/etc/systemd/system/o2ims-host.service unit_program=/usr/local/sbin/o2ims-host jobs=/var/lib/o2ims-host
 machine='@MACHINE@'
 
 # report TEXT: lets the ProvisioningRequest say why, with the agent's own rights on its ByoHost. An empty text takes it back.

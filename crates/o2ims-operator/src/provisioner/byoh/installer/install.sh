@@ -167,6 +167,7 @@ $(declare -f report)
 case \${1:-} in
 reset)
     shift
+    systemctl stop --quiet o2ims-job 2>/dev/null
     data=\$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml 2>/dev/null)
     case \$data in /?*) echo "\$data" >$etcd ;; esac
     if [ -e $node ]; then set -- --skip-phases=remove-etcd-member "\$@"; fi
@@ -194,4 +195,29 @@ esac
 exec "\$real" "\$@"
 END
 chmod 755 "$wrapper.new" && mv "$wrapper.new" "$wrapper" || fail "$wrapper cannot be written"
+
+# The unit that runs the operator's jobs on this host later, such as an upgrade. It needs kubectl.
+if command -v kubectl >/dev/null; then
+    cat >"$unit_program.new" <<'UNIT'
+@UNIT@UNIT
+    chmod 755 "$unit_program.new" && mv "$unit_program.new" "$unit_program" || fail "$unit_program cannot be written"
+    cat >"$host_unit" <<END
+# $mark
+[Unit]
+Description=Jobs of the O2IMS operator
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Environment=HOME=${HOME:-/root}
+ExecStart=$unit_program
+Restart=always
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl daemon-reload
+    systemctl enable --quiet o2ims-host && systemctl restart o2ims-host || fail 'the unit o2ims-host cannot be started'
+fi
 report ''

@@ -1,0 +1,184 @@
+//! Jobs: what the unit of the install script runs on a host. A job is a script in a Secret, which an annotation of the ByoHost names with its hash;
+//! the host reports by another annotation. A job goes on by itself from then on, also without the management cluster and after a reboot.
+
+use cluster_api::byoh::ByoHost;
+use k8s_openapi::ByteString;
+use kube::ResourceExt as _;
+use o2ims_types::names;
+use operator_kit::write::apply::sha256;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::provisioner::byoh::installer::is_plain;
+use crate::provisioner::step::JobOrder;
+
+const JOB: &str = include_str!("scripts/job.sh");
+const PREFLIGHT: &str = include_str!("scripts/preflight.sh");
+const UPGRADE: &str = include_str!("scripts/upgrade.sh");
+/// Longest text that is taken from a host, in characters.
+const REPORT_MAX: usize = 600;
+
+/// What a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Brings the images to the host, and checks that it can be upgraded.
+    Preflight,
+    /// Upgrades Kubernetes on the host.
+    Upgrade,
+}
+
+impl Purpose {
+    /// As it stands in the id of a job.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Upgrade => "upgrade",
+        }
+    }
+}
+
+/// A job of a host.
+#[derive(Clone, Debug)]
+pub struct Job<'a> {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The host.
+    pub host: &'a ByoHost,
+    /// `<namespace>.<ByoMachine>` that the host is the node of.
+    pub machine: &'a str,
+    /// The role of the host.
+    pub role: &'static str,
+    /// It is the master that kubeadm upgrades the cluster's configuration on.
+    pub is_first: bool,
+    /// Number of masters.
+    pub masters: usize,
+    /// The version that it has.
+    pub from: &'a str,
+    /// The version that it gets.
+    pub to: &'a str,
+    /// Folder with the programs of that version.
+    pub files: String,
+    /// Names of kubeadm's checks whose errors are ignored.
+    pub ignored: Vec<&'a str>,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The host does not have it.
+    NotGiven,
+    /// The host has been given it, and has not reported yet.
+    Given,
+    /// The host runs it; what it has reported.
+    Running(String),
+    /// It is done.
+    Done,
+    /// It has failed.
+    Failed(String),
+}
+
+/// What a host reports of its job.
+#[derive(Deserialize)]
+struct Reported {
+    id: String,
+    state: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// The id of the job that a host has, and how far it is.
+fn current(host: &ByoHost) -> Option<(&str, Standing)> {
+    let id = host.annotations().get(names::JOB_ANNOTATION)?.split(' ').next()?;
+    let reported = host.annotations().get(names::JOB_STATUS_ANNOTATION);
+    let reported = reported.and_then(|text| serde_json::from_str::<Reported>(text).ok());
+    let Some(reported) = reported.filter(|reported| reported.id == id) else {
+        return Some((id, Standing::Given));
+    };
+    let shown = reported.message.chars().filter(|character| !character.is_control()).take(REPORT_MAX).collect();
+    let standing = match reported.state.as_str() {
+        "Done" => Standing::Done,
+        "Failed" => Standing::Failed(shown),
+        _ => Standing::Running(shown),
+    };
+    Some((id, standing))
+}
+
+impl Job<'_> {
+    /// How often it was given, and how far it is.
+    pub fn standing(&self) -> (u32, Standing) {
+        let of_this = |(id, standing): (&str, Standing)| {
+            Some((names::job_attempt(id, self.purpose.name(), self.to, self.machine)?, standing))
+        };
+        current(self.host).and_then(of_this).unwrap_or((0, Standing::NotGiven))
+    }
+
+    /// Whether the job that the host has is one of its machine.
+    pub fn is_of_machine(&self) -> bool {
+        current(self.host).is_some_and(|(id, _)| names::is_job_of(id, self.machine))
+    }
+
+    /// Whether the host runs another job of this machine: this one waits for it.
+    pub fn is_delayed(&self) -> bool {
+        current(self.host).is_some_and(|(id, standing)| {
+            matches!(standing, Standing::Running(_)) && names::is_job_of(id, self.machine) && self.standing().0 == 0
+        })
+    }
+
+    /// Its id at this attempt.
+    pub fn id(&self, attempt: u32) -> String {
+        names::job(self.purpose.name(), self.to, self.machine, attempt)
+    }
+
+    /// What gives it to the host; `None` for values that no script may contain.
+    pub fn order(&self, attempt: u32, uid: &str) -> Option<JobOrder> {
+        let (host, id) = (self.host.name_any(), self.id(attempt));
+        let script = self.script(&id)?;
+        let hash = sha256(&script);
+        let data = |text: &str| json!(ByteString(text.as_bytes().to_vec()));
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {
+                "name": names::job_secret(&host), "namespace": self.host.namespace()?,
+                "labels": {names::REQUEST_UID_LABEL: uid},
+                "ownerReferences": [{
+                    "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
+                    "name": host, "uid": self.host.uid().unwrap_or_default(),
+                }],
+            },
+            "data": {"script": data(&script), "machine": data(self.machine)},
+        });
+        Some(JobOrder {
+            host,
+            resource_version: self.host.metadata.resource_version.clone().unwrap_or_default(),
+            secret,
+            job: format!("{id} {hash}"),
+        })
+    }
+
+    fn script(&self, id: &str) -> Option<String> {
+        let namespace = self.host.namespace()?;
+        let host = self.host.name_any();
+        let (ignored, masters) = (self.ignored.join(","), self.masters.to_string());
+        let values = [
+            ("@ID@", id),
+            ("@NAMESPACE@", &namespace),
+            ("@HOST@", &host),
+            ("@MACHINE@", self.machine),
+            ("@FROM@", self.from),
+            ("@TO@", self.to),
+            ("@ROLE@", self.role),
+            ("@PLACE@", if self.is_first { "first" } else { "other" }),
+            ("@MASTERS@", &masters),
+            ("@IGNORED@", &ignored),
+            ("@FILES@", &self.files),
+        ];
+        // Agents can write some of these, and not only on their own host; what follows is run by root.
+        let is_safe = |(_, value): &(&str, &str)| value.split(['/', ',', ':']).all(is_plain);
+        let script = match self.purpose {
+            Purpose::Preflight => PREFLIGHT,
+            Purpose::Upgrade => UPGRADE,
+        };
+        let fill = |text: String, (mark, value): (&str, &str)| text.replace(mark, value);
+        values.iter().all(is_safe).then(|| values.into_iter().fold(format!("{JOB}{script}"), fill))
+    }
+}

@@ -1,0 +1,315 @@
+//! What is next in an upgrade: every host is checked before the first one is changed; then one host after the other, masters first. The objects
+//! follow when all masters are done, and then after each worker. Everything is derived from the hosts' annotations and the Machines.
+
+use cluster_api::byoh::ByoHost;
+use cluster_api::conditions::Condition;
+use cluster_api::control_plane::KubeadmControlPlane;
+use cluster_api::machine::Machine;
+use kube::ResourceExt as _;
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+use o2ims_types::{ProvisioningRequest, names};
+use operator_kit::text;
+use serde_json::Value;
+
+use super::adoption;
+use super::hop::is_same;
+use super::job::{Job, Purpose, Standing};
+use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
+use crate::provisioner::byoh::observed::{Observed, Phase};
+use crate::provisioner::step::Step;
+
+/// What is next in an upgrade.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// The cluster has the version that its request asks for.
+    Nothing,
+    /// These steps are due, or, if there are none, what the message says is waited for.
+    Going {
+        /// The steps.
+        steps: Vec<Step>,
+        /// What is going on.
+        message: String,
+    },
+    /// It has stopped until somebody acts.
+    Halted {
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// A host of the request that is a node.
+struct Member<'a> {
+    desired: &'a DesiredCluster,
+    control_plane: &'a KubeadmControlPlane,
+    requested: &'a RequestedHost,
+    role: &'static str,
+    host: &'a ByoHost,
+    machine: &'a Machine,
+}
+
+impl Member<'_> {
+    fn job<'a>(&'a self, purpose: Purpose, to: &'a str) -> Job<'a> {
+        let installer = self.desired.install.installer.clone().unwrap_or_default();
+        let is_first = self.desired.masters.first().is_some_and(|first| first.name == self.requested.name);
+        Job {
+            purpose,
+            host: self.host,
+            machine: self.host.machine_name().unwrap_or_default(),
+            role: self.role,
+            is_first,
+            masters: self.desired.masters.len(),
+            from: self.version(),
+            to,
+            files: installer.files.path.replace("VERSION", to),
+            ignored: self.ignored_checks(),
+        }
+    }
+
+    /// The checks of kubeadm whose errors the cluster ignores. What is set for masters is in their control plane; for workers in the template.
+    fn ignored_checks(&self) -> Vec<&str> {
+        let settings = &self.control_plane.spec.kubeadm_config_spec;
+        let of_masters = [&settings.init_configuration, &settings.join_configuration];
+        let of_masters = of_masters.into_iter().flat_map(|node| &node.node_registration.ignore_preflight_errors);
+        let template = self.desired.template.spec.kubeadm.workers.as_ref();
+        let of_workers = template.map(|all| &all["joinConfiguration"]["nodeRegistration"]["ignorePreflightErrors"]);
+        let of_workers = of_workers.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let mut checks: Vec<_> =
+            if self.is_master() { of_masters.map(String::as_str).collect() } else { of_workers.collect() };
+        checks.sort_unstable();
+        checks.dedup();
+        checks
+    }
+
+    /// The version that its Machine has.
+    fn version(&self) -> &str {
+        self.machine.spec.version.as_deref().unwrap_or_default()
+    }
+
+    fn runs(&self, version: &str) -> bool {
+        is_same(&self.machine.status.node_info.kubelet_version, version)
+    }
+
+    /// Whether it is still to be brought to a version: its Machine has another one; or its node has, or will have, because of a job. A kubelet that
+    /// somebody has changed by hand is not the operator's to change back.
+    fn is_behind(&self, to: &str) -> bool {
+        let runs_another = !self.machine.status.node_info.kubelet_version.is_empty() && !self.runs(to);
+        let checked = self.job(Purpose::Preflight, to);
+        let has_a_job = checked.is_of_machine() && self.job(Purpose::Upgrade, to).standing().1 != Standing::Done;
+        self.version() != to || has_a_job && runs_another || checked.is_delayed()
+    }
+
+    fn has_run(&self, to: &str) -> bool {
+        self.runs(to) && self.job(Purpose::Upgrade, to).standing().1 == Standing::Done
+    }
+
+    fn is_master(&self) -> bool {
+        self.role == names::ROLE_CONTROL_PLANE
+    }
+}
+
+/// What is next in the upgrade of the request's cluster.
+pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Next {
+    let (Some(control_plane), Some(to)) = (&observed.control_plane, desired.target.as_deref()) else {
+        return Next::Nothing;
+    };
+    if observed.phase != Phase::Running || observed.install().method != InstallMethod::Installer {
+        return Next::Nothing;
+    }
+    // Until then it is a creation.
+    if desired.masters.iter().any(|master| observed.node(&master.name).is_none()) {
+        return Next::Nothing;
+    }
+    let adopting = adoption::begun(observed);
+    if !adopting.is_empty() {
+        let message = format!("upgrading to {to}: handing {} over to Cluster API", text::list(&adopting, " and "));
+        return Next::Going { steps: adoption::finish(observed), message };
+    }
+    let members = members(desired, control_plane, observed);
+    let behind: Vec<_> = members.iter().filter(|member| member.is_behind(to)).collect();
+    if behind.is_empty() && control_plane.spec.version == to {
+        return Next::Nothing;
+    }
+    if let Some(hostless) = without_host(desired, observed) {
+        let message = format!("upgrading to {to}: waits: {hostless} is a node, but its ByoHost is gone or is not held");
+        return Next::Going { steps: Vec::new(), message };
+    }
+    if let Some(message) = without_unit(&behind) {
+        return Next::Halted { message };
+    }
+    if let Some(checks) = preflight(request, observed, &behind, &members, to) {
+        return checks;
+    }
+    if control_plane.spec.version != to || behind.iter().any(|member| member.is_master()) {
+        return match behind.iter().find(|member| member.is_master() && !member.has_run(to)) {
+            Some(master) => upgrade(request, observed, master, &members, to),
+            None => Next::Going {
+                steps: vec![adoption::begin_control_plane(control_plane, to)],
+                message: format!("upgrading to {to}: every master runs it"),
+            },
+        };
+    }
+    let Some(worker) = behind.first() else { return Next::Nothing };
+    if !worker.has_run(to) {
+        return upgrade(request, observed, worker, &members, to);
+    }
+    let deployment = worker.machine.deployment().and_then(|name| observed.deployments.get(name));
+    let steps = deployment.map(|deployment| adoption::begin_worker(deployment, to)).into_iter().collect();
+    Next::Going { steps, message: format!("upgrading to {to}: {} runs it", worker.requested) }
+}
+
+fn members<'a>(
+    desired: &'a DesiredCluster,
+    control_plane: &'a KubeadmControlPlane,
+    observed: &'a Observed,
+) -> Vec<Member<'a>> {
+    desired
+        .hosts()
+        .filter_map(|(requested, role)| {
+            let host = observed.host(&requested.name).filter(|host| observed.holds(host))?;
+            let machine = observed.node(&requested.name)?;
+            Some(Member { desired, control_plane, requested, role, host, machine })
+        })
+        .collect()
+}
+
+/// A host of the request that is a node, and whose ByoHost the request does not hold.
+fn without_host<'a>(desired: &'a DesiredCluster, observed: &Observed) -> Option<&'a RequestedHost> {
+    let is_held = |name: &str| observed.host(name).is_some_and(|host| observed.holds(host));
+    let mut hosts = desired.hosts().map(|(requested, _)| requested);
+    hosts.find(|requested| observed.node(&requested.name).is_some() && !is_held(&requested.name))
+}
+
+/// Hosts without the unit that runs jobs.
+fn without_unit(behind: &[&Member<'_>]) -> Option<String> {
+    let lacks_unit = |member: &&&Member<'_>| !member.host.annotations().contains_key(names::HOST_UNIT_ANNOTATION);
+    let without: Vec<_> = behind.iter().filter(lacks_unit).map(|member| member.requested.to_string()).collect();
+    (!without.is_empty()).then(|| {
+        format!(
+            "the upgrade cannot begin: the unit o2ims-host does not report from {}. The install script puts it there where kubectl is on the host: \
+             check it with systemctl status o2ims-host, or set k8sVersion back",
+            text::list(&without, ", ")
+        )
+    })
+}
+
+/// The checks of all hosts, before the first one is changed; `None` when they are done.
+fn preflight(
+    request: &ProvisioningRequest,
+    observed: &Observed,
+    behind: &[&Member<'_>],
+    members: &[Member<'_>],
+    to: &str,
+) -> Option<Next> {
+    let (mut steps, mut running, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    for member in behind {
+        if member.job(Purpose::Upgrade, to).standing().1 != Standing::NotGiven {
+            continue;
+        }
+        let job = member.job(Purpose::Preflight, to);
+        let (attempt, standing) = job.standing();
+        match standing {
+            Standing::Done => {}
+            Standing::NotGiven if job.is_delayed() => running.push(member.requested.to_string()),
+            Standing::NotGiven => steps.extend(job.order(1, &observed.uid).map(Step::GiveJob)),
+            Standing::Failed(_) if is_retried(request, &job.id(attempt)) => {
+                steps.extend(job.order(attempt + 1, &observed.uid).map(Step::GiveJob));
+            }
+            Standing::Failed(why) => failed.push((format!("{}: {why}", member.requested), job.id(attempt))),
+            Standing::Given | Standing::Running(_) => running.push(member.requested.to_string()),
+        }
+    }
+    if steps.is_empty() && !failed.is_empty() {
+        let (causes, ids): (Vec<_>, Vec<_>) = failed.into_iter().unzip();
+        let is_changed = members.iter().any(|member| member.runs(to));
+        let so_far = if is_changed { "does not go on" } else { "has not begun, and no host was changed" };
+        let what = format!("the upgrade to {to} {so_far}: {}", text::list(&causes, "; "));
+        return Some(halted(request, &what, &ids.join(",")));
+    }
+    if steps.is_empty() && running.is_empty() {
+        return None;
+    }
+    running.extend(steps.iter().filter_map(|step| match step {
+        Step::GiveJob(order) => Some(order.host.clone()),
+        _ => None,
+    }));
+    let message = format!("upgrading to {to}: checking {} and bringing the images there", text::list(&running, ", "));
+    Some(Next::Going { steps, message })
+}
+
+/// The upgrade of one host.
+fn upgrade(
+    request: &ProvisioningRequest,
+    observed: &Observed,
+    member: &Member<'_>,
+    members: &[Member<'_>],
+    to: &str,
+) -> Next {
+    let job = member.job(Purpose::Upgrade, to);
+    let told = |what: &str| format!("upgrading {} to {to}: {}: {what}", member.version(), member.requested);
+    let going = |steps: Vec<Step>, what: &str| Next::Going { steps, message: told(what) };
+    let (attempt, standing) = job.standing();
+    let give = || going(job.order(attempt + 1, &observed.uid).map(Step::GiveJob).into_iter().collect(), "has its job");
+    match standing {
+        // A host that has failed may be why the cluster is not healthy, so it is not waited for.
+        Standing::Failed(_) if is_retried(request, &job.id(attempt)) => give(),
+        Standing::Failed(why) => {
+            let what = format!("the upgrade to {to} has stopped at {}: {why}", member.requested);
+            halted(request, &what, &job.id(attempt))
+        }
+        Standing::NotGiven => match unhealthy(members, observed) {
+            Some(why) => going(Vec::new(), &format!("waits: {why}")),
+            None => give(),
+        },
+        Standing::Given => going(
+            Vec::new(),
+            "has its job and has not reported yet; if this does not change, systemctl status o2ims-host on the host says why",
+        ),
+        Standing::Running(what) => going(Vec::new(), &what),
+        Standing::Done => going(Vec::new(), "is done; waiting for Cluster API to see the node's version"),
+    }
+}
+
+fn halted(request: &ProvisioningRequest, what: &str, ids: &str) -> Next {
+    let (name, namespace, retry) =
+        (request.name_any(), request.namespace().unwrap_or_default(), names::RETRY_ANNOTATION);
+    Next::Halted {
+        message: format!(
+            "{what}. Mend the cause, then try again: kubectl annotate pr {name} -n {namespace} {retry}={ids} --overwrite"
+        ),
+    }
+}
+
+fn is_retried(request: &ProvisioningRequest, id: &str) -> bool {
+    let given = request.annotations().get(names::RETRY_ANNOTATION);
+    given.is_some_and(|given| given.split(',').any(|given| given.trim() == id))
+}
+
+/// Why the next host must wait: the cluster could not do without it.
+fn unhealthy(members: &[Member<'_>], observed: &Observed) -> Option<String> {
+    if let Some(lost) = observed.lost_connection() {
+        return Some(format!("Cluster API cannot connect to the cluster: {}", lost.explain()));
+    }
+    let control_plane = observed.control_plane.as_ref()?;
+    // Cluster API never looks at an etcd that is not on the masters.
+    let has_external_etcd = control_plane.spec.kubeadm_config_spec.cluster_configuration.etcd.external.is_some();
+    let etcd = (!has_external_etcd).then_some("EtcdClusterHealthy");
+    for type_ in etcd.into_iter().chain(["ControlPlaneComponentsHealthy"]) {
+        let condition = Condition::find(&control_plane.status.conditions, type_);
+        if let Some(condition) = condition.filter(|condition| condition.status != "True") {
+            return Some(format!(
+                "{type_} of KubeadmControlPlane {}: {}",
+                control_plane.name_any(),
+                condition.explain()
+            ));
+        }
+    }
+    let member = members.iter().find(|member| {
+        let conditions = &member.machine.status.conditions;
+        !Condition::is_true(conditions, "NodeHealthy")
+    });
+    if let Some(member) = member {
+        return Some(format!("the node of {} is not Ready", member.requested));
+    }
+    let leaving = observed.machines.iter().find(|machine| machine.metadata.deletion_timestamp.is_some());
+    leaving.map(|machine| format!("Machine {} is being deleted", machine.name_any()))
+}

@@ -1,0 +1,3 @@
+report Running 'checking the host'
+preflight
+end Done "Kubernetes $to can be installed"

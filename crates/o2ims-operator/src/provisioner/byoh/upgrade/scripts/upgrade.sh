@@ -1,0 +1,76 @@
+drop_gate() {
+    patiently read_config || fail 'the API server of the cluster does not answer'
+    [ "$place" = first ] && has_gate || return 0
+    {
+        printf 'data:\n  ClusterConfiguration: |\n'
+        without_gate <"$own/config.yaml" | sed 's/^/    /'
+    } >"$own/kubeadm-config.yaml"
+    timeout 60 kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system patch configmap kubeadm-config --type merge \
+        --patch-file "$own/kubeadm-config.yaml" ||
+        fail 'the feature gate ControlPlaneKubeletLocalMode cannot be removed from ConfigMap kube-system/kubeadm-config'
+}
+
+# node_upgrade: control plane and configuration, by kubeadm. It goes on where it was interrupted, and puts back what does not start.
+node_upgrade() {
+    local output=$own/kubeadm.log why
+    patiently is_ready || fail 'the node is not Ready: journalctl -u kubelet'
+    cat >"$own/upgrade.yaml" <<END
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: UpgradeConfiguration
+timeouts: {upgradeManifests: 3m0s, kubernetesAPICall: 5m0s}
+END
+    # kube-proxy is Cluster API's: it sets the image when its objects have the version.
+    if [ "$place" = first ]; then set -- apply "$to" --yes; else set -- node; fi
+    set -- "$@" --skip-phases addon/kube-proxy --config "$own/upgrade.yaml" ${ignored:+--ignore-preflight-errors "$ignored"}
+    timeout 1200 "$kubeadm" upgrade "$@" </dev/null >"$output" 2>&1 && return
+    cat "$output"
+    why=$(grep -o '\[ERROR .*' "$output" | head -n 3 | tr '\n' ' ')
+    [ -n "$why" ] || why=$(grep -i '^error' "$output" | tail -n 1)
+    [ -n "$why" ] || why=$(grep . "$output" | tail -n 1)
+    fail "kubeadm upgrade $1: $why"
+}
+
+# install_new: the programs, in the place where systemd and kubeadm look for them.
+install_new() {
+    local program new path
+    for program in kubelet kubeadm kubectl; do
+        new=$(find_new "$program") || continue
+        case $new in
+        "$files"/*)
+            path=/usr/local/bin/$program
+            if [ -e "$path" ] && [ ! -L "$path" ]; then continue; fi
+            grep -qxs "$path" "$links" || echo "$path" >>"$links"
+            ln -sfn "$new" "$path.new" && mv -T "$path.new" "$path" || fail "$path cannot be linked"
+            ;;
+        *) path=$new ;;
+        esac
+        case $program in
+        kubelet) sed -i "s#^ExecStart=/[^ ]*#ExecStart=$path#" "$drop_in" ;;
+        kubeadm) sed -i "s#^real=.*#real=$path#" "$wrapper" ;;
+        esac
+    done
+    sync
+    systemctl daemon-reload && systemctl restart kubelet || fail 'the kubelet does not restart: journalctl -u kubelet'
+}
+
+runs_new() {
+    found=$(cluster get node "$host" --output 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)
+    case $found in "$to True" | "$to"[+-]*" True") return 0 ;; *) return 1 ;; esac
+}
+finish() {
+    local found='' kind
+    patiently runs_new || fail "the node did not become Ready at $to within 5 minutes (version and Ready are: ${found:-not known}): journalctl -u kubelet"
+    # kubeadm copies etcd's data at each upgrade; the last copy is kept.
+    for kind in etcd manifests; do
+        find /etc/kubernetes/tmp -maxdepth 1 -name "kubeadm-backup-$kind-*" 2>/dev/null | sort | head -n -1 | xargs -r rm -rf
+    done
+}
+
+steps=5
+step 1 'checking the host and its images' preflight
+kubeadm=$(find_new kubeadm) || fail "kubeadm $to is not in $files any more"
+step 2 'preparing the configuration of the cluster' drop_gate
+step 3 'kubeadm upgrade' node_upgrade
+step 4 'restarting the kubelet' install_new
+step 5 'waiting for the node to be Ready' finish
+end Done "runs Kubernetes $to"
