@@ -6,7 +6,9 @@ use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
+use o2ims_types::ProvisioningState;
 use o2ims_types::names::focom as names;
+use sandbox::installation::Hosts;
 use sandbox::waiting::wait;
 use serde_json::json;
 
@@ -16,6 +18,7 @@ use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, World, beside};
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         beside("a_cluster_on_an_o_cloud_and_back", a_cluster_on_an_o_cloud_and_back),
+        beside("a_cluster_is_upgraded_from_the_smo", a_cluster_is_upgraded_from_the_smo),
         beside("the_very_cluster_needs_no_o_cloud", the_very_cluster_needs_no_o_cloud),
     ]
 }
@@ -96,6 +99,45 @@ async fn a_cluster_on_an_o_cloud_and_back(world: Arc<World>) -> Outcome {
     let events = tenant.events("edge").await?;
     ensure!(events == ["Sent"], "events of an ordinary life: {events:?}");
     Ok(())
+}
+
+/// An edit at the SMO upgrades the cluster on its O-Cloud, and what the O-Cloud refuses is told at the SMO.
+async fn a_cluster_is_upgraded_from_the_smo(world: Arc<World>) -> Outcome {
+    let (from, to) = ("v1.35.1", "v1.36.1");
+    let tenant = Tenant::new(&world, "rise").await?;
+    let site = &tenant.parts.site_a;
+    site.apply_cni(&tenant.namespace).await?;
+    for number in 1..=2 {
+        let mut host = hostsim::HostSpec::new(format!("rise-{number}"), number.to_string());
+        host.namespace = Some(tenant.namespace.clone());
+        host.skip_installation = false;
+        site.site.register(host).await?;
+    }
+    let template = Hosts::Simulated.template().replace("namespace: o2ims-system", "namespace: rise");
+    site.management.apply_yaml(&template.replace("method: none", "method: installer")).await?;
+    let at = async |version: &str| {
+        let mut request = tenant.request("edge", "site-a", &[1], &[2]);
+        request["spec"]["templateParameters"]["k8sVersion"] = json!(version);
+        tenant.apply(&request).await.map(drop)
+    };
+    at(from).await?;
+    tenant.until_state("edge", "fulfilled", CLUSTER).await?;
+
+    at("v1.37.1").await?;
+    let told = "a cluster is upgraded by one minor version at a time, and not to an older one";
+    tenant.until("edge", "Failed", told, SOON).await?;
+    at(to).await?;
+    let is_upgraded = |remote: Option<&o2ims_types::ProvisioningRequest>| {
+        remote.and_then(|remote| remote.status.as_ref()).is_some_and(|status| {
+            let state = status.provisioning_status.provisioning_state;
+            status.extensions.k8s_version.as_deref() == Some(to) && state == ProvisioningState::Fulfilled
+        })
+    };
+    let remote = tenant.remote(&site.management);
+    wait(remote, "edge-o2ims", "the cluster to be upgraded", CLUSTER, is_upgraded).await?;
+    tenant.until_state("edge", "fulfilled", SOON).await?;
+    tenant.delete("edge").await?;
+    tenant.until_gone("edge", CLUSTER).await
 }
 
 async fn the_very_cluster_needs_no_o_cloud(world: Arc<World>) -> Outcome {
