@@ -140,7 +140,7 @@ impl Values<'_> {
             ("@PODS@", self.pods.clone()),
         ]
         .into_iter()
-        .fold(format!("{COMMON}{CLEAN_HOST}{script}").replace("@UNIT@", UNIT), |text, (mark, value)| {
+        .fold(format!("{COMMON}{CLEAN_HOST}{script}").replace("@UNIT@", UNIT.trim_end()), |text, (mark, value)| {
             text.replace(mark, &value)
         })
     }

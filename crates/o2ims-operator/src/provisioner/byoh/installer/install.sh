@@ -199,7 +199,8 @@ chmod 755 "$wrapper.new" && mv "$wrapper.new" "$wrapper" || fail "$wrapper canno
 # The unit that runs the operator's jobs on this host later, such as an upgrade. It needs kubectl.
 if command -v kubectl >/dev/null; then
     cat >"$unit_program.new" <<'UNIT'
-@UNIT@UNIT
+@UNIT@
+UNIT
     chmod 755 "$unit_program.new" && mv "$unit_program.new" "$unit_program" || fail "$unit_program cannot be written"
     cat >"$host_unit" <<END
 # $mark
