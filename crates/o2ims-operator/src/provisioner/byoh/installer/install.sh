@@ -214,6 +214,8 @@ Environment=HOME=${HOME:-/root}
 ExecStart=$unit_program
 Restart=always
 RestartSec=5
+KillMode=mixed
+TimeoutStopSec=5
 
 [Install]
 WantedBy=multi-user.target

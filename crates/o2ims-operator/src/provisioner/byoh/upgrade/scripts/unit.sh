@@ -75,6 +75,9 @@ look() {
 }
 
 mkdir -p "$jobs" && chmod 700 "$jobs"
+watch=
+# Its watch ends first: systemd waits for what is left of a unit.
+trap 'if [ -n "$watch" ]; then kill "$watch" && wait "$watch"; fi 2>/dev/null; exit 0' TERM
 path='{.metadata.annotations.o2ims\.provisioning\.oran\.org/'
 while :; do
     resume
