@@ -39,15 +39,22 @@ fn says(world: &World, words: &str) {
     assert!(message.contains(words), "{message:?} has no {words:?}");
 }
 
+/// Lets hosts and Cluster API make so many moves, and the operator go on after each of them.
+fn go_on(world: &mut World, steps: usize) {
+    for _ in 0..steps {
+        PROGRESS.iter().any(|progress| progress(world, 0));
+        world.second += 1;
+        world.reconcile("one");
+    }
+}
+
 /// Lets hosts and Cluster API go on, and the operator after each of their moves, until it says so.
 fn until(world: &mut World, words: &str) {
     for _ in 0..200 {
         if world.message("one").contains(words) {
             return;
         }
-        PROGRESS.iter().any(|progress| progress(world, 0));
-        world.second += 1;
-        world.reconcile("one");
+        go_on(world, 1);
         crate::rules::check_world(world);
     }
     panic!("never says {words:?}, but {:?}", world.message("one"));
@@ -111,11 +118,7 @@ fn a_cluster_that_is_not_there_yet_is_created_first() {
         let mut one = request("one", "core", &[1], &[2]);
         one.spec.template_parameters.k8s_version = Some(FROM.to_owned());
         world.submit(one);
-        for _ in 0..steps {
-            PROGRESS.iter().any(|progress| progress(&mut world, 0));
-            world.second += 1;
-            world.reconcile("one");
-        }
+        go_on(&mut world, steps);
         ask_for(&mut world, TO);
         world.settle();
         assert_eq!(world.state("one"), Some(Fulfilled), "after {steps}: {}", world.message("one"));
@@ -207,11 +210,7 @@ fn a_cluster_that_is_kept_is_not_left_half_adopted() {
     for steps in 0..60 {
         let mut world = running();
         ask_for(&mut world, TO);
-        for _ in 0..steps {
-            PROGRESS.iter().any(|progress| progress(&mut world, 0));
-            world.second += 1;
-            world.reconcile("one");
-        }
+        go_on(&mut world, steps);
         world.edit_request("one", |one| one.finalizers_mut().push(names::ORPHAN_FINALIZER.to_owned()));
         world.delete_request("one");
         world.settle();
@@ -368,11 +367,7 @@ fn an_edit_during_an_upgrade_ends_in_the_state_of_the_last() {
     for steps in 0..60 {
         let mut world = running();
         ask_for(&mut world, "v1.35.5");
-        for _ in 0..steps {
-            PROGRESS.iter().any(|progress| progress(&mut world, 0));
-            world.second += 1;
-            world.reconcile("one");
-        }
+        go_on(&mut world, steps);
         ask_for(&mut world, FROM);
         world.settle();
         assert_eq!(world.state("one"), Some(Fulfilled), "after {steps}: {}", world.message("one"));
@@ -389,11 +384,7 @@ fn a_deletion_during_an_upgrade_ends() {
     for steps in 0..60 {
         let mut world = running();
         ask_for(&mut world, TO);
-        for _ in 0..steps {
-            PROGRESS.iter().any(|progress| progress(&mut world, 0));
-            world.second += 1;
-            world.reconcile("one");
-        }
+        go_on(&mut world, steps);
         world.delete_request("one");
         world.settle();
         assert!(world.requests.is_empty() && world.clusters.is_empty(), "after {steps}");

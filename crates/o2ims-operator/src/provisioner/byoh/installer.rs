@@ -56,16 +56,20 @@ pub fn install_scripts(
 
 /// The Secret with the install scripts of a host for a machine, without the scripts.
 pub fn empty_secret(host: &ByoHost, machine: &str, uid: &str) -> Option<Value> {
-    let name = host.name_any();
+    // A name of its own for each machine: a deletion that is meant for the former one cannot hit it.
+    secret_of(host, &names::install_secret(&host.name_any(), machine), uid)
+}
+
+/// A Secret of this name, without data, that is deleted with the host.
+pub fn secret_of(host: &ByoHost, name: &str, uid: &str) -> Option<Value> {
     Some(json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {
-            // A name of its own for each machine: a deletion that is meant for the former one cannot hit it.
-            "name": names::install_secret(&name, machine), "namespace": host.namespace()?,
+            "name": name, "namespace": host.namespace()?,
             "labels": {names::REQUEST_UID_LABEL: uid},
             "ownerReferences": [{
                 "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
-                "name": name, "uid": host.uid().unwrap_or_default(),
+                "name": host.name_any(), "uid": host.uid().unwrap_or_default(),
             }],
         },
     }))

@@ -9,7 +9,7 @@ use operator_kit::write::apply::sha256;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::provisioner::byoh::installer::is_plain;
+use crate::provisioner::byoh::installer::{is_plain, secret_of};
 use crate::provisioner::step::JobOrder;
 
 const JOB: &str = include_str!("scripts/job.sh");
@@ -135,18 +135,8 @@ impl Job<'_> {
         let script = self.script(&id)?;
         let hash = sha256(&script);
         let data = |text: &str| json!(ByteString(text.as_bytes().to_vec()));
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {
-                "name": names::job_secret(&host), "namespace": self.host.namespace()?,
-                "labels": {names::REQUEST_UID_LABEL: uid},
-                "ownerReferences": [{
-                    "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "ByoHost",
-                    "name": host, "uid": self.host.uid().unwrap_or_default(),
-                }],
-            },
-            "data": {"script": data(&script), "machine": data(self.machine)},
-        });
+        let mut secret = secret_of(self.host, &names::job_secret(&host), uid)?;
+        secret["data"] = json!({"script": data(&script), "machine": data(self.machine)});
         Some(JobOrder {
             host,
             resource_version: self.host.metadata.resource_version.clone().unwrap_or_default(),

@@ -92,10 +92,13 @@ impl Member<'_> {
     /// Whether it is still to be brought to a version: its Machine has another one; or its node has, or will have, because of a job. A kubelet that
     /// somebody has changed by hand is not the operator's to change back.
     fn is_behind(&self, to: &str) -> bool {
+        if self.version() != to || !self.host.annotations().contains_key(names::JOB_ANNOTATION) {
+            return self.version() != to;
+        }
         let runs_another = !self.machine.status.node_info.kubelet_version.is_empty() && !self.runs(to);
         let checked = self.job(Purpose::Preflight, to);
         let has_a_job = checked.is_of_machine() && self.job(Purpose::Upgrade, to).standing().1 != Standing::Done;
-        self.version() != to || has_a_job && runs_another || checked.is_delayed()
+        has_a_job && runs_another || checked.is_delayed()
     }
 
     fn has_run(&self, to: &str) -> bool {
