@@ -673,6 +673,10 @@ const UPGRADE: &[Entry] = &[
         "Set the version of the cluster again, or a newer patch version.",
     ),
     entry(
+        "this request was restored from a backup that is older than its cluster",
+        "The cluster was upgraded since. Set the version that it has.",
+    ),
+    entry(
         "Kubernetes is upgraded by one minor version at a time; set k8sVersion to a v….… first, or back to …",
         "Upgrade to the minor version in between first.",
     ),

@@ -378,6 +378,23 @@ fn an_edit_during_an_upgrade_ends_in_the_state_of_the_last() {
     }
 }
 
+/// A restored request that is older than its cluster takes nothing back.
+#[test]
+fn a_restored_request_does_not_take_an_upgrade_back() {
+    let mut world = running();
+    ask_for(&mut world, "v1.35.5");
+    world.settle();
+    world.edit_request("one", |one| one.metadata.uid = Some("restored-uid".to_owned()));
+    ask_for(&mut world, FROM);
+    world.settle();
+    says(
+        &world,
+        "this request was restored from a backup that is older than its cluster; set k8sVersion back to v1.35.5",
+    );
+    let versions = world.machines.values().map(|machine| machine.record.status.node_info.kubelet_version.as_str());
+    assert_eq!(versions.collect::<Vec<_>>(), ["v1.35.5", "v1.35.5"]);
+}
+
 /// A request that is deleted in the middle leaves nothing.
 #[test]
 fn a_deletion_during_an_upgrade_ends() {

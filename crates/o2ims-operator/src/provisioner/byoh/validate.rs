@@ -63,7 +63,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     if let Some(message) = observed.contention.as_ref().filter(|_| !observed.is_created) {
         return Err(Rejection::waiting(reason::NAME_TAKEN, message));
     }
-    reject_immutable_changes(&parameters, &masters, observed)?;
+    reject_immutable_changes(request, &parameters, &masters, observed)?;
     let endpoint = select_endpoint(&parameters, &template, observed, is_new)?;
     let mut valid = DesiredCluster {
         namespace,
@@ -112,6 +112,7 @@ fn existing_version(observed: &Observed) -> Option<String> {
 /// Rejects a request whose immutable fields differ from its running cluster. The ValidatingAdmissionPolicy refuses such an edit first, where
 /// it is installed.
 fn reject_immutable_changes(
+    request: &ProvisioningRequest,
     parameters: &TemplateParameters,
     masters: &[RequestedHost],
     observed: &Observed,
@@ -128,7 +129,7 @@ fn reject_immutable_changes(
     };
     let mut wrong = Vec::new();
     let version = parameters.k8s_version.as_deref().unwrap_or_default();
-    wrong.extend(hop::refusal(&control_plane.spec.version, version, observed));
+    wrong.extend(hop::refusal(request, &control_plane.spec.version, version, observed));
     let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let held: Vec<_> = observed.held().filter(|host| host.is_held_as_master()).map(|host| host.name_any()).collect();
     let is_new = |requested: &&RequestedHost| {

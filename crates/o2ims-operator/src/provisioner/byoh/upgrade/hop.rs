@@ -1,12 +1,14 @@
 //! Which version of Kubernetes may follow another one on the same hosts.
 
+use kube::ResourceExt as _;
+use o2ims_types::ProvisioningRequest;
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use semver::Version;
 
 use crate::provisioner::byoh::observed::Observed;
 
 /// Why a cluster cannot go from one version to another, and what to do; `None` if it can.
-pub fn refusal(from: &str, to: &str, observed: &Observed) -> Option<String> {
+pub fn refusal(request: &ProvisioningRequest, from: &str, to: &str, observed: &Observed) -> Option<String> {
     if from == to {
         return None;
     }
@@ -18,6 +20,10 @@ pub fn refusal(from: &str, to: &str, observed: &Observed) -> Option<String> {
     let (Some(old), Some(new)) = (parse(from), parse(to)) else { return told("one of them is no version", &back) };
     if (new.major, new.minor) < (old.major, old.minor) {
         return told("Kubernetes has no way back to an older minor version", &back);
+    }
+    // A copy from before an upgrade is no consent to take it back.
+    if new < old && request.uid().as_deref() != Some(observed.uid.as_str()) {
+        return told("this request was restored from a backup that is older than its cluster", &back);
     }
     if new.major != old.major || new.minor > old.minor + 1 {
         let next = format!("set k8sVersion to a v{}.{} first, or back to {from}", old.major, old.minor + 1);
