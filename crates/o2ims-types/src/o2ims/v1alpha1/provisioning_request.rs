@@ -76,7 +76,7 @@ pub struct TemplateParameters {
     #[serde(default = "byoh")]
     #[schemars(length(min = 1, max = 63))]
     pub cluster_provisioner: String,
-    /// Kubernetes version, such as v1.33.1. Default: the template's.
+    /// Kubernetes version, such as v1.33.1. Default: the template's. A change upgrades the cluster on its own hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub k8s_version: Option<String>,
@@ -237,7 +237,7 @@ pub struct ProvisioningRequestStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioned_resource_set: Option<ProvisionedResourceSet>,
     /// `Ready`, `Reconciling`, `Stalled` (kstatus), `Paused`, `Degraded`, and the stages `ProvidersAvailable`, `Validated`,
-    /// `HostsReserved`, `ControlPlaneReady`, `WorkersReady`.
+    /// `HostsReserved`, `ControlPlaneReady`, `WorkersReady`; `Upgraded` where `k8sVersion` was changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
