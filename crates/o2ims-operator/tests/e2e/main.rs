@@ -22,6 +22,7 @@ mod providers;
 mod requests;
 mod servers;
 mod traces;
+mod upgrade_faults;
 mod upgrades;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn scenarios() -> Vec<Scenario> {
     // What takes longest begins first.
     [
         servers::scenarios(),
+        upgrade_faults::scenarios(),
         upgrades::scenarios(),
         consent::scenarios(),
         moving::scenarios(),

@@ -33,7 +33,7 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 /// The virtual address of several masters.
-const ADDRESS: &str = "10.77.0.100";
+pub const ADDRESS: &str = "10.77.0.100";
 
 /// What a cluster leaves on a server, one line each; nothing on a clean one.
 const REMAINS: &str = r#"

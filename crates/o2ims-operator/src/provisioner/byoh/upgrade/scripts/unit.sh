@@ -10,11 +10,13 @@ jobs=/var/lib/o2ims-host node=/var/lib/o2ims-node
 api() { timeout 30 kubectl --kubeconfig "$config" --namespace "$namespace" "$@"; }
 annotate() { api annotate --overwrite byohost "$host" "$prefix/$1" >/dev/null; }
 
+is_running() { case $(systemctl is-active o2ims-job) in active | activating | deactivating | reloading) return 0 ;; *) return 1 ;; esac }
 # has_ended: whether no job runs. One that has just reported that it is done ends in a moment.
 has_ended() {
     local i
     for ((i = 0; i < 20; i++)); do
-        case $(systemctl is-active o2ims-job) in active | activating | deactivating | reloading) sleep 0.5 ;; *) return 0 ;; esac
+        is_running || return 0
+        sleep 0.5
     done
     return 1
 }
@@ -26,7 +28,7 @@ fail() {
 # run ID: starts the job, or goes on with it, unless one runs. One that ends again and again without a word, as without memory, is given up.
 run() {
     local starts
-    has_ended || return 0
+    ! is_running || return 0
     starts=$(($(cat "$jobs/$1/starts" 2>/dev/null || echo 0) + 1))
     echo "$starts" >"$jobs/$1/starts"
     if [ "$starts" -gt 20 ]; then
@@ -85,8 +87,14 @@ while :; do
     exec 3< <(exec timeout 600 kubectl --kubeconfig "$config" --namespace "$namespace" get byohost "$host" --watch \
         --output "jsonpath=${path}job};${path}host-unit};${path}job-status}"'{"\n"}')
     watch=$!
-    while IFS=';' read -r job known told <&3; do
-        look "$job" "$known" "$told" || break
+    while :; do
+        IFS=';' read -r -t 30 job known told <&3
+        case $? in
+        0) look "$job" "$known" "$told" || break ;;
+        1) break ;;
+        # Nothing has changed. A job that was killed goes on.
+        *) resume ;;
+        esac
     done
     kill "$watch" 2>/dev/null
     exec 3<&-

@@ -1,0 +1,230 @@
+//! Upgrades on real servers that are disturbed: power cuts, programs that are killed, a management cluster that is away, and servers that cannot be
+//! upgraded as they are.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use o2ims_types::ProvisioningState as State;
+use sandbox::Stack;
+use testenv::servers::Server;
+use testenv::{kubernetes_version, kubernetes_version_before};
+
+use crate::harness::{CLUSTER, Outcome, Scenario, Tenant, on_servers_of_two_versions};
+use crate::servers::assert_clean;
+use crate::upgrades::{identities, request, retry, until_at, versions};
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        on_servers_of_two_versions("an_upgrade_goes_on_after_every_power_cut", power_cuts).slow(),
+        on_servers_of_two_versions("an_upgrade_goes_on_after_every_kill", kills).slow(),
+        on_servers_of_two_versions("an_upgrade_goes_on_without_the_management_cluster", without_management).slow(),
+        on_servers_of_two_versions("what_a_server_lacks_for_an_upgrade_is_told", lacking).slow(),
+    ]
+}
+
+/// What a host's job writes down of itself.
+const STATUS: &str = "var/lib/o2ims-host/status";
+const API_SERVER: &str = "etc/kubernetes/manifests/kube-apiserver.yaml";
+const ETCD: &str = "etc/kubernetes/manifests/etcd.yaml";
+
+/// A moment of a job: a file of the server contains these words; or, without words, differs from what it was when the upgrade began.
+type Moment = (&'static str, &'static str);
+
+/// Every step of the upgrade of a master, and what kubeadm does in the third one.
+const OF_A_MASTER: [Moment; 7] = [
+    (STATUS, "1 of 5"),
+    (STATUS, "2 of 5"),
+    (STATUS, "3 of 5"),
+    (ETCD, ""),
+    (API_SERVER, ""),
+    (STATUS, "4 of 5"),
+    (STATUS, "5 of 5"),
+];
+/// Every step of the upgrade of a worker.
+const OF_A_WORKER: [Moment; 5] =
+    [(STATUS, "1 of 5"), (STATUS, "2 of 5"), (STATUS, "3 of 5"), (STATUS, "4 of 5"), (STATUS, "5 of 5")];
+
+/// A file of a server, as it is now; nothing where there is none.
+async fn file(server: &Server, path: &str) -> anyhow::Result<String> {
+    let path = PathBuf::from(format!("/proc/{}/root/{path}", server.first_process().await?));
+    Ok(std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+}
+
+/// Waits until it is this moment on the server.
+async fn until_moment(server: &Server, (path, words): Moment, before: &str) -> Outcome {
+    let is_there = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            pace.tick().await;
+            let now = file(server, path).await?;
+            let is_now = if words.is_empty() { !now.is_empty() && now != before } else { now.contains(words) };
+            if is_now {
+                return Ok(());
+            }
+        }
+    };
+    let what = || format!("{path} of {} has not come to {words:?}", server.name());
+    tokio::time::timeout(2 * CLUSTER, is_there).await.with_context(what)?
+}
+
+/// A cluster of the version before, of a master and a worker.
+async fn cluster_of_before(stack: &mut Stack, namespace: &str) -> anyhow::Result<Tenant> {
+    let tenant = Tenant::on_servers(stack, namespace, 2).await?;
+    let from = kubernetes_version_before()?;
+    tenant.apply(&request(&tenant, from, &[1], &[2]).await?).await?;
+    until_at(&tenant, from).await?;
+    Ok(tenant)
+}
+
+/// Asks for the upgrade.
+async fn begin(tenant: &Tenant) -> Outcome {
+    tenant.apply(&request(tenant, kubernetes_version(), &[1], &[2]).await?).await?;
+    Ok(())
+}
+
+/// Waits until the cluster is as an undisturbed upgrade leaves it, and deletes it.
+async fn end(stack: &Stack, tenant: &Tenant, before: &BTreeMap<String, String>) -> Outcome {
+    let to = kubernetes_version();
+    until_at(tenant, to).await?;
+    let now = versions(tenant).await?;
+    ensure!(now.values().all(|version| version == to), "not all at {to}: {now:?}");
+    let after = identities(tenant).await?;
+    ensure!(*before == after, "replaced: before {before:?}, after {after:?}");
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await?;
+    assert_clean(&stack.servers).await
+}
+
+/// The plug is pulled in every step, on the only master and on the worker. Nobody has to do more than to switch the servers on.
+async fn power_cuts(stack: &mut Stack) -> Outcome {
+    let tenant = cluster_of_before(stack, "cuts").await?;
+    let before = identities(&tenant).await?;
+    let moments: [(u32, &[Moment]); 2] = [(1, &OF_A_MASTER), (2, &OF_A_WORKER)];
+    let servers = [stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?];
+    let mut old = Vec::new();
+    for server in servers {
+        old.push((file(server, ETCD).await?, file(server, API_SERVER).await?));
+    }
+    begin(&tenant).await?;
+    for ((number, moments), ((etcd, api_server), server)) in moments.into_iter().zip(old.iter().zip(servers)) {
+        for moment in moments {
+            let before = if moment.0 == ETCD { etcd } else { api_server };
+            until_moment(server, *moment, before).await?;
+            server.power_off().await?;
+            eprintln!("host {number}: its power was cut at {moment:?}");
+            server.power_on().await?;
+        }
+    }
+    end(stack, &tenant, &before).await
+}
+
+/// The job, the unit that runs it, BYOH's agent and the operator are killed in every step.
+async fn kills(stack: &mut Stack) -> Outcome {
+    const KILL: &str = "for unit in o2ims-host byoh-hostagent o2ims-job; do \
+        systemctl kill --kill-who=all --signal=KILL $unit 2>/dev/null; done; true";
+    let tenant = cluster_of_before(stack, "kills").await?;
+    let before = identities(&tenant).await?;
+    let old =
+        (file(stack.server(&tenant.host(1))?, ETCD).await?, file(stack.server(&tenant.host(1))?, API_SERVER).await?);
+    begin(&tenant).await?;
+    let moments: [(u32, &[Moment]); 2] = [(1, &OF_A_MASTER), (2, &OF_A_WORKER)];
+    for (number, moments) in moments {
+        for moment in moments {
+            let server = stack.server(&tenant.host(number))?;
+            until_moment(server, *moment, if moment.0 == ETCD { &old.0 } else { &old.1 }).await?;
+            server.run(&["bash", "-c", KILL]).await?;
+            eprintln!("host {number}: its programs were killed at {moment:?}");
+            stack.crash_operator().await?;
+        }
+    }
+    end(stack, &tenant, &before).await
+}
+
+/// The management cluster is away while a host is upgraded: the host goes on by itself, and the rest when it is back.
+async fn without_management(stack: &mut Stack) -> Outcome {
+    let tenant = cluster_of_before(stack, "absent").await?;
+    let before = identities(&tenant).await?;
+    begin(&tenant).await?;
+    for number in [1, 2] {
+        until_moment(stack.server(&tenant.host(number))?, (STATUS, "1 of 5"), "").await?;
+        stack.management.shut_down().await?;
+        until_moment(stack.server(&tenant.host(number))?, (STATUS, "runs Kubernetes"), "").await?;
+        stack.management.start_again().await?;
+        // It may have ended, as its lease has run out; a kubelet would start it again.
+        stack.crash_operator().await?;
+    }
+    end(stack, &tenant, &before).await
+}
+
+/// A server that cannot be upgraded as it is stops the upgrade with the true cause, before anything is changed; and an etcd that does not start is
+/// put back by kubeadm. What is mended is tried again at a word of the owner.
+async fn lacking(stack: &mut Stack) -> Outcome {
+    const SMALL: &str = "cp -a /etc/kubernetes /tmp/kept && mount -t tmpfs -o size=200m tmpfs /etc/kubernetes && cp -a /tmp/kept/. /etc/kubernetes";
+    const ROOMY: &str = "umount /etc/kubernetes && rm -r /tmp/kept";
+    let tenant = cluster_of_before(stack, "lacking").await?;
+    let before = identities(&tenant).await?;
+    let (master, worker) = (stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?);
+    let (from, to) = (kubernetes_version_before()?, kubernetes_version());
+    let files = format!("/opt/kubernetes/{to}");
+    let shell = async |server: &Server, script: String| server.run(&["bash", "-c", &script]).await.map(drop);
+
+    // A kubelet of another version on the master, no room and then no image on the worker.
+    shell(master, format!("mv {files}/kubelet {files}/kept; printf '#!/bin/sh\\necho Kubernetes v1.30.0\\n' >{files}/kubelet; chmod 755 {files}/kubelet; mv /usr/bin/kubelet /usr/bin/kept")).await?;
+    shell(worker, SMALL.to_owned()).await?;
+    let proxy = format!("kube-proxy:{to}");
+    let find = format!("ctr --namespace k8s.io images list --quiet | grep '/{proxy}$' | head -n 1");
+    let image = worker.run(&["bash", "-c", &find]).await?.trim().to_owned();
+    ensure!(!image.is_empty(), "the worker has no {proxy}");
+    let others = master.node_processes().await?;
+    begin(&tenant).await?;
+    let told = format!(
+        "the upgrade to {to} has not begun, and no host was changed: host 1 ({}): kubelet {to} is neither in {files} nor installed: put it into \
+         {files}; host 2 ({}): only ",
+        master.name(),
+        worker.name()
+    );
+    let halted = tenant.until("request", State::Failed, &told, CLUSTER).await?;
+    ensure!(
+        halted
+            .status
+            .context("no status")?
+            .provisioning_status
+            .provisioning_message
+            .contains("MiB are free in /etc/kubernetes")
+    );
+    let nodes = versions(&tenant).await?;
+    ensure!(nodes.values().all(|version| version == from), "something was changed: {nodes:?}");
+    ensure!(others == master.node_processes().await?, "something was restarted on the master");
+    shell(master, format!("mv {files}/kept {files}/kubelet; mv /usr/bin/kept /usr/bin/kubelet")).await?;
+    shell(worker, ROOMY.to_owned()).await?;
+    shell(
+        worker,
+        format!(
+            "ctr --namespace k8s.io images tag {image} localhost/kept && ctr --namespace k8s.io images remove {image}"
+        ),
+    )
+    .await?;
+    retry(&tenant, &told).await?;
+    let told = format!(
+        "host 2 ({}): these images are neither in containerd nor in {files}/images, and cannot be pulled: ",
+        worker.name()
+    );
+    tenant.until("request", State::Failed, &told, 2 * CLUSTER).await?;
+    shell(worker, format!("ctr --namespace k8s.io images tag localhost/kept {image}")).await?;
+
+    // An etcd that ends at once: kubeadm puts the old one back.
+    let find = format!("{files}/kubeadm config images list --kubernetes-version {to} 2>/dev/null | grep /etcd:");
+    let etcd = master.run(&["bash", "-c", &find]).await?.trim().to_owned();
+    shell(master, format!("ctr --namespace k8s.io images tag {etcd} localhost/kept-etcd && ctr --namespace k8s.io images tag --force {image} {etcd}")).await?;
+    retry(&tenant, &told).await?;
+    let told = format!("the upgrade to {to} has stopped at host 1 ({}): kubeadm upgrade apply: ", master.name());
+    tenant.until("request", State::Failed, &told, 4 * CLUSTER).await?;
+    let nodes = versions(&tenant).await?;
+    ensure!(nodes.values().all(|version| version == from), "not put back: {nodes:?}");
+    shell(master, format!("ctr --namespace k8s.io images tag --force localhost/kept-etcd {etcd}")).await?;
+    retry(&tenant, &told).await?;
+    end(stack, &tenant, &before).await
+}
