@@ -1,6 +1,7 @@
 //! What is read of a request itself, without anything that exists for it.
 
 use kube::{Resource as _, ResourceExt as _};
+use o2ims_types::names::focom;
 use o2ims_types::{HostRef, ProvisioningRequest, names};
 
 /// `namespace/name` of a request.
@@ -16,6 +17,19 @@ pub fn has_finalizer(request: &ProvisioningRequest) -> bool {
 /// Whether the request is being deleted.
 pub fn is_being_deleted(request: &ProvisioningRequest) -> bool {
     request.meta().deletion_timestamp.is_some()
+}
+
+/// The command by which the owner of the request sets an annotation (`change` is `=<value>`) or removes it (`-`): at the SMO, where the request
+/// comes from there and the annotation is passed on.
+pub fn annotation_command(request: &ProvisioningRequest, annotation: &str, change: &str) -> String {
+    let overwrite = if change == "-" { "" } else { " --overwrite" };
+    let label = |key: &str| request.labels().get(key).filter(|_| focom::PASSED_ON.contains(&annotation));
+    if let (Some(name), Some(namespace)) = (label(focom::SOURCE_LABEL), label(focom::SOURCE_NAMESPACE_LABEL)) {
+        let annotation = focom::at_smo(annotation);
+        return format!("at the SMO, kubectl annotate fpr {name} -n {namespace} {annotation}{change}{overwrite}");
+    }
+    let (name, namespace) = (request.name_any(), request.namespace().unwrap_or_default());
+    format!("kubectl annotate pr {name} -n {namespace} {annotation}{change}{overwrite}")
 }
 
 /// The hosts that the request names, with their role, masters first.

@@ -45,6 +45,13 @@ pub const HOST_UNIT_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-unit";
 pub const JOB_SECRET_PREFIX: &str = "o2ims-job.";
 /// Annotation on a ProvisioningRequest: the id of the failed job, which its status names. The job is tried again.
 pub const RETRY_ANNOTATION: &str = "o2ims.provisioning.oran.org/retry";
+/// Annotation on a ProvisioningRequest whose upgrade waits, as `spec.upgrade.pauseAfter` of its template says: `<version>`, and it goes on to its end;
+/// or `<version>/<host>`, and it goes on with this host.
+pub const CONTINUE_ANNOTATION: &str = "o2ims.provisioning.oran.org/continue";
+/// Annotation on a ProvisioningRequest: unless its value is `false`, the operator changes nothing of the request's cluster.
+pub const PAUSED_ANNOTATION: &str = "o2ims.provisioning.oran.org/paused";
+/// Annotation on a ProvisioningRequest: as [`PAUSED_ANNOTATION`], and the status says what would be done.
+pub const PLAN_ANNOTATION: &str = "o2ims.provisioning.oran.org/plan";
 /// Annotation on a ProvisioningRequest: ids of the lost Cluster or of ByoHosts, which its status names. What still runs is kept, and
 /// managed again.
 pub const RESTORE_ANNOTATION: &str = "o2ims.provisioning.oran.org/restore";
@@ -111,6 +118,15 @@ pub mod focom {
     /// Annotation on a FocomProvisioningRequest, `true` or `false`: whether its deletion is refused. It is passed on as
     /// [`super::DELETION_PROTECTION_ANNOTATION`].
     pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
+    /// Annotations of a ProvisioningRequest that a FocomProvisioningRequest passes on, where they have the group [`GROUP`].
+    pub const PASSED_ON: [&str; 4] =
+        [super::PAUSED_ANNOTATION, super::PLAN_ANNOTATION, super::RETRY_ANNOTATION, super::CONTINUE_ANNOTATION];
+
+    /// The annotation of the FocomProvisioningRequest that is passed on as this one.
+    pub fn at_smo(passed_on: &str) -> String {
+        passed_on.replacen(super::GROUP, GROUP, 1)
+    }
+
     /// Annotation on a Namespace: namespaces, separated by commas, whose requests to the SMO's own cluster may be for it; `*` for all.
     pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";
     /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets; `*` for all.

@@ -25,6 +25,11 @@ pub fn deletion_protection(request: &FocomProvisioningRequest) -> Option<&str> {
     annotation(request, focom::DELETION_PROTECTION_ANNOTATION)
 }
 
+/// The annotations that are passed on as they are, under their names on the O-Cloud.
+pub fn passed_on(request: &FocomProvisioningRequest) -> impl Iterator<Item = (&'static str, &str)> {
+    focom::PASSED_ON.into_iter().filter_map(|name| Some((name, annotation(request, &focom::at_smo(name))?)))
+}
+
 /// Whether the request is being deleted and does not wait for the deletion of its ProvisioningRequest.
 pub fn skips_remote_deletion(request: &FocomProvisioningRequest) -> bool {
     request.metadata.deletion_timestamp.is_some() && abandon(request) == Some("true")

@@ -23,6 +23,10 @@ pub fn manifest(request: &FocomProvisioningRequest, o_cloud: &ReadyOCloud, name:
         hash = format!("{hash}{SPEC_END}{protection}");
         annotations.insert(names::DELETION_PROTECTION_ANNOTATION.to_owned(), json!(protection));
     }
+    for (annotation, value) in annotations::passed_on(request) {
+        hash = format!("{hash}{SPEC_END}{annotation}={value}");
+        annotations.insert(annotation.to_owned(), json!(value));
+    }
     annotations.insert(focom::APPLIED_HASH_ANNOTATION.to_owned(), json!(hash));
     if let Some(generation) = request.metadata.generation {
         annotations.insert(focom::SOURCE_GENERATION_ANNOTATION.to_owned(), json!(generation.to_string()));

@@ -7,11 +7,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use o2ims_types::ProvisioningState;
-use o2ims_types::names::focom as names;
+use o2ims_types::names::{PLAN_ANNOTATION, focom as names};
 use sandbox::installation::Hosts;
 use sandbox::waiting::wait;
 use serde_json::json;
 
+use crate::coming_back::annotate;
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, World, beside};
 
 /// All of them.
@@ -123,10 +124,22 @@ async fn a_cluster_is_upgraded_from_the_smo(world: Arc<World>) -> Outcome {
     at(from).await?;
     tenant.until_state("edge", "fulfilled", CLUSTER).await?;
 
-    at("v1.37.1").await?;
-    let told = "a cluster is upgraded by one minor version at a time, and not to an older one";
-    tenant.until("edge", "Failed", told, SOON).await?;
+    at("v1.34.1").await?;
+    tenant.until("edge", "Failed", "Kubernetes has no way back to an older minor version", SOON).await?;
+    // What the edit would do is told at the SMO, and done when its owner takes the annotation away there.
+    let plan = names::at_smo(PLAN_ANNOTATION);
+    annotate(&tenant, "edge", &plan, Some("true")).await?;
     at(to).await?;
+    let remote = tenant.remote(&site.management);
+    let is_planned = |remote: Option<&o2ims_types::ProvisioningRequest>| {
+        remote.and_then(|remote| remote.status.as_ref()).is_some_and(|status| {
+            let message = &status.provisioning_status.provisioning_message;
+            let command = format!("to carry it out: at the SMO, kubectl annotate fpr edge -n rise {plan}-");
+            status.extensions.plan.len() == 2 && message.contains(&command)
+        })
+    };
+    wait(remote, "edge-o2ims", "the plan of the upgrade", SOON, is_planned).await?;
+    annotate(&tenant, "edge", &plan, None).await?;
     let is_upgraded = |remote: Option<&o2ims_types::ProvisioningRequest>| {
         remote.and_then(|remote| remote.status.as_ref()).is_some_and(|status| {
             let state = status.provisioning_status.provisioning_state;

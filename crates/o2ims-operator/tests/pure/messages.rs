@@ -325,6 +325,35 @@ const PROGRESS: &[Entry] = &[
          raise the limit in the template.",
     ),
     entry(
+        "paused by annotation … of this request: nothing is changed; to go on: …",
+        "The owner of the request has paused it. The command removes the annotation.",
+    ),
+    entry(
+        "only planned, by annotation … of this request: …; to carry it out: …",
+        "Read the plan, also in `status.extensions.plan`. Edit the request again, or carry it out with the command.",
+    ),
+    entry("this request cannot be carried out", "`Validated` or `HostsReserved` says why."),
+    entry("no host would be changed", "The cluster is as the request asks."),
+    entry("the plan is: …", "What would be done, host by host."),
+    entry("becomes a … of cluster … with Kubernetes …", "The host would be taken, and made a node."),
+    entry(
+        "is upgraded in place from … to …: …; its pods run on",
+        "The host would be upgraded; the text in the middle says what stops meanwhile.",
+    ),
+    entry("the cluster's API does not answer for a minute or two", "The only master is upgraded."),
+    entry("the kubelet is restarted", "Its node is not Ready for some seconds."),
+    entry("is given back", "The host is no node, and would be free again."),
+    entry(
+        "its node is drained and removed from the cluster; …",
+        "The host would be taken out of the cluster. What is only on its disks is lost if it is reset.",
+    ),
+    entry(
+        "the server is not reset (install.method none)",
+        "Its old node goes on running until `kubeadm reset` is run there.",
+    ),
+    entry("then the server is reset", "BYOH's agent does that."),
+    entry("at the SMO, kubectl annotate fpr … -n … …", "The request comes from an SMO: the command is for there."),
+    entry(
         "paused: …; this operator does not change the cluster until the pause is removed",
         "Remove the pause from the object that is named: `spec.paused`, or the annotation `cluster.x-k8s.io/paused`.",
     ),
@@ -677,8 +706,9 @@ const UPGRADE: &[Entry] = &[
         "The cluster was upgraded since. Set the version that it has.",
     ),
     entry(
-        "Kubernetes is upgraded by one minor version at a time; set k8sVersion to a v….… first, or back to …",
-        "Upgrade to the minor version in between first.",
+        "Kubernetes is upgraded by one minor version at a time; add a v….… to spec.upgrade.versions of the ClusterTemplate, set k8sVersion to a \
+         v….… first, or back to …",
+        "Upgrade to the minor version in between first, or list a version of it in the template: then the operator does that.",
     ),
     entry(
         "host … runs v… already, and Kubernetes has no way back to an older minor version; set k8sVersion to v…",
@@ -694,6 +724,10 @@ const UPGRADE: &[Entry] = &[
     entry(
         "has its job and has not reported yet; if this does not change, systemctl status o2ims-host on the host says why",
         "The unit on the host fetches the job within moments. Is the host up, and does it reach the management cluster?",
+    ),
+    entry(
+        "waits: spec.upgrade.pauseAfter of the ClusterTemplate is …; to go on with this host: …; with every host: …",
+        "Look whether what is upgraded so far works, then carry out one of the commands.",
     ),
     entry(
         "is done; waiting for Cluster API to see the node's version",

@@ -438,6 +438,7 @@ fn a_status_has_an_end() {
     const HOSTS: usize = 407;
     let endless = "x".repeat(100_000);
     let host = |number: usize| HostStatus {
+        k8s_version: None,
         host_name: format!("{number:063}"),
         host_id: format!("{number:063}"),
         role: "control-plane".to_owned(),

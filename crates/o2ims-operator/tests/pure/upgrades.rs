@@ -20,7 +20,12 @@ const TO: &str = "v1.36.1";
 
 /// A master and a worker at [`FROM`], made by install scripts.
 fn running() -> World {
-    let spec = json!({"install": {"method": "installer"}, "defaults": {"k8sVersion": FROM}});
+    running_with(&json!({}))
+}
+
+/// As [`running`], with `spec.upgrade` of its template.
+fn running_with(upgrade: &serde_json::Value) -> World {
+    let spec = json!({"install": {"method": "installer"}, "defaults": {"k8sVersion": FROM}, "upgrade": upgrade});
     let mut world = World::new(ByohVariant::Upstream, spec, 4);
     world.submit(request("one", "core", &[1], &[2]));
     world.settle();
@@ -330,7 +335,7 @@ fn what_kubernetes_cannot_do_is_refused() {
         &mut world,
         "v1.37.1",
         "k8sVersion cannot change from v1.35.1 to v1.37.1: Kubernetes is upgraded by one minor version at a time; \
-         set k8sVersion to a v1.36 first, or back to v1.35.1",
+         add a v1.36 to spec.upgrade.versions of the ClusterTemplate, set k8sVersion to a v1.36 first, or back to v1.35.1",
     );
     refused(
         &mut world,
@@ -413,6 +418,190 @@ fn a_deletion_during_an_upgrade_ends() {
             );
         }
     }
+}
+
+/// Every host comes to the version on the way before one goes on from there.
+#[test]
+fn several_minor_versions_are_taken_one_after_the_other() {
+    let mut world = running_with(&json!({"versions": ["v1.36.0", "v1.36.1", "v1.37.0"]}));
+    let machines: Vec<_> = world.machines.keys().cloned().collect();
+    ask_for(&mut world, "v1.37.1");
+    for words in [
+        "upgrading to v1.36.1: checking target-1, target-2 and bringing the images there",
+        "upgrading v1.35.1 to v1.36.1: host 2 (target-2): 2 of 5: kubeadm upgrade",
+        "upgrading to v1.37.1: checking target-1, target-2 and bringing the images there",
+        "upgrading v1.36.1 to v1.37.1: host 2 (target-2): 2 of 5: kubeadm upgrade",
+    ] {
+        until(&mut world, words);
+        assert_eq!(world.state("one"), Some(Progressing), "{words}");
+    }
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert_eq!(status(&world).extensions.k8s_version.as_deref(), Some("v1.37.1"));
+    assert_eq!(world.machines.keys().cloned().collect::<Vec<_>>(), machines, "machines were replaced");
+}
+
+#[test]
+fn an_upgrade_waits_where_its_template_says_so() {
+    let jobs = |world: &World| {
+        let jobs = world.hosts.values().filter_map(|host| host.annotations().get(names::JOB_ANNOTATION));
+        jobs.filter(|job| job.starts_with("upgrade-")).count()
+    };
+    for pause_after in ["ControlPlane", "EachHost"] {
+        let mut world = running_with(&json!({"pauseAfter": pause_after}));
+        ask_for(&mut world, TO);
+        world.settle();
+        let words = format!(
+            "upgrading v1.35.1 to v1.36.1: host 2 (target-2): waits: spec.upgrade.pauseAfter of the ClusterTemplate is {pause_after}; to go on with \
+             this host: kubectl annotate pr one -n site-a o2ims.provisioning.oran.org/continue=v1.36.1/target-2 --overwrite; with every host: "
+        );
+        says(&world, &words);
+        assert_eq!((world.state("one"), jobs(&world)), (Some(Progressing), 1), "{pause_after}");
+        for (word, goes_on) in [("v1.36.2", false), ("v1.36.1/target-1", false), ("v1.36.1/target-2", true)] {
+            world.edit_request("one", |one| {
+                one.annotations_mut().insert(names::CONTINUE_ANNOTATION.to_owned(), word.to_owned());
+            });
+            world.settle();
+            assert_eq!(world.state("one") == Some(Fulfilled), goes_on, "{word}: {}", world.message("one"));
+        }
+    }
+}
+
+fn annotate(world: &mut World, annotation: &str, value: Option<&str>) {
+    world.edit_request("one", |one| {
+        match value {
+            Some(value) => one.annotations_mut().insert(annotation.to_owned(), value.to_owned()),
+            None => one.annotations_mut().remove(annotation),
+        };
+    });
+}
+
+/// Nothing is begun while the request is paused, and what was begun is left in a state that Cluster API keeps.
+#[test]
+fn a_request_that_is_paused_stays_as_it_is() {
+    for steps in 0..60 {
+        let mut world = running();
+        ask_for(&mut world, TO);
+        go_on(&mut world, steps);
+        annotate(&mut world, names::PAUSED_ANNOTATION, Some("true"));
+        world.settle();
+        let pauses = world.control_planes.values().map(|object| object.annotations().contains_key(PAUSED_ANNOTATION));
+        assert!(pauses.into_iter().all(|is_paused| !is_paused), "after {steps}");
+        assert!(world.reconcile("one").is_empty(), "after {steps}");
+        says(
+            &world,
+            "paused by annotation o2ims.provisioning.oran.org/paused of this request: nothing is changed; to go on: kubectl annotate pr one -n site-a o2ims.provisioning.oran.org/paused-",
+        );
+        let jobs: Vec<_> =
+            world.hosts.values().map(|host| host.annotations().get(names::JOB_ANNOTATION).cloned()).collect();
+        world.settle();
+        let later: Vec<_> =
+            world.hosts.values().map(|host| host.annotations().get(names::JOB_ANNOTATION).cloned()).collect();
+        assert_eq!(jobs, later, "after {steps}");
+        annotate(&mut world, names::PAUSED_ANNOTATION, None);
+        world.settle();
+        assert_eq!(world.state("one"), Some(Fulfilled), "after {steps}: {}", world.message("one"));
+    }
+}
+
+/// A paused request is not deleted either, and says so.
+#[test]
+fn a_request_that_is_paused_is_not_deleted() {
+    let mut world = running();
+    annotate(&mut world, names::PAUSED_ANNOTATION, Some(""));
+    world.delete_request("one");
+    world.settle();
+    assert_eq!(world.machines.len(), 2);
+    says(&world, "the deletion waits: paused by annotation o2ims.provisioning.oran.org/paused of this request");
+    annotate(&mut world, names::PAUSED_ANNOTATION, Some("false"));
+    world.settle();
+    assert!(world.requests.is_empty() && world.machines.is_empty());
+}
+
+/// The plan of an edit is told host by host, and nothing of it is done.
+#[test]
+fn a_plan_is_told_and_not_carried_out() {
+    let mut world = running();
+    annotate(&mut world, names::PLAN_ANNOTATION, Some("true"));
+    world.settle();
+    says(
+        &world,
+        "only planned, by annotation o2ims.provisioning.oran.org/plan of this request: no host would be changed",
+    );
+    world.edit_request("one", |one| {
+        let parameters = &mut one.spec.template_parameters;
+        parameters.k8s_version = Some(TO.to_owned());
+        parameters.hosts.as_mut().unwrap().workers = serde_json::from_value(crate::model::host_refs(&[3])).unwrap();
+    });
+    world.settle();
+    let plan = status(&world).extensions.plan;
+    let plan: Vec<_> = plan
+        .iter()
+        .map(|change| (change.host_name.as_str(), change.action.as_str(), change.message.as_str()))
+        .collect();
+    assert_eq!(
+        plan,
+        [
+            (
+                "target-1",
+                "Upgrade",
+                "is upgraded in place from v1.35.1 to v1.36.1: the cluster's API does not answer for a minute or two; its pods run on"
+            ),
+            ("target-3", "Join", "becomes a worker of cluster core with Kubernetes v1.35.1"),
+            ("target-2", "Remove", "its node is drained and removed from the cluster; then the server is reset"),
+        ]
+    );
+    says(&world, "the plan is: target-1 is upgraded in place from v1.35.1");
+    says(&world, "; to carry it out: kubectl annotate pr one -n site-a o2ims.provisioning.oran.org/plan-");
+    assert!(world.hosts.values().all(|host| !host.annotations().contains_key(names::JOB_ANNOTATION)));
+    assert_eq!(world.machines.len(), 2);
+    annotate(&mut world, names::PLAN_ANNOTATION, None);
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert!(status(&world).extensions.plan.is_empty());
+    let hosts: Vec<_> =
+        world.machines.values().map(|machine| machine.record.status.node_info.kubelet_version.as_str()).collect();
+    assert_eq!(hosts, [TO, TO]);
+}
+
+/// What a plan says of other hosts and requests.
+#[test]
+fn a_plan_says_what_becomes_of_a_host() {
+    let workers = |world: &mut World, numbers: &[u32]| {
+        let numbers = numbers.to_vec();
+        world.edit_request("one", |one| {
+            let hosts = one.spec.template_parameters.hosts.as_mut().unwrap();
+            hosts.workers = serde_json::from_value(crate::model::host_refs(&numbers)).unwrap();
+        });
+    };
+    let mut world = World::new(ByohVariant::Upstream, json!({"install": {"method": "none"}}), 4);
+    world.submit(request("one", "core", &[1], &[2]));
+    world.settle();
+    workers(&mut world, &[2, 3]);
+    world.reconcile("one");
+    annotate(&mut world, names::PLAN_ANNOTATION, Some("true"));
+    workers(&mut world, &[]);
+    world.reconcile("one");
+    says(
+        &world,
+        "target-2 its node is drained and removed from the cluster; the server is not reset (install.method none)",
+    );
+    says(&world, "target-3 is given back");
+
+    let mut world = running();
+    annotate(&mut world, names::PLAN_ANNOTATION, Some("true"));
+    world.edit_request("one", |one| {
+        one.labels_mut().insert(names::focom::SOURCE_LABEL.to_owned(), "edge".to_owned());
+        one.labels_mut().insert(names::focom::SOURCE_NAMESPACE_LABEL.to_owned(), "smo".to_owned());
+        one.spec.template_parameters.k8s_version = Some("v1.34.1".to_owned());
+    });
+    world.reconcile("one");
+    let told = find(&status(&world).conditions, conditions::PAUSED).unwrap().message.clone();
+    let words = "this request cannot be carried out; to carry it out: at the SMO, kubectl annotate fpr edge -n smo focom.nephio.org/plan-";
+    assert!(told.contains(words), "{told}");
+    workers(&mut world, &[2]);
+    ask_for(&mut world, TO);
+    says(&world, "target-2 is upgraded in place from v1.35.1 to v1.36.1: the kubelet is restarted; its pods run on");
 }
 
 /// What the scripts on a server report is told in their words.

@@ -171,7 +171,7 @@ fn version_comparison(name: &str, mut needs: Vec<Value>, was: &str, now: &str, h
     Comparison {
         needs,
         same: format!(
-            "{was} == {now} || {from} == 'none' || ({now} == 'none' ? {was} == {from} : {} - {} in [0, 1])",
+            "{was} == {now} || {from} == 'none' || ({now} == 'none' ? {was} == {from} : {} >= {})",
             minor(now),
             minor(&from)
         ),

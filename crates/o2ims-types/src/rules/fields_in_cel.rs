@@ -114,6 +114,8 @@ pub const DURATION_PATTERN: &str = "^([0-9]{1,6}([.][0-9]{1,6})?(h|m|s|ms))+$";
 pub const HOST_PATH_PATTERN: &str = "^/[-A-Za-z0-9_./+]+$";
 /// A URL that is written into a script, with the same restriction.
 pub const HOST_URL_PATTERN: &str = "^(https?|file):[-A-Za-z0-9_./:+~%]+$";
+/// A released version of Kubernetes.
+pub const RELEASE_PATTERN: &str = "^v1[.](0|[1-9][0-9]{0,2})[.](0|[1-9][0-9]{0,2})$";
 
 rule!(
     /// One of the two spellings, not both.

@@ -23,7 +23,7 @@ pub struct Transition {
 pub enum Form {
     /// A string.
     Text,
-    /// A version of Kubernetes. It may change to one of the same minor version or of the next.
+    /// A version of Kubernetes. It may change to one of the same minor version or of a newer one.
     Version,
     /// Host and port.
     Endpoint,
@@ -63,7 +63,7 @@ pub const WAY_OUT: &str =
     "Set the old value again; for another one delete this request, which deletes its cluster, and create a new request";
 
 /// What a user can do whose change of the version was refused.
-pub const NEXT_VERSION: &str = "Set a version of the same minor version or of the next one";
+pub const NEXT_VERSION: &str = "Set a version of the same minor version or of a newer one";
 
 const fn always(path: &'static str, why: &'static str) -> Transition {
     Transition { path, form: Form::Text, frozen: Frozen::Always, why, stands_in: None }
@@ -88,7 +88,7 @@ pub const TRANSITIONS: &[Transition] = &[
         once_held(
             "spec.templateParameters.k8sVersion",
             Form::Version,
-            "a cluster is upgraded by one minor version at a time, and not to an older one",
+            "Kubernetes has no way back to an older minor version",
         ),
     ),
     once_held(

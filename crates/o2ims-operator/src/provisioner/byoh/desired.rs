@@ -15,7 +15,7 @@ pub struct DesiredCluster {
     pub cluster: String,
     /// Kubernetes version, of an existing cluster that of its control plane: what a new machine gets.
     pub version: String,
-    /// The Kubernetes version that the request asks an existing cluster to have; `None` if it names none.
+    /// The Kubernetes version that an existing cluster is to have next: that of the request, or one on the way to it; `None` if the request names none.
     pub target: Option<String>,
     /// Control-plane hosts, in the order of the request.
     pub masters: Vec<RequestedHost>,

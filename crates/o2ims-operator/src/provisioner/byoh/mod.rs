@@ -3,7 +3,7 @@
 //!
 //! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
 //! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`upgrade`], [`reattach`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
-//! what none of them may do. [`template`] judges a ClusterTemplate, for [`validate`] and for its author.
+//! what none of them may do. [`preview`] says what an edit will do. [`template`] judges a ClusterTemplate, for [`validate`] and for its author.
 
 pub mod availability;
 pub mod claim;
@@ -28,6 +28,7 @@ pub mod observed;
 pub mod orphans;
 pub mod pause;
 pub mod plan;
+pub mod preview;
 pub mod provisioner;
 pub mod reattach;
 pub mod recover;

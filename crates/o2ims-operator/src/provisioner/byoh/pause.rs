@@ -1,4 +1,5 @@
-//! Pauses: an object that is paused by the field or the annotation of Cluster API is not changed.
+//! Pauses: an object that is paused by the field or the annotation of Cluster API is not changed, nor is anything of a request that is paused by
+//! its owner.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use cluster_api::byoh::ByoHost;
 use cluster_api::labels::{PAUSED_ANNOTATION, has_pause_annotation};
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
-use o2ims_types::names;
+use o2ims_types::{ProvisioningRequest, names};
 
 use super::marks::MarkedCluster as _;
 use super::observed::Observed;
@@ -45,6 +46,12 @@ fn paused(observed: &Observed) -> Vec<Paused> {
     all.extend(observed.machines.iter().filter_map(|object| annotated(Kind::Machine, object.as_ref())));
     all.extend(observed.held().filter_map(|object| annotated(Kind::ByoHost, object.as_ref())));
     all
+}
+
+/// The annotation by which the owner of the request has paused it.
+pub fn of_request(request: &ProvisioningRequest) -> Option<&'static str> {
+    let is_set = |name: &&str| request.annotations().get(*name).is_some_and(|value| value != "false");
+    [names::PLAN_ANNOTATION, names::PAUSED_ANNOTATION].into_iter().find(is_set)
 }
 
 /// The paused objects, as `Cluster core (spec.paused)`.

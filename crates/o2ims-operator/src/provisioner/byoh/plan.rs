@@ -22,7 +22,13 @@ pub fn plan(
     verdict: &Result<DesiredCluster, Rejection>,
     observed: &Observed,
 ) -> Vec<Step> {
-    pause::allowed(steps_ignoring_pauses(request, verdict, observed), observed)
+    let steps = if pause::of_request(request).is_some() {
+        // Objects that are halfway to another version are brought there: Cluster API would replace machines, or nothing would be able to delete them.
+        adoption::finish(observed)
+    } else {
+        steps_ignoring_pauses(request, verdict, observed)
+    };
+    pause::allowed(steps, observed)
 }
 
 /// The steps that would be due if nothing were paused.

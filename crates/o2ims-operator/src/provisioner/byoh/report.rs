@@ -4,7 +4,9 @@ use cluster_api::byoh::ByoHost;
 use cluster_api::cluster::Cluster;
 use cluster_api::conditions::Condition;
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::provisioning_request::{HostStatus, ProvisionedResourceSet, StatusExtensions};
+use o2ims_types::o2ims::v1alpha1::provisioning_request::{
+    HostStatus, PlannedChange, ProvisionedResourceSet, StatusExtensions,
+};
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, names};
 use operator_kit::text;
 
@@ -15,12 +17,13 @@ use super::instructions::{command, left_paused};
 use super::machine_deletion::held_up;
 use super::marks::{MarkedCluster as _, MarkedHost as _};
 use super::observed::{Observed, Phase};
-use super::pause::pauses;
+use super::pause::{of_request, pauses};
+use super::preview;
 use super::stages::{missing_providers_message, stages};
 use super::teardown;
 use super::warnings::{end_of_certificates, lost_sight, parts_being_deleted};
 use crate::provisioner::report::{Deleting, Pause, Progress, Provisioning, Rejection, Report};
-use crate::request::{has_finalizer, is_being_deleted};
+use crate::request::{annotation_command, has_finalizer, is_being_deleted};
 
 /// Finalizers on a Cluster that Cluster API and the garbage collector remove by themselves.
 const CLUSTER_FINALIZERS: [&str; 3] = ["cluster.cluster.x-k8s.io", "foregroundDeletion", "orphan"];
@@ -41,7 +44,7 @@ pub fn report(
     Report {
         progress,
         resources: resources(request, &old, &hosts, observed),
-        extensions: extensions(&old, verdict, observed, &hosts),
+        extensions: extensions(request, &old, verdict, observed, &hosts),
     }
 }
 
@@ -60,7 +63,7 @@ fn provisioning(
         ready: ready(&named, &removed),
         degraded: degraded(request, verdict, observed, &named),
         upcoming: end_of_certificates(observed).into_iter().collect(),
-        paused: pause(request, observed),
+        paused: pause(request, verdict, observed),
     }
 }
 
@@ -92,9 +95,37 @@ fn degraded(
     all
 }
 
-fn pause(request: &ProvisioningRequest, observed: &Observed) -> Option<Pause> {
-    let message = paused(request, observed)?;
-    Some(Pause { message, delays: delayed_deletion(observed) })
+fn pause(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+) -> Option<Pause> {
+    let told = [paused_by_owner(request, verdict, observed), paused(request, observed)];
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| Pause { message: told.join("; "), delays: delayed_deletion(observed) })
+}
+
+/// What the owner has paused by an annotation of the request.
+fn paused_by_owner(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+) -> Option<String> {
+    let annotation = of_request(request)?;
+    let go_on = annotation_command(request, annotation, "-");
+    if annotation != names::PLAN_ANNOTATION {
+        return Some(format!(
+            "paused by annotation {annotation} of this request: nothing is changed; to go on: {go_on}"
+        ));
+    }
+    let changes = planned(request, verdict, observed);
+    let changes: Vec<_> = changes.iter().map(|change| format!("{} {}", change.host_name, change.message)).collect();
+    let what = match (verdict, changes.is_empty()) {
+        (Err(_), _) => "this request cannot be carried out".to_owned(),
+        (Ok(_), true) => "no host would be changed".to_owned(),
+        (Ok(_), false) => format!("the plan is: {}", text::list(&changes, "; ")),
+    };
+    Some(format!("only planned, by annotation {annotation} of this request: {what}; to carry it out: {go_on}"))
 }
 
 fn paused(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
@@ -137,7 +168,7 @@ fn deleting(
     observed: &Observed,
     hosts: &[HostProgress],
 ) -> Deleting {
-    let paused = pause(request, observed);
+    let paused = pause(request, verdict, observed);
     let message = if let Some(pause) = &paused {
         format!("the deletion waits: {}", pause.message)
     } else if let Some(missing) = missing_providers_message(observed)
@@ -248,6 +279,7 @@ fn ready_nodes(hosts: &[&HostProgress], observed: &Observed) -> usize {
 }
 
 fn extensions(
+    request: &ProvisioningRequest,
     old: &ProvisioningRequestStatus,
     verdict: &Result<DesiredCluster, Rejection>,
     observed: &Observed,
@@ -275,8 +307,26 @@ fn extensions(
                 host_id: view.requested.id.clone(),
                 role: view.role.to_owned(),
                 state: view.state.name().to_owned(),
+                k8s_version: kubelet_version(&view.requested.name, observed),
                 message: view.message.clone(),
             })
             .collect(),
+        plan: planned(request, verdict, observed),
     }
+}
+
+/// The version of a host's kubelet, once it is a node.
+fn kubelet_version(host: &str, observed: &Observed) -> Option<String> {
+    let version = observed.node(host)?.status.node_info.kubelet_version.clone();
+    (!version.is_empty()).then_some(version)
+}
+
+/// What would be done, for an owner who has asked for that.
+fn planned(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+) -> Vec<PlannedChange> {
+    let desired = verdict.as_ref().ok().filter(|_| of_request(request) == Some(names::PLAN_ANNOTATION));
+    desired.map(|desired| preview::changes(request, desired, observed)).unwrap_or_default()
 }

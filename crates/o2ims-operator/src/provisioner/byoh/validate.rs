@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cluster_api::Kind;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::reason;
-use o2ims_types::o2ims::v1alpha1::cluster_template::{ClusterTemplateSpec, Install, Kubeadm, VirtualIp};
+use o2ims_types::o2ims::v1alpha1::cluster_template::{ClusterTemplateSpec, Install, Kubeadm, Upgrade, VirtualIp};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::o2ims::v1alpha1::timeouts::Timeouts;
 use o2ims_types::rules::PARAMETERS;
@@ -63,13 +63,13 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     if let Some(message) = observed.contention.as_ref().filter(|_| !observed.is_created) {
         return Err(Rejection::waiting(reason::NAME_TAKEN, message));
     }
-    reject_immutable_changes(request, &parameters, &masters, observed)?;
+    reject_immutable_changes(request, &parameters, &masters, &template, observed)?;
     let endpoint = select_endpoint(&parameters, &template, observed, is_new)?;
     let mut valid = DesiredCluster {
         namespace,
         cluster,
         version: existing_version(observed).or_else(|| parameters.k8s_version.clone()).unwrap_or_default(),
-        target: request.spec.template_parameters.k8s_version.clone(),
+        target: hop::target(request, &template, observed),
         masters,
         workers,
         endpoint,
@@ -115,6 +115,7 @@ fn reject_immutable_changes(
     request: &ProvisioningRequest,
     parameters: &TemplateParameters,
     masters: &[RequestedHost],
+    template: &ClusterTemplate,
     observed: &Observed,
 ) -> Result<(), Rejection> {
     let (Some(cluster), Some(control_plane)) = (observed.own_cluster(), &observed.control_plane) else { return Ok(()) };
@@ -129,7 +130,7 @@ fn reject_immutable_changes(
     };
     let mut wrong = Vec::new();
     let version = parameters.k8s_version.as_deref().unwrap_or_default();
-    wrong.extend(hop::refusal(request, &control_plane.spec.version, version, observed));
+    wrong.extend(hop::refusal(request, &control_plane.spec.version, version, template, observed));
     let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let held: Vec<_> = observed.held().filter(|host| host.is_held_as_master()).map(|host| host.name_any()).collect();
     let is_new = |requested: &&RequestedHost| {
@@ -216,6 +217,7 @@ fn bare_template(name: &str, version: &str) -> ClusterTemplate {
         virtual_ip: VirtualIp::default(),
         deletion_protection: false,
         timeouts: Timeouts::default(),
+        upgrade: Upgrade::default(),
         kubeadm: Kubeadm::default(),
     };
     ClusterTemplate::new(&format!("{name}-{version}"), spec)

@@ -76,6 +76,9 @@ pub struct ClusterTemplateSpec {
     /// continues with the stage.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// How Kubernetes is upgraded on the hosts of a cluster.
+    #[serde(default)]
+    pub upgrade: Upgrade,
     /// Settings that are passed to kubeadm and Cluster API, in the form of `v1beta2` of Cluster API. Those in the form of `v1beta1` are translated.
     #[serde(default)]
     pub kubeadm: Kubeadm,
@@ -255,6 +258,32 @@ pub enum VirtualIpProvider {
     KubeVip,
     /// A load balancer that exists already.
     External,
+}
+
+/// How Kubernetes is upgraded on the hosts of a cluster.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Upgrade {
+    /// Versions on the way, for a `k8sVersion` that is more than one minor version newer than the cluster: one of each minor version in between, such as
+    /// `v1.34.1`. Without them `k8sVersion` can be one minor version newer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"), length(max = 32), inner(length(max = 64), regex(pattern = rules::RELEASE_PATTERN)))]
+    pub versions: Vec<String>,
+    /// After what an upgrade waits for the word of the request's owner, which is the annotation `o2ims.provisioning.oran.org/continue`.
+    #[serde(default)]
+    pub pause_after: PauseAfter,
+}
+
+/// After what an upgrade waits.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PauseAfter {
+    /// It does not wait.
+    #[default]
+    None,
+    /// It waits when every master is upgraded.
+    ControlPlane,
+    /// It waits after each host.
+    EachHost,
 }
 
 /// Settings that are passed to kubeadm and Cluster API, in the form of `v1beta2` of Cluster API. Those in the form of `v1beta1` are translated.

@@ -344,6 +344,22 @@ pub struct StatusExtensions {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostName"]))]
     pub hosts: Vec<HostStatus>,
+    /// What the operator would do, host by host; only while the request has the annotation `o2ims.provisioning.oran.org/plan`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostName"]))]
+    pub plan: Vec<PlannedChange>,
+}
+
+/// A change that the operator would make.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedChange {
+    /// Name of the host.
+    pub host_name: String,
+    /// `Join`: it becomes a node; `Upgrade`: Kubernetes is upgraded on it; `Remove`: it is given back, and reset if it is a node.
+    pub action: String,
+    /// What will be done, and what it stops.
+    pub message: String,
 }
 
 /// State of one host.
@@ -361,6 +377,9 @@ pub struct HostStatus {
     /// version; `Ready`: its node is Ready at the requested version; `Unknown`: a node of a cluster whose API server does not answer;
     /// `Failed`: see message; `Cleaning`: its node is being removed, or it is being released.
     pub state: String,
+    /// Version of its kubelet, once it is a node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_version: Option<String>,
     /// Why the host is not `Ready`, if that is known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

@@ -1,14 +1,20 @@
 //! Which version of Kubernetes may follow another one on the same hosts.
 
 use kube::ResourceExt as _;
-use o2ims_types::ProvisioningRequest;
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+use o2ims_types::{ClusterTemplate, ProvisioningRequest};
 use semver::Version;
 
 use crate::provisioner::byoh::observed::Observed;
 
 /// Why a cluster cannot go from one version to another, and what to do; `None` if it can.
-pub fn refusal(request: &ProvisioningRequest, from: &str, to: &str, observed: &Observed) -> Option<String> {
+pub fn refusal(
+    request: &ProvisioningRequest,
+    from: &str,
+    to: &str,
+    template: &ClusterTemplate,
+    observed: &Observed,
+) -> Option<String> {
     if from == to {
         return None;
     }
@@ -25,8 +31,13 @@ pub fn refusal(request: &ProvisioningRequest, from: &str, to: &str, observed: &O
     if new < old && request.uid().as_deref() != Some(observed.uid.as_str()) {
         return told("this request was restored from a backup that is older than its cluster", &back);
     }
-    if new.major != old.major || new.minor > old.minor + 1 {
-        let next = format!("set k8sVersion to a v{}.{} first, or back to {from}", old.major, old.minor + 1);
+    let oldest = oldest(observed).unwrap_or_else(|| old.clone());
+    let is_listed = |minor: &u64| on_the_way(&new, *minor, template).is_some();
+    if let Some(minor) = (oldest.minor + 1..new.minor).find(|minor| new.major != old.major || !is_listed(minor)) {
+        let next = format!(
+            "add a v{0}.{minor} to spec.upgrade.versions of the ClusterTemplate, set k8sVersion to a v{0}.{minor} first, or back to {from}",
+            old.major
+        );
         return told("Kubernetes is upgraded by one minor version at a time", &next);
     }
     let newer = observed.machines.iter().find_map(|machine| {
@@ -38,6 +49,29 @@ pub fn refusal(request: &ProvisioningRequest, from: &str, to: &str, observed: &O
         &format!("host {host} runs v{runs} already, and Kubernetes has no way back to an older minor version"),
         &format!("set k8sVersion to v{runs}"),
     )
+}
+
+/// The version that the cluster gets next, on the way to the one that the request names; `None` if it names none. Every host gets it before the next one
+/// begins.
+pub fn target(request: &ProvisioningRequest, template: &ClusterTemplate, observed: &Observed) -> Option<String> {
+    let asked = request.spec.template_parameters.k8s_version.as_ref()?;
+    let stop =
+        oldest(observed).zip(parse(asked)).and_then(|(oldest, new)| on_the_way(&new, oldest.minor + 1, template));
+    Some(stop.map_or_else(|| asked.clone(), |stop| format!("v{stop}")))
+}
+
+/// The newest of the template's versions that has this minor version and comes before the version that is asked for.
+fn on_the_way(asked: &Version, minor: u64, template: &ClusterTemplate) -> Option<Version> {
+    let listed = template.spec.upgrade.versions.iter().filter_map(|version| parse(version));
+    listed.filter(|version| version.major == asked.major && version.minor == minor && minor < asked.minor).max()
+}
+
+/// The oldest version that the control plane or the Machine of a node has.
+fn oldest(observed: &Observed) -> Option<Version> {
+    let control_plane = observed.control_plane.as_ref().filter(|_| observed.is_created);
+    let nodes = observed.machines.iter().filter(|machine| machine.status.node_ref.is_some());
+    let nodes = nodes.filter_map(|machine| parse(machine.spec.version.as_deref()?));
+    control_plane.and_then(|object| parse(&object.spec.version)).into_iter().chain(nodes).min()
 }
 
 /// A version as Kubernetes writes it, such as `v1.33.1`.

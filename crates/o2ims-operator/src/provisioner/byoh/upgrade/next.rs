@@ -6,7 +6,7 @@ use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::{InstallMethod, PauseAfter};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::text;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use super::job::{Job, Purpose, Standing};
 use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 use crate::provisioner::byoh::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
+use crate::request::annotation_command;
 
 /// What is next in an upgrade.
 #[derive(Clone, Debug, PartialEq)]
@@ -259,7 +260,8 @@ fn upgrade(
             let what = format!("the upgrade to {to} has stopped at {}: {why}", member.requested);
             halted(request, &what, &job.id(attempt))
         }
-        Standing::NotGiven => match unhealthy(members, observed) {
+        Standing::NotGiven => match pause_before(request, member, members, to).or_else(|| unhealthy(members, observed))
+        {
             Some(why) => going(Vec::new(), &format!("waits: {why}")),
             None => give(),
         },
@@ -273,13 +275,34 @@ fn upgrade(
 }
 
 fn halted(request: &ProvisioningRequest, what: &str, ids: &str) -> Next {
-    let (name, namespace, retry) =
-        (request.name_any(), request.namespace().unwrap_or_default(), names::RETRY_ANNOTATION);
-    Next::Halted {
-        message: format!(
-            "{what}. Mend the cause, then try again: kubectl annotate pr {name} -n {namespace} {retry}={ids} --overwrite"
-        ),
+    let again = annotation_command(request, names::RETRY_ANNOTATION, &format!("={ids}"));
+    Next::Halted { message: format!("{what}. Mend the cause, then try again: {again}") }
+}
+
+/// Why the upgrade does not go on with this host yet, and what to do, if the template wants it to wait here.
+fn pause_before(
+    request: &ProvisioningRequest,
+    member: &Member<'_>,
+    members: &[Member<'_>],
+    to: &str,
+) -> Option<String> {
+    let waits = match member.desired.template.spec.upgrade.pause_after {
+        PauseAfter::None => false,
+        PauseAfter::ControlPlane => !member.is_master(),
+        PauseAfter::EachHost => members.iter().any(|other| other.has_run(to) || other.version() == to),
+    };
+    let this_host = format!("{to}/{}", member.requested.name);
+    let given = request.annotations().get(names::CONTINUE_ANNOTATION).map(String::as_str).unwrap_or_default();
+    if !waits || given.split(',').any(|word| word.trim() == to || word.trim() == this_host) {
+        return None;
     }
+    let command = |word: &str| annotation_command(request, names::CONTINUE_ANNOTATION, &format!("={word}"));
+    Some(format!(
+        "spec.upgrade.pauseAfter of the ClusterTemplate is {:?}; to go on with this host: {}; with every host: {}",
+        member.desired.template.spec.upgrade.pause_after,
+        command(&this_host),
+        command(to)
+    ))
 }
 
 fn is_retried(request: &ProvisioningRequest, id: &str) -> bool {
