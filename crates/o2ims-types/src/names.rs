@@ -45,6 +45,8 @@ pub const HOST_UNIT_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-unit";
 pub const JOB_SECRET_PREFIX: &str = "o2ims-job.";
 /// Annotation on a ProvisioningRequest: the id of the failed job, which its status names. The job is tried again.
 pub const RETRY_ANNOTATION: &str = "o2ims.provisioning.oran.org/retry";
+/// Annotation on a ProvisioningRequest: the snapshot, which its status names, that its only master is brought back to after a failed upgrade.
+pub const RESTORE_SNAPSHOT_ANNOTATION: &str = "o2ims.provisioning.oran.org/restore-snapshot";
 /// Annotation on a ProvisioningRequest whose upgrade waits, as `spec.upgrade.pauseAfter` of its template says: `<version>`, and it goes on to its end;
 /// or `<version>/<host>`, and it goes on with this host.
 pub const CONTINUE_ANNOTATION: &str = "o2ims.provisioning.oran.org/continue";
@@ -119,8 +121,13 @@ pub mod focom {
     /// [`super::DELETION_PROTECTION_ANNOTATION`].
     pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
     /// Annotations of a ProvisioningRequest that a FocomProvisioningRequest passes on, where they have the group [`GROUP`].
-    pub const PASSED_ON: [&str; 4] =
-        [super::PAUSED_ANNOTATION, super::PLAN_ANNOTATION, super::RETRY_ANNOTATION, super::CONTINUE_ANNOTATION];
+    pub const PASSED_ON: [&str; 5] = [
+        super::PAUSED_ANNOTATION,
+        super::PLAN_ANNOTATION,
+        super::RETRY_ANNOTATION,
+        super::CONTINUE_ANNOTATION,
+        super::RESTORE_SNAPSHOT_ANNOTATION,
+    ];
 
     /// The annotation of the FocomProvisioningRequest that is passed on as this one.
     pub fn at_smo(passed_on: &str) -> String {

@@ -6,8 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use o2ims_types::ProvisioningState as State;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use o2ims_types::{ProvisioningState as State, names};
 use sandbox::Stack;
+use serde_json::json;
 use testenv::servers::Server;
 use testenv::{kubernetes_version, kubernetes_version_before};
 
@@ -20,6 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
         on_servers_of_two_versions("an_upgrade_goes_on_after_every_power_cut", power_cuts).slow(),
         on_servers_of_two_versions("an_upgrade_goes_on_after_every_kill", kills).slow(),
         on_servers_of_two_versions("an_upgrade_goes_on_without_the_management_cluster", without_management).slow(),
+        on_servers_of_two_versions("a_master_is_brought_back_to_its_snapshot", brought_back).slow(),
         on_servers_of_two_versions("what_a_server_lacks_for_an_upgrade_is_told", lacking).slow(),
     ]
 }
@@ -226,5 +231,57 @@ async fn lacking(stack: &mut Stack) -> Outcome {
     ensure!(nodes.values().all(|version| version == from), "not put back: {nodes:?}");
     shell(master, format!("ctr --namespace k8s.io images tag --force localhost/kept-etcd {etcd}")).await?;
     retry(&tenant, &told).await?;
+    end(stack, &tenant, &before).await
+}
+
+/// A kubelet of the new version that ends at once leaves an only master whose control plane is new. Its owner brings it back to the snapshot, and upgrades it
+/// later.
+async fn brought_back(stack: &mut Stack) -> Outcome {
+    let tenant = cluster_of_before(stack, "back").await?;
+    let before = identities(&tenant).await?;
+    let master = stack.server(&tenant.host(1))?;
+    let (from, to) = (kubernetes_version_before()?, kubernetes_version());
+    let files = format!("/opt/kubernetes/{to}");
+    let shell = async |script: String| master.run(&["bash", "-c", &script]).await.map(drop);
+    let kept =
+        |name: &str| -> anyhow::Result<ConfigMap> { Ok(serde_json::from_value(json!({"metadata": {"name": name}}))?) };
+    let maps: Api<ConfigMap> = Api::namespaced(tenant.workload("request").await?, "default");
+    maps.create(&PostParams::default(), &kept("before")?).await?;
+    shell(format!(
+        "mv {files}/kubelet {files}/kept; printf '#!/bin/sh\\n[ \"$1\" = --version ] || exit 1\\necho Kubernetes {to}\\n' >{files}/kubelet; \
+         chmod 755 {files}/kubelet"
+    ))
+    .await?;
+    begin(&tenant).await?;
+    let told = format!(
+        "the upgrade to {to} has stopped at host 1 ({}): the node did not become Ready at {to} within 5 minutes",
+        master.name()
+    );
+    let halted = tenant.until("request", State::Failed, &told, 4 * CLUSTER).await?;
+    let message = halted.status.context("no status")?.provisioning_status.provisioning_message;
+    let snapshot =
+        message.split_once("/restore-snapshot=").and_then(|(_, rest)| rest.split(' ').next()).context("no way back")?;
+    ensure!(file(master, API_SERVER).await?.contains(&format!(":{to}")), "the API server is not the new one");
+    maps.create(&PostParams::default(), &kept("after")?).await?;
+
+    let patch = json!({"metadata": {"annotations": {names::RESTORE_SNAPSHOT_ANNOTATION: snapshot}}});
+    tenant.requests().patch("request", &PatchParams::default(), &Patch::Merge(patch)).await?;
+    until_moment(master, (STATUS, "4 of 5"), "").await?;
+    master.power_off().await?;
+    master.power_on().await?;
+    let told = format!(
+        "host 1 ({}) was brought back to snapshot {snapshot}; set k8sVersion to {from}, or upgrade again: ",
+        master.name()
+    );
+    tenant.until("request", State::Failed, &told, 2 * CLUSTER).await?;
+    tenant.apply(&request(&tenant, from, &[1], &[2]).await?).await?;
+    until_at(&tenant, from).await?;
+    let maps = maps.list(&ListParams::default()).await?;
+    let maps: Vec<_> = maps.iter().map(ResourceExt::name_any).filter(|name| name != "kube-root-ca.crt").collect();
+    ensure!(maps == ["before"], "the ConfigMaps are {maps:?}");
+    ensure!(before == identities(&tenant).await?, "something was replaced");
+
+    shell(format!("mv {files}/kept {files}/kubelet")).await?;
+    begin(&tenant).await?;
     end(stack, &tenant, &before).await
 }

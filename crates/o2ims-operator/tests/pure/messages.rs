@@ -730,6 +730,19 @@ const UPGRADE: &[Entry] = &[
         "Look whether what is upgraded so far works, then carry out one of the commands.",
     ),
     entry(
+        "…. Or go back to … and to the snapshot from before the upgrade, which loses what has changed in the cluster since: …",
+        "Mend the cause and try again, if that can be. The snapshot is the way back where it cannot.",
+    ),
+    entry("bringing … back to snapshot …: …", "Nothing, unless the text at the end says what failed."),
+    entry(
+        "has its job and has not reported yet",
+        "As above: is the host up, and does it reach the management cluster?",
+    ),
+    entry(
+        "… was brought back to snapshot …; set k8sVersion to …, or upgrade again: …",
+        "Check the cluster. Then set the old version in the request, or upgrade again with the command.",
+    ),
+    entry(
         "is done; waiting for Cluster API to see the node's version",
         "Nothing. If this does not change: does Cluster API run?",
     ),
@@ -775,6 +788,37 @@ const UPGRADE: &[Entry] = &[
 ];
 
 const UPGRADE_OF_SERVER: &[Entry] = &[
+    entry("etcd does not run on this host: crictl ps", "Look why on the server. Nothing was changed on it."),
+    entry(
+        "etcd gives no snapshot (etcdctl snapshot save, in its container): see the log of the job",
+        "`log` below `/var/lib/o2ims-host` has etcdctl's words. An image of etcd without etcdctl is one cause. Nothing was changed.",
+    ),
+    entry(
+        "the snapshot of etcd is not there",
+        "The data folder of etcd is not where its manifest says. Nothing was changed.",
+    ),
+    entry("the configuration of the host cannot be copied", "`log` has tar's words. Nothing was changed."),
+    entry("the snapshot cannot be written", "Is the disk full, or read only? Nothing was changed."),
+    entry(
+        "snapshot … is not complete in …",
+        "Its files were changed or removed. Nothing was changed: mend the cause of the failed upgrade instead.",
+    ),
+    entry(
+        "etcd is not on this host: it has no manifest there",
+        "The manifests of the control plane were removed. Put them back first.",
+    ),
+    entry(
+        "the containers of the control plane do not end: ctr --namespace k8s.io tasks list",
+        "Look on the server what keeps them, then try again.",
+    ),
+    entry(
+        "the configuration of the host cannot be put back",
+        "Is the disk full, or read only? Mend that, then try again.",
+    ),
+    entry(
+        "the snapshot of etcd cannot be restored (etcdutl snapshot restore): see the log of the job",
+        "`log` has etcdutl's words. The old data are in `o2ims-replaced` in the data folder, if they were moved.",
+    ),
     entry("containerd does not answer: journalctl -u containerd", "Run that on the server, then try again."),
     entry(
         "the images that the new version needs cannot be listed: see the log of the job",

@@ -1181,7 +1181,8 @@ impl World {
     }
 
     fn report_job(&mut self, host: &str, id: &str, state: &str) {
-        let told = json!({"id": id, "state": state, "message": "2 of 5: kubeadm upgrade"}).to_string();
+        let told = json!({"id": id, "state": state, "snapshot": "v1-before", "message": "2 of 5: kubeadm upgrade"})
+            .to_string();
         self.edit_host(host, |host| {
             host.annotations_mut().insert(names::JOB_STATUS_ANNOTATION.to_owned(), told);
         });
@@ -1193,7 +1194,7 @@ impl World {
             self.report_job(&host, &id, "Running");
             return true;
         }
-        if let Some(rest) = id.strip_prefix("upgrade-") {
+        if let Some(rest) = id.strip_prefix("upgrade-").or_else(|| id.strip_prefix("restore-")) {
             let version = rest.split('-').next().unwrap().to_owned();
             let nodes = self.machines.values();
             let node = nodes.map(|machine| &machine.record).find(|machine| machine.server() == Some(&host));

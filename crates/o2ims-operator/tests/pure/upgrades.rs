@@ -518,6 +518,56 @@ fn a_request_that_is_paused_is_not_deleted() {
     assert!(world.requests.is_empty() && world.machines.is_empty());
 }
 
+/// An only master whose upgrade has failed is brought back to the snapshot that its owner names, and to no other.
+#[test]
+fn an_only_master_is_brought_back_at_its_owners_word() {
+    for (goes_on_how, versions) in [("back", [FROM, FROM]), ("again", [TO, TO])] {
+        let mut world = running();
+        ask_for(&mut world, TO);
+        until(&mut world, "host 1 (target-1): has its job");
+        on_machine(&mut world, "control-plane", |machine| TO.clone_into(&mut machine.status.node_info.kubelet_version));
+        world.job_fails(0);
+        world.reconcile("one");
+        let words = "Or go back to v1.35.1 and to the snapshot from before the upgrade, which loses what has changed in the cluster since: kubectl \
+                     annotate pr one -n site-a o2ims.provisioning.oran.org/restore-snapshot=v1-before --overwrite";
+        says(&world, words);
+        for other in ["v0-before", ""] {
+            annotate(&mut world, names::RESTORE_SNAPSHOT_ANNOTATION, Some(other));
+            world.settle();
+            says(&world, words);
+        }
+        annotate(&mut world, names::RESTORE_SNAPSHOT_ANNOTATION, Some("v1-before"));
+        world.reconcile("one");
+        says(&world, "bringing host 1 (target-1) back to snapshot v1-before: has its job");
+        world.reconcile("one");
+        says(&world, "bringing host 1 (target-1) back to snapshot v1-before: has its job and has not reported yet");
+        world.job_fails(0);
+        world.reconcile("one");
+        says(
+            &world,
+            "bringing host 1 (target-1) back to snapshot v1-before: 2 of 5: kubeadm upgrade. Mend the cause, then try again: ",
+        );
+        world.speak_the_words();
+        until(&mut world, "bringing host 1 (target-1) back to snapshot v1-before: 2 of 5");
+        until(
+            &mut world,
+            "host 1 (target-1) was brought back to snapshot v1-before; set k8sVersion to v1.35.1, or upgrade again: kubectl annotate pr one",
+        );
+        assert_eq!(world.state("one"), Some(Failed));
+        world.settle();
+        assert_eq!(world.state("one"), Some(Failed), "goes on by itself");
+        if goes_on_how == "back" {
+            ask_for(&mut world, FROM);
+        } else {
+            world.speak_the_words();
+        }
+        world.settle();
+        assert_eq!(world.state("one"), Some(Fulfilled), "{goes_on_how}: {}", world.message("one"));
+        let runs = world.machines.values().map(|machine| machine.record.status.node_info.kubelet_version.as_str());
+        assert_eq!(runs.collect::<Vec<_>>(), versions, "{goes_on_how}");
+    }
+}
+
 /// The plan of an edit is told host by host, and nothing of it is done.
 #[test]
 fn a_plan_is_told_and_not_carried_out() {

@@ -60,7 +60,7 @@ impl Agent {
         if done.is_err() {
             return self.report(id, "Failed", "simulated failure").await;
         }
-        if id.starts_with("upgrade-") {
+        if id.starts_with("upgrade-") || id.starts_with("restore-") {
             let version = script.split_once("to='").and_then(|(_, rest)| rest.split('\'').next());
             self.set_version(version.context("the job names no version")?).await?;
         }
@@ -68,7 +68,7 @@ impl Agent {
     }
 
     async fn report(&self, id: &str, state: &str, message: &str) -> anyhow::Result<()> {
-        let told = json!({"id": id, "state": state, "message": message}).to_string();
+        let told = json!({"id": id, "state": state, "snapshot": "simulated", "message": message}).to_string();
         self.annotate(JOB_STATUS_ANNOTATION, &told).await
     }
 

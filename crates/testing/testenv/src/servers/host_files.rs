@@ -9,13 +9,14 @@ use super::debian::HOST_PACKAGES;
 use super::distribution::{self, Debian};
 use super::layer_files::link_or_copy;
 use super::layers::{Layers, OtherSystem};
-use super::programs::NodePrograms;
+use super::programs::{ETCD_TOOLS, NodePrograms};
 use super::script::in_mount_namespace;
 use crate::build::Cache;
 use crate::byoh;
 use crate::command::run;
 use crate::kubernetes::{self, Program};
 use crate::progress::Progress;
+use crate::tools::Tool;
 
 const DOWNLOAD: &str = concat!(include_str!("layer.sh"), include_str!("download.sh"));
 
@@ -45,6 +46,7 @@ pub async fn build_before(progress: impl Fn(&str) + Send + Sync + 'static) -> Re
     for program in Program::ALL {
         recipes.push(program.recipe_before()?);
     }
+    recipes.extend(ETCD_TOOLS.map(Tool::recipe));
     cache.programs(&recipes).await?;
     Layers::get(&cache, true).await.map(drop)
 }

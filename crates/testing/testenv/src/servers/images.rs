@@ -96,6 +96,9 @@ async fn all(programs: &NodePrograms, names: &[String], system: &Path) -> Result
         let path = format!("usr/local/bin/{name}");
         images.push(Image::of(&find(names, name)?, Content::File(path, program.program.clone())));
     }
+    for (name, tool) in &programs.etcd_tools {
+        images[0].content.push(Content::File(format!("usr/local/bin/{name}"), tool.program.clone()));
+    }
     let mut proxy = Image::of(
         &find(names, "kube-proxy")?,
         Content::File("usr/local/bin/kube-proxy".to_owned(), programs.kube_proxy.program.clone()),

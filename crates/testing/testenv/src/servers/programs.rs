@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::build::{Built, Cache, Module, Recipe, module, short_hash};
 use crate::kubernetes::{self, Program, kubernetes_version};
 use crate::platform::PLATFORM;
+use crate::tools::Tool;
 use crate::versions;
 
 static KUBE_VIP_MODULE: Module = module!("kube-vip");
@@ -23,6 +24,9 @@ const POD_NETWORK: &Recipe = &Recipe::new("pod-network", "own", &PLATFORM, "./po
 /// All of them but Kubernetes' own and etcd.
 pub(crate) const PROGRAMS: [&Recipe; 5] = [COREDNS, KUBE_VIP, PAUSE, POD_NETWORK, PROBE];
 
+/// The tools of [`NodePrograms::etcd_tools`].
+pub(crate) const ETCD_TOOLS: [Tool; 2] = [Tool::Etcdctl, Tool::Etcdutl];
+
 /// The programs of a node, built.
 pub(crate) struct NodePrograms {
     /// Version of Kubernetes.
@@ -30,6 +34,8 @@ pub(crate) struct NodePrograms {
     /// Version of etcd.
     pub(crate) etcd_version: &'static str,
     pub(crate) etcd: Built,
+    /// What is in the image of etcd beside it, as in the one that is published; only in that of servers that are upgraded, which take a snapshot.
+    pub(crate) etcd_tools: Vec<(&'static str, Built)>,
     pub(crate) kube_apiserver: Built,
     pub(crate) kube_controller_manager: Built,
     pub(crate) kube_scheduler: Built,
@@ -59,7 +65,12 @@ impl NodePrograms {
     /// When there is none, or one cannot be built.
     pub(crate) async fn before(cache: &Cache) -> Result<Self> {
         let version = kubernetes::kubernetes_version_before()?;
-        Self::of(cache, version, kubernetes::etcd_before()?, Program::recipe_before).await
+        let mut programs = Self::of(cache, version, kubernetes::etcd_before()?, Program::recipe_before).await?;
+        for tool in ETCD_TOOLS {
+            let recipe = tool.recipe();
+            programs.etcd_tools.push((recipe.name, cache.program(&recipe).await?));
+        }
+        Ok(programs)
     }
 
     async fn of(
@@ -73,6 +84,7 @@ impl NodePrograms {
             version,
             etcd_version: etcd.version,
             etcd: cache.program(&etcd).await?,
+            etcd_tools: Vec::new(),
             kube_apiserver: program(Program::ApiServer).await?,
             kube_controller_manager: program(Program::ControllerManager).await?,
             kubectl: program(Program::Kubectl).await?,
@@ -110,7 +122,8 @@ impl NodePrograms {
             &self.kubectl,
             &self.kubeadm,
         ];
-        let folders: Vec<_> = all.iter().map(|built| built.folder().display().to_string()).collect();
+        let all = all.into_iter().chain(self.etcd_tools.iter().map(|(_, built)| built));
+        let folders: Vec<_> = all.map(|built| built.folder().display().to_string()).collect();
         short_hash(&folders.iter().map(String::as_str).collect::<Vec<_>>())
     }
 }

@@ -15,6 +15,7 @@ use crate::provisioner::step::JobOrder;
 const JOB: &str = include_str!("scripts/job.sh");
 const PREFLIGHT: &str = include_str!("scripts/preflight.sh");
 const UPGRADE: &str = include_str!("scripts/upgrade.sh");
+const RESTORE: &str = include_str!("scripts/restore.sh");
 /// Longest text that is taken from a host, in characters.
 const REPORT_MAX: usize = 600;
 
@@ -25,6 +26,8 @@ pub enum Purpose {
     Preflight,
     /// Upgrades Kubernetes on the host.
     Upgrade,
+    /// Brings an only master back to a snapshot.
+    Restore,
 }
 
 impl Purpose {
@@ -33,6 +36,7 @@ impl Purpose {
         match self {
             Self::Preflight => "preflight",
             Self::Upgrade => "upgrade",
+            Self::Restore => "restore",
         }
     }
 }
@@ -60,6 +64,8 @@ pub struct Job<'a> {
     pub files: String,
     /// Names of kubeadm's checks whose errors are ignored.
     pub ignored: Vec<&'a str>,
+    /// The snapshot that is restored; empty for other jobs.
+    pub snapshot: &'a str,
 }
 
 /// How far a job is.
@@ -83,17 +89,21 @@ struct Reported {
     id: String,
     state: String,
     #[serde(default)]
+    snapshot: String,
+    #[serde(default)]
     message: String,
+}
+
+/// What a host reports of the job with this id.
+fn reported(host: &ByoHost, id: &str) -> Option<Reported> {
+    let text = host.annotations().get(names::JOB_STATUS_ANNOTATION)?;
+    serde_json::from_str::<Reported>(text).ok().filter(|reported| reported.id == id)
 }
 
 /// The id of the job that a host has, and how far it is.
 fn current(host: &ByoHost) -> Option<(&str, Standing)> {
     let id = host.annotations().get(names::JOB_ANNOTATION)?.split(' ').next()?;
-    let reported = host.annotations().get(names::JOB_STATUS_ANNOTATION);
-    let reported = reported.and_then(|text| serde_json::from_str::<Reported>(text).ok());
-    let Some(reported) = reported.filter(|reported| reported.id == id) else {
-        return Some((id, Standing::Given));
-    };
+    let Some(reported) = reported(host, id) else { return Some((id, Standing::Given)) };
     let shown = reported.message.chars().filter(|character| !character.is_control()).take(REPORT_MAX).collect();
     let standing = match reported.state.as_str() {
         "Done" => Standing::Done,
@@ -110,6 +120,13 @@ impl Job<'_> {
             Some((names::job_attempt(id, self.purpose.name(), self.to, self.machine)?, standing))
         };
         current(self.host).and_then(of_this).unwrap_or((0, Standing::NotGiven))
+    }
+
+    /// The snapshot that it has taken.
+    pub fn taken(&self) -> Option<String> {
+        let (attempt, _) = self.standing();
+        let reported = reported(self.host, &self.id(attempt))?;
+        (is_plain(&reported.snapshot) && !reported.snapshot.is_empty()).then_some(reported.snapshot)
     }
 
     /// Whether the job that the host has is one of its machine.
@@ -160,6 +177,7 @@ impl Job<'_> {
             ("@PLACE@", if self.is_first { "first" } else { "other" }),
             ("@MASTERS@", &masters),
             ("@IGNORED@", &ignored),
+            ("@SNAPSHOT@", self.snapshot),
             ("@FILES@", &self.files),
         ];
         // Agents can write some of these, and not only on their own host; what follows is run by root.
@@ -167,6 +185,7 @@ impl Job<'_> {
         let script = match self.purpose {
             Purpose::Preflight => PREFLIGHT,
             Purpose::Upgrade => UPGRADE,
+            Purpose::Restore => RESTORE,
         };
         let fill = |text: String, (mark, value): (&str, &str)| text.replace(mark, value);
         values.iter().all(is_safe).then(|| values.into_iter().fold(format!("{JOB}{script}"), fill))

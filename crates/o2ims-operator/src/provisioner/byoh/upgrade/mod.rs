@@ -2,9 +2,10 @@
 //! then the objects are changed to what runs: Cluster API finds nothing to do.
 //!
 //! [`hop`] says which version may follow another; [`next`] has the order of the hosts and what each waits for; [`job`] is what a host runs;
-//! [`adoption`] changes Cluster API's objects.
+//! [`restore`] is the way back; [`adoption`] changes Cluster API's objects.
 
 pub mod adoption;
 pub mod hop;
 pub mod job;
 pub mod next;
+pub mod restore;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::adoption;
 use super::hop::is_same;
 use super::job::{Job, Purpose, Standing};
+use super::restore;
 use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 use crate::provisioner::byoh::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
@@ -39,17 +40,17 @@ pub enum Next {
 }
 
 /// A host of the request that is a node.
-struct Member<'a> {
-    desired: &'a DesiredCluster,
+pub(super) struct Member<'a> {
+    pub(super) desired: &'a DesiredCluster,
     control_plane: &'a KubeadmControlPlane,
-    requested: &'a RequestedHost,
+    pub(super) requested: &'a RequestedHost,
     role: &'static str,
     host: &'a ByoHost,
     machine: &'a Machine,
 }
 
 impl Member<'_> {
-    fn job<'a>(&'a self, purpose: Purpose, to: &'a str) -> Job<'a> {
+    pub(super) fn job<'a>(&'a self, purpose: Purpose, to: &'a str) -> Job<'a> {
         let installer = self.desired.install.installer.clone().unwrap_or_default();
         let is_first = self.desired.masters.first().is_some_and(|first| first.name == self.requested.name);
         Job {
@@ -63,6 +64,7 @@ impl Member<'_> {
             to,
             files: installer.files.path.replace("VERSION", to),
             ignored: self.ignored_checks(),
+            snapshot: "",
         }
     }
 
@@ -82,7 +84,7 @@ impl Member<'_> {
     }
 
     /// The version that its Machine has.
-    fn version(&self) -> &str {
+    pub(super) fn version(&self) -> &str {
         self.machine.spec.version.as_deref().unwrap_or_default()
     }
 
@@ -106,7 +108,7 @@ impl Member<'_> {
         self.runs(to) && self.job(Purpose::Upgrade, to).standing().1 == Standing::Done
     }
 
-    fn is_master(&self) -> bool {
+    pub(super) fn is_master(&self) -> bool {
         self.role == names::ROLE_CONTROL_PLANE
     }
 }
@@ -139,6 +141,9 @@ pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &
     }
     if let Some(message) = without_unit(&behind) {
         return Next::Halted { message };
+    }
+    if let Some(restoring) = members.iter().find_map(|member| restore::next(request, observed, member, to)) {
+        return restoring;
     }
     if let Some(checks) = preflight(request, observed, &behind, &members, to) {
         return checks;
@@ -258,7 +263,7 @@ fn upgrade(
         Standing::Failed(_) if is_retried(request, &job.id(attempt)) => give(),
         Standing::Failed(why) => {
             let what = format!("the upgrade to {to} has stopped at {}: {why}", member.requested);
-            halted(request, &what, &job.id(attempt))
+            restore::offer(request, member, to, halted(request, &what, &job.id(attempt)))
         }
         Standing::NotGiven => match pause_before(request, member, members, to).or_else(|| unhealthy(members, observed))
         {
@@ -274,7 +279,7 @@ fn upgrade(
     }
 }
 
-fn halted(request: &ProvisioningRequest, what: &str, ids: &str) -> Next {
+pub(super) fn halted(request: &ProvisioningRequest, what: &str, ids: &str) -> Next {
     let again = annotation_command(request, names::RETRY_ANNOTATION, &format!("={ids}"));
     Next::Halted { message: format!("{what}. Mend the cause, then try again: {again}") }
 }
@@ -305,7 +310,7 @@ fn pause_before(
     ))
 }
 
-fn is_retried(request: &ProvisioningRequest, id: &str) -> bool {
+pub(super) fn is_retried(request: &ProvisioningRequest, id: &str) -> bool {
     let given = request.annotations().get(names::RETRY_ANNOTATION);
     given.is_some_and(|given| given.split(',').any(|given| given.trim() == id))
 }

@@ -2,18 +2,22 @@
 # A job of the O2IMS operator for host @HOST@. Each step can be run again: after a reboot the job goes on with the step that was interrupted.
 set -u
 id='@ID@' namespace='@NAMESPACE@' host='@HOST@' machine='@MACHINE@'
-from='@FROM@' to='@TO@' role='@ROLE@' place='@PLACE@' masters='@MASTERS@' files='@FILES@' ignored='@IGNORED@'
+from='@FROM@' to='@TO@' role='@ROLE@' place='@PLACE@' masters='@MASTERS@' files='@FILES@' ignored='@IGNORED@' asked='@SNAPSHOT@'
 jobs=/var/lib/o2ims-host node=/var/lib/o2ims-node links=/var/lib/o2ims-links
 wrapper=/usr/local/sbin/kubeadm drop_in=/etc/systemd/system/kubelet.service.d/90-o2ims.conf
 own=$jobs/$id
 exec >>"$own/log" 2>&1
 echo "$(date --utc +%FT%TZ) $id: $from to $to"
 
+# The snapshot that this job has taken.
+snapshots=/var/lib/o2ims-snapshots
+snapshot=$(cat "$own/snapshot" 2>/dev/null)
+
 # report STATE TEXT: writes down how far the job is, and tells the operator; if that does not work, the host's unit does it later.
 report() {
     local text
     text=$(printf %s "$2" | tr '\n\t' '  ' | tr -d '\000-\037' | cut -c1-600 | sed 's/\\/\\\\/g; s/"/\\"/g')
-    printf '{"id":"%s","state":"%s","message":"%s"}' "$id" "$1" "$text" >"$jobs/status.new"
+    printf '{"id":"%s","state":"%s","snapshot":"%s","message":"%s"}' "$id" "$1" "$snapshot" "$text" >"$jobs/status.new"
     sync && mv "$jobs/status.new" "$jobs/status" && sync
     echo "$(date --utc +%FT%TZ) $1 $2"
     timeout 10 kubectl --kubeconfig "${HOME:-/root}/.byoh/config" --namespace "$namespace" annotate --overwrite byohost "$host" \
@@ -115,6 +119,19 @@ bring_images() {
     [ -z "$missing" ] || fail "these images are neither in containerd nor in $files/images, and cannot be pulled: $missing"
 }
 
+manifests=/etc/kubernetes/manifests
+has_etcd() { [ "$role" = control-plane ] && [ -e "$manifests/etcd.yaml" ]; }
+# etcd_setting FLAG: its value in the manifest.
+etcd_setting() { sed -n "s/^ *- --$1=//p" "$manifests/etcd.yaml" | head -n 1; }
+# running NAME: the ids of running containers that the kubelet has given this name.
+running() {
+    local tasks id
+    tasks=$(ctr --namespace k8s.io tasks list) || return
+    for id in $(ctr --namespace k8s.io containers list --quiet "labels.\"io.kubernetes.container.name\"==$1"); do
+        grep -q "^$id .*RUNNING" <<<"$tasks" && echo "$id"
+    done
+}
+
 # etcd_version: what the member on this host runs.
 etcd_version() {
     exec 4<>/dev/tcp/127.0.0.1/2381 || return
@@ -125,7 +142,7 @@ etcd_version() {
 # check_etcd: etcd's own rules for an upgrade of several members: what is older loses members, or refuses to start.
 check_etcd() {
     local least='' has
-    [ "$role" = control-plane ] && [ "$masters" -gt 1 ] && [ -e /etc/kubernetes/manifests/etcd.yaml ] || return 0
+    has_etcd && [ "$masters" -gt 1 ] || return 0
     case $(minor "$from")-$(minor "$to") in
     33-34) least=3.5.26 ;;
     36-37) least=3.6.11 ;;

@@ -36,7 +36,7 @@ run() {
         fail 'the job was started 20 times and ended without a result each time: journalctl -u o2ims-job' "$1"
         return
     fi
-    systemd-run --quiet --collect --unit=o2ims-job --setenv=HOME="${HOME:-/root}" bash "$jobs/$1/script"
+    systemd-run --quiet --collect --unit=o2ims-job --property=TimeoutStopSec=5 --setenv=HOME="${HOME:-/root}" bash "$jobs/$1/script"
 }
 # resume: goes on with a job that was interrupted.
 resume() {

@@ -1,3 +1,30 @@
+# take_snapshot: etcd and the configuration of the host, before they are changed. The newest two are kept.
+take_snapshot() {
+    local container data new=$snapshots/new pki=/etc/kubernetes/pki/etcd
+    [ "$place" = first ] && has_etcd || return 0
+    patiently has_running_etcd || fail 'etcd does not run on this host: crictl ps'
+    container=$(running etcd | head -n 1) data=$(etcd_setting data-dir)
+    rm -rf "$new" && mkdir -p "$new" && chmod 700 "$snapshots" || fail "$snapshots cannot be written"
+    timeout 300 ctr --namespace k8s.io tasks exec --exec-id "o2ims-$RANDOM$RANDOM" "$container" etcdctl --endpoints https://127.0.0.1:2379 \
+        --cacert $pki/ca.crt --cert $pki/server.crt --key $pki/server.key snapshot save "$data/o2ims-snapshot.db" ||
+        fail 'etcd gives no snapshot (etcdctl snapshot save, in its container): see the log of the job'
+    mv "$data/o2ims-snapshot.db" "$new/etcd.db" || fail 'the snapshot of etcd is not there'
+    # Of what is named, not everything is on every host.
+    tar --create --file "$new/host.tar" --directory / --exclude etc/kubernetes/tmp --ignore-failed-read etc/kubernetes var/lib/kubelet/config.yaml \
+        var/lib/kubelet/kubeadm-flags.env var/lib/kubelet/instance-config.yaml "${drop_in#/}" "${wrapper#/}" "${links#/}" \
+        usr/local/bin/kubelet usr/local/bin/kubeadm usr/local/bin/kubectl 2>/dev/null
+    [ -s "$new/host.tar" ] || fail 'the configuration of the host cannot be copied'
+    (cd "$new" && sha256sum etcd.db host.tar >sums && sync) || fail 'the snapshot cannot be written'
+    snapshot=$from-$(date --utc +%Y%m%dT%H%M%SZ)
+    mv -T "$new" "$snapshots/$snapshot" && echo "$snapshot" >"$own/snapshot" && sync
+    find "$snapshots" -mindepth 1 -maxdepth 1 -name 'v*' | sort -t - -k 2 | head -n -2 | xargs -r rm -rf
+}
+has_running_etcd() { [ -n "$(running etcd)" ]; }
+
+prepare() {
+    [ -n "$snapshot" ] || take_snapshot
+    drop_gate
+}
 drop_gate() {
     patiently read_config || fail 'the API server of the cluster does not answer'
     [ "$place" = first ] && has_gate || return 0
@@ -69,7 +96,7 @@ finish() {
 steps=5
 step 1 'checking the host and its images' preflight
 kubeadm=$(find_new kubeadm) || fail "kubeadm $to is not in $files any more"
-step 2 'preparing the configuration of the cluster' drop_gate
+step 2 'taking a snapshot, and preparing the configuration of the cluster' prepare
 step 3 'kubeadm upgrade' node_upgrade
 step 4 'restarting the kubelet' install_new
 step 5 'waiting for the node to be Ready' finish

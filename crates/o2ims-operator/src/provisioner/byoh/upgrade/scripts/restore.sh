@@ -1,0 +1,72 @@
+# Brings an only master back to a snapshot: etcd, configuration and programs. What has changed in the cluster since is lost.
+saved=$snapshots/$asked
+
+check_snapshot() {
+    [ "$(cat "$node" 2>/dev/null)" = "$machine" ] || fail "this host is not the node of ByoMachine $machine any more"
+    (cd "$saved" && sha256sum --quiet --check sums) || fail "snapshot $asked is not complete in $snapshots"
+    has_etcd || fail 'etcd is not on this host: it has no manifest there'
+}
+
+nothing_runs() {
+    local name id
+    for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-vip; do
+        for id in $(running "$name"); do
+            ctr --namespace k8s.io tasks kill --signal SIGKILL "$id"
+            return 1
+        done
+    done
+}
+# The kubelet is stopped first: it would start the others again.
+stop_all() {
+    systemctl stop kubelet
+    patiently nothing_runs || fail 'the containers of the control plane do not end: ctr --namespace k8s.io tasks list'
+}
+
+# put_back: the configuration comes before the data: an etcd of the new version must never see the old data.
+put_back() {
+    tar --extract --file "$saved/host.tar" --directory / --unlink-first || fail 'the configuration of the host cannot be put back'
+    sync
+}
+
+# restore_etcd: makes the new data beside the old ones, and exchanges them. Each move is looked for after a power cut.
+restore_etcd() {
+    local data image new old
+    # After a power cut the kubelet has been started.
+    stop_all
+    data=$(etcd_setting data-dir) new=$data/o2ims-restored old=$data/o2ims-replaced
+    image=$(sed -n 's/^ *image: //p' "$manifests/etcd.yaml" | head -n 1)
+    if [ ! -e "$new/done" ]; then
+        rm -rf "$new"
+        ctr --namespace k8s.io containers delete o2ims-restore 2>/dev/null
+        # Clients must not see revisions again that they have seen already.
+        timeout 600 ctr --namespace k8s.io run --rm --mount "type=bind,src=$saved,dst=/saved,options=rbind:ro" \
+            --mount "type=bind,src=$data,dst=$data,options=rbind:rw" "$image" o2ims-restore etcdutl snapshot restore /saved/etcd.db --data-dir "$new" \
+            --name "$(etcd_setting name)" --initial-cluster "$(etcd_setting name)=$(etcd_setting initial-advertise-peer-urls)" \
+            --initial-advertise-peer-urls "$(etcd_setting initial-advertise-peer-urls)" --bump-revision 1000000000 --mark-compacted ||
+            fail 'the snapshot of etcd cannot be restored (etcdutl snapshot restore): see the log of the job'
+        sync && : >"$new/done" && sync
+    fi
+    if [ -e "$new/member" ]; then
+        [ ! -e "$data/member" ] || { rm -rf "$old" && mv "$data/member" "$old"; } || fail "$data cannot be written"
+        mv "$new/member" "$data/member" && sync || fail "$data cannot be written"
+    fi
+}
+
+runs_old() {
+    found=$(cluster get node "$host" --output 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)
+    case $found in "$to True" | "$to"[+-]*" True") return 0 ;; *) return 1 ;; esac
+}
+start() {
+    local found=''
+    systemctl daemon-reload && systemctl restart kubelet || fail 'the kubelet does not restart: journalctl -u kubelet'
+    patiently runs_old || fail "the node did not become Ready at $to within 5 minutes (version and Ready are: ${found:-not known}): journalctl -u kubelet"
+    rm -rf "$(etcd_setting data-dir)/o2ims-restored"
+}
+
+steps=5
+step 1 'checking the snapshot' check_snapshot
+step 2 'stopping the control plane' stop_all
+step 3 'putting the configuration back' put_back
+step 4 'restoring etcd' restore_etcd
+step 5 'waiting for the node to be Ready' start
+end Done "runs Kubernetes $to, as it was in snapshot $asked"
