@@ -1,9 +1,12 @@
 //! Conditions of Cluster API's and BYOH's objects.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 /// A condition.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// Type.
     #[serde(rename = "type")]
@@ -20,6 +23,8 @@ pub struct Condition {
     /// `Error`, `Warning` or `Info`; BYOH's objects only.
     #[serde(default)]
     pub severity: String,
+    /// When its status changed last.
+    pub last_transition_time: Option<Time>,
 }
 
 impl Condition {
@@ -31,6 +36,11 @@ impl Condition {
     /// Whether the condition of this type is there and True.
     pub fn is_true(conditions: &[Self], type_: &str) -> bool {
         Self::find(conditions, type_).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// Since when it has its status, if it says so.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.last_transition_time.as_ref().map(|time| time.0)
     }
 
     /// `Reason: message`, or what there is of it.

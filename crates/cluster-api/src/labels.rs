@@ -10,6 +10,10 @@ pub const SET_NAME_LABEL: &str = "cluster.x-k8s.io/set-name";
 pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
 /// Annotation by which a KubeadmControlPlane delays the deletion of its Machine until it has removed the member from etcd.
 pub const CONTROL_PLANE_HOOK: &str = "pre-terminate.delete.hook.machine.cluster.x-k8s.io/kcp-cleanup";
+/// Annotation on a Machine: its node is not drained when it is deleted.
+pub const EXCLUDE_DRAINING_ANNOTATION: &str = "machine.cluster.x-k8s.io/exclude-node-draining";
+/// Annotation on a Machine: its deletion does not wait until the volumes of its node are detached.
+pub const EXCLUDE_DETACHMENT_ANNOTATION: &str = "machine.cluster.x-k8s.io/exclude-wait-for-node-volume-detach";
 /// Annotation on the KubeadmConfig of a master: when the certificate of its API server ends. While it is there, Cluster API does not read the
 /// certificate again.
 pub const CERTIFICATES_EXPIRY_ANNOTATION: &str = "machine.cluster.x-k8s.io/certificates-expiry";

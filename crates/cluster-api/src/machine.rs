@@ -84,10 +84,13 @@ pub struct ReplicaStatus {
 impl ReplicaStatus {
     /// Every one of `desired` machines is Ready and of the asked-for kind, and the counters are those of `generation`.
     pub fn complete(&self, desired: usize, generation: Option<i64>) -> bool {
-        self.observed_generation >= generation
-            && [self.replicas, self.ready_replicas, self.up_to_date_replicas]
-                .iter()
-                .all(|count| usize::try_from(*count) == Ok(desired))
+        self.all_exist(desired, generation) && usize::try_from(self.ready_replicas) == Ok(desired)
+    }
+
+    /// Every one of `desired` machines exists and is of the asked-for kind, Ready or not, and the counters are those of `generation`.
+    pub fn all_exist(&self, desired: usize, generation: Option<i64>) -> bool {
+        let counts = [self.replicas, self.up_to_date_replicas];
+        self.observed_generation >= generation && counts.iter().all(|count| usize::try_from(*count) == Ok(desired))
     }
 }
 

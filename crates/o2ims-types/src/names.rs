@@ -60,6 +60,11 @@ pub const RESTORE_ANNOTATION: &str = "o2ims.provisioning.oran.org/restore";
 /// Annotation on a ProvisioningRequest: the id of the lost Cluster, which its status names: what still runs of it is torn down, and
 /// its servers are reset. Or ids of ByoHosts that BYOH left paused: the pause is removed, so that their agents clean them.
 pub const CLEAN_ANNOTATION: &str = "o2ims.provisioning.oran.org/clean";
+/// Annotation on a ProvisioningRequest: names of ByoHosts that the request gives up, separated by commas. Their servers do not come back, so the
+/// request does not wait until their agents have cleaned them.
+pub const LOST_HOSTS_ANNOTATION: &str = "o2ims.provisioning.oran.org/lost-hosts";
+/// Label on a ByoHost that was given up: owner UID of the request that has held it. It stays until the agent has cleaned the host.
+pub const LOST_LABEL: &str = "o2ims.provisioning.oran.org/lost";
 /// Annotation on a Cluster that is torn down although its request stays: the request has [`CLEAN_ANNOTATION`], or a part
 /// of it was deleted while it was being created.
 pub const CLEANING_ANNOTATION: &str = "o2ims.provisioning.oran.org/cleaning";
@@ -134,6 +139,9 @@ pub mod focom {
         passed_on.replacen(super::GROUP, GROUP, 1)
     }
 
+    /// Annotation on a FocomProvisioningRequest: names of ByoHosts that it gives up. It is passed on once, as
+    /// [`super::LOST_HOSTS_ANNOTATION`], and then removed.
+    pub const LOST_HOSTS_ANNOTATION: &str = "focom.nephio.org/lost-hosts";
     /// Annotation on a Namespace: namespaces, separated by commas, whose requests to the SMO's own cluster may be for it; `*` for all.
     pub const REQUESTS_FROM_ANNOTATION: &str = "focom.nephio.org/requests-from";
     /// Annotation on a Namespace: namespaces, separated by commas, whose OClouds may use its Secrets; `*` for all.

@@ -30,6 +30,11 @@ pub fn passed_on(request: &FocomProvisioningRequest) -> impl Iterator<Item = (&'
     focom::PASSED_ON.into_iter().filter_map(|name| Some((name, annotation(request, &focom::at_smo(name))?)))
 }
 
+/// The annotation that names hosts whose servers do not come back.
+pub fn lost_hosts(request: &FocomProvisioningRequest) -> Option<&str> {
+    annotation(request, focom::LOST_HOSTS_ANNOTATION)
+}
+
 /// Whether the request is being deleted and does not wait for the deletion of its ProvisioningRequest.
 pub fn skips_remote_deletion(request: &FocomProvisioningRequest) -> bool {
     request.metadata.deletion_timestamp.is_some() && abandon(request) == Some("true")

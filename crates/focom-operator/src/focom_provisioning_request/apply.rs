@@ -56,7 +56,8 @@ impl Writer<'_> {
         match step {
             Step::AddFinalizer => return self.add_finalizer().await.map(|()| None),
             Step::RemoveFinalizer => return self.remove_finalizer().await.map(|()| None),
-            Step::RemoveSendAgain => return self.remove_send_again().await.map(|()| None),
+            Step::RemoveSendAgain => return self.remove_annotation(focom::SEND_AGAIN_ANNOTATION).await.map(|()| None),
+            Step::RemoveLostHosts => return self.remove_annotation(focom::LOST_HOSTS_ANNOTATION).await.map(|()| None),
             _ => {}
         }
         let Some(remote) = &self.remote else { return Ok(None) };
@@ -86,7 +87,8 @@ impl Writer<'_> {
                 self.unless_skipped(remote.delete(uid).await)?;
                 expectations.deleted_remote(self.uid);
             }
-            Step::AddFinalizer | Step::RemoveFinalizer | Step::RemoveSendAgain => {}
+            Step::PassOnLostHosts(uid, revision, hosts) => remote.give_up_hosts(uid, revision, hosts).await?,
+            Step::AddFinalizer | Step::RemoveFinalizer | Step::RemoveSendAgain | Step::RemoveLostHosts => {}
         }
         Ok(None)
     }
@@ -138,8 +140,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    async fn remove_send_again(&self) -> Result<(), WriteError> {
-        let annotations = [(focom::SEND_AGAIN_ANNOTATION.to_owned(), None)].into();
+    async fn remove_annotation(&self, annotation: &str) -> Result<(), WriteError> {
+        let annotations = [(annotation.to_owned(), None)].into();
         let patch = MetadataPatch { annotations, ..MetadataPatch::default() };
         // The revision guards the UID too: another object of this name has another revision.
         let revision = self.request.resource_version().unwrap_or_default();

@@ -31,6 +31,10 @@ pub enum Step {
     FindAndAdopt,
     /// Removes the protection from deletion of the ProvisioningRequest of this UID and revision.
     Unprotect(String, String),
+    /// Names these hosts as lost in the ProvisioningRequest of this UID and revision.
+    PassOnLostHosts(String, String, String),
+    /// Removes the annotation [`focom::LOST_HOSTS_ANNOTATION`] from the request: it would also apply to a later loss.
+    RemoveLostHosts,
     /// Deletes the ProvisioningRequest of this UID.
     Delete(String),
     /// Removes the annotation [`focom::SEND_AGAIN_ANNOTATION`] from the request: it would also apply to a later loss.
@@ -66,7 +70,16 @@ pub fn plan(
     let finalizer = (!has_finalizer).then_some(Step::AddFinalizer);
     let write = remote_write(request, remote, o_cloud, is_stored);
     let is_used_up = remote.own().is_some() && annotations::send_again(request).is_some();
-    finalizer.into_iter().chain(write).chain(is_used_up.then_some(Step::RemoveSendAgain)).collect()
+    let is_sent = has_finalizer && write.is_none() && !is_used_up;
+    let lost = if is_sent { pass_on_lost_hosts(request, remote) } else { Vec::new() };
+    finalizer.into_iter().chain(write).chain(is_used_up.then_some(Step::RemoveSendAgain)).chain(lost).collect()
+}
+
+/// Passes on that hosts are lost, once: the O2IMS operator removes the annotation there when it is carried out.
+fn pass_on_lost_hosts(request: &FocomProvisioningRequest, remote: &RemoteState) -> Vec<Step> {
+    let (Some(hosts), Some(own)) = (annotations::lost_hosts(request), remote.own()) else { return Vec::new() };
+    let (uid, revision) = (own.uid().unwrap_or_default(), own.resource_version().unwrap_or_default());
+    vec![Step::PassOnLostHosts(uid, revision, hosts.to_owned()), Step::RemoveLostHosts]
 }
 
 /// Whether a ProvisioningRequest is about to become that of the request on an O-Cloud that its status does not name. The status is
@@ -167,6 +180,9 @@ fn teardown(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) ->
             steps.push(Step::Unprotect(uid.clone(), found.resource_version().unwrap_or_default()));
         }
         steps.push(Step::Delete(uid));
+    }
+    if !skips && remote.own().is_some_and(|own| own.metadata.deletion_timestamp.is_some()) {
+        steps.extend(pass_on_lost_hosts(request, remote));
     }
     let has_none = remote.ready().is_some() && target.is_none() && !remote.target_changed(request);
     let waits = awaits_gone_request(request, remote);

@@ -75,9 +75,22 @@ impl<'a> RemoteApi<'a> {
     /// # Errors
     /// What the O-Cloud refused or did not answer, or that there is a newer revision.
     pub async fn unprotect(&self, uid: &str, revision: &str) -> Result<(), WriteError> {
-        let annotations = [(names::DELETION_PROTECTION_ANNOTATION.to_owned(), Some("false".to_owned()))].into();
-        let patch = MetadataPatch { annotations, ..MetadataPatch::default() };
         tracing::info!(uid, "removing the protection from deletion of the ProvisioningRequest");
+        self.annotate(revision, names::DELETION_PROTECTION_ANNOTATION, "false").await
+    }
+
+    /// Names hosts as lost in the ProvisioningRequest of this UID and revision.
+    ///
+    /// # Errors
+    /// As [`RemoteApi::unprotect`].
+    pub async fn give_up_hosts(&self, uid: &str, revision: &str, hosts: &str) -> Result<(), WriteError> {
+        tracing::info!(uid, hosts, "naming hosts as lost in the ProvisioningRequest");
+        self.annotate(revision, names::LOST_HOSTS_ANNOTATION, hosts).await
+    }
+
+    async fn annotate(&self, revision: &str, annotation: &str, value: &str) -> Result<(), WriteError> {
+        let annotations = [(annotation.to_owned(), Some(value.to_owned()))].into();
+        let patch = MetadataPatch { annotations, ..MetadataPatch::default() };
         // The revision guards the UID too: another object of this name has another revision.
         let result = apply::patch_metadata(&self.api, &self.name, revision, &patch, focom::FIELD_MANAGER).await;
         result.map(drop).map_err(|error| self.explain(error))

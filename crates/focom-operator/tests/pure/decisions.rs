@@ -627,6 +627,36 @@ fn a_protection_is_passed_on_and_holds_a_deletion() {
 }
 
 #[test]
+fn lost_hosts_are_passed_on_once() {
+    let says = |more: Value| {
+        let mut all = json!({"metadata": {
+            "annotations": {"focom.nephio.org/lost-hosts": "target-2"}, "finalizers": ["focom.nephio.org/finalizer"],
+        }});
+        template_schema::overlay(&mut all, more);
+        request(all)
+    };
+    assert!(matches!(steps(&says(json!({})), &remote(open(true), None))[..], [Step::Create(_)]), "it is sent first");
+    let mut sent = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
+    sent["metadata"]["resourceVersion"] = json!("7");
+    let passed_on =
+        [Step::PassOnLostHosts("remote-uid".to_owned(), "7".to_owned(), "target-2".to_owned()), Step::RemoveLostHosts];
+    assert_eq!(steps(&says(json!({})), &remote(open(true), Some(sent.clone()))), passed_on);
+    assert!(steps(&with_finalizer(), &remote(open(true), Some(sent.clone()))).is_empty());
+    // An edit goes first.
+    let edited =
+        steps(&says(json!({"spec": {"templateParameters": {"a": 2}}})), &remote(open(true), Some(sent.clone())));
+    assert!(matches!(edited[..], [Step::Update(..)]), "{edited:?}");
+    // So does the deletion; it waits for hosts on the O-Cloud then.
+    let gone = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    assert_eq!(
+        steps(&says(gone.clone()), &remote(open(true), Some(sent.clone()))),
+        [Step::Delete("remote-uid".to_owned())]
+    );
+    sent["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(steps(&says(gone), &remote(open(true), Some(sent))), passed_on);
+}
+
+#[test]
 fn a_request_that_was_sent_stays_where_it_was_sent_to() {
     let sent = stored(&created(&steps(&with_finalizer(), &remote(open(true), None))));
     let own: RemoteRequest = serde_json::from_value(sent).unwrap();

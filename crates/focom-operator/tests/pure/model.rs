@@ -422,6 +422,10 @@ impl World {
                 self.same_revision(flight)?;
                 self.annotate(&name, focom::SEND_AGAIN_ANNOTATION, None);
             }
+            Step::RemoveLostHosts => {
+                self.same_revision(flight)?;
+                self.annotate(&name, focom::LOST_HOSTS_ANNOTATION, None);
+            }
             Step::RemoveFinalizer => {
                 self.remove_finalizer(flight)?;
                 return Ok(Written::End);
@@ -444,6 +448,9 @@ impl World {
                 }
                 _ => {}
             },
+            Step::PassOnLostHosts(of, revision, hosts) => {
+                self.annotate_own(flight, (of, revision), (names::LOST_HOSTS_ANNOTATION, hosts), fate)?;
+            }
             Step::Unprotect(of, revision) => match self.take_protection_off(flight, of, revision, fate) {
                 Err(error) if !skips_remote_deletion(&flight.request) => return Err(error),
                 _ => {}
@@ -623,6 +630,16 @@ impl World {
         revision: &str,
         fate: Fate,
     ) -> Result<(), WriteError> {
+        self.annotate_own(flight, (uid, revision), (names::DELETION_PROTECTION_ANNOTATION, "false"), fate)
+    }
+
+    fn annotate_own(
+        &mut self,
+        flight: &Flight,
+        (uid, revision): (&str, &str),
+        (annotation, value): (&str, &str),
+        fate: Fate,
+    ) -> Result<(), WriteError> {
         self.answers(flight)?;
         let name = flight.own_name();
         let found = self.sites[flight.site].objects.get(&name);
@@ -634,7 +651,7 @@ impl World {
             return Err(unreachable());
         }
         self.edit_remote(flight.site, &name, |object| {
-            object["metadata"]["annotations"][names::DELETION_PROTECTION_ANNOTATION] = json!("false");
+            object["metadata"]["annotations"][annotation] = json!(value);
         });
         if fate == Fate::AnswerLost { Err(unreachable()) } else { Ok(()) }
     }

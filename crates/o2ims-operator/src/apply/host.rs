@@ -8,13 +8,14 @@ use kube::core::DynamicObject;
 use o2ims_types::names;
 use operator_kit::controller::Error;
 use operator_kit::write::apply::{self, MetadataPatch, Precondition, dynamic_api};
+use serde_json::json;
 
 use super::error::of_host;
 use super::object::{patch_params, secret_resource};
 use super::target::Target;
 use crate::caches::version_of;
 use crate::expectations::Write;
-use crate::provisioner::step::{HostPatch, InstallScripts, JobOrder, Reattachment};
+use crate::provisioner::step::{HostPatch, InstallScripts, InstallSecret, JobOrder, Reattachment};
 
 fn hosts(target: &Target<'_>) -> Api<DynamicObject> {
     dynamic_api(target.client, &Kind::ByoHost.api_resource(), Some(target.namespace))
@@ -22,8 +23,10 @@ fn hosts(target: &Target<'_>) -> Api<DynamicObject> {
 
 /// Sets and removes labels and annotations, if the host is still as it was observed.
 pub async fn patch(target: &Target<'_>, patch: &HostPatch) -> Result<Write, Error> {
-    if let Some(name) = &patch.install_secret_to_delete {
-        delete_install_secret(target, &patch.host, name).await?;
+    match &patch.install_secret {
+        Some(InstallSecret::Delete(name)) => delete_install_secret(target, &patch.host, name).await?,
+        Some(InstallSecret::Keep(name)) => keep_install_secret(target, &patch.host, name).await?,
+        None => {}
     }
     let fields = MetadataPatch { labels: patch.labels.clone(), annotations: patch.annotations.clone() };
     let host =
@@ -94,6 +97,22 @@ pub async fn reattach(target: &Target<'_>, reattachment: &Reattachment) -> Resul
         .await
         .map_err(|error| of_host(error, namespace, name))?;
     Ok(Write::Host { name: name.clone(), version: version_of(&host) })
+}
+
+/// Removes the mark of the request from an install Secret; its owner is the ByoHost.
+async fn keep_install_secret(target: &Target<'_>, host: &str, name: &str) -> Result<(), Error> {
+    let Target { client, namespace, .. } = target;
+    if !names::is_install_secret_of(name, host) {
+        return Ok(());
+    }
+    let secrets = dynamic_api(client, &secret_resource(), Some(namespace));
+    let (params, fields) = (patch_params(), json!({"metadata": {"labels": {names::REQUEST_UID_LABEL: null}}}));
+    let patched = async { Ok(secrets.patch(name, &params, &Patch::Merge(fields)).await) };
+    match apply::with_timeout("keep the install scripts", patched).await? {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(Error::from(error).context(format!("Secret {namespace}/{name}"))),
+    }
 }
 
 /// Deletes an install Secret by its name alone: the operator reads no Secrets, so it knows no UID, and no other client uses such names. An

@@ -72,6 +72,7 @@ impl Provisioners {
                 message: rejection.message,
                 paused: None,
                 limit: Timeouts::default().deletion.into(),
+                overdue: String::new(),
             })
         } else {
             let state = StageState::blocked(&rejection);

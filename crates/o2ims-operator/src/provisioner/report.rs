@@ -114,6 +114,8 @@ pub struct Deleting {
     pub paused: Option<Pause>,
     /// How long it may take.
     pub limit: Duration,
+    /// What to do when it has taken longer; empty if there is nothing to say.
+    pub overdue: String,
 }
 
 /// One stage of provisioning.
@@ -123,8 +125,19 @@ pub struct Stage {
     pub type_: &'static str,
     /// How long it may take once the stages before it are done; `None` where it waits for other objects.
     pub limit: Option<Limit>,
+    /// How long it counts as done all the same, if it was done before.
+    pub tolerance: Option<Tolerance>,
     /// How far it is.
     pub state: StageState,
+}
+
+/// Until when a stage that was done counts as done, although nodes are not Ready any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tolerance {
+    /// Until then.
+    pub until: Timestamp,
+    /// What is told meanwhile.
+    pub messages: Vec<String>,
 }
 
 /// The time limit of a stage.
@@ -167,13 +180,19 @@ pub enum StageState {
 impl Stage {
     /// A stage without time limit.
     pub const fn new(type_: &'static str, state: StageState) -> Self {
-        Self { type_, limit: None, state }
+        Self { type_, limit: None, tolerance: None, state }
     }
 
     /// The stage with a time limit.
     #[must_use]
     pub fn within(self, setting: &'static str, duration: Duration) -> Self {
         Self { limit: Some(Limit { setting, duration }), ..self }
+    }
+
+    /// The stage with what is tolerated.
+    #[must_use]
+    pub fn tolerating(self, tolerance: Option<Tolerance>) -> Self {
+        Self { tolerance, ..self }
     }
 }
 

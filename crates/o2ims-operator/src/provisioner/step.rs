@@ -101,8 +101,17 @@ pub struct HostPatch {
     pub labels: BTreeMap<String, Option<String>>,
     /// Annotations to set or to remove.
     pub annotations: BTreeMap<String, Option<String>>,
-    /// The Secret with its install scripts, which is deleted first.
-    pub install_secret_to_delete: Option<String>,
+    /// What becomes of the Secret with its install scripts, before.
+    pub install_secret: Option<InstallSecret>,
+}
+
+/// What becomes of the Secret with a host's install scripts, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstallSecret {
+    /// It is deleted.
+    Delete(String),
+    /// It loses the mark of the request, so that it is not deleted with it: the agent still needs the uninstall script.
+    Keep(String),
 }
 
 /// An object as it is applied.

@@ -2,7 +2,7 @@
 
 use kube::{Resource as _, ResourceExt as _};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::HostStatus;
-use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, conditions};
+use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, conditions, names};
 use operator_kit::write::status::find;
 
 use crate::context::Context;
@@ -42,20 +42,39 @@ pub async fn tell_of_status(request: &ProvisioningRequest, context: &Context, ne
     }
 }
 
-/// Tells of each instruction that was removed from the request.
+/// Tells of each instruction that was removed from the request, and of each host that was given up.
 pub async fn tell_of_instructions(request: &ProvisioningRequest, context: &Context, steps: &[Step]) {
+    let regarding = request.object_ref(&());
     for step in steps {
-        let Step::RemoveAnnotations(annotations) = step else { continue };
-        for annotation in annotations {
-            let note = removed_instruction(request, annotation);
-            context.events.normal(&request.object_ref(&()), "AnnotationTakenOff", ACTION, &note).await;
+        match step {
+            Step::RemoveAnnotations(annotations) => {
+                for annotation in annotations {
+                    let note = removed_instruction(request, annotation);
+                    context.events.normal(&regarding, "AnnotationTakenOff", ACTION, &note).await;
+                }
+            }
+            Step::PatchHost(patch) if patch.labels.get(names::LOST_LABEL).is_some_and(Option::is_some) => {
+                context.events.warning(&regarding, "HostGivenUp", ACTION, &given_up(&patch.host)).await;
+            }
+            _ => {}
         }
     }
+}
+
+/// The note on a host that was given up.
+pub fn given_up(host: &str) -> String {
+    format!(
+        "ByoHost {host} was given up, not cleaned: a server that is on and only cut off still runs its part of the cluster, so keep it switched off. \
+         When it comes back, its agent cleans it"
+    )
 }
 
 /// The note on an instruction that was removed from the request.
 pub fn removed_instruction(request: &ProvisioningRequest, annotation: &str) -> String {
     let id = request.annotations().get(annotation).cloned().unwrap_or_default();
+    if annotation == names::LOST_HOSTS_ANNOTATION {
+        return format!("annotation {annotation}={id} was removed: no host that it names leaves this request any more");
+    }
     format!("annotation {annotation}={id} was removed: nothing that it names is lost any more")
 }
 

@@ -12,7 +12,7 @@ use operator_kit::controller::Outcome;
 use operator_kit::text;
 use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate, MESSAGE_MAX};
 
-use crate::provisioner::report::{Deleting, Limit, Progress, Provisioning, Report, StageState};
+use crate::provisioner::report::{Deleting, Limit, Progress, Provisioning, Report, Stage, StageState, Tolerance};
 
 /// Longest timer: 30 days.
 const LONGEST_TIMER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -96,11 +96,14 @@ struct Unfinished {
 }
 
 fn provisioning(progress: &Provisioning, write_error: Option<&str>, conditions: &mut Conditions) -> Summary {
-    let degraded = degraded(progress, conditions.now);
-    let (summary, reason) = match set_stages(progress, conditions) {
+    let (unfinished_stage, tolerated) = set_stages(progress, conditions);
+    let degraded = degraded(progress, &tolerated, conditions.now);
+    let (mut summary, reason) = match unfinished_stage {
         None => (fulfilled(progress, &degraded, write_error, conditions.now), reason::SUCCEEDED),
         Some(stage) => unfinished(progress, &stage, write_error, conditions),
     };
+    let ends = tolerated.iter().filter_map(|tolerance| time_until(tolerance.until, conditions.now));
+    summary.recheck = summary.recheck.into_iter().chain(ends).min();
     let stalled = summary.state == ProvisioningState::Failed;
     conditions.summarize(summary.state, reason, stalled.then_some(reason), &summary.message);
     // provisioningMessage is also the message of Ready. Unless the request is fulfilled, Degraded leaves out texts that this message contains.
@@ -113,10 +116,17 @@ fn provisioning(progress: &Provisioning, write_error: Option<&str>, conditions: 
     summary
 }
 
-/// Sets the condition of each stage; returns the first one that is not done. The stages after it wait.
-fn set_stages(progress: &Provisioning, conditions: &mut Conditions) -> Option<Unfinished> {
-    let mut first: Option<Unfinished> = None;
+/// Sets the condition of each stage; returns the first one that is not done, and what is tolerated of those before it. The stages after it wait.
+fn set_stages<'a>(progress: &'a Provisioning, conditions: &mut Conditions) -> (Option<Unfinished>, Vec<&'a Tolerance>) {
+    let (mut first, mut tolerated) = (None, Vec::new());
     for stage in &progress.stages {
+        if first.is_none()
+            && let Some(tolerance) = conditions.tolerance(stage)
+        {
+            tolerated.push(tolerance);
+            conditions.set_stage(stage.type_, &StageState::Done);
+            continue;
+        }
         let state = match (&first, &stage.state) {
             (Some(_), state) if *state != StageState::Done => StageState::Waiting,
             // The time limit of a stage is suspended during a pause. After the pause the full limit applies again, from zero.
@@ -131,20 +141,25 @@ fn set_stages(progress: &Provisioning, conditions: &mut Conditions) -> Option<Un
             first = Some(Unfinished { state, type_: stage.type_, limit: stage.limit });
         }
     }
-    first
+    (first, tolerated)
 }
 
 /// What is wrong with a running cluster now.
-fn degraded(progress: &Provisioning, now: Timestamp) -> Vec<String> {
+fn degraded(progress: &Provisioning, tolerated: &[&Tolerance], now: Timestamp) -> Vec<String> {
     let due = progress.upcoming.iter().filter(|upcoming| upcoming.from <= now);
-    progress.degraded.iter().chain(due.map(|upcoming| &upcoming.message)).cloned().collect()
+    let tolerated = tolerated.iter().flat_map(|tolerance| &tolerance.messages);
+    progress.degraded.iter().chain(tolerated).chain(due.map(|upcoming| &upcoming.message)).cloned().collect()
 }
 
 /// Time until the next of what is upcoming. What is farther away than a timer can be is looked at again before.
 fn next_upcoming(progress: &Provisioning, now: Timestamp) -> Option<Duration> {
-    let seconds = progress.upcoming.iter().map(|upcoming| upcoming.from.as_second() - now.as_second());
-    let next = seconds.filter(|seconds| *seconds > 0).min()?;
-    Some(Duration::from_secs(u64::try_from(next).unwrap_or_default()).min(LONGEST_TIMER))
+    progress.upcoming.iter().filter_map(|upcoming| time_until(upcoming.from, now)).min()
+}
+
+/// Time until `then`; `None` if that has passed.
+fn time_until(then: Timestamp, now: Timestamp) -> Option<Duration> {
+    let seconds = u64::try_from(then.as_second() - now.as_second()).ok().filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds).min(LONGEST_TIMER))
 }
 
 fn fulfilled(progress: &Provisioning, degraded: &[String], write_error: Option<&str>, now: Timestamp) -> Summary {
@@ -213,8 +228,11 @@ fn deleting(
     let is_paused = progress.paused.is_some();
     let remaining = remaining_time(since, progress.limit, conditions.now);
     let in_time = is_paused || !remaining.is_zero();
-    let message =
-        if in_time { message.to_owned() } else { limit_exceeded(progress.limit, "spec.timeouts.deletion", message) };
+    let message = if in_time {
+        message.to_owned()
+    } else {
+        format!("{}{}", limit_exceeded(progress.limit, "spec.timeouts.deletion", message), progress.overdue)
+    };
     let stalled = (!in_time).then_some(reason::DEADLINE_EXCEEDED);
     conditions.summarize(ProvisioningState::Deleting, reason::DELETING, stalled, &message);
     let paused = progress.paused.as_ref().map(|pause| pause.message.clone()).unwrap_or_default();
@@ -277,6 +295,12 @@ impl Conditions {
             stalled.unwrap_or(reason::IDLE),
             message_if(stalled.is_some()),
         );
+    }
+
+    /// What is tolerated of a stage: its condition is still True, and the time is not over.
+    fn tolerance<'a>(&self, stage: &'a Stage) -> Option<&'a Tolerance> {
+        let was_done = status::find(&self.list, stage.type_).is_some_and(|condition| condition.status == "True");
+        stage.tolerance.as_ref().filter(|tolerance| was_done && self.now < tolerance.until)
     }
 
     /// Time that remains of `limit`, counted from when the condition last changed its status.

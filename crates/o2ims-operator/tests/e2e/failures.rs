@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cluster_api::Kind;
+use cluster_api::byoh::ByoHost;
 use hostsim::Failure;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
-use o2ims_types::{ProvisioningState as State, conditions};
+use kube::{Api, ResourceExt as _};
+use o2ims_operator::provisioner::byoh::marks::MarkedHost;
+use o2ims_types::{ProvisioningRequest, ProvisioningState as State, conditions, names};
 use serde_json::json;
 use testenv::ByohDialect;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, shared};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, States, Tenant, shared, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     let during_creation: [(&str, u32, Failure, &str); 5] = [
@@ -52,6 +54,9 @@ pub fn scenarios() -> Vec<Scenario> {
     );
     all.push(shared("a_config_map_that_the_pod_network_lacks_is_told", missing_config_map));
     all.push(shared("a_dead_host_is_given_up_by_hand", dead_host));
+    all.push(shared("a_node_may_be_away_for_a_while", away));
+    all.push(shared("a_dead_worker_is_given_up_and_comes_back_clean", dead_worker));
+    all.push(shared("a_deletion_gives_dead_hosts_up", dead_cluster));
     all.push(shared("an_agent_that_waits_for_an_installer_is_told", wrong_agent));
     all
 }
@@ -157,6 +162,106 @@ async fn dead_host(stack: Shared) -> Outcome {
     hosts.delete(&dead, &DeleteParams::default()).await?;
     tenant.until_gone("request", CLUSTER).await?;
     tenant.until_host_free(1).await
+}
+
+/// A worker's server is off: told at once, and undone only after the time that the template gives it.
+async fn away(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "away", 2).await?;
+    tenant.template("short", json!({"timeouts": {"unreachable": "15s"}})).await?;
+    tenant.apply(&tenant.request_for("short", "request", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let states = States::follow(&tenant, "request");
+    let host = stack.site.host(&tenant.host(2)).context("no host")?;
+    // It is back in time: no other state was seen.
+    host.fail(Failure::Off);
+    let told = format!("host 2 ({}): its node is not Ready since ", tenant.host(2));
+    let away = tenant.until("request", State::Fulfilled, &told, CLUSTER).await?;
+    let message = away.status.context("no status")?.provisioning_status.provisioning_message;
+    ensure!(message.ends_with("; switch its server on, repair it, or remove the host from hosts.workers"), "{message}");
+    host.heal();
+    tenant.until_healthy("request", CLUSTER).await?;
+    let seen = states.seen();
+    ensure!(seen == [State::Fulfilled], "{seen:?}");
+
+    host.fail(Failure::Off);
+    tenant.until("request", State::Fulfilled, &told, CLUSTER).await?;
+    tenant.until("request", State::Progressing, &told, CLUSTER).await?;
+    host.heal();
+    tenant.until_healthy("request", CLUSTER).await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
+/// Names hosts of a request as lost, as a user with `kubectl annotate` would.
+async fn call_lost(tenant: &Tenant, request: &str, hosts: &str) -> Outcome {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {names::LOST_HOSTS_ANNOTATION: hosts}}}));
+    tenant.requests().patch(request, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+/// The way of "It does not come back" in docs/o2ims-operator.md, for a worker.
+async fn dead_worker(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "deadworker", 3).await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let dead = tenant.host(2);
+    let host = stack.site.host(&dead).context("no host")?;
+    host.fail(Failure::Off);
+    tenant.until("request", State::Fulfilled, &format!("host 2 ({dead}): its node is not Ready"), CLUSTER).await?;
+    call_lost(&tenant, "request", &dead).await?;
+    tenant.until("request", State::Fulfilled, &format!("names {dead}, which this request still names"), SOON).await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[])).await?;
+    let lost = |host: Option<&ByoHost>| host.is_some_and(MarkedHost::was_given_up);
+    wait(tenant.byohosts(), &dead, "the host to be given up", CLUSTER, lost).await?;
+    tenant.until_event("request", "HostGivenUp").await?;
+    tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 0 workers", CLUSTER).await?;
+    let carried_out = |request: Option<&ProvisioningRequest>| {
+        request.is_some_and(|request| !request.annotations().contains_key(names::LOST_HOSTS_ANNOTATION))
+    };
+    wait(tenant.requests(), "request", "the annotation to be removed", SOON, carried_out).await?;
+    ensure!(tenant.ready_nodes("site").await? == [tenant.host(1)], "the node is still there");
+
+    // The next one that wants it waits until its agent has cleaned it.
+    tenant.apply(&tenant.request("next", "next", &[3], &[2])).await?;
+    let told = format!("host 2 ({dead}) was given up by ProvisioningRequest {}/request", tenant.namespace);
+    tenant.until("next", State::Pending, &told, SOON).await?;
+    host.heal();
+    tenant.until("next", State::Fulfilled, "cluster is ready: 1 master, 1 worker", CLUSTER).await?;
+    for request in ["request", "next"] {
+        tenant.delete(request).await?;
+    }
+    for request in ["request", "next"] {
+        tenant.until_gone(request, CLUSTER).await?;
+    }
+    tenant.assert_hosts_free().await
+}
+
+/// The same for the hosts of a request that is being deleted.
+async fn dead_cluster(stack: Shared) -> Outcome {
+    let tenant = Tenant::new(&stack, "deadcluster", 2).await?;
+    tenant.template("short", json!({"timeouts": {"deletion": "8s"}})).await?;
+    let before = tenant.inventory().await?;
+    tenant.apply(&tenant.request_for("short", "request", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
+    let hosts: Vec<_> = [1, 2].into_iter().filter_map(|number| stack.site.host(&tenant.host(number))).collect();
+    hosts.iter().for_each(|host| host.fail(Failure::Off));
+    tenant.delete("request").await?;
+    let both = format!("{},{}", tenant.host(1), tenant.host(2));
+    let command = format!("{}={both} --overwrite", names::LOST_HOSTS_ANNOTATION);
+    tenant.until("request", State::Deleting, &command, CLUSTER).await?;
+    call_lost(&tenant, "request", &both).await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    for host in &hosts {
+        let found = tenant.byohosts().get(host.name()).await?;
+        ensure!(found.was_given_up() && found.is_unregistering() && found.holder().is_none(), "{found:?}");
+        host.heal();
+    }
+    for number in [1, 2] {
+        tenant.until_host_free(number).await?;
+    }
+    tenant.until_unmarked().await?;
+    tenant.until_as_before(&before).await
 }
 
 /// `install.method: none` with an agent that was started without `--skip-installation`.

@@ -388,6 +388,20 @@ impl Tenant {
         .ok_or_else(|| anyhow!("request {name} is gone"))
     }
 
+    /// Waits until the request is fulfilled, and nothing is wrong with its cluster.
+    pub async fn until_healthy(&self, name: &str, limit: Duration) -> Outcome {
+        let what = format!("request {name} to be fulfilled without trouble");
+        wait(self.requests(), name, &what, limit, |request: Option<&ProvisioningRequest>| {
+            request.and_then(|request| request.status.as_ref()).is_some_and(|status| {
+                let is_degraded =
+                    find(&status.conditions, conditions::DEGRADED).is_some_and(|told| told.status == "True");
+                status.provisioning_status.provisioning_state == ProvisioningState::Fulfilled && !is_degraded
+            })
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Waits until there is an Event with this reason about the request.
     pub async fn until_event(&self, name: &str, reason: &str) -> Outcome {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -444,6 +458,21 @@ impl Tenant {
             if let Some(mark) = marks {
                 bail!("host {} still has {mark}", host.name_any());
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until no host of the namespace has a mark of the operator.
+    pub async fn until_unmarked(&self) -> Outcome {
+        for host in self.byohosts().list(&ListParams::default()).await? {
+            let is_unmarked = |host: Option<&ByoHost>| {
+                let has_mark = |host: &ByoHost| {
+                    host.labels().keys().chain(host.annotations().keys()).any(|key| key.contains("o2ims"))
+                };
+                host.is_some_and(|host| !has_mark(host))
+            };
+            let name = host.name_any();
+            wait(self.byohosts(), &name, &format!("host {name} to have no mark"), SOON, is_unmarked).await?;
         }
         Ok(())
     }

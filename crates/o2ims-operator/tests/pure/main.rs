@@ -6,6 +6,7 @@
 
 mod consent;
 mod contention;
+mod dead_servers;
 mod errors;
 mod golden;
 mod lookups;

@@ -251,6 +251,11 @@ const HOSTS: &[Entry] = &[
         "The operator waits for the server. Is it on? If it does not come back: [runbook](o2ims-operator.md#it-does-not-come-back).",
     ),
     entry(
+        "… was given up by ProvisioningRequest …, and has not come back: switch its server on; when its agent has cleaned it, the host \
+         is free",
+        "The server was dead when the host left that request. Switch it on, or name another host.",
+    ),
+    entry(
         "… has not been cleaned to the end by its agent",
         "The ByoHost still names scripts of its former machine. Is the server on? `journalctl -u byoh-hostagent` on the server; restart the \
          agent.",
@@ -435,6 +440,18 @@ const HOST: &[Entry] = &[
          After power returns it mends by itself.",
     ),
     entry(
+        "its node is not Ready since …: …; switch its server on, repair it, or remove the host from hosts.workers",
+        "The worker does not answer. A request that was `fulfilled` stays so for `timeouts.unreachable` of its ClusterTemplate: \
+         [a host is dead](o2ims-operator.md#a-host-is-dead).",
+    ),
+    entry("its node is not Ready since …: …; switch its server on, or repair it", "The same of a master."),
+    entry(
+        "…; if a server does not come back, switch it off, as one that is only cut off still runs its part of the cluster, then give it up: kubectl \
+         annotate pr … -n … …=… --overwrite",
+        "The request waits for the agent of a host that leaves it. Is the server on? If it does not come back, do what the message says: \
+         [it does not come back](o2ims-operator.md#it-does-not-come-back).",
+    ),
+    entry(
         "ClusterResourceSet … has not applied … to the cluster yet; if this does not change, create … in namespace …",
         "The ConfigMap or Secret that the ClusterResourceSet names does not exist there, or Cluster API has not got to it yet. Create it: \
          Cluster API then applies it. A Secret has to have the type \
@@ -569,6 +586,24 @@ const DEGRADED: &[Entry] = &[
     entry(
         "annotation … was removed: nothing that it names is lost any more",
         "Nothing: the instruction was carried out.",
+    ),
+    entry(
+        "annotation … was removed: no host that it names leaves this request any more",
+        "Nothing: the hosts were given up, or are clean, or the name was no host of the request.",
+    ),
+    entry(
+        "annotation … names …, which this request still names: remove … from hosts.workers, or from the annotation. A master is given up only with \
+         its request",
+        "A host that a request uses is not given up by the annotation alone. Do one of both.",
+    ),
+    entry(
+        "annotation … names …, which is not, or not any more, a host that leaves this request; it takes names of ByoHosts, as in hostName",
+        "Is the name right? The status has the hosts that leave. A host that was given up already is named there no more.",
+    ),
+    entry(
+        "ByoHost … was given up, not cleaned: a server that is on and only cut off still runs its part of the cluster, so keep it switched off. When \
+         it comes back, its agent cleans it",
+        "Do what the event says.",
     ),
 ];
 

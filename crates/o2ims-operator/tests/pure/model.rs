@@ -16,7 +16,9 @@ use cluster_api::byoh::{
 use cluster_api::cluster::{ByoCluster, Cluster, ClusterResourceSet, ClusterResourceSetBinding};
 use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
-use cluster_api::labels::{CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, PAUSED_ANNOTATION, SET_NAME_LABEL};
+use cluster_api::labels::{
+    CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, EXCLUDE_DRAINING_ANNOTATION, PAUSED_ANNOTATION, SET_NAME_LABEL,
+};
 use cluster_api::machine::{Machine, MachineDeployment, ReplicaStatus};
 use cluster_api::templates::{ByoMachineTemplate, K8sInstallerConfigTemplate, KubeadmConfigTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -25,6 +27,7 @@ use kube::core::DynamicObject;
 use kube::{Resource, ResourceExt as _};
 use o2ims_operator::caches::{Caches, Clusters, Hosts, Machines, MarkedObjects, ProvidedKind, Requests, Templates};
 use o2ims_operator::expectations::Expectations;
+use o2ims_operator::provisioner::byoh::claim::take_back;
 use o2ims_operator::provisioner::byoh::contention::Locks;
 use o2ims_operator::provisioner::byoh::desired::DesiredCluster;
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
@@ -36,7 +39,7 @@ use o2ims_operator::provisioner::byoh::upgrade::hop::parse;
 use o2ims_operator::provisioner::interface::{Decided, decide};
 use o2ims_operator::provisioner::report::Rejection;
 use o2ims_operator::provisioner::step::InstallScripts;
-use o2ims_operator::provisioner::step::{HostPatch, JobOrder, Step};
+use o2ims_operator::provisioner::step::{HostPatch, InstallSecret, JobOrder, Step};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, names};
@@ -107,6 +110,8 @@ pub struct World {
     pub sick: BTreeSet<String>,
     /// Hosts whose agent does not answer.
     pub silent: BTreeSet<String>,
+    /// Those of them whose server is off.
+    pub dead: BTreeSet<String>,
     /// What the operator remembers of who has begun.
     locks: Arc<Locks>,
     /// Hosts whose agent is about to write the last part of a cleaning.
@@ -198,7 +203,17 @@ fn condition(conditions: &mut Vec<Condition>, type_: &str, status: &str, severit
         severity: severity.to_owned(),
         reason: reason.to_owned(),
         message: String::new(),
+        last_transition_time: None,
     });
+}
+
+/// A condition whose status is new since `second`.
+fn condition_since(conditions: &mut Vec<Condition>, type_: &str, status: &str, second: i64) {
+    if Condition::find(conditions, type_).is_some_and(|condition| condition.status == status) {
+        return;
+    }
+    condition(conditions, type_, status, "", "");
+    conditions.last_mut().unwrap().last_transition_time = Some(at(second));
 }
 
 fn pick<T>(items: Vec<T>, pick: usize) -> Option<T> {
@@ -295,6 +310,7 @@ impl World {
             applied: BTreeMap::new(),
             sick: BTreeSet::new(),
             silent: BTreeSet::new(),
+            dead: BTreeSet::new(),
             locks: Locks::new(|_| ()),
             cleaning: BTreeSet::new(),
             stash: (BTreeMap::new(), BTreeMap::new(), BTreeMap::new()),
@@ -640,7 +656,7 @@ impl World {
                 self.drop_finished_requests();
             }
             Step::PatchHost(marks) => {
-                if marks.install_secret_to_delete.is_some() {
+                if matches!(marks.install_secret, Some(InstallSecret::Delete(_))) {
                     self.install_secrets.remove(&marks.host);
                 }
                 self.edit_host(&marks.host, |host| {
@@ -691,6 +707,9 @@ impl World {
                         condition(&mut host.status.conditions, type_, "True", "", "");
                     }
                 });
+            }
+            Step::Annotate { kind: Kind::Machine, name, annotations, .. } => {
+                self.edit_machine(name, |machine| patch(machine.annotations_mut(), annotations));
             }
             Step::Annotate { kind, name, annotations, .. } => {
                 with_kind!(self, *kind, map => edit(&mut self.revision, map, name, |object| {
@@ -835,7 +854,7 @@ fn patch(map: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<S
 pub type Move = fn(&mut World, usize) -> bool;
 
 /// What Cluster API, BYOH and agents do by themselves. If all of these go on, everything settles.
-pub const PROGRESS: [Move; 18] = [
+pub const PROGRESS: [Move; 19] = [
     World::cluster_is_noticed,
     World::part_is_noticed,
     World::cluster_is_adopted,
@@ -854,10 +873,11 @@ pub const PROGRESS: [Move; 18] = [
     World::leftovers_are_collected,
     World::pause_is_seen,
     World::host_runs_its_job,
+    World::given_up_host_is_taken_back,
 ];
 
 /// What people and failures do.
-pub const TROUBLE: [Move; 28] = [
+pub const TROUBLE: [Move; 30] = [
     World::worker_is_added,
     World::worker_is_removed,
     World::master_is_exchanged,
@@ -886,6 +906,8 @@ pub const TROUBLE: [Move; 28] = [
     World::control_plane_is_rolled_by_hand,
     World::version_is_changed,
     World::job_fails,
+    World::server_dies,
+    World::host_is_called_lost,
 ];
 
 impl World {
@@ -1267,7 +1289,7 @@ impl World {
 
     pub fn node_becomes_ready(&mut self, pick_: usize) -> bool {
         let sleeping = self.machines.iter().filter(|(_, machine)| {
-            machine.record.status.node_ref.is_some()
+            machine.record.status.node_ref.as_ref().is_some_and(|node| !self.dead.contains(&node.name))
                 && !Condition::is_true(&machine.record.status.conditions, "NodeHealthy")
         });
         let Some(name) = pick(sleeping.map(|(name, _)| name.clone()).collect(), pick_) else { return false };
@@ -1294,11 +1316,21 @@ impl World {
                 up_to_date_replicas: number(machines.iter().filter(current).count()),
             };
             let differs = |old: &ReplicaStatus| format!("{old:?}") != format!("{counts:?}");
+            let (second, all_ready) =
+                (self.second, if counts.ready_replicas == counts.replicas { "True" } else { "False" });
+            let count = |to: &mut ReplicaStatus, conditions: &mut Vec<Condition>| {
+                condition_since(conditions, "MachinesReady", all_ready, second);
+                *to = counts.clone();
+            };
             if kind == Kind::KubeadmControlPlane && differs(&self.control_planes[&name].status.counts) {
-                edit(&mut self.revision, &mut self.control_planes, &name, |object| object.status.counts = counts);
+                edit(&mut self.revision, &mut self.control_planes, &name, |object| {
+                    count(&mut object.status.counts, &mut object.status.conditions);
+                });
                 changed = true;
             } else if kind == Kind::MachineDeployment && differs(&self.deployments[&name].status.counts) {
-                edit(&mut self.revision, &mut self.deployments, &name, |object| object.status.counts = counts);
+                edit(&mut self.revision, &mut self.deployments, &name, |object| {
+                    count(&mut object.status.counts, &mut object.status.conditions);
+                });
                 changed = true;
             }
         }
@@ -1403,10 +1435,16 @@ impl World {
                 return true;
             }
         }
-        let leaving = self
-            .machines
-            .values()
-            .find(|machine| machine.record.metadata.deletion_timestamp.is_some() && self.runs(&machine.cluster));
+        // Harder than Cluster API: the drain of a node that does not answer never ends.
+        let is_drained = |machine: &ModelMachine| {
+            let is_dead = machine.record.server().is_some_and(|server| self.dead.contains(server));
+            !is_dead
+                || machine.record.annotations().contains_key(EXCLUDE_DRAINING_ANNOTATION)
+                || self.clusters[&machine.cluster].metadata.deletion_timestamp.is_some()
+        };
+        let leaving = self.machines.values().find(|machine| {
+            machine.record.metadata.deletion_timestamp.is_some() && self.runs(&machine.cluster) && is_drained(machine)
+        });
         let Some(name) = leaving.map(|machine| machine.record.name_any()) else { return false };
         if let Some(host) = self.host_of(&name) {
             self.edit_host(&host, |host| {
@@ -1607,9 +1645,61 @@ impl World {
         true
     }
 
+    /// The power of a server fails: agent and node do not answer any more.
+    pub fn server_dies(&mut self, pick_: usize) -> bool {
+        let before = self.silent.clone();
+        if !self.agent_falls_silent(pick_) {
+            return false;
+        }
+        let Some(name) = self.silent.difference(&before).next().cloned() else { return false };
+        self.dead.insert(name.clone());
+        self.node_is_lost(&name);
+        true
+    }
+
+    /// The cluster notices that the node of a dead server does not answer.
+    fn node_is_lost(&mut self, host: &str) {
+        let nodes = self.machines.values().map(|machine| &machine.record);
+        let node =
+            nodes.filter(|machine| machine.status.node_ref.is_some()).find(|machine| machine.server() == Some(host));
+        let (second, Some(machine)) = (self.second, node.map(kube::ResourceExt::name_any)) else { return };
+        self.edit_machine(&machine, |machine| {
+            condition_since(&mut machine.status.conditions, "NodeHealthy", "Unknown", second);
+        });
+    }
+
+    /// The owner of a request says that a host is lost, rightly or not.
+    pub fn host_is_called_lost(&mut self, pick_: usize) -> bool {
+        let Some(name) = pick(self.requests.keys().cloned().collect(), pick_) else { return false };
+        let Some(host) = pick(self.hosts.keys().cloned().collect(), pick_ / 2) else { return false };
+        self.call_lost(&name, &host);
+        true
+    }
+
+    /// The owner of a request names these hosts as lost.
+    pub fn call_lost(&mut self, request: &str, hosts: &str) {
+        edit(&mut self.revision, &mut self.requests, request, |request| {
+            request.annotations_mut().insert(names::LOST_HOSTS_ANNOTATION.to_owned(), hosts.to_owned());
+        });
+    }
+
+    /// The operator's controller of hosts.
+    pub fn given_up_host_is_taken_back(&mut self, _: usize) -> bool {
+        let Some(Step::PatchHost(marks)) = self.hosts.values().find_map(take_back) else { return false };
+        if marks.install_secret.is_some() {
+            self.install_secrets.remove(&marks.host);
+        }
+        self.edit_host(&marks.host, |host| {
+            patch(host.labels_mut(), &marks.labels);
+            patch(host.annotations_mut(), &marks.annotations);
+        });
+        true
+    }
+
     pub fn agent_recovers(&mut self, pick_: usize) -> bool {
         let Some(name) = pick(self.sick.union(&self.silent).cloned().collect(), pick_) else { return false };
         self.sick.remove(&name);
+        self.dead.remove(&name);
         if self.silent.remove(&name) && self.dialect == ByohVariant::Platform9 {
             self.edit_host(&name, |host| condition(&mut host.status.conditions, "AgentConnected", "True", "", ""));
         }

@@ -180,7 +180,7 @@ fn ends_clean(world: &mut World) {
     assert_eq!(world.applied.keys().collect::<Vec<_>>(), Vec::<&(Kind, String)>::new(), "objects are left");
     for host in world.hosts.values() {
         assert_eq!(host.in_use_reason(), None, "{}", host.name_any());
-        for mark in [names::REQUEST_UID_LABEL, names::ROLE_LABEL] {
+        for mark in [names::REQUEST_UID_LABEL, names::ROLE_LABEL, names::LOST_LABEL] {
             assert!(!host.labels().contains_key(mark), "{} keeps {mark}", host.name_any());
         }
         for mark in [names::REQUEST_ANNOTATION, names::HOST_ID_SET_ANNOTATION, names::INSTALL_SECRET_ANNOTATION] {

@@ -63,7 +63,7 @@ impl Provisioner for Paper {
         let (resources, extensions) = (None, StatusExtensions::default());
         if is_being_deleted(request) {
             let limit = Duration::from_secs(60);
-            let deleting = Deleting { message: "shredding".to_owned(), paused: None, limit };
+            let deleting = Deleting { message: "shredding".to_owned(), paused: None, limit, overdue: String::new() };
             return Report { progress: Progress::Deleting(deleting), resources, extensions };
         }
         let validated = verdict.as_ref().err().map_or(StageState::Done, StageState::blocked);

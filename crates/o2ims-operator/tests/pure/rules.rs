@@ -5,12 +5,12 @@ use cluster_api::Kind;
 use cluster_api::byoh::{ByoHost, UNREGISTERING_ANNOTATION};
 use cluster_api::cluster::Cluster;
 use cluster_api::conditions::Condition;
-use cluster_api::labels::PAUSED_ANNOTATION;
+use cluster_api::labels::{EXCLUDE_DRAINING_ANNOTATION, PAUSED_ANNOTATION};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
 use o2ims_operator::provisioner::byoh::upgrade::hop::parse;
-use o2ims_operator::provisioner::step::{HostPatch, Manifest, Step};
+use o2ims_operator::provisioner::step::{HostPatch, InstallSecret, Manifest, Step};
 use o2ims_operator::provisioning_request::status::Assessment;
 use o2ims_operator::request::{has_finalizer, key};
 use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
@@ -58,8 +58,14 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
                 reattachment.host
             );
         }
-        Step::Annotate { kind, name, .. } => {
+        Step::Annotate { kind, name, annotations, .. } => {
             assert_eq!(world.mark(*kind, name), Some(uid), "changes what is not its own");
+            if let Some(machine) = flight.observed.machines.iter().find(|machine| machine.name_any() == *name)
+                && *kind == Kind::Machine
+                && annotations.contains_key(EXCLUDE_DRAINING_ANNOTATION)
+            {
+                is_called_lost(flight, machine.server().unwrap());
+            }
         }
         Step::PatchHost(marks) => host(world, flight, marks),
         Step::GiveJob(order) => {
@@ -110,9 +116,20 @@ pub fn nothing_is_left(world: &World, uid: &str, key: &str) {
     assert_eq!(world.made(uid), [], "objects are left");
     for host in world.hosts.values() {
         assert_ne!(host.holder(), Some(uid), "{} is still held", host.name_any());
+        if host.was_given_up() {
+            continue;
+        }
         assert_ne!(host.annotations().get(names::REQUEST_ANNOTATION).map(String::as_str), Some(key), "a mark is left");
         assert!(host.holder().is_some() || !world.install_secrets.contains(&host.name_any()), "a Secret is left");
     }
+}
+
+/// The owner of the request has said that a host is lost which leaves the request.
+fn is_called_lost(flight: &Flight, host: &str) {
+    let said = flight.request.annotations().get(names::LOST_HOSTS_ANNOTATION).cloned().unwrap_or_default();
+    assert!(said.split(',').any(|name| name.trim() == host), "gives up {host} unasked");
+    let is_deleted = flight.request.metadata.deletion_timestamp.is_some();
+    assert!(is_deleted || !asked(&flight.request).contains_key(host), "gives up {host}, which the request names");
 }
 
 fn host(world: &World, flight: &Flight, marks: &HostPatch) {
@@ -149,10 +166,20 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
     }
     assert_eq!(holder, Some(uid), "lets go of {}, which it does not hold", marks.host);
     let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
-    let in_use = host.in_use_reason().filter(|_| !host.is_attached_to_other(&cluster));
-    assert_eq!(in_use, None, "lets go of {}, which is in use", marks.host);
     let deleted = flight.request.metadata.deletion_timestamp.is_some();
     let deployment = names::worker(&flight.request.namespace().unwrap(), &cluster, &marks.host);
+    let gives_up = marks.labels.get(names::LOST_LABEL).is_some_and(Option::is_some);
+    if gives_up {
+        is_called_lost(flight, &marks.host);
+        let machine = host.attached_machine().filter(|machine| world.machines.contains_key(*machine));
+        assert_eq!(machine, None, "gives up {}, which has a Machine", marks.host);
+        let is_cleaned = host.is_unregistering() || !host.is_attached_to(&cluster);
+        assert!(is_cleaned, "gives up {}, which nobody has asked to be cleaned", marks.host);
+        assert!(!matches!(marks.install_secret, Some(InstallSecret::Delete(_))), "takes the uninstall script away");
+    } else {
+        let in_use = host.in_use_reason().filter(|_| !host.is_attached_to_other(&cluster));
+        assert_eq!(in_use, None, "lets go of {}, which is in use", marks.host);
+    }
     if deleted || (flight.verdict.is_err() && world.own_clusters(uid).is_empty()) {
         assert_eq!(world.made(uid), [], "lets go of {} before everything is deleted", marks.host);
     } else if asked.contains_key(&marks.host) && flight.verdict.is_ok() {
@@ -164,7 +191,7 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
             marks.host
         );
     }
-    if host.annotations().contains_key(names::HOST_ID_SET_ANNOTATION) {
+    if host.annotations().contains_key(names::HOST_ID_SET_ANNOTATION) && !gives_up {
         assert_eq!(marks.labels.get(names::HOST_ID_LABEL), Some(&None), "leaves a host-id that it had set");
     } else {
         assert!(!marks.labels.contains_key(names::HOST_ID_LABEL), "takes off a host-id that it had not set");
@@ -379,7 +406,7 @@ pub fn check_world(world: &World) {
         );
     }
     for host in world.hosts.values().filter(|host| host.in_use_reason().is_some()) {
-        assert!(host.holder().is_some(), "{} is in use and nobody holds it", host.name_any());
+        assert!(host.holder().is_some() || host.was_given_up(), "{} is in use and nobody holds it", host.name_any());
     }
 }
 

@@ -183,7 +183,7 @@ fn provisioning_requests() -> Vec<Case> {
     };
     let tearing_down = |paused: Option<Pause>, second| {
         let limit = Duration::from_secs(LIMIT.into());
-        let progress = Deleting { message: "deleting Cluster core".to_owned(), paused, limit };
+        let progress = Deleting { message: "deleting Cluster core".to_owned(), paused, limit, overdue: String::new() };
         told(&deleted(&fulfilled), Progress::Deleting(progress), None, second)
     };
     add("deleted before the operator has seen it", &deleted(&new), "Terminating");

@@ -13,6 +13,8 @@ pub enum Failure {
     /// The agent process does not run; the kubelet does. When the host is healed, the agent starts again, registers the
     /// host, and goes on from the current state.
     Silent,
+    /// The server is off: neither agent nor kubelet runs, and the Node does not answer. When the host is healed, both go on.
+    Off,
     /// The installation script fails. Has no effect on a host that skips the installation.
     Install,
     /// The bootstrap script fails, and is retried with exponential backoff.
@@ -33,7 +35,7 @@ pub enum Failure {
 impl Failure {
     /// Whether the agent process does not run.
     pub(crate) fn stops_agent(&self) -> bool {
-        matches!(self, Self::Silent | Self::Unregistered)
+        matches!(self, Self::Silent | Self::Off | Self::Unregistered)
     }
 }
 
@@ -41,6 +43,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => f.write_str("silent"),
+            Self::Off => f.write_str("off"),
             Self::Install => f.write_str("install"),
             Self::Bootstrap => f.write_str("bootstrap"),
             Self::Job => f.write_str("job"),
@@ -59,6 +62,7 @@ impl FromStr for Failure {
         let text = text.trim();
         Ok(match text {
             "silent" => Self::Silent,
+            "off" => Self::Off,
             "install" => Self::Install,
             "bootstrap" => Self::Bootstrap,
             "job" => Self::Job,
@@ -68,7 +72,7 @@ impl FromStr for Failure {
             _ => match text.split_once('=') {
                 Some(("slow-cleanup", time)) => Self::SlowCleanup(duration(time)?),
                 _ => bail!(
-                    "unknown failure {text:?}; known are silent, install, bootstrap, job, node-not-ready, \
+                    "unknown failure {text:?}; known are silent, off, install, bootstrap, job, node-not-ready, \
                      slow-cleanup=<time, such as 180s>, hanging-cleanup, unregistered"
                 ),
             },
@@ -115,6 +119,7 @@ mod tests {
     fn every_failure_reads_what_it_prints() {
         for failure in [
             Failure::Silent,
+            Failure::Off,
             Failure::Install,
             Failure::Bootstrap,
             Failure::Job,

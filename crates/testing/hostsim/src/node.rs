@@ -102,10 +102,7 @@ impl Kubelet {
             return;
         }
         let nodes = Api::<Node>::all(self.membership.client);
-        let unknown = json!({
-            "type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",
-            "message": "Kubelet stopped posting node status.",
-        });
+        let unknown = unanswered();
         let written = write_ready(&nodes, &self.node, &unknown);
         if let Ok(Err(error)) = tokio::time::timeout(FINAL_WRITE_TIMEOUT, written).await {
             tracing::debug!(node = %self.node, %error, "Node of a released host not marked");
@@ -141,11 +138,21 @@ async fn wait_for_kube_system(client: &Client) -> anyhow::Result<()> {
     tokio::time::timeout(NAMESPACE_TIMEOUT, there).await.context("the workload API has no namespace kube-system")
 }
 
+/// The condition `Ready` of a Node whose kubelet does not run. In a real cluster the node lifecycle controller writes it, some forty seconds later.
+fn unanswered() -> Value {
+    json!({
+        "type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",
+        "message": "Kubelet stopped posting node status.",
+    })
+}
+
 /// The condition `Ready` of a Node.
 fn ready_condition(cni: bool, failure: Option<&Failure>) -> Value {
     let not_ready =
         |message: &str| json!({"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": message});
-    if failure == Some(&Failure::NodeNotReady) {
+    if failure == Some(&Failure::Off) {
+        unanswered()
+    } else if failure == Some(&Failure::NodeNotReady) {
         not_ready("simulated failure: PLEG is not healthy")
     } else if cni {
         json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"})

@@ -217,7 +217,7 @@ impl Site {
         self.inner.external_etcd.ensure(namespace, cluster, None).await
     }
 
-    /// Makes hosts fail as a ConfigMap says: keys are host names, values one of `silent`, `install`, `bootstrap`,
+    /// Makes hosts fail as a ConfigMap says: keys are host names, values one of `silent`, `off`, `install`, `bootstrap`,
     /// `node-not-ready`, `slow-cleanup=180s`, `hanging-cleanup` and `unregistered`. A host whose key is removed is
     /// healed.
     pub fn watch_failures(&self, namespace: &str, config_map: &str) {

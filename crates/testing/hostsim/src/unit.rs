@@ -39,6 +39,9 @@ impl Agent {
     async fn run_job(&self) -> anyhow::Result<()> {
         let Some(host) = self.hosts.get_opt(self.name()).await? else { return Ok(()) };
         // The install script brings the unit, and the uninstall script removes it.
+        if self.failure.borrow().as_ref() == Some(&Failure::Off) {
+            return Ok(());
+        }
         if self.skip_installation || !host.is_true(INSTALLATION_SUCCEEDED) || !self.is_node() {
             return Ok(());
         }

@@ -91,7 +91,7 @@ fn unavailable(
     if host.holder().is_some() {
         return Some(host.held_reason());
     }
-    host.in_use_reason().or_else(|| host.not_alive_reason())
+    host.busy_reason().or_else(|| host.not_alive_reason())
 }
 
 /// Why a host whose holder is gone is not available, and how it is released.

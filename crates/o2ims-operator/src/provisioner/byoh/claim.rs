@@ -14,11 +14,12 @@ use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::desired::DesiredCluster;
+use super::give_up;
 use super::installer;
 use super::instructions::{Instruction, instruction_for, left_paused};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
-use crate::provisioner::step::{HostPatch, Step};
+use crate::provisioner::step::{HostPatch, InstallSecret, Step};
 use crate::request::key;
 
 /// The claims that are still to be made.
@@ -67,6 +68,9 @@ fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Opti
         want(names::HOST_ID_LABEL, id);
         annotations.insert(names::HOST_ID_SET_ANNOTATION.to_owned(), Some("true".to_owned()));
     }
+    if host.was_given_up() {
+        labels.insert(names::LOST_LABEL.to_owned(), None);
+    }
     if host.annotations().get(names::REQUEST_ANNOTATION).is_none_or(|current| current != request) {
         annotations.insert(names::REQUEST_ANNOTATION.to_owned(), Some(request.to_owned()));
     }
@@ -88,9 +92,9 @@ pub fn install_scripts(observed: &Observed) -> Vec<Step> {
         .collect()
 }
 
-/// Releases every held host that is not in use. For a request without a Cluster of its own.
-pub fn release_all(observed: &Observed) -> Vec<Step> {
-    observed.held().filter_map(|host| release(host, observed)).collect()
+/// Releases every held host that is not in use, or that is given up. For a request without a Cluster of its own.
+pub fn release_all(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    observed.held().filter_map(|host| release(request, host, observed)).collect()
 }
 
 /// Asks the agents to clean every held host that is still attached to a machine of the cluster, when there is no Cluster. Only for a request
@@ -123,7 +127,8 @@ fn remove_pause(host: &ByoHost) -> Step {
 }
 
 /// Releases held workers that have no MachineDeployment yet: a request that cannot get all workers that it adds holds none of them.
-pub fn release_workers_without_deployment(namespace: &str, observed: &Observed) -> Vec<Step> {
+pub fn release_workers_without_deployment(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    let namespace = &request.namespace().unwrap_or_default();
     observed
         .held()
         .filter(|host| host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_WORKER))
@@ -131,7 +136,7 @@ pub fn release_workers_without_deployment(namespace: &str, observed: &Observed) 
             let deployment = names::worker(namespace, &observed.cluster_name, &host.name_any());
             !observed.deployments.contains_key(&deployment)
         })
-        .filter_map(|host| release(host, observed))
+        .filter_map(|host| release(request, host, observed))
         .collect()
 }
 
@@ -144,25 +149,47 @@ fn removed<'a>(desired: &'a DesiredCluster, observed: &'a Observed) -> impl Iter
     observed.held().filter(|host| !desired.hosts().any(|(requested, _)| requested.name == host.name_any()))
 }
 
-/// Releases held hosts that the request does not name any more, once they are not in use.
-pub fn release_removed(desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
+/// Releases held hosts that the request does not name any more, once they are not in use, or if they are given up.
+pub fn release_removed(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
     removed(desired, observed)
         .filter(|host| {
             let deployment = names::worker(&desired.namespace, &desired.cluster, &host.name_any());
             !observed.deployments.contains_key(&deployment)
         })
-        .filter_map(|host| release(host, observed))
+        .filter_map(|host| release(request, host, observed))
         .collect()
 }
 
-/// The step that releases a host; `None` while it is in use. Templates of other clusters need not select hosts by the mark, so BYOH may have
-/// attached the host to another cluster. Such a host is released at once.
-pub fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
+/// The step that releases a host; `None` while it is in use, unless it is given up. Templates of other clusters need not select hosts by the mark, so
+/// BYOH may have attached the host to another cluster. Such a host is released at once.
+pub fn release(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) -> Option<Step> {
     if host.in_use_reason().is_some() && !host.is_attached_to_other(&observed.cluster_name) {
-        return None;
+        return give_up::can_be_let_go(request, host, observed).then(|| give_up(host, observed));
     }
+    Some(remove_marks(host))
+}
+
+/// The step that lets a host go which its agent has not cleaned. A job that it has not begun is taken back; everything else on it stays for the
+/// cleaning.
+fn give_up(host: &ByoHost, observed: &Observed) -> Step {
+    let job = host.annotations().contains_key(names::JOB_ANNOTATION).then(|| (names::JOB_ANNOTATION.to_owned(), None));
+    let secret = host.annotations().get(names::INSTALL_SECRET_ANNOTATION).cloned();
+    let patch = patch(host, give_up::labels(&observed.uid), job.into_iter().collect());
+    Step::PatchHost(HostPatch { install_secret: secret.map(InstallSecret::Keep), ..patch })
+}
+
+/// The step that removes what is left of a request on a host that was given up, once its agent has cleaned it.
+pub fn take_back(host: &ByoHost) -> Option<Step> {
+    let is_free = host.was_given_up() && host.holder().is_none() && host.in_use_reason().is_none();
+    is_free.then(|| remove_marks(host))
+}
+
+fn remove_marks(host: &ByoHost) -> Step {
     let mut labels =
         BTreeMap::from([(names::REQUEST_UID_LABEL.to_owned(), None), (names::ROLE_LABEL.to_owned(), None)]);
+    if host.was_given_up() {
+        labels.insert(names::LOST_LABEL.to_owned(), None);
+    }
     let mut annotations = BTreeMap::from([(names::REQUEST_ANNOTATION.to_owned(), None)]);
     if host.annotations().contains_key(names::HOST_ID_SET_ANNOTATION) {
         labels.insert(names::HOST_ID_LABEL.to_owned(), None);
@@ -178,8 +205,7 @@ pub fn release(host: &ByoHost, observed: &Observed) -> Option<Step> {
     ];
     let leftovers = leftovers.into_iter().filter(|key| host.annotations().contains_key(*key));
     annotations.extend(leftovers.map(|key| (key.to_owned(), None)));
-    let released = HostPatch { install_secret_to_delete: secret, ..patch(host, labels, annotations) };
-    Some(Step::PatchHost(released))
+    Step::PatchHost(HostPatch { install_secret: secret.map(InstallSecret::Delete), ..patch(host, labels, annotations) })
 }
 
 fn patch(
@@ -192,6 +218,6 @@ fn patch(
         resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
         labels,
         annotations,
-        install_secret_to_delete: None,
+        install_secret: None,
     }
 }

@@ -33,6 +33,7 @@ pub fn create_cluster(
 
 /// While the operator has paused the Cluster, missing parts are created and others updated; then the pause is removed.
 pub fn continue_creation(
+    request: &ProvisioningRequest,
     desired: &DesiredCluster,
     observed: &Observed,
     marks: &Marks<'_>,
@@ -52,7 +53,7 @@ pub fn continue_creation(
     if steps.is_empty() && !claim::holds_removed_master(desired, observed) {
         steps.extend(create_or_update(&marks.manifest(Kind::Cluster, cluster::cluster(desired)), observed));
     }
-    steps.extend(claim::release_removed(desired, observed));
+    steps.extend(claim::release_removed(request, desired, observed));
     steps
 }
 

@@ -8,19 +8,23 @@ use cluster_api::Kind;
 use cluster_api::byoh::ByoHost;
 use cluster_api::conditions::{Condition, one_line};
 use cluster_api::machine::Machine;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{HostRef, ProvisioningRequest, names};
 
 use super::consent::may_remove_hosts;
 use super::desired::{DesiredCluster, RequestedHost};
-use super::machine_deletion::{deletion_of, obstacle};
+use super::give_up;
+use super::machine_deletion::deletion_of;
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
 use super::upgrade::hop::is_same;
 use crate::provisioner::report::HOST_FAILED;
 use crate::request::requested_hosts;
 
+/// Condition of a Machine: its Node is Ready.
+const NODE_HEALTHY: &str = "NodeHealthy";
 /// What kubeadm says when the cluster does not know the token of a join, or its API server is not the expected one.
 const UNKNOWN_TOKEN: &str = "couldn't validate the identity of the API Server";
 
@@ -108,6 +112,9 @@ pub fn progress_of_all(
         .map(|host| removed(request, host, &versions, observed))
         .collect();
     all.extend(removed);
+    for view in all.iter_mut().filter(|view| view.state == State::Cleaning) {
+        view.message.push_str(&give_up::advice(request, observed.host(&view.requested.name).into_iter(), observed));
+    }
     all
 }
 
@@ -131,7 +138,7 @@ fn removed(request: &ProvisioningRequest, host: &ByoHost, versions: &[String], o
 
 /// What the removal of a host waits for.
 fn leaving(host: &ByoHost, observed: &Observed) -> String {
-    let machine = observed.machine_of(host).filter(|machine| obstacle(machine).is_some());
+    let machine = observed.machine_of(host).filter(|machine| machine.metadata.deletion_timestamp.is_some());
     machine.map(deletion_of).or_else(|| host.in_use_reason()).unwrap_or_else(|| "is being released".to_owned())
 }
 
@@ -149,7 +156,7 @@ fn view(reference: &HostRef, role: &'static str, versions: &[String], observed: 
         Some(host) if !held => match host.holder() {
             Some(_) => (State::Unavailable, host.held_reason()),
             None => host
-                .in_use_reason()
+                .busy_reason()
                 .or_else(|| host.not_alive_reason())
                 .map_or((State::Free, String::new()), |why| (State::Unavailable, why)),
         },
@@ -269,11 +276,16 @@ fn health(machine: &Machine, host: &str, versions: &[String], observed: &Observe
         let message = "the state of its node is not known: Cluster API cannot connect to the cluster";
         return (State::Unknown, message.to_owned());
     }
-    if !Condition::is_true(&machine.status.conditions, "NodeHealthy") {
-        let unhealthy = Condition::find(&machine.status.conditions, "NodeHealthy");
+    if !Condition::is_true(&machine.status.conditions, NODE_HEALTHY) {
+        let unhealthy = Condition::find(&machine.status.conditions, NODE_HEALTHY);
         let why = unhealthy.map(Condition::explain).unwrap_or_default();
         let unapplied = observed.unapplied.as_ref().map_or_else(String::new, |message| format!("; {message}"));
-        return (State::Joined, format!("its node is not Ready: {why}{unapplied}"));
+        let since = unhealthy.and_then(Condition::since).map(|since| format!(" since {since}")).unwrap_or_default();
+        let remedy = unhealthy.filter(|condition| condition.status == "Unknown").map(|_| remedy(machine));
+        return (
+            State::Joined,
+            format!("its node is not Ready{since}: {why}{}{unapplied}", remedy.unwrap_or_default()),
+        );
     }
     let running = &machine.status.node_info.kubelet_version;
     if !versions.iter().any(|version| is_same(version, running)) {
@@ -282,6 +294,27 @@ fn health(machine: &Machine, host: &str, versions: &[String], observed: &Observe
         return (State::Joined, format!("its node runs Kubernetes {running}, the cluster has {wanted}"));
     }
     (State::Ready, String::new())
+}
+
+/// What to do about a node that does not answer.
+fn remedy(machine: &Machine) -> &'static str {
+    if machine.is_master() {
+        "; switch its server on, or repair it"
+    } else {
+        "; switch its server on, repair it, or remove the host from hosts.workers"
+    }
+}
+
+/// Since when the node of a host is not Ready, of a host that has become a node of the cluster.
+pub fn not_ready_since(host: &HostProgress, observed: &Observed) -> Option<Timestamp> {
+    let machine = observed.node(&host.requested.name)?;
+    match host.state {
+        State::Unknown => observed.lost_connection()?.since(),
+        State::Joined => Condition::find(&machine.status.conditions, NODE_HEALTHY)
+            .filter(|condition| condition.status != "True")?
+            .since(),
+        _ => None,
+    }
 }
 
 fn waits_for_installer(host: &ByoHost, method: InstallMethod) -> String {

@@ -6,6 +6,7 @@ use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
 use o2ims_types::{ProvisioningRequest, names};
 
+use super::give_up;
 use super::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
 use crate::request::is_being_deleted;
@@ -51,7 +52,7 @@ pub fn lost_id(request: &ProvisioningRequest, observed: &Observed) -> String {
 const INSTRUCTIONS: [&str; 2] = [names::CLEAN_ANNOTATION, names::RESTORE_ANNOTATION];
 
 /// The ids that an annotation of the request names.
-fn ids_in<'a>(request: &'a ProvisioningRequest, annotation: &str) -> impl Iterator<Item = &'a str> {
+pub fn ids_in<'a>(request: &'a ProvisioningRequest, annotation: &str) -> impl Iterator<Item = &'a str> {
     request.annotations().get(annotation).into_iter().flat_map(|all| all.split(',')).map(str::trim)
 }
 
@@ -106,12 +107,14 @@ pub fn ineffective(request: &ProvisioningRequest, observed: &Observed) -> Option
 /// Removes instructions that were carried out, or that name nothing: one that stayed would apply to another loss, if the same objects
 /// came back from a backup.
 pub fn remove_carried_out(request: &ProvisioningRequest, observed: &Observed) -> Option<Step> {
-    let given: Vec<_> =
-        INSTRUCTIONS.into_iter().filter(|annotation| request.annotations().contains_key(*annotation)).collect();
     let cluster = observed.own_cluster().filter(|_| observed.phase == Phase::Running)?;
-    let is_recorded = recorded_id(request) == cluster.metadata.uid.as_deref();
-    let is_over = is_recorded && !is_anything_lost(request, observed);
-    (!given.is_empty() && is_over).then_some(Step::RemoveAnnotations(given))
+    if recorded_id(request) != cluster.metadata.uid.as_deref() {
+        return None;
+    }
+    let mut over = if is_anything_lost(request, observed) { Vec::new() } else { INSTRUCTIONS.to_vec() };
+    over.extend((!give_up::is_pending(request, observed)).then_some(names::LOST_HOSTS_ANNOTATION));
+    over.retain(|annotation| request.annotations().contains_key(*annotation));
+    (!over.is_empty()).then_some(Step::RemoveAnnotations(over))
 }
 
 /// The command with which the owner gives an instruction, in addition to the ids of lost objects that the annotation names already. A

@@ -25,6 +25,10 @@ pub trait MarkedHost {
     fn holder(&self) -> Option<&str>;
     /// Who holds the host, for messages to another request.
     fn held_reason(&self) -> String;
+    /// A request has given the host up, and its agent has not cleaned it since.
+    fn was_given_up(&self) -> bool;
+    /// Why the host cannot be had, of one that no request holds; `None` when it is free.
+    fn busy_reason(&self) -> Option<String>;
     /// The host is held as a master.
     fn is_held_as_master(&self) -> bool;
     /// The server's id.
@@ -46,6 +50,22 @@ impl MarkedHost for ByoHost {
             || "is held by another request".to_owned(),
             |holder| format!("is held by ProvisioningRequest {holder}"),
         )
+    }
+
+    fn was_given_up(&self) -> bool {
+        self.labels().contains_key(names::LOST_LABEL)
+    }
+
+    fn busy_reason(&self) -> Option<String> {
+        let busy = self.in_use_reason()?;
+        if !self.was_given_up() {
+            return Some(busy);
+        }
+        let by = self.annotations().get(names::REQUEST_ANNOTATION).map_or("another request", String::as_str);
+        Some(format!(
+            "was given up by ProvisioningRequest {by}, and has not come back: switch its server on; when its agent has cleaned it, the host is \
+             free"
+        ))
     }
 
     fn is_held_as_master(&self) -> bool {

@@ -2,8 +2,9 @@
 //! names.
 //!
 //! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
-//! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`upgrade`], [`reattach`], [`recover`], [`teardown`]; [`consent`] and [`pause`] say
-//! what none of them may do. [`preview`] says what an edit will do. [`template`] judges a ClusterTemplate, for [`validate`] and for its author.
+//! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`upgrade`], [`reattach`], [`recover`], [`give_up`], [`teardown`]; [`consent`]
+//! and [`pause`] say what none of them may do. [`preview`] says what an edit will do. [`template`] judges a ClusterTemplate, for [`validate`] and for its
+//! author.
 
 pub mod availability;
 pub mod claim;
@@ -13,6 +14,7 @@ pub mod create;
 pub mod desired;
 pub mod dry_run;
 pub mod endpoint;
+pub mod give_up;
 pub mod hosts;
 pub mod identity;
 pub mod installer;

@@ -32,11 +32,17 @@ use crate::request::key;
 /// was created. What they left is checked again after this time.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Releases a host whose holder is gone.
+/// Releases a host whose holder is gone, and takes one back that was given up and that its agent has cleaned.
 ///
 /// # Errors
 /// What the API server refused or did not answer.
 pub async fn reconcile_host(host: Arc<ByoHost>, context: Arc<Context>) -> Result<Outcome, Error> {
+    if let Some(step) = claim::take_back(&host) {
+        let mut former = ProvisioningRequest::new("", ProvisioningRequestSpec::default());
+        former.metadata.namespace = host.namespace();
+        apply::apply(&context.client, &former, "", &[step], &mut Vec::new()).await?;
+        return Ok(Outcome::Done);
+    }
     let Some((holder, steps)) = plan_host(&host, &context.caches) else { return Ok(Outcome::Done) };
     apply_plan(&holder, &steps, &context).await
 }
@@ -70,9 +76,9 @@ pub fn plan_host(host: &ByoHost, caches: &Caches) -> Option<(ProvisioningRequest
     let steps = if observed.cluster.is_some() || observed.runs_nodes() {
         Vec::new()
     } else if observed.owned.is_empty() {
-        claim::release(host, &observed).into_iter().collect()
+        claim::release(&holder, host, &observed).into_iter().collect()
     } else {
-        teardown::delete_leftovers(&observed)
+        teardown::delete_leftovers(&holder, &observed)
     };
     Some((holder, steps))
 }

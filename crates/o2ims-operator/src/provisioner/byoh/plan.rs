@@ -11,7 +11,7 @@ use super::marks::Marks;
 use super::observed::{Observed, Phase};
 use super::upgrade::adoption;
 use super::upgrade::next::{Next, next};
-use super::{claim, consent, create, dry_run, maintain, pause, reattach, recover, scale, teardown};
+use super::{claim, consent, create, dry_run, give_up, maintain, pause, reattach, recover, scale, teardown};
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
 use crate::request::{has_finalizer, is_being_deleted};
@@ -80,12 +80,12 @@ fn first_write(request: &ProvisioningRequest, observed: &Observed) -> Step {
 /// install scripts and the release of workers without a MachineDeployment continue.
 fn plan_rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     match observed.phase {
-        Phase::Absent => teardown::delete_leftovers(observed),
-        Phase::Foreign if observed.owned.is_empty() => claim::release_all(observed),
+        Phase::Absent => teardown::delete_leftovers(request, observed),
+        Phase::Foreign if observed.owned.is_empty() => claim::release_all(request, observed),
         _ if observed.is_created => {
             let mut steps = reattach::reattach(request, observed);
             steps.extend(claim::install_scripts(observed));
-            steps.extend(claim::release_workers_without_deployment(&request.namespace().unwrap_or_default(), observed));
+            steps.extend(claim::release_workers_without_deployment(request, observed));
             steps
         }
         _ => Vec::new(),
@@ -119,7 +119,7 @@ fn provision(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
         return create::create_cluster(request, desired, observed, &marks).into_iter().collect();
     };
     match observed.phase {
-        Phase::Creating => create::continue_creation(desired, observed, &marks, &manifests(existing)),
+        Phase::Creating => create::continue_creation(request, desired, observed, &marks, &manifests(existing)),
         // The Cluster was deleted without consent of the request's owner. Only the operator's own pause is removed. Machines of masters that
         // Cluster API leaves behind (their KubeadmControlPlane is gone) are not deleted here, as `teardown::cluster` would do.
         Phase::Deleting => teardown::unpause_created_cluster(existing).into_iter().collect(),
@@ -151,7 +151,8 @@ fn maintain_running(
             steps.extend(scale::remove_workers(observed, &needed));
             steps.extend(maintain::prune(desired, observed, &needed));
         }
-        steps.extend(claim::release_removed(desired, observed));
+        steps.extend(give_up::skip_draining(request, observed));
+        steps.extend(claim::release_removed(request, desired, observed));
     }
     if steps.is_empty()
         && let Next::Going { steps, .. } = next(request, desired, observed)

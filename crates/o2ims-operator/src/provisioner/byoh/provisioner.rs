@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster_api::Kind;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, rules};
 use operator_kit::controller::Outcome;
@@ -50,6 +51,12 @@ impl Provisioner for Byoh {
             Write::Finalizer => has_finalizer(request),
             Write::FinalizerRemoval => !has_finalizer(request),
             Write::Status(version) => version_of(request) >= *version,
+            Write::Object { kind: Kind::Machine, name, version } => {
+                let mut machines = observed.machines.iter();
+                machines
+                    .find(|machine| machine.name_any() == *name)
+                    .is_none_or(|machine| version_of(machine.as_ref()) >= *version)
+            }
             Write::Object { kind, name, version } => {
                 observed.owned.get(&(*kind, name.clone())).is_some_and(|object| object.version >= *version)
             }

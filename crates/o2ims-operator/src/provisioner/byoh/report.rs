@@ -12,6 +12,7 @@ use operator_kit::text;
 
 use super::consent::keeps_cluster;
 use super::desired::DesiredCluster;
+use super::give_up;
 use super::hosts::{self, HostProgress, State, all_held};
 use super::instructions::{command, left_paused};
 use super::machine_deletion::held_up;
@@ -187,7 +188,12 @@ fn deleting(
     };
     let template = verdict.as_ref().map(|desired| &desired.template).ok().or(observed.template.as_ref());
     let timeouts = template.map(|template| template.spec.timeouts.clone()).unwrap_or_default();
-    Deleting { message, paused, limit: timeouts.deletion.into() }
+    let message = text::list(
+        &[Some(message), give_up::without_effect(request, observed)].into_iter().flatten().collect::<Vec<_>>(),
+        "; ",
+    );
+    let overdue = give_up::advice(request, observed.held().map(AsRef::as_ref), observed);
+    Deleting { message, paused, limit: timeouts.deletion.into(), overdue }
 }
 
 fn deleting_cluster(cluster: &Cluster, observed: &Observed, hosts: &[HostProgress]) -> String {

@@ -19,14 +19,14 @@ use operator_kit::text;
 use super::consent::{may_remove_hosts, unmanaged_workers};
 use super::create::interrupted;
 use super::desired::DesiredCluster;
-use super::hosts::{HostProgress, State, all_held};
+use super::hosts::{HostProgress, State, all_held, not_ready_since};
 use super::instructions::{can_be_restored, command, ineffective, lost_id};
 use super::machine_deletion::held_up;
 use super::marks::MarkedHost;
 use super::observed::{Observed, Phase};
 use super::upgrade::next::{Next, next};
 use crate::caches::MissingProvider;
-use crate::provisioner::report::{Rejection, Stage, StageState};
+use crate::provisioner::report::{Rejection, Stage, StageState, Tolerance};
 
 /// The stages in order. `hosts` are those that the request names.
 pub fn stages(
@@ -39,6 +39,7 @@ pub fn stages(
     // reports the loss.
     let is_lost = observed.phase == Phase::Lost;
     let timeouts = verdict.as_ref().map(|desired| desired.template.spec.timeouts.clone()).unwrap_or_default();
+    let grace = Duration::from(timeouts.unreachable);
     let done_if_lost = |state: StageState| if is_lost { StageState::Done } else { state };
     let mut stages = vec![
         Stage::new(conditions::PROVIDERS_AVAILABLE, providers(observed)),
@@ -46,13 +47,84 @@ pub fn stages(
         Stage::new(conditions::HOSTS_RESERVED, done_if_lost(hosts_reserved(verdict, hosts))),
     ];
     stages.extend(upgraded(request, verdict, observed).map(|state| Stage::new(conditions::UPGRADED, state)));
+    let masters_ready = control_plane(request, observed, hosts);
+    let tolerated_masters = tolerated_masters(&masters_ready, observed, hosts, grace);
+    let workers_ready = workers(request, observed, hosts);
+    let tolerated_workers = tolerated_workers(&workers_ready, observed, hosts, grace);
     stages.extend([
-        Stage::new(conditions::CONTROL_PLANE_READY, control_plane(request, observed, hosts))
-            .within("spec.timeouts.controlPlane", Duration::from(timeouts.control_plane)),
-        Stage::new(conditions::WORKERS_READY, workers(request, observed, hosts))
-            .within("spec.timeouts.workers", Duration::from(timeouts.workers)),
+        Stage::new(conditions::CONTROL_PLANE_READY, masters_ready)
+            .within("spec.timeouts.controlPlane", Duration::from(timeouts.control_plane))
+            .tolerating(tolerated_masters),
+        Stage::new(conditions::WORKERS_READY, workers_ready)
+            .within("spec.timeouts.workers", Duration::from(timeouts.workers))
+            .tolerating(tolerated_workers),
     ]);
     stages
+}
+
+/// What owns Machines: how many there are to be, its counters, generation and conditions.
+type Owner<'a> = (usize, &'a ReplicaStatus, Option<i64>, &'a [Condition]);
+
+fn tolerated_masters(
+    state: &StageState,
+    observed: &Observed,
+    hosts: &[HostProgress],
+    grace: Duration,
+) -> Option<Tolerance> {
+    let masters = of_role(hosts, names::ROLE_CONTROL_PLANE);
+    let object = observed.control_plane.as_ref()?;
+    let status = &object.status;
+    let owner = (masters.len(), &status.counts, object.metadata.generation, status.conditions.as_slice());
+    tolerance(state, observed, &masters, &[owner], grace)
+}
+
+fn tolerated_workers(
+    state: &StageState,
+    observed: &Observed,
+    hosts: &[HostProgress],
+    grace: Duration,
+) -> Option<Tolerance> {
+    let workers = of_role(hosts, names::ROLE_WORKER);
+    let deployments = observed.deployments.values();
+    let owners: Vec<Owner<'_>> = deployments
+        .map(|object| (1, &object.status.counts, object.metadata.generation, object.status.conditions.as_slice()))
+        .collect();
+    (owners.len() == workers.len()).then(|| tolerance(state, observed, &workers, &owners, grace))?
+}
+
+/// Until when it is tolerated that nodes of a running cluster are not Ready; `None` if the stage waits for something else, or if it is not known
+/// since when they are not. Cluster API writes a Machine first, and counts it afterwards.
+fn tolerance(
+    state: &StageState,
+    observed: &Observed,
+    hosts: &[&HostProgress],
+    owners: &[Owner<'_>],
+    grace: Duration,
+) -> Option<Tolerance> {
+    let StageState::InProgress { message } = state else { return None };
+    if observed.phase != Phase::Running {
+        return None;
+    }
+    let missing: Vec<_> = hosts.iter().filter(|host| host.state != State::Ready).collect();
+    let mut since = missing.iter().map(|host| not_ready_since(host, observed)).collect::<Option<Vec<_>>>()?;
+    for (wanted, counts, generation, conditions) in owners {
+        if !counts.all_exist(*wanted, *generation) {
+            return None;
+        }
+        let machines_ready = Condition::find(conditions, "MachinesReady");
+        if missing.is_empty() && !counts.complete(*wanted, *generation) {
+            since.push(machines_ready?.since()?);
+        } else {
+            since.extend(machines_ready.filter(|condition| condition.status != "True").and_then(Condition::since));
+        }
+    }
+    let until = since.into_iter().min()?.checked_add(grace).ok()?;
+    let told: Vec<_> = missing.iter().filter(|host| host.state != State::Unknown).map(ToString::to_string).collect();
+    Some(Tolerance { until, messages: if told.is_empty() { vec![message.clone()] } else { told } })
+}
+
+fn of_role<'a>(hosts: &'a [HostProgress], role: &str) -> Vec<&'a HostProgress> {
+    hosts.iter().filter(|host| host.role == role).collect()
 }
 
 /// How far the upgrade is; `None` for a cluster that was not upgraded. It comes before the nodes: while a node is upgraded, what is not Ready is
@@ -179,7 +251,7 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
     if let Some(message) = control_plane_loss(observed, control_plane) {
         return StageState::Blocked { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
     }
-    let masters: Vec<_> = hosts.iter().filter(|host| host.role == names::ROLE_CONTROL_PLANE).collect();
+    let masters = of_role(hosts, names::ROLE_CONTROL_PLANE);
     // Not Blocked: a failed host can recover until the time limit.
     if let Some(message) = first_failure(&masters) {
         return StageState::InProgress { message };
@@ -416,7 +488,7 @@ fn control_plane_loss(observed: &Observed, control_plane: &KubeadmControlPlane) 
 }
 
 fn workers(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProgress]) -> StageState {
-    let workers: Vec<_> = hosts.iter().filter(|host| host.role == names::ROLE_WORKER).collect();
+    let workers = of_role(hosts, names::ROLE_WORKER);
     if observed.own_cluster().is_none() {
         return StageState::Waiting;
     }

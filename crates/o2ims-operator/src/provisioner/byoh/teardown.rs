@@ -57,7 +57,7 @@ pub fn plan(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
         return recover::tear_down_lost(request, observed);
     }
     if !observed.owned.is_empty() || observed.held().next().is_some() {
-        return delete_leftovers(observed);
+        return delete_leftovers(request, observed);
     }
     vec![Step::RemoveFinalizer]
 }
@@ -130,13 +130,13 @@ pub fn awaits_adoption(cluster: &Cluster, observed: &Observed) -> bool {
 
 /// Deletes what is left when there is no Cluster: objects first, because a Cluster of the same name that another client creates would adopt
 /// them; then the hosts are released.
-pub fn delete_leftovers(observed: &Observed) -> Vec<Step> {
+pub fn delete_leftovers(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     // Parts need a Cluster: without it Cluster API would never end their deletion.
     if observed.runs_nodes() || observed.parts().next().is_some() {
         return Vec::new();
     }
     if observed.owned.is_empty() {
-        return claim::release_all(observed);
+        return claim::release_all(request, observed);
     }
     delete_children(observed)
 }

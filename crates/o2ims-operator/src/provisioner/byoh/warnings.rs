@@ -12,6 +12,7 @@ use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::text;
 
 use super::consent::{held_but_not_requested, may_remove_hosts};
+use super::give_up;
 use super::instructions::{command, ineffective};
 use super::marks::MarkedHost as _;
 use super::observed::{Observed, Phase};
@@ -96,7 +97,7 @@ pub fn end_of_certificates(observed: &Observed) -> Option<Upcoming> {
 /// Warnings about hosts that BYOH does not know as attached any more, and about instructions without effect.
 pub fn lost_sight(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
     let detached = observed.held().filter_map(|host| detached_host(request, host, observed));
-    detached.chain(ineffective(request, observed)).collect()
+    detached.chain(ineffective(request, observed)).chain(give_up::without_effect(request, observed)).collect()
 }
 
 /// The warning about a host whose status does not name the machine that runs on it any more.

@@ -24,14 +24,28 @@ pub struct Timeouts {
     #[serde(default = "twenty_minutes")]
     #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
     pub deletion: Duration,
+    /// How long a node of a cluster that was `fulfilled` may be not Ready before provisioningState is `progressing`. Until then it stays
+    /// `fulfilled`, and the condition `Degraded` names the host.
+    #[serde(default = "five_minutes")]
+    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
+    pub unreachable: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { control_plane: twenty_minutes(), workers: twenty_minutes(), deletion: twenty_minutes() }
+        Self {
+            control_plane: twenty_minutes(),
+            workers: twenty_minutes(),
+            deletion: twenty_minutes(),
+            unreachable: five_minutes(),
+        }
     }
 }
 
 fn twenty_minutes() -> Duration {
     std::time::Duration::from_secs(20 * 60).into()
+}
+
+fn five_minutes() -> Duration {
+    std::time::Duration::from_secs(5 * 60).into()
 }

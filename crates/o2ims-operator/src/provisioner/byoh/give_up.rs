@@ -1,0 +1,143 @@
+//! Hosts that a request gives up. The agent of a dead server cannot clean it, so its request would wait for ever. The owner of the request names such
+//! hosts in the annotation [`names::LOST_HOSTS_ANNOTATION`]. It counts for a host that the request holds and that leaves it: the request is being
+//! deleted, or does not name the host any more.
+//!
+//! What BYOH has written on a host that is given up stays there, so nothing else gets the host, and its agent cleans it when the server comes
+//! back. The label [`names::LOST_LABEL`] takes the place of the request's mark until then.
+
+use std::collections::BTreeMap;
+
+use cluster_api::Kind;
+use cluster_api::byoh::ByoHost;
+use cluster_api::conditions::Condition;
+use cluster_api::labels::{EXCLUDE_DETACHMENT_ANNOTATION, EXCLUDE_DRAINING_ANNOTATION};
+use cluster_api::machine::Machine;
+use kube::ResourceExt as _;
+use o2ims_types::{ProvisioningRequest, names};
+
+use super::consent::{keeps_cluster, may_remove_hosts};
+use super::instructions::ids_in;
+use super::observed::Observed;
+use crate::provisioner::step::Step;
+use crate::request::{is_being_deleted, requested_hosts};
+
+/// The names in the annotation.
+fn named(request: &ProvisioningRequest) -> impl Iterator<Item = &str> {
+    ids_in(request, names::LOST_HOSTS_ANNOTATION).filter(|name| !name.is_empty())
+}
+
+fn is_requested(request: &ProvisioningRequest, host: &str) -> bool {
+    requested_hosts(request).any(|(requested, _)| requested.name() == host)
+}
+
+/// Whether a held host leaves the request.
+fn leaves(request: &ProvisioningRequest, host: &str, observed: &Observed) -> bool {
+    if is_being_deleted(request) {
+        return !keeps_cluster(request, observed);
+    }
+    !is_requested(request, host) && may_remove_hosts(request, observed)
+}
+
+/// Whether the owner of the request gives the host up.
+fn is_given_up(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) -> bool {
+    let name = host.name_any();
+    named(request).any(|named| named == name) && observed.holds(host) && leaves(request, &name, observed)
+}
+
+/// Whether a host that is given up can be let go: its Machine is gone, and BYOH has asked its agent to clean it, or the agent has begun to.
+pub fn can_be_let_go(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) -> bool {
+    is_given_up(request, host, observed)
+        && observed.machine_of(host).is_none()
+        && (host.is_unregistering() || !host.is_attached_to(&observed.cluster_name))
+}
+
+/// The annotations on the Machines of removed hosts that are given up, without which Cluster API would drain their nodes.
+pub fn skip_draining(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    let is_on_such = |machine: &&Machine| {
+        let host = machine.server().and_then(|name| observed.host(name));
+        host.is_some_and(|host| is_given_up(request, host, observed))
+    };
+    let wanted = [EXCLUDE_DRAINING_ANNOTATION, EXCLUDE_DETACHMENT_ANNOTATION];
+    let lacks = |machine: &&Machine| wanted.iter().any(|key| !machine.annotations().contains_key(*key));
+    let machines = observed.machines.iter().map(AsRef::as_ref).filter(is_on_such).filter(lacks);
+    machines
+        .map(|machine| Step::Annotate {
+            kind: Kind::Machine,
+            name: machine.name_any(),
+            uid: machine.uid().unwrap_or_default(),
+            resource_version: None,
+            annotations: wanted.iter().map(|key| ((*key).to_owned(), Some("true".to_owned()))).collect(),
+        })
+        .collect()
+}
+
+/// Whether the annotation names a host that the request holds, or one leaves the request: until then the annotation is kept.
+pub fn is_pending(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let mut held = observed.held().map(|host| host.name_any());
+    held.any(|name| leaves(request, &name, observed) || named(request).any(|named| named == name))
+}
+
+/// Names in the annotation that have no effect, as a sentence.
+pub fn without_effect(request: &ProvisioningRequest, observed: &Observed) -> Option<String> {
+    let annotation = names::LOST_HOSTS_ANNOTATION;
+    if named(request).next().is_none() || !is_pending(request, observed) {
+        return None;
+    }
+    let is_held = |name: &str| observed.held().any(|host| host.name_any() == name);
+    let name = named(request).find(|name| !is_held(name) || !leaves(request, name, observed))?;
+    Some(if is_held(name) && is_requested(request, name) {
+        format!(
+            "annotation {annotation} names {name}, which this request still names: remove {name} from hosts.workers, or from the annotation. A master \
+             is given up only with its request"
+        )
+    } else {
+        format!(
+            "annotation {annotation} names {name}, which is not, or not any more, a host that leaves this request; it takes names of ByoHosts, as in hostName"
+        )
+    })
+}
+
+/// What to do if the servers of these hosts do not come back; empty if they are not waited for.
+pub fn advice<'a>(
+    request: &ProvisioningRequest,
+    hosts: impl Iterator<Item = &'a ByoHost>,
+    observed: &Observed,
+) -> String {
+    let silent: Vec<_> =
+        hosts.filter(|host| may_be_silent(request, host, observed)).map(|host| host.name_any()).collect();
+    if silent.is_empty() {
+        return String::new();
+    }
+    let given = named(request).map(ToOwned::to_owned).filter(|name| !silent.contains(name));
+    let all: Vec<_> = given.chain(silent.iter().cloned()).collect();
+    format!(
+        "; if a server does not come back, switch it off, as one that is only cut off still runs its part of the cluster, then give it up: kubectl \
+         annotate pr {} -n {} {}={} --overwrite",
+        request.name_any(),
+        request.namespace().unwrap_or_default(),
+        names::LOST_HOSTS_ANNOTATION,
+        all.join(",")
+    )
+}
+
+/// Whether a host leaves, and nothing but an answer of its server is waited for, as far as is known.
+fn may_be_silent(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) -> bool {
+    let is_waited_for = match observed.machine_of(host) {
+        None => host.in_use_reason().is_some() && !host.is_paused(),
+        Some(machine) => {
+            let healthy = Condition::find(&machine.status.conditions, "NodeHealthy");
+            machine.metadata.deletion_timestamp.is_some()
+                && healthy.is_some_and(|condition| condition.status == "Unknown")
+        }
+    };
+    is_waited_for && leaves(request, &host.name_any(), observed) && !is_given_up(request, host, observed)
+}
+
+/// The labels of a host that is let go without having been cleaned.
+pub fn labels(uid: &str) -> BTreeMap<String, Option<String>> {
+    BTreeMap::from([
+        (names::REQUEST_UID_LABEL.to_owned(), None),
+        (names::ROLE_LABEL.to_owned(), None),
+        (names::LOST_LABEL.to_owned(), Some(uid.to_owned())),
+    ])
+}
