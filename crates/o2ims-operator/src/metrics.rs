@@ -2,11 +2,13 @@
 //! the leader when it writes that it has ended, so once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cluster_api::byoh::ByoHost;
 use cluster_api::machine::Machine;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState};
@@ -16,6 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::provisioner::byoh::certificates::dates;
 use crate::provisioner::byoh::marks::MarkedHost as _;
 
 /// What has a time limit.
@@ -54,9 +57,9 @@ impl Metrics {
         count_requests(process, requests);
         let all = hosts.clone();
         process.register_computed("hosts", "ByoHosts by state", move || count_hosts(&all));
-        let all = machines.clone();
-        let help = "When the first certificate of a cluster's API servers expires, in seconds since 1970";
-        process.register_computed("certificate_expiry_timestamp_seconds", help, move || earliest_expiry(&all));
+        let (all, nodes) = (hosts.clone(), machines.clone());
+        let help = "When the first certificate of clusters' control planes, or of hosts' agents, expires, in seconds since 1970";
+        process.register_computed("certificate_expiry_timestamp_seconds", help, move || earliest_expiry(&all, &nodes));
 
         let stages: Family<Stage, Histogram, fn() -> Histogram> = Family::new_with_constructor(histogram);
         let metrics = Self { provisioning: histogram(), stages, deletion: histogram(), exceeded: Family::default() };
@@ -179,9 +182,23 @@ fn host_state(host: &ByoHost) -> &'static str {
     }
 }
 
-fn earliest_expiry(machines: &Store<Machine>) -> Vec<Sample<0>> {
+/// The first end of each kind. A host that reports its own dates knows better than its Machine.
+fn earliest_expiry(hosts: &Store<ByoHost>, machines: &Store<Machine>) -> Vec<Sample<1>> {
+    let hosts = hosts.state();
+    let reported: BTreeMap<_, _> = hosts.iter().filter_map(|host| Some((host_key(host), dates(host)?))).collect();
+    let is_read = |machine: &Arc<Machine>| {
+        machine.metadata.deletion_timestamp.is_none()
+            && machine.server().is_none_or(|name| !reported.contains_key(&(machine.namespace(), name.to_owned())))
+    };
     let machines = machines.state();
-    let remaining = machines.iter().filter(|machine| machine.metadata.deletion_timestamp.is_none());
-    let earliest = remaining.filter_map(|machine| machine.status.certificates_expiry_date.as_ref()).min();
-    earliest.map(|Time(at)| ([], at.as_duration().as_secs_f64())).into_iter().collect()
+    let read = machines.iter().filter(|machine| is_read(machine));
+    let read = read.filter_map(|machine| Some(machine.status.certificates_expiry_date.as_ref()?.0));
+    let control_plane = read.chain(reported.values().filter_map(|dates| dates.control_plane)).min();
+    let agent = reported.values().filter_map(|dates| dates.agent).min();
+    let ends = [("control-plane", control_plane), ("agent", agent)];
+    ends.into_iter().filter_map(|(kind, end)| Some(([("kind", kind)], end?.as_duration().as_secs_f64()))).collect()
+}
+
+fn host_key(host: &ByoHost) -> (Option<String>, String) {
+    (host.namespace(), host.name_any())
 }

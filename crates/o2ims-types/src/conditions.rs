@@ -16,6 +16,8 @@ pub const STALLED: &str = "Stalled";
 pub const PAUSED: &str = "Paused";
 /// Something is wrong with a created cluster that the condition Ready does not report.
 pub const DEGRADED: &str = "Degraded";
+/// No certificate of the cluster, or of its hosts' agents, has ended or could not be renewed. Only clusters whose hosts report dates have it.
+pub const CERTIFICATES_VALID: &str = "CertificatesValid";
 
 /// Stage: Cluster API and BYOH are installed.
 pub const PROVIDERS_AVAILABLE: &str = "ProvidersAvailable";
@@ -66,8 +68,10 @@ pub mod reason {
     /// The last master is deleted or being deleted, and a stacked etcd with it; or the KubeadmControlPlane is, which cannot be created again
     /// for a running cluster.
     pub const CONTROL_PLANE_LOST: &str = "ControlPlaneLost";
-    /// An upgrade has stopped: a job has failed on a host, and is tried again when the owner of the request says so.
+    /// An upgrade or a renewal has stopped: a job has failed on a host, and is tried again when the owner of the request says so.
     pub const HALTED: &str = "Halted";
+    /// A certificate has ended.
+    pub const EXPIRED: &str = "Expired";
     /// The cluster or a part of it is paused, not by this operator.
     pub const PAUSED: &str = "Paused";
     /// The cluster runs, but not as the request specifies it.

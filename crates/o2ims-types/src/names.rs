@@ -41,6 +41,8 @@ pub const JOB_ANNOTATION: &str = "o2ims.provisioning.oran.org/job";
 pub const JOB_STATUS_ANNOTATION: &str = "o2ims.provisioning.oran.org/job-status";
 /// Annotation on a ByoHost: the version of the unit that runs jobs, written by the unit itself.
 pub const HOST_UNIT_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-unit";
+/// Annotation on a ByoHost: when its certificates end (JSON), written by the unit itself.
+pub const CERTIFICATES_ANNOTATION: &str = "o2ims.provisioning.oran.org/certificates";
 /// Prefix of the names of Secrets with a host's job; `deploy/` lets the operator write no others beside [`INSTALL_SECRET_PREFIX`].
 pub const JOB_SECRET_PREFIX: &str = "o2ims-job.";
 /// Annotation on a ProvisioningRequest: the id of the failed job, which its status names. The job is tried again.
@@ -217,6 +219,12 @@ pub fn job_attempt(id: &str, purpose: &str, version: &str, machine: &str) -> Opt
     id.strip_prefix(&job_stem(purpose, version, machine))?.parse().ok()
 }
 
+/// The version, or what else stands in its place, in the id of a job that is for this purpose and machine, and how often it was given.
+pub fn job_target<'a>(id: &'a str, purpose: &str, machine: &str) -> Option<(&'a str, u32)> {
+    let (stem, attempt) = id.strip_prefix(purpose)?.strip_prefix('-')?.rsplit_once('-')?;
+    Some((stem.strip_suffix(&short_hash(machine))?.strip_suffix('-')?, attempt.parse().ok()?))
+}
+
 /// Whether a job of this id is for this machine.
 pub fn is_job_of(id: &str, machine: &str) -> bool {
     id.rsplit_once('-').is_some_and(|(stem, _)| stem.ends_with(&format!("-{}", short_hash(machine))))
@@ -277,6 +285,9 @@ mod tests {
         let id = job("upgrade", "v1.36.1+site", "site.machine", 2);
         assert_eq!(job_attempt(&id, "upgrade", "v1.36.1+site", "site.machine"), Some(2));
         assert!(is_job_of(&id, "site.machine") && !is_job_of(&id, "site.other"), "{id}");
+        assert_eq!(job_target(&id, "upgrade", "site.machine"), Some(("v1.36.1-site", 2)));
+        assert_eq!(job_target(&id, "preflight", "site.machine"), None);
+        assert_eq!(job_target(&id, "upgrade", "site.other"), None);
         for (purpose, version, machine) in [
             ("preflight", "v1.36.1+site", "site.machine"),
             ("upgrade", "v1.36.1", "site.machine"),

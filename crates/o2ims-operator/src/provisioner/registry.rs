@@ -83,6 +83,7 @@ impl Provisioners {
                 ready: String::new(),
                 degraded: Vec::new(),
                 upcoming: Vec::new(),
+                certificates: None,
                 paused: None,
             })
         };

@@ -83,8 +83,23 @@ pub struct Provisioning {
     pub degraded: Vec<String>,
     /// What is wrong with a running cluster from some time on.
     pub upcoming: Vec<Upcoming>,
+    /// What is known of the certificates of a running cluster.
+    pub certificates: Option<Certificates>,
     /// The cluster is paused, not by the operator.
     pub paused: Option<Pause>,
+}
+
+/// What is known of the certificates of a running cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificates {
+    /// When the first one ends.
+    pub end: Timestamp,
+    /// Which one that is, and what else there is to say.
+    pub message: String,
+    /// Why some were not renewed, and what to do.
+    pub failures: Vec<String>,
+    /// That the first one was not renewed in time; nothing if a failure says it.
+    pub upcoming: Option<Upcoming>,
 }
 
 /// What is wrong with a running cluster from some time on.

@@ -12,7 +12,9 @@ use operator_kit::controller::Outcome;
 use operator_kit::text;
 use operator_kit::write::status::{self, ConditionStatus, ConditionUpdate, MESSAGE_MAX};
 
-use crate::provisioner::report::{Deleting, Limit, Progress, Provisioning, Report, Stage, StageState, Tolerance};
+use crate::provisioner::report::{
+    Certificates, Deleting, Limit, Progress, Provisioning, Report, Stage, StageState, Tolerance,
+};
 
 /// Longest timer: 30 days.
 const LONGEST_TIMER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -111,6 +113,7 @@ fn provisioning(progress: &Provisioning, write_error: Option<&str>, conditions: 
     let is_new = |text: &String| !ready_message.contains(text.as_str());
     let degraded: Vec<_> = degraded.into_iter().filter(is_new).collect();
     conditions.flag(conditions::DEGRADED, reason::MISMATCH, text::list(&degraded, "; "));
+    conditions.set_certificates(progress.certificates.as_ref());
     let paused = progress.paused.as_ref().map(|pause| pause.message.clone()).unwrap_or_default();
     conditions.flag(conditions::PAUSED, reason::PAUSED, paused);
     summary
@@ -151,9 +154,11 @@ fn degraded(progress: &Provisioning, tolerated: &[&Tolerance], now: Timestamp) -
     progress.degraded.iter().chain(tolerated).chain(due.map(|upcoming| &upcoming.message)).cloned().collect()
 }
 
-/// Time until the next of what is upcoming. What is farther away than a timer can be is looked at again before.
+/// Time until the next of what is upcoming, the end of a certificate too. What is farther away than a timer can be is looked at again before.
 fn next_upcoming(progress: &Provisioning, now: Timestamp) -> Option<Duration> {
-    progress.upcoming.iter().filter_map(|upcoming| time_until(upcoming.from, now)).min()
+    let ends = progress.certificates.iter().map(|known| known.end);
+    let times = progress.upcoming.iter().map(|upcoming| upcoming.from).chain(ends);
+    times.filter_map(|time| time_until(time, now)).min()
 }
 
 /// Time until `then`; `None` if that has passed.
@@ -277,6 +282,21 @@ impl Conditions {
             self.set(type_, ConditionStatus::False, reason::IDLE, message);
         } else {
             self.set(type_, ConditionStatus::True, reason, message);
+        }
+    }
+
+    /// A cluster of which nothing is known does not have the condition.
+    fn set_certificates(&mut self, known: Option<&Certificates>) {
+        let type_ = conditions::CERTIFICATES_VALID;
+        match known {
+            None => self.list.retain(|condition| condition.type_ != type_),
+            Some(known) if !known.failures.is_empty() => {
+                self.set(type_, ConditionStatus::False, reason::HALTED, text::list(&known.failures, "; "));
+            }
+            Some(known) if known.end <= self.now => {
+                self.set(type_, ConditionStatus::False, reason::EXPIRED, known.message.clone());
+            }
+            Some(known) => self.set(type_, ConditionStatus::True, reason::SUCCEEDED, known.message.clone()),
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod admission;
 mod bad_requests;
+mod certificates;
 mod competition;
 mod consent;
 mod crash;
@@ -35,6 +36,7 @@ fn scenarios() -> Vec<Scenario> {
         servers::scenarios(),
         upgrade_faults::scenarios(),
         upgrades::scenarios(),
+        certificates::scenarios(),
         consent::scenarios(),
         moving::scenarios(),
         crash::scenarios(),

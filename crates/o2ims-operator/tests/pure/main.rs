@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test")]
 #![allow(clippy::too_many_lines, reason = "a scenario is one story, a table one list")]
 
+mod certificates;
 mod consent;
 mod contention;
 mod dead_servers;

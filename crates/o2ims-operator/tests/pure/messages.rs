@@ -16,8 +16,9 @@ const LIST: &[Group] = &[
     Group { title: "A host of a ProvisioningRequest", entries: HOST },
     Group { title: "What a server reports of an installation or a bootstrap", entries: SERVER },
     Group { title: "An upgrade", entries: UPGRADE },
-    Group { title: "What a server reports of an upgrade", entries: UPGRADE_OF_SERVER },
+    Group { title: "What a server reports of an upgrade or a renewal", entries: UPGRADE_OF_SERVER },
     Group { title: "A cluster that runs, and something is wrong with it", entries: DEGRADED },
+    Group { title: "Certificates that end", entries: CERTIFICATES },
     Group { title: "A cluster of which something was deleted", entries: LOSS },
     Group { title: "A ProvisioningRequest that is being deleted", entries: DELETION },
     Group { title: "A write that failed", entries: WRITES },
@@ -563,8 +564,21 @@ const DEGRADED: &[Entry] = &[
     entry(
         "the certificates of the control plane on … are valid until …, as Cluster API read them last. On each master run \"kubeadm certs renew \
          all\" and start its control plane pods again, then remove the annotation … from its KubeadmConfig, so that Cluster API reads the new \
-         date (docs/o2ims-operator.md, \"Certificates of the control plane\")",
-        "The cluster's API ends with them: [renew them](o2ims-operator.md#certificates-of-the-control-plane).",
+         date (docs/o2ims-operator.md, \"Hosts without the unit\")",
+        "The cluster's API ends with them, and the host has no unit that renews them: [renew them](o2ims-operator.md#hosts-without-the-unit).",
+    ),
+    entry(
+        "the certificates of the control plane on … were not renewed: …. Mend the cause, then try again: kubectl annotate pr … -n … …=… --overwrite",
+        "The cluster runs on until they end. `log` below `/var/lib/o2ims-host` on that host has everything; what it reports is under \
+         [upgrades](#what-a-server-reports-of-an-upgrade-or-a-renewal).",
+    ),
+    entry(
+        "the certificate of the agent on …, valid until …, was not renewed: …; the unit o2ims-host tries again every ten minutes",
+        "The text in the middle says why; [the playbook](servers.md#4-register-them) renews it, too.",
+    ),
+    entry(
+        "… on … is valid until … and was not renewed…",
+        "It should have been by itself. If the message says what the renewal waits for, mend that; else `systemctl status o2ims-host` on the host.",
     ),
     entry(
         "this request was restored and does not name …, which its cluster uses; no host is removed until it names them once",
@@ -604,6 +618,26 @@ const DEGRADED: &[Entry] = &[
         "ByoHost … was given up, not cleaned: a server that is on and only cut off still runs its part of the cluster, so keep it switched off. When \
          it comes back, its agent cleans it",
         "Do what the event says.",
+    ),
+];
+
+const CERTIFICATES: &[Entry] = &[
+    entry("the first to end is … on …, at …", "Nothing: it is renewed 60 days before."),
+    entry("the certificate of the agent", "With it BYOH's agent connects to the management cluster."),
+    entry("a certificate of the control plane", "One that kubeadm issues on masters."),
+    entry(
+        "not known of …: the unit o2ims-host does not report any from there",
+        "The host was installed by an earlier release, or has no kubectl or no openssl. What ends there is not renewed by itself: \
+         [by hand](o2ims-operator.md#hosts-without-the-unit).",
+    ),
+    entry(
+        "renewing the certificates of the control plane: …: …",
+        "Nothing, unless the text behind the host says what it waits for.",
+    ),
+    entry("is given its job", "Nothing: the host is told to begin."),
+    entry(
+        "is done; waiting for the host to report the new dates",
+        "Nothing. If this does not change: `systemctl status o2ims-host` on the host.",
     ),
 ];
 
@@ -899,6 +933,22 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
     entry(
         "kubeadm upgrade …: …",
         "kubeadm's own words; all of them are in `kubeadm.log` beside the job's `log`. Where the new control plane did not start, kubeadm has put the old one back.",
+    ),
+    entry(
+        "there is no room for a copy of …",
+        "Make room in `/var/lib` on the server, then try again. No certificate was changed.",
+    ),
+    entry(
+        "kubeadm certs renew: …",
+        "kubeadm's own words; all of them are in `kubeadm.log` beside the job's `log`. The old certificates are in their places.",
+    ),
+    entry(
+        "… did not become ready within 5 minutes after its restart (…): crictl ps -a, journalctl -u kubelet",
+        "Run these on the server; the pod's own log is below `/var/log/pods`. Its certificates are new.",
+    ),
+    entry(
+        "kubeadm does not renew these, which end soon or have ended:…",
+        "Others are renewed. These you have made yourself, such as those for an external etcd: replace the files, then try again.",
     ),
     entry("the kubelet does not restart: journalctl -u kubelet", "Run that on the server."),
     entry(

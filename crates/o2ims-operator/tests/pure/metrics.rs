@@ -108,17 +108,25 @@ fn the_first_certificate_that_expires_is_told() {
     let mut world = running(2);
     let expiry = |process: &ProcessMetrics| {
         let text = process.encode_for_prometheus().unwrap();
-        let found = text.lines().find_map(|line| line.strip_prefix("o2ims_certificate_expiry_timestamp_seconds "));
-        found.map(str::to_owned)
+        let values =
+            text.lines().filter_map(|line| line.strip_prefix("o2ims_certificate_expiry_timestamp_seconds{kind="));
+        let mut values: Vec<_> = values.map(str::to_owned).collect();
+        values.sort();
+        values
     };
-    assert_eq!(expiry(&registered(&world).0), None, "Cluster API has read none yet");
+    assert!(expiry(&registered(&world).0).is_empty(), "Cluster API has read none yet");
     assert_eq!(world.machines.len(), 2);
     for (machine, second) in world.machines.values_mut().zip([1_900_000_000, 2_000_000_000]) {
         machine.record.status.certificates_expiry_date = Some(Time(at(second)));
     }
-    assert_eq!(expiry(&registered(&world).0).as_deref(), Some("1900000000.0"));
+    assert_eq!(expiry(&registered(&world).0), [r#""control-plane"} 1900000000.0"#]);
     world.machines.values_mut().next().unwrap().record.metadata.deletion_timestamp = Some(Time(at(1_800_000_000)));
-    assert_eq!(expiry(&registered(&world).0).as_deref(), Some("2000000000.0"));
+    assert_eq!(expiry(&registered(&world).0), [r#""control-plane"} 2000000000.0"#]);
+    // What a host reports itself counts instead of what Cluster API has read of it.
+    let on = world.machines.values().nth(1).unwrap().record.server().unwrap().to_owned();
+    world.report_dates(&on, &json!({"agent": at(2_000_000_001), "controlPlane": at(2_100_000_000)}));
+    let both = [r#""agent"} 2000000001.0"#, r#""control-plane"} 2100000000.0"#];
+    assert_eq!(expiry(&registered(&world).0), both);
 }
 
 /// The request, with these conditions as they are from this second on.

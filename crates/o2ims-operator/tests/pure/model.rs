@@ -854,7 +854,7 @@ fn patch(map: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<S
 pub type Move = fn(&mut World, usize) -> bool;
 
 /// What Cluster API, BYOH and agents do by themselves. If all of these go on, everything settles.
-pub const PROGRESS: [Move; 19] = [
+pub const PROGRESS: [Move; 20] = [
     World::cluster_is_noticed,
     World::part_is_noticed,
     World::cluster_is_adopted,
@@ -874,10 +874,11 @@ pub const PROGRESS: [Move; 19] = [
     World::pause_is_seen,
     World::host_runs_its_job,
     World::given_up_host_is_taken_back,
+    World::new_dates_are_reported,
 ];
 
 /// What people and failures do.
-pub const TROUBLE: [Move; 30] = [
+pub const TROUBLE: [Move; 31] = [
     World::worker_is_added,
     World::worker_is_removed,
     World::master_is_exchanged,
@@ -908,6 +909,7 @@ pub const TROUBLE: [Move; 30] = [
     World::job_fails,
     World::server_dies,
     World::host_is_called_lost,
+    World::certificates_end_soon,
 ];
 
 impl World {
@@ -1224,6 +1226,45 @@ impl World {
             self.edit_machine(&name, |machine| machine.status.node_info.kubelet_version = version);
         }
         self.report_job(&host, &id, "Done");
+        true
+    }
+
+    /// The unit on a host reports its certificates.
+    pub fn report_dates(&mut self, host: &str, dates: &Value) {
+        self.edit_host(host, |host| {
+            host.annotations_mut().insert(names::CERTIFICATES_ANNOTATION.to_owned(), dates.to_string());
+        });
+    }
+
+    /// The end of certificates in so many days.
+    pub fn in_days(&self, days: i64) -> Timestamp {
+        Timestamp::from_second(self.second + days * 86_400).unwrap()
+    }
+
+    /// The unit looks after a job that has renewed them.
+    pub fn new_dates_are_reported(&mut self, _: usize) -> bool {
+        let is_old = |host: &&ByoHost| {
+            let text = |key: &str| host.annotations().get(key).cloned().unwrap_or_default();
+            let told = text(names::JOB_STATUS_ANNOTATION);
+            let is_done = told.contains("\"certificates-") && told.contains("\"Done\"");
+            is_done && text(names::CERTIFICATES_ANNOTATION).contains("renew")
+        };
+        let Some(host) = self.hosts.values().find(is_old).map(kube::ResourceExt::name_any) else { return false };
+        self.report_dates(&host, &json!({"agent": self.in_days(300), "controlPlane": self.in_days(365)}));
+        true
+    }
+
+    /// Those of a control plane on one of its hosts.
+    pub fn certificates_end_soon(&mut self, pick_: usize) -> bool {
+        let masters = self.machines.values().map(|machine| &machine.record).filter(|machine| machine.is_master());
+        let nodes = masters.filter_map(|machine| Some(machine.status.node_ref.as_ref()?.name.clone()));
+        let has_unit = |name: &String| {
+            let host = self.hosts.get(name);
+            host.is_some_and(|host| host.annotations().contains_key(names::HOST_UNIT_ANNOTATION))
+        };
+        let Some(host) = pick(nodes.filter(has_unit).collect(), pick_) else { return false };
+        let due = if pick_.is_multiple_of(5) { "Ended" } else { "Soon" };
+        self.report_dates(&host, &json!({"agent": self.in_days(300), "controlPlane": self.in_days(50), "renew": due}));
         true
     }
 

@@ -78,7 +78,16 @@ impl Provisioner for Paper {
         ];
         let ready = "printed".to_owned();
         let (degraded, upcoming, paused) = (Vec::new(), Vec::new(), None);
-        let progress = Provisioning { stages, has_begun: true, exists: false, ready, degraded, upcoming, paused };
+        let progress = Provisioning {
+            stages,
+            has_begun: true,
+            exists: false,
+            ready,
+            degraded,
+            upcoming,
+            certificates: None,
+            paused,
+        };
         Report { progress: Progress::Provisioning(progress), resources, extensions }
     }
 

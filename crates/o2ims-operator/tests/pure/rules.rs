@@ -71,16 +71,20 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
         Step::GiveJob(order) => {
             let host = &world.hosts[&order.host];
             assert_eq!(host.holder(), Some(uid), "gives {}, which it does not hold, a job", order.host);
-            assert!(request.spec.template_parameters.k8s_version.is_some(), "upgrades {} unasked", order.host);
+            let is_for = |job: &str, purpose: &str| job.starts_with(&format!("{purpose}-"));
+            let is_asked = request.spec.template_parameters.k8s_version.is_some() || is_for(&order.job, "certificates");
+            assert!(is_asked, "upgrades {} unasked", order.host);
             let begun = |host: &&ByoHost| {
                 let job = host.annotations().get(names::JOB_ANNOTATION).cloned().unwrap_or_default();
                 let told = host.annotations().get(names::JOB_STATUS_ANNOTATION).cloned().unwrap_or_default();
-                job.starts_with("upgrade-") && !told.contains("\"Done\"") && !told.contains("\"Failed\"")
+                let id = job.split(' ').next().unwrap();
+                let has_ended = told.contains(id) && (told.contains("\"Done\"") || told.contains("\"Failed\""));
+                (is_for(&job, "upgrade") || is_for(&job, "certificates")) && !has_ended
             };
             let asked = asked(request);
             let mut hosts = world.held(uid).into_iter().filter(|host| asked.contains_key(&host.name_any()));
             let busy = hosts.find(begun).map(kube::ResourceExt::name_any);
-            assert!(busy.is_none() || !order.job.starts_with("upgrade-"), "upgrades {} beside {busy:?}", order.host);
+            assert!(busy.is_none() || is_for(&order.job, "preflight"), "changes {} beside {busy:?}", order.host);
         }
         Step::Adopt { name, fields, .. } => {
             let machine = &world.machines[name].record;
@@ -150,6 +154,12 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
     if marks.annotations.contains_key(PAUSED_ANNOTATION) {
         let said = flight.request.annotations().get(names::CLEAN_ANNOTATION);
         assert!(said.is_some_and(|ids| ids.contains(&host.uid().unwrap())), "takes a pause off {} unasked", marks.host);
+        return;
+    }
+    if marks.labels.is_empty() && marks.annotations.keys().eq([names::JOB_ANNOTATION]) {
+        let told = host.annotations().get(names::JOB_STATUS_ANNOTATION);
+        assert!(told.is_some_and(|told| told.contains("\"Done\"")), "takes a job off {} that is not done", marks.host);
+        assert_eq!(holder, Some(uid), "takes a job off {}, which it does not hold", marks.host);
         return;
     }
     let asked = asked(&flight.request);

@@ -456,6 +456,7 @@ fn a_status_has_an_end() {
             ready: endless.clone(),
             degraded: (0..HOSTS).map(|number| format!("{number}{endless}")).collect(),
             upcoming: Vec::new(),
+            certificates: None,
             paused: Some(Pause { message: endless.clone(), delays: String::new() }),
         }),
         resources: Some(ProvisionedResourceSet {

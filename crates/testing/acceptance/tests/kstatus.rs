@@ -219,7 +219,16 @@ fn at(open: &str, state: StageState) -> Provisioning {
     stages[current].state = state;
     let exists = LIMITED.contains(&conditions::STAGES[current]);
     let (ready, degraded) = ("cluster is ready".to_owned(), Vec::new());
-    Provisioning { stages, has_begun: exists, exists, ready, degraded, paused: None, upcoming: Vec::new() }
+    Provisioning {
+        stages,
+        has_begun: exists,
+        exists,
+        ready,
+        degraded,
+        paused: None,
+        upcoming: Vec::new(),
+        certificates: None,
+    }
 }
 
 /// Every stage is done.

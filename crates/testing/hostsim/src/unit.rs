@@ -1,14 +1,20 @@
 //! The unit `o2ims-host` of the operator's install script, simulated: it runs the jobs that annotations of the `ByoHost` name. An upgrade sets the
-//! version that the Node reports; nothing else of the cluster changes.
+//! version that the Node reports; a renewal of certificates sets the dates that the host reports, which a test may have set to earlier ones. Nothing
+//! else of the cluster changes.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use cluster_api::byoh::INSTALLATION_SUCCEEDED;
 use futures::StreamExt as _;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
-use o2ims_types::names::{HOST_UNIT_ANNOTATION, JOB_ANNOTATION, JOB_STATUS_ANNOTATION, job_secret};
+use o2ims_types::names::{
+    CERTIFICATES_ANNOTATION, HOST_UNIT_ANNOTATION, JOB_ANNOTATION, JOB_STATUS_ANNOTATION, ROLE_CONTROL_PLANE,
+    ROLE_LABEL, job_secret,
+};
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, Work};
@@ -18,6 +24,8 @@ use crate::failure::Failure;
 
 /// How long a step of a job takes.
 const STEP: Duration = Duration::from_millis(500);
+/// How long certificates are good for.
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Agent {
     /// Runs the unit. Never returns.
@@ -48,6 +56,10 @@ impl Agent {
         if host.annotation(HOST_UNIT_ANNOTATION).is_none() {
             self.annotate(HOST_UNIT_ANNOTATION, "1").await?;
         }
+        let is_master = host.labels().get(ROLE_LABEL).is_some_and(|role| role == ROLE_CONTROL_PLANE);
+        if host.annotation(CERTIFICATES_ANNOTATION).is_none() {
+            self.report_certificates(is_master).await?;
+        }
         let Some(id) = host.annotation(JOB_ANNOTATION).and_then(|job| job.split(' ').next()) else { return Ok(()) };
         let told = host.annotation(JOB_STATUS_ANNOTATION).and_then(|told| serde_json::from_str::<Value>(told).ok());
         let has_ended = told.is_some_and(|told| told["id"] == id && told["state"] != "Running");
@@ -67,7 +79,14 @@ impl Agent {
             let version = script.split_once("to='").and_then(|(_, rest)| rest.split('\'').next());
             self.set_version(version.context("the job names no version")?).await?;
         }
-        self.report(id, "Done", "simulated").await
+        self.report(id, "Done", "simulated").await?;
+        if id.starts_with("certificates-") { self.report_certificates(is_master).await } else { Ok(()) }
+    }
+
+    async fn report_certificates(&self, is_master: bool) -> anyhow::Result<()> {
+        let end = (Timestamp::now() + LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let dates = if is_master { json!({"agent": end, "controlPlane": end}) } else { json!({"agent": end}) };
+        self.annotate(CERTIFICATES_ANNOTATION, &dates.to_string()).await
     }
 
     async fn report(&self, id: &str, state: &str, message: &str) -> anyhow::Result<()> {

@@ -40,6 +40,11 @@ impl Access {
         &self.authority.pair().certificate
     }
 
+    /// The authority that signs the certificates of the server and of its clients.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// A client configuration for this user, with a new client certificate; at most two groups. The user may be a
     /// service account (`system:serviceaccount:NAMESPACE:NAME`): no token is needed.
     pub fn config_as(&self, user: &str, groups: &[&str]) -> Result<Config> {

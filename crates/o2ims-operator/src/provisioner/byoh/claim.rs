@@ -202,13 +202,15 @@ fn remove_marks(host: &ByoHost) -> Step {
         names::JOB_ANNOTATION,
         names::JOB_STATUS_ANNOTATION,
         names::HOST_UNIT_ANNOTATION,
+        names::CERTIFICATES_ANNOTATION,
     ];
     let leftovers = leftovers.into_iter().filter(|key| host.annotations().contains_key(*key));
     annotations.extend(leftovers.map(|key| (key.to_owned(), None)));
     Step::PatchHost(HostPatch { install_secret: secret.map(InstallSecret::Delete), ..patch(host, labels, annotations) })
 }
 
-fn patch(
+/// A patch of a host, if it is still as it was observed.
+pub fn patch(
     host: &ByoHost,
     labels: BTreeMap<String, Option<String>>,
     annotations: BTreeMap<String, Option<String>>,

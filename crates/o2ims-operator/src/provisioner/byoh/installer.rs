@@ -18,6 +18,8 @@ const INSTALL: &str = include_str!("installer/install.sh");
 const UNINSTALL: &str = include_str!("installer/uninstall.sh");
 /// The program of the unit that runs jobs on a host.
 const UNIT: &str = include_str!("upgrade/scripts/unit.sh");
+/// How it reads when certificates end.
+const DATES: &str = include_str!("upgrade/scripts/dates.sh");
 
 /// The install scripts that a host lacks which BYOH has just attached to a machine of the cluster; `None` if it lacks none.
 pub fn install_scripts(
@@ -131,6 +133,7 @@ impl Values<'_> {
         };
         let packages = self.installer.packages.clone().unwrap_or_default();
         let repository = |url: Option<String>| url.unwrap_or_default().replace("MINOR", &minor);
+        let unit = UNIT.trim_end().replace("@DATES@", DATES.trim_end());
         [
             ("@VERSION@", self.version.to_owned()),
             ("@MACHINE@", self.machine.to_owned()),
@@ -144,7 +147,7 @@ impl Values<'_> {
             ("@PODS@", self.pods.clone()),
         ]
         .into_iter()
-        .fold(format!("{COMMON}{CLEAN_HOST}{script}").replace("@UNIT@", UNIT.trim_end()), |text, (mark, value)| {
+        .fold(format!("{COMMON}{CLEAN_HOST}{script}").replace("@UNIT@", &unit), |text, (mark, value)| {
             text.replace(mark, &value)
         })
     }

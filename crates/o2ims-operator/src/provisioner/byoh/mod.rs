@@ -2,11 +2,12 @@
 //! names.
 //!
 //! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
-//! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`upgrade`], [`reattach`], [`recover`], [`give_up`], [`teardown`]; [`consent`]
-//! and [`pause`] say what none of them may do. [`preview`] says what an edit will do. [`template`] judges a ClusterTemplate, for [`validate`] and for its
-//! author.
+//! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`upgrade`], [`certificates`], [`reattach`], [`recover`], [`give_up`],
+//! [`teardown`]; [`consent`] and [`pause`] say what none of them may do. [`preview`] says what an edit will do. [`template`] judges a ClusterTemplate, for
+//! [`validate`] and for its author.
 
 pub mod availability;
+pub mod certificates;
 pub mod claim;
 pub mod consent;
 pub mod contention;

@@ -10,8 +10,11 @@ use super::instructions::remove_carried_out;
 use super::marks::Marks;
 use super::observed::{Observed, Phase};
 use super::upgrade::adoption;
-use super::upgrade::next::{Next, next};
-use super::{claim, consent, create, dry_run, give_up, maintain, pause, reattach, recover, scale, teardown};
+use super::upgrade::next::next;
+use super::upgrade::outcome::Next;
+use super::{
+    certificates, claim, consent, create, dry_run, give_up, maintain, pause, reattach, recover, scale, teardown,
+};
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
 use crate::request::{has_finalizer, is_being_deleted};
@@ -86,7 +89,8 @@ fn plan_rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step
             let mut steps = reattach::reattach(request, observed);
             steps.extend(claim::install_scripts(observed));
             steps.extend(claim::release_workers_without_deployment(request, observed));
-            steps
+            // What is wrong with a request may stay so for years.
+            if steps.is_empty() { certificates::next(request, observed).into_steps() } else { steps }
         }
         _ => Vec::new(),
     }
@@ -154,10 +158,11 @@ fn maintain_running(
         steps.extend(give_up::skip_draining(request, observed));
         steps.extend(claim::release_removed(request, desired, observed));
     }
-    if steps.is_empty()
-        && let Next::Going { steps, .. } = next(request, desired, observed)
-    {
+    if !steps.is_empty() {
         return steps;
     }
-    steps
+    match next(request, desired, observed) {
+        Next::Nothing => certificates::next(request, observed).into_steps(),
+        upgrade => upgrade.into_steps(),
+    }
 }

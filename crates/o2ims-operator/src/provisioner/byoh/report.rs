@@ -10,6 +10,7 @@ use o2ims_types::o2ims::v1alpha1::provisioning_request::{
 use o2ims_types::{ProvisioningRequest, ProvisioningRequestStatus, names};
 use operator_kit::text;
 
+use super::certificates;
 use super::consent::keeps_cluster;
 use super::desired::DesiredCluster;
 use super::give_up;
@@ -57,13 +58,17 @@ fn provisioning(
 ) -> Provisioning {
     let (removed, named): (Vec<_>, Vec<_>) = hosts.iter().cloned().partition(|host| host.removed);
     let exists = observed.own_cluster().is_some();
+    let certificates = certificates::report(request, observed);
+    let failures = certificates.iter().flat_map(|known| known.failures.iter().cloned());
+    let upcoming = certificates.iter().filter_map(|known| known.upcoming.clone());
     Provisioning {
         stages: stages(request, verdict, observed, &named),
         has_begun: exists || all_held(&named),
         exists,
         ready: ready(&named, &removed),
-        degraded: degraded(request, verdict, observed, &named),
-        upcoming: end_of_certificates(observed).into_iter().collect(),
+        degraded: degraded(request, verdict, observed, &named).into_iter().chain(failures).collect(),
+        upcoming: end_of_certificates(observed).into_iter().chain(upcoming).collect(),
+        certificates,
         paused: pause(request, verdict, observed),
     }
 }

@@ -24,7 +24,8 @@ use super::instructions::{can_be_restored, command, ineffective, lost_id};
 use super::machine_deletion::held_up;
 use super::marks::MarkedHost;
 use super::observed::{Observed, Phase};
-use super::upgrade::next::{Next, next};
+use super::upgrade::next::next;
+use super::upgrade::outcome::Next;
 use crate::caches::MissingProvider;
 use crate::provisioner::report::{Rejection, Stage, StageState, Tolerance};
 

@@ -11,6 +11,7 @@ use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::text;
 
+use super::certificates;
 use super::consent::{held_but_not_requested, may_remove_hosts};
 use super::give_up;
 use super::instructions::{command, ineffective};
@@ -71,14 +72,17 @@ pub fn parts_being_deleted(request: &ProvisioningRequest, observed: &Observed) -
     deleted.filter_map(|((kind, name), _)| told(*kind, name)).collect()
 }
 
-/// That the certificates of the control plane end, and what renews them. kubeadm issues them for one year, and nothing renews them by itself:
-/// Cluster API would replace the masters, for which there are no hosts.
+/// That the certificates of the control plane end on masters whose unit reports none, and what renews them. kubeadm issues them for one year, and
+/// nothing renews them there: Cluster API would replace the masters, for which there are no hosts.
 pub fn end_of_certificates(observed: &Observed) -> Option<Upcoming> {
     let masters = observed
         .machines
         .iter()
         .filter(|machine| observed.is_created && machine.is_master() && machine.metadata.deletion_timestamp.is_none());
-    let ends = masters.filter_map(|machine| Some((machine.status.certificates_expiry_date.as_ref()?.0, machine)));
+    let reports =
+        |machine: &Machine| machine.server().and_then(|name| certificates::dates(observed.host(name)?)).is_some();
+    let silent = masters.filter(|machine| !reports(machine));
+    let ends = silent.filter_map(|machine| Some((machine.status.certificates_expiry_date.as_ref()?.0, machine)));
     let (end, machine) = ends.min_by_key(|(end, machine)| (*end, machine.name_any()))?;
     let from = Timestamp::from_second(end.as_second().saturating_sub(CERTIFICATES_NOTICE)).unwrap_or(end);
     let date = end.to_string();
@@ -87,7 +91,7 @@ pub fn end_of_certificates(observed: &Observed) -> Option<Upcoming> {
         message: format!(
             "the certificates of the control plane on {} are valid until {}, as Cluster API read them last. On each master run \"kubeadm certs \
              renew all\" and start its control plane pods again, then remove the annotation {CERTIFICATES_EXPIRY_ANNOTATION} from its \
-             KubeadmConfig, so that Cluster API reads the new date (docs/o2ims-operator.md, \"Certificates of the control plane\")",
+             KubeadmConfig, so that Cluster API reads the new date (docs/o2ims-operator.md, \"Hosts without the unit\")",
             machine.server().unwrap_or_default(),
             date.split('T').next().unwrap_or_default(),
         ),

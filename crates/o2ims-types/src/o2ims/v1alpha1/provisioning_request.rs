@@ -237,7 +237,8 @@ pub struct ProvisioningRequestStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioned_resource_set: Option<ProvisionedResourceSet>,
     /// `Ready`, `Reconciling`, `Stalled` (kstatus), `Paused`, `Degraded`, and the stages `ProvidersAvailable`, `Validated`,
-    /// `HostsReserved`, `ControlPlaneReady`, `WorkersReady`; `Upgraded` where `k8sVersion` was changed.
+    /// `HostsReserved`, `ControlPlaneReady`, `WorkersReady`; `Upgraded` where `k8sVersion` was changed; `CertificatesValid` where
+    /// hosts report when their certificates end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

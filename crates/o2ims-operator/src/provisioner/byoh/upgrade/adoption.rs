@@ -122,7 +122,7 @@ fn finish_worker(object: &MachineDeployment, observed: &Observed) -> Option<Vec<
 
 /// The settings of a master for kubeadm: without the gate, and without the end of its certificates, which kubeadm has renewed. Cluster API reads that
 /// again where it is missing, unless a user has set it on the Machine.
-fn adopt_config(machine: &Machine, drops_gate: bool) -> Option<Step> {
+pub fn adopt_config(machine: &Machine, drops_gate: bool) -> Option<Step> {
     let name = machine.spec.bootstrap.config_ref.name.clone();
     let mut fields = json!({});
     if !machine.annotations().contains_key(CERTIFICATES_EXPIRY_ANNOTATION) {

@@ -16,6 +16,9 @@ const JOB: &str = include_str!("scripts/job.sh");
 const PREFLIGHT: &str = include_str!("scripts/preflight.sh");
 const UPGRADE: &str = include_str!("scripts/upgrade.sh");
 const RESTORE: &str = include_str!("scripts/restore.sh");
+const CERTIFICATES: &str = include_str!("scripts/certificates.sh");
+/// How a job reads when certificates end.
+const DATES: &str = include_str!("scripts/dates.sh");
 /// Longest text that is taken from a host, in characters.
 const REPORT_MAX: usize = 600;
 
@@ -28,6 +31,8 @@ pub enum Purpose {
     Upgrade,
     /// Brings an only master back to a snapshot.
     Restore,
+    /// Renews the certificates of the control plane on the host, and starts what uses them again.
+    RenewCertificates,
 }
 
 impl Purpose {
@@ -37,6 +42,7 @@ impl Purpose {
             Self::Preflight => "preflight",
             Self::Upgrade => "upgrade",
             Self::Restore => "restore",
+            Self::RenewCertificates => "certificates",
         }
     }
 }
@@ -58,7 +64,7 @@ pub struct Job<'a> {
     pub masters: usize,
     /// The version that it has.
     pub from: &'a str,
-    /// The version that it gets.
+    /// The version that it gets; for certificates the day on which the first of them ends.
     pub to: &'a str,
     /// Folder with the programs of that version.
     pub files: String,
@@ -94,16 +100,28 @@ struct Reported {
     message: String,
 }
 
-/// What a host reports of the job with this id.
-fn reported(host: &ByoHost, id: &str) -> Option<Reported> {
-    let text = host.annotations().get(names::JOB_STATUS_ANNOTATION)?;
-    serde_json::from_str::<Reported>(text).ok().filter(|reported| reported.id == id)
+/// The job of this purpose that a host has for its machine: the version or day in its id, how often it was given, and how far it is.
+pub fn given(purpose: Purpose, host: &ByoHost) -> Option<(&str, u32, Standing)> {
+    let (id, standing) = current(host)?;
+    let (to, attempt) = names::job_target(id, purpose.name(), host.machine_name().unwrap_or_default())?;
+    Some((to, attempt, standing))
+}
+
+/// Whether a host has a job that has not ended.
+pub fn is_open(host: &ByoHost) -> bool {
+    current(host).is_some_and(|(_, standing)| matches!(standing, Standing::Given | Standing::Running(_)))
+}
+
+fn reported(host: &ByoHost) -> Option<Reported> {
+    serde_json::from_str(host.annotations().get(names::JOB_STATUS_ANNOTATION)?).ok()
 }
 
 /// The id of the job that a host has, and how far it is.
 fn current(host: &ByoHost) -> Option<(&str, Standing)> {
     let id = host.annotations().get(names::JOB_ANNOTATION)?.split(' ').next()?;
-    let Some(reported) = reported(host, id) else { return Some((id, Standing::Given)) };
+    let Some(reported) = reported(host).filter(|reported| reported.id == id) else {
+        return Some((id, Standing::Given));
+    };
     let shown = reported.message.chars().filter(|character| !character.is_control()).take(REPORT_MAX).collect();
     let standing = match reported.state.as_str() {
         "Done" => Standing::Done,
@@ -125,13 +143,17 @@ impl Job<'_> {
     /// The snapshot that it has taken.
     pub fn taken(&self) -> Option<String> {
         let (attempt, _) = self.standing();
-        let reported = reported(self.host, &self.id(attempt))?;
+        let reported = reported(self.host).filter(|reported| reported.id == self.id(attempt))?;
         (is_plain(&reported.snapshot) && !reported.snapshot.is_empty()).then_some(reported.snapshot)
     }
 
-    /// Whether the job that the host has is one of its machine.
-    pub fn is_of_machine(&self) -> bool {
-        current(self.host).is_some_and(|(id, _)| names::is_job_of(id, self.machine))
+    /// Whether the job that the host has is one of an upgrade of its machine.
+    pub fn is_of_upgrade(&self) -> bool {
+        current(self.host).is_some_and(|(id, _)| {
+            let is_for = |purpose: Purpose| id.starts_with(&format!("{}-", purpose.name()));
+            names::is_job_of(id, self.machine)
+                && [Purpose::Preflight, Purpose::Upgrade, Purpose::Restore].into_iter().any(is_for)
+        })
     }
 
     /// Whether the host runs another job of this machine: this one waits for it.
@@ -139,6 +161,12 @@ impl Job<'_> {
         current(self.host).is_some_and(|(id, standing)| {
             matches!(standing, Standing::Running(_)) && names::is_job_of(id, self.machine) && self.standing().0 == 0
         })
+    }
+
+    /// How often the host has run it, though it may have been taken off since.
+    pub fn last_attempt(&self) -> u32 {
+        let of_this = |reported: Reported| names::job_attempt(&reported.id, self.purpose.name(), self.to, self.machine);
+        reported(self.host).and_then(of_this).unwrap_or(0)
     }
 
     /// Its id at this attempt.
@@ -186,6 +214,7 @@ impl Job<'_> {
             Purpose::Preflight => PREFLIGHT,
             Purpose::Upgrade => UPGRADE,
             Purpose::Restore => RESTORE,
+            Purpose::RenewCertificates => &format!("{DATES}{CERTIFICATES}"),
         };
         let fill = |text: String, (mark, value): (&str, &str)| text.replace(mark, value);
         values.iter().all(is_safe).then(|| values.into_iter().fold(format!("{JOB}{script}"), fill))

@@ -7,5 +7,7 @@
 pub mod adoption;
 pub mod hop;
 pub mod job;
+pub mod member;
 pub mod next;
+pub mod outcome;
 pub mod restore;

@@ -1,117 +1,22 @@
 //! What is next in an upgrade: every host is checked before the first one is changed; then one host after the other, masters first. The objects
 //! follow when all masters are done, and then after each worker. Everything is derived from the hosts' annotations and the Machines.
 
-use cluster_api::byoh::ByoHost;
 use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
-use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::cluster_template::{InstallMethod, PauseAfter};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::text;
-use serde_json::Value;
 
 use super::adoption;
-use super::hop::is_same;
-use super::job::{Job, Purpose, Standing};
+use super::job::{Purpose, Standing};
+use super::member::Member;
+use super::outcome::{Next, halted, is_retried};
 use super::restore;
 use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 use crate::provisioner::byoh::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
 use crate::request::annotation_command;
-
-/// What is next in an upgrade.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Next {
-    /// The cluster has the version that its request asks for.
-    Nothing,
-    /// These steps are due, or, if there are none, what the message says is waited for.
-    Going {
-        /// The steps.
-        steps: Vec<Step>,
-        /// What is going on.
-        message: String,
-    },
-    /// It has stopped until somebody acts.
-    Halted {
-        /// Why, and what to do.
-        message: String,
-    },
-}
-
-/// A host of the request that is a node.
-pub(super) struct Member<'a> {
-    pub(super) desired: &'a DesiredCluster,
-    control_plane: &'a KubeadmControlPlane,
-    pub(super) requested: &'a RequestedHost,
-    role: &'static str,
-    host: &'a ByoHost,
-    machine: &'a Machine,
-}
-
-impl Member<'_> {
-    pub(super) fn job<'a>(&'a self, purpose: Purpose, to: &'a str) -> Job<'a> {
-        let installer = self.desired.install.installer.clone().unwrap_or_default();
-        let is_first = self.desired.masters.first().is_some_and(|first| first.name == self.requested.name);
-        Job {
-            purpose,
-            host: self.host,
-            machine: self.host.machine_name().unwrap_or_default(),
-            role: self.role,
-            is_first,
-            masters: self.desired.masters.len(),
-            from: self.version(),
-            to,
-            files: installer.files.path.replace("VERSION", to),
-            ignored: self.ignored_checks(),
-            snapshot: "",
-        }
-    }
-
-    /// The checks of kubeadm whose errors the cluster ignores. What is set for masters is in their control plane; for workers in the template.
-    fn ignored_checks(&self) -> Vec<&str> {
-        let settings = &self.control_plane.spec.kubeadm_config_spec;
-        let of_masters = [&settings.init_configuration, &settings.join_configuration];
-        let of_masters = of_masters.into_iter().flat_map(|node| &node.node_registration.ignore_preflight_errors);
-        let template = self.desired.template.spec.kubeadm.workers.as_ref();
-        let of_workers = template.map(|all| &all["joinConfiguration"]["nodeRegistration"]["ignorePreflightErrors"]);
-        let of_workers = of_workers.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        let mut checks: Vec<_> =
-            if self.is_master() { of_masters.map(String::as_str).collect() } else { of_workers.collect() };
-        checks.sort_unstable();
-        checks.dedup();
-        checks
-    }
-
-    /// The version that its Machine has.
-    pub(super) fn version(&self) -> &str {
-        self.machine.spec.version.as_deref().unwrap_or_default()
-    }
-
-    fn runs(&self, version: &str) -> bool {
-        is_same(&self.machine.status.node_info.kubelet_version, version)
-    }
-
-    /// Whether it is still to be brought to a version: its Machine has another one; or its node has, or will have, because of a job. A kubelet that
-    /// somebody has changed by hand is not the operator's to change back.
-    fn is_behind(&self, to: &str) -> bool {
-        if self.version() != to || !self.host.annotations().contains_key(names::JOB_ANNOTATION) {
-            return self.version() != to;
-        }
-        let runs_another = !self.machine.status.node_info.kubelet_version.is_empty() && !self.runs(to);
-        let checked = self.job(Purpose::Preflight, to);
-        let has_a_job = checked.is_of_machine() && self.job(Purpose::Upgrade, to).standing().1 != Standing::Done;
-        has_a_job && runs_another || checked.is_delayed()
-    }
-
-    fn has_run(&self, to: &str) -> bool {
-        self.runs(to) && self.job(Purpose::Upgrade, to).standing().1 == Standing::Done
-    }
-
-    pub(super) fn is_master(&self) -> bool {
-        self.role == names::ROLE_CONTROL_PLANE
-    }
-}
 
 /// What is next in the upgrade of the request's cluster.
 pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Next {
@@ -279,11 +184,6 @@ fn upgrade(
     }
 }
 
-pub(super) fn halted(request: &ProvisioningRequest, what: &str, ids: &str) -> Next {
-    let again = annotation_command(request, names::RETRY_ANNOTATION, &format!("={ids}"));
-    Next::Halted { message: format!("{what}. Mend the cause, then try again: {again}") }
-}
-
 /// Why the upgrade does not go on with this host yet, and what to do, if the template wants it to wait here.
 fn pause_before(
     request: &ProvisioningRequest,
@@ -310,13 +210,24 @@ fn pause_before(
     ))
 }
 
-pub(super) fn is_retried(request: &ProvisioningRequest, id: &str) -> bool {
-    let given = request.annotations().get(names::RETRY_ANNOTATION);
-    given.is_some_and(|given| given.split(',').any(|given| given.trim() == id))
-}
-
 /// Why the next host must wait: the cluster could not do without it.
 fn unhealthy(members: &[Member<'_>], observed: &Observed) -> Option<String> {
+    if let Some(why) = unhealthy_control_plane(observed) {
+        return Some(why);
+    }
+    let member = members.iter().find(|member| {
+        let conditions = &member.machine.status.conditions;
+        !Condition::is_true(conditions, "NodeHealthy")
+    });
+    if let Some(member) = member {
+        return Some(format!("the node of {} is not Ready", member.requested));
+    }
+    let leaving = observed.machines.iter().find(|machine| machine.metadata.deletion_timestamp.is_some());
+    leaving.map(|machine| format!("Machine {} is being deleted", machine.name_any()))
+}
+
+/// Why no master can be done without, as Cluster API's conditions say.
+pub fn unhealthy_control_plane(observed: &Observed) -> Option<String> {
     if let Some(lost) = observed.lost_connection() {
         return Some(format!("Cluster API cannot connect to the cluster: {}", lost.explain()));
     }
@@ -334,13 +245,5 @@ fn unhealthy(members: &[Member<'_>], observed: &Observed) -> Option<String> {
             ));
         }
     }
-    let member = members.iter().find(|member| {
-        let conditions = &member.machine.status.conditions;
-        !Condition::is_true(conditions, "NodeHealthy")
-    });
-    if let Some(member) = member {
-        return Some(format!("the node of {} is not Ready", member.requested));
-    }
-    let leaving = observed.machines.iter().find(|machine| machine.metadata.deletion_timestamp.is_some());
-    leaving.map(|machine| format!("Machine {} is being deleted", machine.name_any()))
+    None
 }

@@ -5,7 +5,8 @@ use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::job::{Job, Purpose, Standing};
-use super::next::{Member, Next, halted, is_retried};
+use super::member::Member;
+use super::outcome::{Next, halted, is_retried};
 use crate::provisioner::byoh::observed::Observed;
 use crate::provisioner::step::Step;
 use crate::request::annotation_command;
@@ -18,7 +19,7 @@ fn offered(member: &Member<'_>, to: &str) -> Option<String> {
 }
 
 /// The message of an upgrade that has stopped, with the way back where there is one.
-pub(super) fn offer(request: &ProvisioningRequest, member: &Member<'_>, to: &str, next: Next) -> Next {
+pub fn offer(request: &ProvisioningRequest, member: &Member<'_>, to: &str, next: Next) -> Next {
     match (next, offered(member, to)) {
         (Next::Halted { message }, Some(snapshot)) => {
             let command = annotation_command(request, names::RESTORE_SNAPSHOT_ANNOTATION, &format!("={snapshot}"));
@@ -34,7 +35,7 @@ pub(super) fn offer(request: &ProvisioningRequest, member: &Member<'_>, to: &str
 }
 
 /// What is next for a host that is to be brought back, or was; `None` if its owner has not said so.
-pub(super) fn next(request: &ProvisioningRequest, observed: &Observed, member: &Member<'_>, to: &str) -> Option<Next> {
+pub fn next(request: &ProvisioningRequest, observed: &Observed, member: &Member<'_>, to: &str) -> Option<Next> {
     let from = member.version();
     let asked = request.annotations().get(names::RESTORE_SNAPSHOT_ANNOTATION).map(String::as_str).unwrap_or_default();
     let job = Job { snapshot: asked, ..member.job(Purpose::Restore, from) };

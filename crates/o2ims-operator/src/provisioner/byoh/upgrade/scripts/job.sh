@@ -48,6 +48,15 @@ patiently() {
     done
 }
 
+# cause FILE: why kubeadm has failed that has written this.
+cause() {
+    local why
+    why=$(grep -o '\[ERROR .*' "$1" | head -n 3 | tr '\n' ' ')
+    [ -n "$why" ] || why=$(grep -i '^error' "$1" | tail -n 1)
+    [ -n "$why" ] || why=$(grep . "$1" | tail -n 1)
+    echo "$why"
+}
+
 minor() { echo "$1" | cut -d . -f 2; }
 # version_of PROGRAM PATH
 version_of() {

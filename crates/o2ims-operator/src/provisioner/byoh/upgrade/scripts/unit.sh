@@ -1,6 +1,6 @@
 #!/bin/bash
 # Put here by the O2IMS operator; removed when the host is let go.
-# Runs the jobs that annotations of this host's ByoHost name, with the rights of BYOH's agent. A job is a script in a Secret. Once it is here it
+# Runs the jobs that annotations of this host's ByoHost name, with the rights of BYOH's agent, reports when certificates end, and renews the agent's. A job is a script in a Secret. Once it is here it
 # is a systemd unit of its own, which needs neither this program nor the management cluster; after a reboot this program starts it again.
 set -u
 namespace='@NAMESPACE@' host='@HOST@' unit=1
@@ -65,7 +65,102 @@ take() {
     sync && mv "$new" "$jobs/$1" && sync && run "$1"
 }
 
-# look JOB UNIT STATUS: what the annotations ask for.
+@DATES@
+# certificates: writes down when those of this host end. The agent's is renewed first, if that is due.
+certificates() {
+    local agent control_plane='' due='' failure='' start end text=''
+    agent=$(agent_dates)
+    # shellcheck disable=SC2086
+    if [ -n "$agent" ] && is_due $agent; then
+        failure=$(renew_agent $((${agent#* } - ${agent% *})))
+        agent=$(agent_dates)
+    fi
+    if [ -e "$jobs/restart-agent" ]; then failure=$(restart_agent); fi
+    while read -r _ start end; do
+        if [ -z "$control_plane" ] || [ "$end" -lt "$control_plane" ]; then control_plane=$end; fi
+        if is_due "$start" "$end"; then due=Soon; fi
+    done < <(control_plane)
+    if [ -n "$due" ] && [ "$control_plane" -le "$(date +%s)" ]; then due=Ended; fi
+    [ -z "$agent" ] || text+=",\"agent\":\"$(iso "${agent#* }")\""
+    [ -z "$control_plane" ] || text+=",\"controlPlane\":\"$(iso "$control_plane")\""
+    [ -z "$due" ] || text+=",\"renew\":\"$due\""
+    [ -z "$failure" ] || text+=",\"failure\":\"$(tr -d '";\\\000-\037' <<<"$failure" | cut -c 1-400)\""
+    # Without openssl nothing is known.
+    [ -n "$text" ] || return 0
+    echo "{${text#,}}" >"$jobs/certificates.new" && mv "$jobs/certificates.new" "$jobs/certificates"
+}
+iso() { date --utc --date="@$1" +%FT%TZ; }
+agent_dates() { kubectl config view --kubeconfig "$config" --raw --flatten --minify | embedded | dates | tr '\n' ' ' | sed 's/ $//'; }
+
+# is_settled: whether the agent neither makes the host a node nor cleans it: nothing that is to be interrupted.
+is_settled() {
+    case $(api get byohost "$host" --output \
+        'jsonpath={.metadata.annotations} {.status.conditions[?(@.type=="K8sNodeBootstrapSucceeded")].status}') in
+    *'/unregistering"'*) return 1 ;;
+    *' True') return 0 ;;
+    *) return 1 ;;
+    esac
+}
+# renew_agent SECONDS: asks for another certificate for so long, with the one that is still valid, and puts it into the agent's kubeconfig. Prints why
+# it does not; then everything is as it was. BYOH's manager approves requests that are named like this. The key is kept until it is used, so that
+# each try goes on with the same request.
+renew_agent() {
+    local key=$jobs/agent.key certificate=$jobs/agent.crt name output user i
+    is_settled || return
+    if [ ! -s "$key" ]; then
+        openssl genrsa -out "$key.new" 2048 2>/dev/null && sync && mv "$key.new" "$key" || { echo 'openssl makes no key' && return; }
+    fi
+    name=byoh-csr-$host-$(openssl rsa -in "$key" -pubout 2>/dev/null | sha256sum | cut -c 1-8)
+    if ! api get certificatesigningrequest "$name" >/dev/null 2>&1; then
+        output=$(ask "$name" "$1" 2>&1) || { echo "CertificateSigningRequest $name cannot be created: $(tail -n 1 <<<"$output")" && return; }
+    fi
+    for ((i = 0; i < 30; i++)); do
+        api get certificatesigningrequest "$name" --output 'jsonpath={.status.certificate}' | base64 --decode >"$certificate"
+        [ ! -s "$certificate" ] || break
+        sleep 2
+    done
+    if [ ! -s "$certificate" ]; then
+        case $(api get certificatesigningrequest "$name" --output 'jsonpath={.status.conditions[*].type}') in
+        *Denied* | *Failed*) rm -f "$key" && echo "CertificateSigningRequest $name was denied" ;;
+        *Approved*) echo "CertificateSigningRequest $name is approved, and no controller signs it" ;;
+        *) echo "CertificateSigningRequest $name is not approved" ;;
+        esac
+        return
+    fi
+    user=$(kubectl config view --kubeconfig "$config" --minify --output 'jsonpath={.contexts[0].context.user}')
+    cp -p "$config" "$config.new" &&
+        kubectl config --kubeconfig "$config.new" set-credentials "$user" --client-certificate="$certificate" --client-key="$key" \
+            --embed-certs=true >/dev/null || { echo 'the kubeconfig of the agent cannot be written' && return; }
+    if ! timeout 30 kubectl --kubeconfig "$config.new" --namespace "$namespace" get byohost "$host" >/dev/null; then
+        rm -f "$key" "$certificate" "$config.new"
+        echo 'the new certificate is not accepted'
+        return
+    fi
+    : >"$jobs/restart-agent" && sync && mv "$config.new" "$config" && sync && rm -f "$key" "$certificate"
+}
+# ask NAME SECONDS: creates the request for the certificate.
+ask() {
+    local request
+    request=$(openssl req -new -key "$jobs/agent.key" -subj "/O=byoh:hosts/CN=byoh:host:$host" | base64 --wrap=0) && [ -n "$request" ] || return
+    api create --validate=false --filename - <<END
+{"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "$1"},
+ "spec": {"request": "$request", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"], "expirationSeconds": $2}}
+END
+}
+# restart_agent: it reads its kubeconfig at its start only.
+restart_agent() {
+    local agent
+    is_settled || return
+    agent=$(systemctl show --property=Id,ExecStart '*.service' | awk 'BEGIN { RS = ""; FS = "\n" }
+        /path=[^ ;]*byoh[^ ;]*agent/ { for (i = 1; i <= NF; i++) if (sub(/^Id=/, "", $i)) { print $i; exit } }')
+    if [ -n "$agent" ] && timeout 120 systemctl restart "$agent"; then
+        rm -f "$jobs/restart-agent"
+    else
+        echo 'the agent has a new certificate and its systemd unit cannot be restarted: restart the agent'
+    fi
+}
+
+# look JOB UNIT CERTIFICATES STATUS: what the annotations ask for.
 look() {
     local id=${1%% *}
     [ "$2" = "$unit" ] || annotate "host-unit=$unit" || return
@@ -73,9 +168,11 @@ look() {
         has_ended || return 0
         take "$id" "${1#* }" || return
     fi
-    [ ! -s "$jobs/status" ] || [ "$3" = "$(cat "$jobs/status")" ] || annotate "job-status=$(cat "$jobs/status")"
+    [ ! -s "$jobs/certificates" ] || [ "$3" = "$(cat "$jobs/certificates")" ] || annotate "certificates=$(cat "$jobs/certificates")" || return
+    [ ! -s "$jobs/status" ] || [ "$4" = "$(cat "$jobs/status")" ] || annotate "job-status=$(cat "$jobs/status")"
 }
 
+umask 077
 mkdir -p "$jobs" && chmod 700 "$jobs"
 watch=
 # Its watch ends first: systemd waits for what is left of a unit.
@@ -85,16 +182,23 @@ while :; do
     resume
     # The watch ends now and then, so that what was missed is seen.
     exec 3< <(exec timeout 600 kubectl --kubeconfig "$config" --namespace "$namespace" get byohost "$host" --watch \
-        --output "jsonpath=${path}job};${path}host-unit};${path}job-status}"'{"\n"}')
-    watch=$!
+        --output "jsonpath=${path}job};${path}host-unit};${path}certificates};${path}job-status}"'{"\n"}')
+    watch=$! seen=-
     while :; do
-        IFS=';' read -r -t 30 job known told <&3
+        IFS=';' read -r -t 30 job known dates told <&3
         case $? in
-        0) look "$job" "$known" "$told" || break ;;
+        0) ;;
         1) break ;;
         # Nothing has changed. A job that was killed goes on.
-        *) resume ;;
+        *) resume; continue ;;
         esac
+        # At the first look, and after a job, which may have renewed some.
+        case $told in
+        "$seen" | *'"state":"Running"'*) ;;
+        *) certificates ;;
+        esac
+        seen=$told
+        look "$job" "$known" "$dates" "$told" || break
     done
     kill "$watch" 2>/dev/null
     exec 3<&-

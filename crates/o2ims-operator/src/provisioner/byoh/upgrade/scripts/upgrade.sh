@@ -39,7 +39,7 @@ drop_gate() {
 
 # node_upgrade: control plane and configuration, by kubeadm. It goes on where it was interrupted, and puts back what does not start.
 node_upgrade() {
-    local output=$own/kubeadm.log why
+    local output=$own/kubeadm.log
     patiently is_ready || fail 'the node is not Ready: journalctl -u kubelet'
     cat >"$own/upgrade.yaml" <<END
 apiVersion: kubeadm.k8s.io/v1beta4
@@ -51,10 +51,7 @@ END
     set -- "$@" --skip-phases addon/kube-proxy --config "$own/upgrade.yaml" ${ignored:+--ignore-preflight-errors "$ignored"}
     timeout 1200 "$kubeadm" upgrade "$@" </dev/null >"$output" 2>&1 && return
     cat "$output"
-    why=$(grep -o '\[ERROR .*' "$output" | head -n 3 | tr '\n' ' ')
-    [ -n "$why" ] || why=$(grep -i '^error' "$output" | tail -n 1)
-    [ -n "$why" ] || why=$(grep . "$output" | tail -n 1)
-    fail "kubeadm upgrade $1: $why"
+    fail "kubeadm upgrade $1: $(cause "$output")"
 }
 
 # install_new: the programs, in the place where systemd and kubeadm look for them.
