@@ -39,3 +39,8 @@ pub fn requested_hosts(request: &ProvisioningRequest) -> impl Iterator<Item = (&
         masters.chain(hosts.workers.iter().map(|host| (host, names::ROLE_WORKER)))
     })
 }
+
+/// The ids that an annotation of the request names.
+pub fn ids_in<'a>(request: &'a ProvisioningRequest, annotation: &str) -> impl Iterator<Item = &'a str> {
+    request.annotations().get(annotation).into_iter().flat_map(|all| all.split(',')).map(str::trim)
+}

@@ -74,6 +74,17 @@ async fn until_moment(server: &Server, (path, words): Moment, before: &str) -> O
     tokio::time::timeout(2 * CLUSTER, is_there).await.with_context(what)?
 }
 
+/// Waits until the API of the cluster answers again.
+async fn until_answers(tenant: &Tenant) -> Outcome {
+    let answers = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(200));
+        while versions(tenant).await.is_err() {
+            pace.tick().await;
+        }
+    };
+    tokio::time::timeout(CLUSTER, answers).await.context("the API of the cluster does not answer")
+}
+
 /// A cluster of the version before, of a master and a worker.
 async fn cluster_of_before(stack: &mut Stack, namespace: &str) -> anyhow::Result<Tenant> {
     let tenant = Tenant::on_servers(stack, namespace, 2).await?;
@@ -227,6 +238,7 @@ async fn lacking(stack: &mut Stack) -> Outcome {
     retry(&tenant, &told).await?;
     let told = format!("the upgrade to {to} has stopped at host 1 ({}): kubeadm upgrade apply: ", master.name());
     tenant.until("request", State::Failed, &told, 4 * CLUSTER).await?;
+    until_answers(&tenant).await?;
     let nodes = versions(&tenant).await?;
     ensure!(nodes.values().all(|version| version == from), "not put back: {nodes:?}");
     shell(master, format!("ctr --namespace k8s.io images tag --force localhost/kept-etcd {etcd}")).await?;

@@ -16,10 +16,9 @@ use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::consent::{keeps_cluster, may_remove_hosts};
-use super::instructions::ids_in;
 use super::observed::Observed;
 use crate::provisioner::step::Step;
-use crate::request::{is_being_deleted, requested_hosts};
+use crate::request::{ids_in, is_being_deleted, requested_hosts};
 
 /// The names in the annotation.
 fn named(request: &ProvisioningRequest) -> impl Iterator<Item = &str> {

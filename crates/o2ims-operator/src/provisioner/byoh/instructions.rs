@@ -9,7 +9,7 @@ use o2ims_types::{ProvisioningRequest, names};
 use super::give_up;
 use super::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
-use crate::request::is_being_deleted;
+use crate::request::{ids_in, is_being_deleted};
 
 /// What the owner of a request instructs about something that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +50,6 @@ pub fn lost_id(request: &ProvisioningRequest, observed: &Observed) -> String {
 
 /// The annotations that are an [`Instruction`].
 const INSTRUCTIONS: [&str; 2] = [names::CLEAN_ANNOTATION, names::RESTORE_ANNOTATION];
-
-/// The ids that an annotation of the request names.
-pub fn ids_in<'a>(request: &'a ProvisioningRequest, annotation: &str) -> impl Iterator<Item = &'a str> {
-    request.annotations().get(annotation).into_iter().flat_map(|all| all.split(',')).map(str::trim)
-}
 
 /// What the owner instructs about what has this id; nothing, if both annotations name it.
 pub fn instruction_for(request: &ProvisioningRequest, id: &str) -> Option<Instruction> {

@@ -124,7 +124,7 @@ bring_images() {
     missing=$(missing_images)
     [ -n "$missing" ] || return 0
     timeout 900 "$kubeadm" config images pull --config "$own/new.yaml"
-    missing=$(missing_images | tr '\n' ' ')
+    missing=$(missing_images | paste -sd ' ')
     [ -z "$missing" ] || fail "these images are neither in containerd nor in $files/images, and cannot be pulled: $missing"
 }
 

@@ -24,7 +24,7 @@ stop_all() {
 
 # put_back: the configuration comes before the data: an etcd of the new version must never see the old data.
 put_back() {
-    tar --extract --file "$saved/host.tar" --directory / --unlink-first || fail 'the configuration of the host cannot be put back'
+    tar --extract --file "$saved/host.tar" --directory / || fail 'the configuration of the host cannot be put back'
     sync
 }
 
