@@ -14,6 +14,8 @@ pub const CONTROL_PLANE_HOOK: &str = "pre-terminate.delete.hook.machine.cluster.
 pub const EXCLUDE_DRAINING_ANNOTATION: &str = "machine.cluster.x-k8s.io/exclude-node-draining";
 /// Annotation on a Machine: its deletion does not wait until the volumes of its node are detached.
 pub const EXCLUDE_DETACHMENT_ANNOTATION: &str = "machine.cluster.x-k8s.io/exclude-wait-for-node-volume-detach";
+/// Annotation on a Machine: of the Machines of a control plane, Cluster API deletes one that has it first, when their number is lowered.
+pub const DELETE_MACHINE_ANNOTATION: &str = "cluster.x-k8s.io/delete-machine";
 /// Annotation on the KubeadmConfig of a master: when the certificate of its API server ends. While it is there, Cluster API does not read the
 /// certificate again.
 pub const CERTIFICATES_EXPIRY_ANNOTATION: &str = "machine.cluster.x-k8s.io/certificates-expiry";

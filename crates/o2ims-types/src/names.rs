@@ -71,7 +71,7 @@ pub const LOST_LABEL: &str = "o2ims.provisioning.oran.org/lost";
 /// of it was deleted while it was being created.
 pub const CLEANING_ANNOTATION: &str = "o2ims.provisioning.oran.org/cleaning";
 /// Annotation on a Cluster: UID of the restored request that has named every host that it holds. From then on an edit of that
-/// request may remove workers.
+/// request may remove hosts.
 pub const RESTORED_BY_ANNOTATION: &str = "o2ims.provisioning.oran.org/restored-by";
 /// Annotation on a ProvisioningRequest: with the value `true` the API server refuses to delete it.
 pub const DELETION_PROTECTION_ANNOTATION: &str = "o2ims.provisioning.oran.org/deletion-protection";

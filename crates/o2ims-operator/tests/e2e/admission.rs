@@ -410,7 +410,7 @@ async fn size(stack: Shared) -> Outcome {
     for (group, kind, numbers, advice) in [
         (CAPI, "MachineSet", &[0, 2][..], "Add hosts to hosts.workers of the request"),
         (CAPI, "MachineDeployment", &[0, 2], "Add hosts to hosts.workers of the request"),
-        (PLANES, "KubeadmControlPlane", &[3, 0], "This release does not change the masters of a cluster"),
+        (PLANES, "KubeadmControlPlane", &[3, 0], "Add hosts to hosts.masters of the request"),
     ] {
         let (api, found) = of_kind(&user, namespace, group, kind).await?;
         let [name] = found.as_slice() else { anyhow::bail!("{kind}: {found:?}") };

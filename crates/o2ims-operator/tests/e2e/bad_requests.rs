@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt as _};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
-use o2ims_types::rules::{NEXT_VERSION, TAKE_BACK, WAY_OUT};
+use o2ims_types::rules::{MASTERS_ALONE, NEXT_VERSION, TAKE_BACK, WAY_OUT};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
 use serde_json::{Value, json};
 use testenv::kubernetes_version;
@@ -615,7 +615,9 @@ async fn forbidden_changes(stack: Shared) -> Outcome {
             Err(kube::Error::Api(status)) => ensure!(
                 status.code == 403
                     && status.message.contains(&words)
-                    && [WAY_OUT, TAKE_BACK, NEXT_VERSION].iter().any(|way| status.message.ends_with(way)),
+                    && [WAY_OUT, TAKE_BACK, NEXT_VERSION, MASTERS_ALONE]
+                        .iter()
+                        .any(|way| status.message.ends_with(way)),
                 "{path}: {} {}",
                 status.code,
                 status.message

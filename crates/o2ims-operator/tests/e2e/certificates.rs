@@ -143,7 +143,7 @@ for ((i = 0; i < 60; i++)); do
     ! renewed || exit 0
     sleep 2
 done
-cat /root/.byoh/config /var/lib/o2ims-host/certificates
+cat /root/.byoh/config /var/lib/o2ims-jobs/certificates
 journalctl --unit o2ims-host --lines 20 --no-pager
 exit 1
 "#;

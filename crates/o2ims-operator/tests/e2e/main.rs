@@ -13,15 +13,18 @@ mod certificates;
 mod competition;
 mod consent;
 mod crash;
+mod edits;
 mod failures;
 mod harness;
 mod idle;
 mod lifecycle;
+mod masters;
 mod moving;
 mod outages;
 mod providers;
 mod requests;
 mod servers;
+mod silence;
 mod traces;
 mod upgrade_faults;
 mod upgrades;
@@ -37,6 +40,8 @@ fn scenarios() -> Vec<Scenario> {
         upgrade_faults::scenarios(),
         upgrades::scenarios(),
         certificates::scenarios(),
+        masters::scenarios(),
+        edits::scenarios(),
         consent::scenarios(),
         moving::scenarios(),
         crash::scenarios(),

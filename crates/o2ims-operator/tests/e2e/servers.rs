@@ -47,7 +47,7 @@ routes=$(ip route)
 containers=$(ctr --namespace k8s.io containers list --quiet)
 set +e
 [ -z "$containers" ] || echo "containers $containers"
-for path in /etc/kubernetes /run/kubeadm /var/lib/cni /usr/local/sbin/kubeadm /usr/local/sbin/o2ims-host /var/lib/o2ims-host /var/lib/o2ims-snapshots; do [ ! -e "$path" ] || echo "$path"; done
+for path in /etc/kubernetes /run/kubeadm /var/lib/cni /usr/local/sbin/kubeadm /usr/local/sbin/o2ims-host /var/lib/o2ims-jobs /var/lib/o2ims-snapshots; do [ ! -e "$path" ] || echo "$path"; done
 for folder in /var/lib/etcd /var/lib/kubelet /etc/cni/net.d /var/log/pods; do
     [ -z "$(ls -A "$folder" 2>/dev/null)" ] || echo "$folder: $(ls -A "$folder" | tr '\n' ' ')"
 done
@@ -386,16 +386,21 @@ async fn four_are_ready(tenant: &Tenant, cluster: &str) -> anyhow::Result<Value>
     Ok(request)
 }
 
-async fn three_masters(stack: &mut Stack) -> Outcome {
-    let tenant = Tenant::on_servers(stack, "ha", 4).await?;
-    let request = four_are_ready(&tenant, "ha").await?;
+/// The server that has [`ADDRESS`] now.
+pub async fn holder_of_address(stack: &Stack) -> anyhow::Result<&Arc<Server>> {
     let mut holder = None;
     for server in &stack.servers {
         if server.run(&["ip", "-brief", "address", "show", "dev", "eth0"]).await?.contains(&format!("{ADDRESS}/32")) {
             holder = Some(server);
         }
     }
-    let holder = holder.context("nobody has the address")?;
+    holder.context("nobody has the address")
+}
+
+async fn three_masters(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "ha", 4).await?;
+    let request = four_are_ready(&tenant, "ha").await?;
+    let holder = holder_of_address(stack).await?;
     // An agent that is started again reports the address among the host's own. A cluster that runs is not judged by that.
     let before = holder.node_processes().await?;
     holder.run(&["systemctl", "restart", "byoh-hostagent"]).await?;

@@ -30,7 +30,7 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 /// What a host's job writes down of itself.
-const STATUS: &str = "var/lib/o2ims-host/status";
+const STATUS: &str = "var/lib/o2ims-jobs/status";
 const API_SERVER: &str = "etc/kubernetes/manifests/kube-apiserver.yaml";
 const ETCD: &str = "etc/kubernetes/manifests/etcd.yaml";
 
@@ -166,11 +166,11 @@ async fn without_management(stack: &mut Stack) -> Outcome {
     begin(&tenant).await?;
     for number in [1, 2] {
         until_moment(stack.server(&tenant.host(number))?, (STATUS, "1 of 5"), "").await?;
+        stack.operator.take().context("no operator")?.crash().await?;
         stack.management.shut_down().await?;
         until_moment(stack.server(&tenant.host(number))?, (STATUS, "runs Kubernetes"), "").await?;
         stack.management.start_again().await?;
-        // It may have ended, as its lease has run out; a kubelet would start it again.
-        stack.crash_operator().await?;
+        stack.start_operator().await?;
     }
     end(stack, &tenant, &before).await
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use cluster_api::Kind;
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, on_servers_of_two_versions, shared, wait};
 use crate::lifecycle::installing;
 use crate::servers::{ADDRESS, assert_clean};
+use crate::silence::Silence;
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
@@ -160,46 +161,6 @@ pub async fn versions(tenant: &Tenant) -> anyhow::Result<BTreeMap<String, String
     Ok(all.iter().map(|node| (node.name_any(), version(node).unwrap_or_default())).collect())
 }
 
-/// How long something did not answer at most, while it was asked again and again.
-struct Silence {
-    longest: Arc<Mutex<Duration>>,
-    task: JoinHandle<()>,
-}
-
-impl Silence {
-    fn of<F: Future<Output = bool> + Send>(answers: impl Fn() -> F + Send + 'static) -> Self {
-        let longest = Arc::new(Mutex::new(Duration::ZERO));
-        let so_far = Arc::clone(&longest);
-        let task = tokio::spawn(async move {
-            let (mut pace, mut last) = (tokio::time::interval(Duration::from_millis(100)), Instant::now());
-            loop {
-                pace.tick().await;
-                let asked = tokio::time::timeout(Duration::from_secs(2), answers()).await;
-                let mut longest = so_far.lock().expect("not poisoned");
-                *longest = (*longest).max(last.elapsed());
-                if asked == Ok(true) {
-                    last = Instant::now();
-                }
-            }
-        });
-        Self { longest, task }
-    }
-
-    /// Of the API server of the cluster.
-    async fn of_the_api(tenant: &Tenant) -> anyhow::Result<Self> {
-        let client = tenant.workload("request").await?;
-        Ok(Self::of(move || {
-            let client = client.clone();
-            async move { client.apiserver_version().await.is_ok() }
-        }))
-    }
-
-    fn longest(self) -> Duration {
-        self.task.abort();
-        *self.longest.lock().expect("not poisoned")
-    }
-}
-
 /// The port of [`a_workload`] on its server.
 const WORKLOAD_PORT: u16 = 1053;
 
@@ -257,15 +218,15 @@ async fn upgrade_of(
     let (before, machines) = (identities(tenant).await?, Machines::follow(tenant));
     let address = (server.address(), WORKLOAD_PORT);
     let of_workload = Silence::of(move || async move { TcpStream::connect(address).await.is_ok() });
-    let (of_the_api, begin) = (Silence::of_the_api(tenant).await?, Instant::now());
+    let (of_the_api, begin) = (Silence::of_the_api(tenant, "request").await?, Instant::now());
     let upgraded = at(to).await?;
     eprintln!(
         "{} and {} servers, {from} to {to}: {:.0?}; the API did not answer for {:.1?} at most, a workload for {:.1?}",
         masters.len(),
         workers.len(),
         begin.elapsed(),
-        of_the_api.longest(),
-        of_workload.longest()
+        of_the_api.take(),
+        of_workload.take()
     );
     let conditions = upgraded.status.context("no status")?.conditions;
     let told = find(&conditions, conditions::UPGRADED).context("no condition Upgraded")?;

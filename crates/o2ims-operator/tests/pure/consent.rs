@@ -61,7 +61,7 @@ fn is_taken_down(world: &mut World) {
     assert!(world.requests.is_empty(), "{}", world.message("one"));
 }
 
-fn condition_message(world: &World, type_: &str) -> Option<String> {
+pub fn condition_message(world: &World, type_: &str) -> Option<String> {
     let status = world.requests["one"].status.as_ref()?;
     find(&status.conditions, type_).filter(|found| found.status == "True").map(|found| found.message.clone())
 }

@@ -52,8 +52,19 @@ const REQUEST: &[Entry] = &[
         "The cluster keeps running. Set the field back where it was changed. Another value takes another request.",
     ),
     entry(
-        "hosts.masters cannot change while the cluster exists: the cluster has …, the request has …. Set them back to …",
-        "The cluster keeps running. Name the masters that it has. Other masters take another request.",
+        "hosts.masters cannot change: the cluster's endpoint … is the address of …. Set hosts.masters back to …. A cluster that is to get other \
+         masters needs a controlPlaneEndpoint that is a virtual IP, a load balancer or a DNS name when it is created, also with one master",
+        "The cluster keeps running. Every node and kubeconfig has that address, so that master cannot go, and no other one can take its place. Name \
+         the masters that the cluster has.",
+    ),
+    entry(
+        "hosts.masters cannot change: … is being upgraded, or runs another version of Kubernetes than the control plane. Set hosts.masters back to …, \
+         and change them when every master runs the same version",
+        "A master that joined now would have the older version. The upgrade waits, too, until the masters are as before.",
+    ),
+    entry(
+        "hosts.masters cannot change: …",
+        "The cluster keeps running. The rest says why the masters that were added cannot be had; name other ones.",
     ),
     entry(
         "labels: … must be … or left out: the ClusterResourceSet of ClusterTemplate … (spec.cni) selects clusters by it",
@@ -322,6 +333,39 @@ const PROGRESS: &[Entry] = &[
          that waits for.",
     ),
     entry(
+        "scaling cluster … from … to … masters",
+        "Nothing: Cluster API adds one master after the other, when all others are healthy. What a host waits for is named after it.",
+    ),
+    entry(
+        "removing master …",
+        "Nothing: Cluster API removes one master after the other. What holds up a removal is named after it.",
+    ),
+    entry(
+        "replacing master … by …",
+        "Nothing: what it waits for is named after it. The only master is replaced by way of a second one.",
+    ),
+    entry(
+        "while there are two masters, the loss of one of them stops the cluster's API",
+        "Keep both up: etcd has a quorum of two until a third master has joined, or one of the two is gone.",
+    ),
+    entry(
+        "waits: … is no node yet",
+        "A master is replaced when all others are healthy. That host is joining; if it does not come, take it out of `hosts.masters`.",
+    ),
+    entry(
+        "waits: … of Machine …: …",
+        "A master is replaced when all others are healthy; the rest is Cluster API's own text about that one.",
+    ),
+    entry(
+        "waits: without … etcd has no quorum; if … does not come back, the cluster cannot be mended",
+        "Switch that server on. With fewer than two other masters nothing can take its place. If it is gone for good, so is the cluster's etcd: restore \
+         the workloads from your backups in a new cluster.",
+    ),
+    entry(
+        "leaves the control plane",
+        "Nothing: the edit of the request took this master out, and it goes when its turn comes.",
+    ),
+    entry(
         "scaling cluster … from … to … workers",
         "Nothing: workers are added or removed. What holds up a removal is named after it.",
     ),
@@ -569,7 +613,7 @@ const DEGRADED: &[Entry] = &[
     ),
     entry(
         "the certificates of the control plane on … were not renewed: …. Mend the cause, then try again: kubectl annotate pr … -n … …=… --overwrite",
-        "The cluster runs on until they end. `log` below `/var/lib/o2ims-host` on that host has everything; what it reports is under \
+        "The cluster runs on until they end. `log` below `/var/lib/o2ims-jobs` on that host has everything; what it reports is under \
          [upgrades](#what-a-server-reports-of-an-upgrade-or-a-renewal).",
     ),
     entry(
@@ -852,7 +896,7 @@ const UPGRADE: &[Entry] = &[
     ),
     entry(
         "the upgrade to … has stopped at …: …. Mend the cause, then try again: kubectl annotate pr … -n … …=… --overwrite",
-        "The hosts after it keep the old version, and the cluster runs on. `log` below `/var/lib/o2ims-host` on that host has everything.",
+        "The hosts after it keep the old version, and the cluster runs on. `log` below `/var/lib/o2ims-jobs` on that host has everything.",
     ),
 ];
 
@@ -860,7 +904,7 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
     entry("etcd does not run on this host: crictl ps", "Look why on the server. Nothing was changed on it."),
     entry(
         "etcd gives no snapshot (etcdctl snapshot save, in its container): see the log of the job",
-        "`log` below `/var/lib/o2ims-host` has etcdctl's words. An image of etcd without etcdctl is one cause. Nothing was changed.",
+        "`log` below `/var/lib/o2ims-jobs` has etcdctl's words. An image of etcd without etcdctl is one cause. Nothing was changed.",
     ),
     entry(
         "the snapshot of etcd is not there",
@@ -891,7 +935,7 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
     entry("containerd does not answer: journalctl -u containerd", "Run that on the server, then try again."),
     entry(
         "the images that the new version needs cannot be listed: see the log of the job",
-        "`log` below `/var/lib/o2ims-host` on the server has the words of ctr and kubeadm.",
+        "`log` below `/var/lib/o2ims-jobs` on the server has the words of ctr and kubeadm.",
     ),
     entry(
         "etcd on this host is …; with several masters it must be … or newer before Kubernetes …",

@@ -17,7 +17,8 @@ use cluster_api::cluster::{ByoCluster, Cluster, ClusterResourceSet, ClusterResou
 use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::labels::{
-    CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, EXCLUDE_DRAINING_ANNOTATION, PAUSED_ANNOTATION, SET_NAME_LABEL,
+    CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, DELETE_MACHINE_ANNOTATION, EXCLUDE_DRAINING_ANNOTATION, PAUSED_ANNOTATION,
+    SET_NAME_LABEL,
 };
 use cluster_api::machine::{Machine, MachineDeployment, ReplicaStatus};
 use cluster_api::templates::{ByoMachineTemplate, K8sInstallerConfigTemplate, KubeadmConfigTemplate};
@@ -266,7 +267,7 @@ macro_rules! with_kind {
                 let $map = &mut $world.hosts;
                 $body
             }
-            Kind::Machine => panic!("the operator only deletes and adopts Machines"),
+            Kind::Machine => panic!("the operator only deletes, annotates and adopts Machines"),
             Kind::MachineSet | Kind::KubeadmConfig => panic!("the operator only adopts these"),
             Kind::ByoMachine | Kind::ClusterResourceSet | Kind::ClusterResourceSetBinding => {
                 panic!("the operator does not write these")
@@ -759,7 +760,9 @@ impl World {
             Kind::KubeadmControlPlane => {
                 let object = self.control_planes.get_mut(name).unwrap();
                 object.spec.replicas = replicas().or(object.spec.replicas);
-                object.spec.rollout.after = None;
+                if spec["rollout"].get("after").is_some() {
+                    object.spec.rollout.after = None;
+                }
                 if let Some(version) = spec["version"].as_str() {
                     version.clone_into(&mut object.spec.version);
                 }
@@ -878,7 +881,7 @@ pub const PROGRESS: [Move; 20] = [
 ];
 
 /// What people and failures do.
-pub const TROUBLE: [Move; 31] = [
+pub const TROUBLE: [Move; 33] = [
     World::worker_is_added,
     World::worker_is_removed,
     World::master_is_exchanged,
@@ -910,6 +913,8 @@ pub const TROUBLE: [Move; 31] = [
     World::server_dies,
     World::host_is_called_lost,
     World::certificates_end_soon,
+    World::masters_are_changed,
+    World::node_fails,
 ];
 
 impl World {
@@ -1036,6 +1041,31 @@ impl World {
         owners
     }
 
+    /// Cluster API changes a control plane only while no master is being deleted, and each is healthy, but for one that is to go.
+    fn is_stable(&self, control_plane: &str, but: Option<&str>) -> bool {
+        self.machines_of(Kind::KubeadmControlPlane, control_plane).iter().all(|machine| {
+            let record = &machine.record;
+            let is_healthy = Condition::is_true(&record.status.conditions, "NodeHealthy");
+            record.metadata.deletion_timestamp.is_none() && (is_healthy || Some(record.name_any().as_str()) == but)
+        })
+    }
+
+    /// Whether the others keep etcd's quorum without this master, which is being deleted.
+    fn keeps_quorum_without(&self, name: &str) -> bool {
+        let machine = &self.machines[name];
+        let (kind, owner) = &machine.owner;
+        let others = self.machines_of(*kind, owner);
+        let others: Vec<_> = others.into_iter().filter(|other| other.record.name_any() != name).collect();
+        let is_deleted = |meta: Option<&ObjectMeta>| meta.is_none_or(|meta| meta.deletion_timestamp.is_some());
+        if *kind != Kind::KubeadmControlPlane || others.is_empty() || is_deleted(self.meta(*kind, owner)) {
+            return true;
+        }
+        let nodes = others.iter().filter(|other| other.record.was_a_node()).count();
+        let is_healthy = |other: &&&ModelMachine| Condition::is_true(&other.record.status.conditions, "NodeHealthy");
+        let healthy = others.iter().filter(is_healthy).count();
+        healthy > 0 && (!machine.record.was_a_node() || healthy > nodes / 2)
+    }
+
     pub fn machine_is_made(&mut self, pick_: usize) -> bool {
         let wanting: Vec<_> = self
             .owners()
@@ -1049,7 +1079,9 @@ impl World {
                 let has_template = self
                     .machine_templates
                     .contains_key(template["spec"]["infrastructureRef"]["name"].as_str().unwrap());
-                alive && has_template && self.runs(&cluster) && self.machines_of(*kind, name).len() < *wanted
+                let is_due = self.machines_of(*kind, name).len() < *wanted
+                    && (*kind == Kind::MachineDeployment || self.is_stable(name, None));
+                alive && has_template && self.runs(&cluster) && is_due
             })
             .collect();
         let Some((kind, owner, _, template, version)) = pick(wanting, pick_) else { return false };
@@ -1332,6 +1364,7 @@ impl World {
         let sleeping = self.machines.iter().filter(|(_, machine)| {
             machine.record.status.node_ref.as_ref().is_some_and(|node| !self.dead.contains(&node.name))
                 && !Condition::is_true(&machine.record.status.conditions, "NodeHealthy")
+                && machine.record.server().is_none_or(|host| !self.silent.contains(host))
         });
         let Some(name) = pick(sleeping.map(|(name, _)| name.clone()).collect(), pick_) else { return false };
         self.edit_machine(&name, |machine| condition(&mut machine.status.conditions, "NodeHealthy", "True", "", ""));
@@ -1389,18 +1422,32 @@ impl World {
             if starting || initial - leaving <= wanted || !self.runs(&self.cluster_of(kind, &name)) {
                 continue;
             }
-            // A machine that waits for a host goes first.
+            // A machine that waits for a host goes first, and of masters one that is annotated, or else the oldest.
             let mut staying: Vec<_> = machines
                 .iter()
                 .filter(|machine| machine.record.metadata.deletion_timestamp.is_none())
                 .map(|machine| machine.record.name_any())
                 .collect();
-            staying.sort_by_key(|machine| self.host_of(machine).is_some());
+            if kind == Kind::KubeadmControlPlane {
+                let number = |machine: &str| machine.rsplit('-').next().unwrap().parse::<u32>().unwrap();
+                staying.sort_by_key(|machine| (!self.is_annotated(machine), number(machine)));
+                if !self.is_stable(&name, Some(&staying[0])) {
+                    continue;
+                }
+                assert!(self.is_annotated(&staying[0]), "Cluster API chooses {} by itself", staying[0]);
+            } else {
+                staying.sort_by_key(|machine| self.host_of(machine).is_some());
+            }
             let second = self.second;
             self.edit_machine(&staying[0], |machine| machine.metadata.deletion_timestamp = Some(at(second)));
             return true;
         }
         false
+    }
+
+    /// A master has the annotation by which Cluster API chooses.
+    pub fn is_annotated(&self, machine: &str) -> bool {
+        self.machines[machine].record.annotations().contains_key(DELETE_MACHINE_ANNOTATION)
     }
 
     /// One stage of Cluster API's deletion: workers, control plane, infrastructure, the Cluster.
@@ -1484,7 +1531,10 @@ impl World {
                 || self.clusters[&machine.cluster].metadata.deletion_timestamp.is_some()
         };
         let leaving = self.machines.values().find(|machine| {
-            machine.record.metadata.deletion_timestamp.is_some() && self.runs(&machine.cluster) && is_drained(machine)
+            machine.record.metadata.deletion_timestamp.is_some()
+                && self.runs(&machine.cluster)
+                && is_drained(machine)
+                && self.keeps_quorum_without(&machine.record.name_any())
         });
         let Some(name) = leaving.map(|machine| machine.record.name_any()) else { return false };
         if let Some(host) = self.host_of(&name) {
@@ -1643,6 +1693,41 @@ impl World {
         let Some(number) = self.free_number(&name, pick_ / 2) else { return false };
         self.edit_request(&name, |request| {
             request.spec.template_parameters.hosts.as_mut().unwrap().masters[0] = from(host_refs(&[number])[0].clone());
+        });
+        true
+    }
+
+    /// One to five masters, some of them others than before, as the shipped policy allows it.
+    pub fn masters_are_changed(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_request(pick_) else { return false };
+        let parameters = &self.requests[&name].spec.template_parameters;
+        let planes = self.control_planes.values();
+        let is_upgraded = planes
+            .filter(|object| {
+                object.labels().get(names::REQUEST_UID_LABEL) == self.requests[&name].metadata.uid.as_ref()
+            })
+            .any(|object| parameters.k8s_version.as_ref().is_some_and(|version| *version != object.spec.version));
+        if parameters.control_plane_endpoint.is_none() || is_upgraded {
+            return false;
+        }
+        let workers = &parameters.hosts.as_ref().unwrap().workers;
+        let is_worker = |number: &u32| workers.iter().any(|worker| worker.name() == host_name(*number));
+        // Any hosts, beginning with one or another.
+        let numbers: Vec<u32> = (0..6).map(|at| (at * 5 + u32::try_from(pick_ / 2).unwrap()) % 6 + 1).collect();
+        let numbers: Vec<u32> = numbers.into_iter().filter(|number| !is_worker(number)).collect();
+        let count = [1, 3, 3, 5][pick_ / 12 % 4].min((numbers.len() - 1) / 2 * 2 + 1);
+        self.edit_request(&name, |request| {
+            request.spec.template_parameters.hosts.as_mut().unwrap().masters = from(host_refs(&numbers[..count]));
+        });
+        true
+    }
+
+    /// A node does not answer for a while.
+    pub fn node_fails(&mut self, pick_: usize) -> bool {
+        let nodes = self.machines.iter().filter(|(_, machine)| machine.record.was_a_node());
+        let Some(name) = pick(nodes.map(|(name, _)| name.clone()).collect(), pick_) else { return false };
+        self.edit_machine(&name, |machine| {
+            condition(&mut machine.status.conditions, "NodeHealthy", "Unknown", "", "NodeConditionsFailed");
         });
         true
     }

@@ -163,6 +163,15 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
         return;
     }
     let asked = asked(&flight.request);
+    if marks.labels.len() == 1 && marks.labels.get(names::ROLE_LABEL) == Some(&None) {
+        assert_eq!(holder, Some(uid), "takes the role off {}, which it does not hold", marks.host);
+        let machine = flight.observed.machine_of(host);
+        let is_deleted =
+            host.is_unregistering() || machine.is_none_or(|machine| machine.metadata.deletion_timestamp.is_some());
+        let stays = asked.get(&marks.host) == Some(&names::ROLE_CONTROL_PLANE);
+        assert!(!stays || is_deleted, "takes the role off {}, which stays a master", marks.host);
+        return;
+    }
     if marks.labels.get(names::REQUEST_UID_LABEL) != Some(&None) {
         assert!(flight.request.metadata.deletion_timestamp.is_none(), "claims while it is deleted");
         assert!(asked.contains_key(&marks.host), "claims {}, which was not asked for", marks.host);
@@ -281,6 +290,9 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
     } else {
         let known = ["replicas", "rollout", "version", "template", "kubeadmConfigSpec"];
         assert!(fields.iter().all(|field| known.contains(field)), "{} {name}: {fields:?}", kind.name());
+        if let Some(replicas) = spec["replicas"].as_u64().filter(|_| kind == Kind::KubeadmControlPlane) {
+            assert!(replicas % 2 == 1, "Cluster API refuses {replicas} masters");
+        }
         let keeps = flight.request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER);
         let is_deleted = flight.request.metadata.deletion_timestamp.is_some();
         assert!(!is_deleted || keeps, "changes while it is deleted");
@@ -326,10 +338,7 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
         return;
     }
     if kind == Kind::Machine {
-        let machine = &world.machines[name].record;
-        assert!(!machine.was_a_node(), "deletes Machine {name}, which is a node");
-        let given = world.hosts.values().find(|host| host.attached_machine() == Some(name));
-        assert_eq!(given.map(kube::ResourceExt::name_any), None, "deletes Machine {name}, which has a host");
+        master_goes(world, flight, name);
         return;
     }
     let is_cleaned = flight.request.annotations().contains_key(names::CLEAN_ANNOTATION);
@@ -358,10 +367,32 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
         assert_eq!(uses, None, "deletes {name}, which is in use");
     } else {
         let cluster = flight.request.spec.template_parameters.cluster_name.clone().unwrap();
-        let wanted =
-            asked(&flight.request).keys().any(|host| names::worker(crate::model::NAMESPACE, &cluster, host) == name);
+        let asked = asked(&flight.request);
+        let mut workers = asked.iter().filter(|(_, role)| **role == names::ROLE_WORKER);
+        let wanted = workers.any(|(host, _)| names::worker(crate::model::NAMESPACE, &cluster, host) == name);
         assert!(!wanted, "deletes the worker {name}, which was asked for");
     }
+}
+
+/// A master is deleted by itself only if an edit took its host out, and the others do without it.
+fn master_goes(world: &World, flight: &Flight, name: &str) {
+    let machine = &world.machines[name].record;
+    assert!(machine.is_master(), "deletes Machine {name} of a worker");
+    let attached = world.hosts.values().find(|host| host.attached_machine() == Some(name));
+    let host = attached.map(kube::ResourceExt::name_any).or_else(|| machine.server().map(ToOwned::to_owned));
+    let Some(host) = host else { return };
+    let is_named = asked(&flight.request).get(&host) == Some(&names::ROLE_CONTROL_PLANE);
+    assert!(!is_named, "deletes Machine {name} of {host}, which is a master");
+    let selected = attached.is_some_and(ByoHost::is_held_as_master);
+    assert!(!selected, "deletes Machine {name} while BYOH may give {host} to the next one");
+    if !machine.was_a_node() {
+        return;
+    }
+    let others = flight.observed.machines.iter().filter(|other| other.is_master() && other.name_any() != name);
+    let healthy = others.filter(|other| {
+        other.metadata.deletion_timestamp.is_none() && Condition::is_true(&other.status.conditions, "NodeHealthy")
+    });
+    assert!(healthy.count() >= 2, "deletes Machine {name}, and etcd has no quorum");
 }
 
 /// Cluster API replaces machines that differ from what makes them, unless that is paused.

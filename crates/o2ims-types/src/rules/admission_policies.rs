@@ -10,7 +10,7 @@ use super::fields_in_cel::{
     FPR_NAME, FieldRule, NEW_CLUSTER, RESERVED_RANGES, TEMPLATE_OBJECT_NAME, UNREACHABLE_RANGES,
 };
 use super::immutable_fields::{
-    Form, Frozen, NEXT_VERSION, PARAMETERS, SMO_TRANSITIONS, TAKE_BACK, TRANSITIONS, Transition, WAY_OUT,
+    Form, Frozen, MASTERS_ALONE, NEXT_VERSION, PARAMETERS, SMO_TRANSITIONS, TAKE_BACK, TRANSITIONS, Transition, WAY_OUT,
 };
 use crate::names::{self, focom};
 use crate::o2ims::v1alpha1::provisioning_request::API_PORT;
@@ -79,6 +79,7 @@ fn changes(requests: &Requests) -> Vec<Value> {
         let way_out = match transition.form {
             Form::OtherParameters => TAKE_BACK,
             Form::Version => NEXT_VERSION,
+            Form::Hosts => MASTERS_ALONE,
             _ => WAY_OUT,
         };
         let end = format!(": {}. {way_out}", transition.why);
@@ -97,6 +98,10 @@ fn changes(requests: &Requests) -> Vec<Value> {
         &validations,
     )
 }
+
+/// CEL: whether the masters of a cluster may be others, as far as the request shows it.
+const MAY_CHANGE_MASTERS: &str = "variables.controlPlaneEndpointNow != 'none' && variables.k8sVersionWas == variables.k8sVersionNow && \
+    !oldObject.?status.?conditions.orValue([]).exists(condition, condition.type == 'Upgraded' && condition.status == 'False')";
 
 /// How the old and the new value of a field are compared.
 struct Comparison {
@@ -121,7 +126,7 @@ fn comparison(transition: &Transition) -> Comparison {
             (format!("{was} == {now}"), format!("{} + {was} + ' to ' + {now}", quoted(" cannot change from ")))
         }
         Form::Hosts => (
-            format!("{was}.all(host, host in {now}) && {now}.all(host, host in {was})"),
+            format!("{was}.all(host, host in {now}) && {now}.all(host, host in {was}) || {MAY_CHANGE_MASTERS}"),
             format!("{} + {was}.join(', ') + ' to ' + {now}.join(', ')", quoted(" cannot change from ")),
         ),
         Form::Labels => {

@@ -27,7 +27,8 @@ pub enum Form {
     Version,
     /// Host and port.
     Endpoint,
-    /// Hosts, by id and name as texts, in any order and spelling.
+    /// Hosts, by id and name as texts, in any order and spelling. They may change in a request with a `controlPlaneEndpoint`, but neither together
+    /// with `k8sVersion` nor during an upgrade.
     Hosts,
     /// A map of strings.
     Labels,
@@ -65,6 +66,10 @@ pub const WAY_OUT: &str =
 /// What a user can do whose change of the version was refused.
 pub const NEXT_VERSION: &str = "Set a version of the same minor version or of a newer one";
 
+/// What a user can do whose change of the masters was refused.
+pub const MASTERS_ALONE: &str =
+    "Set the old hosts again, or change them in an edit of their own, when no upgrade is going on";
+
 const fn always(path: &'static str, why: &'static str) -> Transition {
     Transition { path, form: Form::Text, frozen: Frozen::Always, why, stands_in: None }
 }
@@ -94,7 +99,8 @@ pub const TRANSITIONS: &[Transition] = &[
     once_held(
         "spec.templateParameters.hosts.masters",
         Form::Hosts,
-        "this release does not add, remove or exchange masters; hosts.workers can change",
+        "masters change only where controlPlaneEndpoint is set and not the address of a master, and neither together with k8sVersion nor while the \
+         condition Upgraded is False",
     ),
     told_by(
         "status.extensions.controlPlaneEndpoint",

@@ -47,6 +47,7 @@ fn marked(
             if !is_meant(host) {
                 return None;
             }
+            let role = Some(role).filter(|role| may_have_role(host, role, observed));
             claim(host, &requested.id, role, &observed.uid, &key(request))
         })
         .collect();
@@ -54,7 +55,22 @@ fn marked(
     claims.into_iter().map(Step::PatchHost).collect()
 }
 
-fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Option<HostPatch> {
+/// Whether a host may have the label of its role: it is free, or a machine of that role runs on it. BYOH attaches a host with the label while its agent
+/// still has one write of the cleanup to make; that write then detaches the new machine for ever.
+fn may_have_role(host: &ByoHost, role: &str, observed: &Observed) -> bool {
+    let machine = observed.machine_of(host).filter(|machine| machine.metadata.deletion_timestamp.is_none());
+    machine.map_or_else(
+        || host.in_use_reason().is_none(),
+        |machine| !host.is_unregistering() && machine.is_master() == (role == names::ROLE_CONTROL_PLANE),
+    )
+}
+
+/// Removes the label of its role from a host, so that BYOH attaches it to no machine.
+pub fn remove_role(host: &ByoHost) -> Step {
+    Step::PatchHost(patch(host, BTreeMap::from([(names::ROLE_LABEL.to_owned(), None)]), BTreeMap::new()))
+}
+
+fn claim(host: &ByoHost, id: &str, role: Option<&str>, uid: &str, request: &str) -> Option<HostPatch> {
     let mut labels = BTreeMap::new();
     let mut annotations = BTreeMap::new();
     let mut want = |key: &str, value: &str| {
@@ -63,7 +79,9 @@ fn claim(host: &ByoHost, id: &str, role: &str, uid: &str, request: &str) -> Opti
         }
     };
     want(names::REQUEST_UID_LABEL, uid);
-    want(names::ROLE_LABEL, role);
+    if let Some(role) = role {
+        want(names::ROLE_LABEL, role);
+    }
     if host.host_id().is_none() {
         want(names::HOST_ID_LABEL, id);
         annotations.insert(names::HOST_ID_SET_ANNOTATION.to_owned(), Some("true".to_owned()));

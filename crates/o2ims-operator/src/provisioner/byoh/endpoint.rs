@@ -58,6 +58,28 @@ fn requested_endpoint(
     })
 }
 
+/// Why the masters of a running cluster cannot be others, or more: its endpoint is the address of one of them. `masters` are those that it has.
+pub fn ties_masters(masters: &[String], observed: &Observed) -> Option<String> {
+    let endpoint = observed.own_cluster()?.spec.control_plane_endpoint.as_ref()?;
+    let address = endpoint.host.parse::<IpAddr>().ok()?;
+    let owner = masters.iter().find(|name| observed.host(name).is_some_and(|host| is_own(host, address)))?;
+    Some(format!(
+        "the cluster's endpoint {address} is the address of {owner}. Set hosts.masters back to {}. A cluster that is to get other masters \
+         needs a controlPlaneEndpoint that is a virtual IP, a load balancer or a DNS name when it is created, also with one master",
+        masters.join(", ")
+    ))
+}
+
+/// Why kube-vip could not advertise the endpoint of a running cluster from a master that is added.
+pub fn unreachable_from(master: &HostRef, template: &ClusterTemplate, observed: &Observed) -> Option<String> {
+    let endpoint = observed.own_cluster()?.spec.control_plane_endpoint.as_ref()?;
+    let address = endpoint.host.parse::<IpAddr>().ok()?;
+    if observed.template.is_none() || template.spec.virtual_ip.provider != VirtualIpProvider::KubeVip {
+        return None;
+    }
+    outside(&RequestedHost::of(master), &observed.host(master.name())?.networks(master.ip()), address)
+}
+
 /// The address of the one master: its `hostIp`, or its first one. If it has no ByoHost or no address, the endpoint is empty, and the check of the
 /// hosts rejects the request.
 fn default_endpoint(masters: &[HostRef], template: &ClusterTemplate, observed: &Observed) -> Endpoint {

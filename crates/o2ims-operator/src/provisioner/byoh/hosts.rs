@@ -120,11 +120,16 @@ pub fn progress_of_all(
 
 /// A host that the request does not name and that is not released yet.
 fn removed(request: &ProvisioningRequest, host: &ByoHost, versions: &[String], observed: &Observed) -> HostProgress {
-    let role = if host.is_held_as_master() { names::ROLE_CONTROL_PLANE } else { names::ROLE_WORKER };
-    let (state, message) = if may_remove_hosts(request, observed) {
-        (State::Cleaning, leaving(host, observed))
-    } else {
-        progress(host, role, observed.machine_of(host), versions, observed)
+    // A master that leaves has no label of a role any more.
+    let is_worker = host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_WORKER);
+    let role = if is_worker { names::ROLE_WORKER } else { names::ROLE_CONTROL_PLANE };
+    let machine = observed.machine_of(host);
+    let is_running_master =
+        machine.is_some_and(|machine| machine.is_master() && machine.metadata.deletion_timestamp.is_none());
+    let (state, message) = match (may_remove_hosts(request, observed), is_running_master) {
+        (true, false) => (State::Cleaning, leaving(host, observed)),
+        (true, true) => (progress(host, role, machine, versions, observed).0, "leaves the control plane".to_owned()),
+        (false, _) => progress(host, role, machine, versions, observed),
     };
     HostProgress {
         requested: RequestedHost { id: host.host_id().unwrap_or_default().to_owned(), name: host.name_any() },

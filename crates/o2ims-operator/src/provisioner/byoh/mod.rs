@@ -25,6 +25,7 @@ pub mod machine_deletion;
 pub mod maintain;
 pub mod manifests;
 pub mod marks;
+pub mod masters;
 pub mod networks;
 pub mod observe;
 pub mod observed;

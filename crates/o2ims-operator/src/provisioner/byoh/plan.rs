@@ -13,7 +13,8 @@ use super::upgrade::adoption;
 use super::upgrade::next::next;
 use super::upgrade::outcome::Next;
 use super::{
-    certificates, claim, consent, create, dry_run, give_up, maintain, pause, reattach, recover, scale, teardown,
+    certificates, claim, consent, create, dry_run, give_up, maintain, masters, pause, reattach, recover, scale,
+    teardown,
 };
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
@@ -80,7 +81,7 @@ fn first_write(request: &ProvisioningRequest, observed: &Observed) -> Step {
 }
 
 /// The steps for a rejected request. It holds no hosts while it has no Cluster. A cluster that is created keeps running: only reattachments,
-/// install scripts and the release of workers without a MachineDeployment continue.
+/// install scripts and the release of hosts that were held for a change continue.
 fn plan_rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     match observed.phase {
         Phase::Absent => teardown::delete_leftovers(request, observed),
@@ -89,6 +90,7 @@ fn plan_rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step
             let mut steps = reattach::reattach(request, observed);
             steps.extend(claim::install_scripts(observed));
             steps.extend(claim::release_workers_without_deployment(request, observed));
+            steps.extend(masters::release_spare(request, observed));
             // What is wrong with a request may stay so for years.
             if steps.is_empty() { certificates::next(request, observed).into_steps() } else { steps }
         }
@@ -148,7 +150,7 @@ fn maintain_running(
     }
     let needed = maintain::still_needed(manifests, observed);
     let mut steps = maintain::maintain(desired, observed, &needed);
-    steps.extend(scale::delete_surplus_masters(desired, observed));
+    steps.extend(masters::change(request, desired, observed));
     steps.extend(consent::note_restored(request, observed));
     if consent::may_remove_hosts(request, observed) {
         if steps.is_empty() {

@@ -23,6 +23,7 @@ use super::hosts::{HostProgress, State, all_held, not_ready_since};
 use super::instructions::{can_be_restored, command, ineffective, lost_id};
 use super::machine_deletion::held_up;
 use super::marks::MarkedHost;
+use super::masters;
 use super::observed::{Observed, Phase};
 use super::upgrade::next::next;
 use super::upgrade::outcome::Next;
@@ -48,7 +49,7 @@ pub fn stages(
         Stage::new(conditions::HOSTS_RESERVED, done_if_lost(hosts_reserved(verdict, hosts))),
     ];
     stages.extend(upgraded(request, verdict, observed).map(|state| Stage::new(conditions::UPGRADED, state)));
-    let masters_ready = control_plane(request, observed, hosts);
+    let masters_ready = control_plane(request, verdict, observed, hosts);
     let tolerated_masters = tolerated_masters(&masters_ready, observed, hosts, grace);
     let workers_ready = workers(request, observed, hosts);
     let tolerated_workers = tolerated_workers(&workers_ready, observed, hosts, grace);
@@ -223,7 +224,12 @@ fn hosts_reserved(verdict: &Result<DesiredCluster, Rejection>, hosts: &[HostProg
     }
 }
 
-fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[HostProgress]) -> StageState {
+fn control_plane(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+    hosts: &[HostProgress],
+) -> StageState {
     if observed.phase == Phase::Lost {
         return lost_cluster(request, observed);
     }
@@ -253,9 +259,13 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
         return StageState::Blocked { reason: reason::CONTROL_PLANE_LOST, message, terminal: true };
     }
     let masters = of_role(hosts, names::ROLE_CONTROL_PLANE);
+    let desired = verdict.as_ref().ok();
+    let change = desired.and_then(|desired| masters::message(request, desired, observed));
     // Not Blocked: a failed host can recover until the time limit.
     if let Some(message) = first_failure(&masters) {
-        return StageState::InProgress { message };
+        return StageState::InProgress {
+            message: text::list(&change.into_iter().chain([message]).collect::<Vec<_>>(), "; "),
+        };
     }
     let is_unknown = |host: &&HostProgress| host.state == State::Unknown;
     if let Some(probe) = observed.lost_connection().filter(|_| masters.iter().any(is_unknown)) {
@@ -267,11 +277,18 @@ fn control_plane(request: &ProvisioningRequest, observed: &Observed, hosts: &[Ho
         );
         return StageState::InProgress { message };
     }
-    let all_ready = control_plane.status.counts.complete(masters.len(), control_plane.metadata.generation);
-    if all_ready && masters.iter().all(|host| host.state == State::Ready) {
-        return StageState::Done;
-    }
-    StageState::InProgress { message: waits_for(cluster, control_plane, &masters) }
+    let expected = desired.map_or(masters.len(), |desired| masters::expected(request, desired, observed));
+    let all_ready = control_plane.status.counts.complete(expected, control_plane.metadata.generation);
+    let all_up = masters.iter().all(|host| host.state == State::Ready);
+    let message = match change {
+        None if all_ready && all_up => return StageState::Done,
+        None => waits_for(cluster, control_plane, &masters),
+        Some(change) => {
+            let host = (!all_up).then(|| waits_for(cluster, control_plane, &masters));
+            text::list(&[vec![change], host.into_iter().collect(), held_up(observed)].concat(), "; ")
+        }
+    };
+    StageState::InProgress { message }
 }
 
 /// Why the Cluster is being deleted although its request is not, if it is.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster_api::Kind;
+use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::reason;
 use o2ims_types::o2ims::v1alpha1::cluster_template::{ClusterTemplateSpec, Install, Kubeadm, Upgrade, VirtualIp};
@@ -16,12 +17,13 @@ use operator_kit::text;
 use super::availability::available;
 use super::consent::unmanaged_workers;
 use super::desired::{DesiredCluster, RequestedHost};
-use super::endpoint::select_endpoint;
-use super::marks::{MarkedCluster as _, MarkedHost as _};
+use super::endpoint::{select_endpoint, ties_masters, unreachable_from};
+use super::marks::MarkedCluster as _;
+use super::masters;
 use super::networks;
 use super::observed::{Observed, Phase, ResourceSetLookup};
 use super::template::{misplaced_defaults, schema_problem, unsupported_method, wrong_settings};
-use super::upgrade::hop;
+use super::upgrade::hop::{self, half_upgraded};
 use super::warnings::{lost_sight, unmanaged_worker, unnamed_hosts};
 use crate::provisioner::report::Rejection;
 
@@ -63,7 +65,7 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     if let Some(message) = observed.contention.as_ref().filter(|_| !observed.is_created) {
         return Err(Rejection::waiting(reason::NAME_TAKEN, message));
     }
-    reject_immutable_changes(request, &parameters, &masters, &template, observed)?;
+    reject_immutable_changes(request, &parameters, &template, observed)?;
     let endpoint = select_endpoint(&parameters, &template, observed, is_new)?;
     let mut valid = DesiredCluster {
         namespace,
@@ -109,12 +111,36 @@ fn existing_version(observed: &Observed) -> Option<String> {
     Some(control_plane.spec.version.clone())
 }
 
+/// Why the masters of a running cluster cannot change as the request says, and what to do; `None` if they can, or do not change.
+fn refused_masters(parameters: &TemplateParameters, template: &ClusterTemplate, observed: &Observed) -> Option<String> {
+    let requested: Vec<_> = parameters.hosts.iter().flat_map(|hosts| &hosts.masters).collect();
+    let existing = masters::existing(observed);
+    let is_new = |host: &&&HostRef| {
+        let lost_its_mark = observed.node(host.name()).is_some_and(Machine::is_master);
+        !lost_its_mark && !existing.iter().any(|name| name == host.name())
+    };
+    let new: Vec<_> = requested.iter().filter(is_new).collect();
+    let is_removed = existing.iter().any(|name| !requested.iter().any(|host| host.name() == name));
+    if existing.is_empty() || new.is_empty() && !is_removed {
+        return None;
+    }
+    let why = ties_masters(&existing, observed).or_else(|| {
+        let host = half_upgraded(observed)?;
+        Some(format!(
+            "{host} is being upgraded, or runs another version of Kubernetes than the control plane. Set hosts.masters back to {}, and change \
+             them when every master runs the same version",
+            existing.join(", ")
+        ))
+    });
+    let why = why.or_else(|| new.iter().find_map(|host| unreachable_from(host, template, observed)));
+    why.map(|why| format!("hosts.masters cannot change: {why}"))
+}
+
 /// Rejects a request whose immutable fields differ from its running cluster. The ValidatingAdmissionPolicy refuses such an edit first, where
 /// it is installed.
 fn reject_immutable_changes(
     request: &ProvisioningRequest,
     parameters: &TemplateParameters,
-    masters: &[RequestedHost],
     template: &ClusterTemplate,
     observed: &Observed,
 ) -> Result<(), Rejection> {
@@ -131,25 +157,7 @@ fn reject_immutable_changes(
     let mut wrong = Vec::new();
     let version = parameters.k8s_version.as_deref().unwrap_or_default();
     wrong.extend(hop::refusal(request, &control_plane.spec.version, version, template, observed));
-    let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
-    let held: Vec<_> = observed.held().filter(|host| host.is_held_as_master()).map(|host| host.name_any()).collect();
-    let is_new = |requested: &&RequestedHost| {
-        observed.node(&requested.name).is_none()
-            && observed.host(&requested.name).is_some_and(|host| !observed.holds(host))
-    };
-    let removed = held.iter().any(|name| !masters.iter().any(|requested| requested.name == *name));
-    let existing_replicas =
-        control_plane.spec.replicas.and_then(|replicas| usize::try_from(replicas).ok()).unwrap_or_default();
-    // A host that only lost its mark is not an additional one.
-    let grows =
-        masters.len() > existing_replicas && !held.is_empty() && masters.iter().any(|requested| is_new(&requested));
-    if removed || grows {
-        let requested = names(&mut masters.iter().map(|requested| requested.name.clone()));
-        let is = names(&mut held.into_iter());
-        wrong.push(format!(
-            "hosts.masters cannot change while the cluster exists: the cluster has {is}, the request has {requested}. Set them back to {is}"
-        ));
-    }
+    wrong.extend(refused_masters(parameters, template, observed));
     let existing_endpoint = cluster.spec.control_plane_endpoint.as_ref();
     if let (Some(requested), Some(existing)) = (&parameters.control_plane_endpoint, existing_endpoint)
         && (requested.host != existing.host || requested.port != existing.port)

@@ -84,7 +84,7 @@ pub struct TemplateParameters {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Hosts>,
     /// Endpoint of the cluster's API server. Default with one master: that host's address, port 6443. With three or more
-    /// masters it is required: a virtual IP or a load balancer.
+    /// masters it is required: a virtual IP or a load balancer; also for one master that is to get company later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<Endpoint>,
     /// Network of the Pods, in CIDR form. Default: the template's.
@@ -127,7 +127,7 @@ fn byoh() -> String {
 )]
 pub struct Hosts {
     // Server-side apply merges a list by keys that every item has, and a host may be spelled in two ways: both lists are replaced as a whole.
-    /// Control-plane hosts: 1, 3, 5 or 7.
+    /// Control-plane hosts: 1, 3, 5 or 7. They may change while the cluster runs, if its endpoint is none of their own addresses.
     #[schemars(length(min = 1, max = 7), extend("x-kubernetes-list-type" = "atomic"))]
     pub masters: Vec<HostRef>,
     /// Worker hosts, any number up to 400.

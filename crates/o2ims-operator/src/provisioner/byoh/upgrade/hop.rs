@@ -1,10 +1,13 @@
 //! Which version of Kubernetes may follow another one on the same hosts.
 
+use cluster_api::byoh::ByoHost;
+use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
-use o2ims_types::{ClusterTemplate, ProvisioningRequest};
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use semver::Version;
 
+use super::job::Purpose;
 use crate::provisioner::byoh::observed::Observed;
 
 /// Why a cluster cannot go from one version to another, and what to do; `None` if it can.
@@ -72,6 +75,29 @@ fn oldest(observed: &Observed) -> Option<Version> {
     let nodes = observed.machines.iter().filter(|machine| machine.status.node_ref.is_some());
     let nodes = nodes.filter_map(|machine| parse(machine.spec.version.as_deref()?));
     control_plane.and_then(|object| parse(&object.spec.version)).into_iter().chain(nodes).min()
+}
+
+/// A master on which an upgrade has begun, while Cluster API's objects do not follow yet: a master that joined then would have the older version.
+pub fn half_upgraded(observed: &Observed) -> Option<&str> {
+    let version = observed.control_plane.as_ref().map(|object| object.spec.version.as_str())?;
+    let has_begun = |host: &ByoHost| {
+        let machine = host.machine_name().unwrap_or_default();
+        let id =
+            host.annotations().get(names::JOB_ANNOTATION).and_then(|job| job.split(' ').next()).unwrap_or_default();
+        let purpose = Purpose::Upgrade.name();
+        // The job of the last upgrade stays on the host.
+        id.starts_with(purpose)
+            && names::is_job_of(id, machine)
+            && names::job_attempt(id, purpose, version, machine).is_none()
+    };
+    let differs = |machine: &&Machine| {
+        let runs = &machine.status.node_info.kubelet_version;
+        machine.spec.version.as_deref() != Some(version)
+            || !runs.is_empty() && !is_same(runs, version)
+            || machine.server().and_then(|name| observed.host(name)).is_some_and(has_begun)
+    };
+    let masters = observed.machines.iter().map(AsRef::as_ref).filter(|machine| machine.is_master());
+    masters.filter(|machine| machine.status.node_ref.is_some()).find(differs)?.server()
 }
 
 /// A version as Kubernetes writes it, such as `v1.33.1`.

@@ -14,6 +14,7 @@ use super::member::Member;
 use super::outcome::{Next, halted, is_retried};
 use super::restore;
 use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
+use crate::provisioner::byoh::masters;
 use crate::provisioner::byoh::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
 use crate::request::annotation_command;
@@ -26,8 +27,10 @@ pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &
     if observed.phase != Phase::Running || observed.install().method != InstallMethod::Installer {
         return Next::Nothing;
     }
-    // Until then it is a creation.
-    if desired.masters.iter().any(|master| observed.node(&master.name).is_none()) {
+    // Until then it is a creation, or the masters change.
+    if desired.masters.iter().any(|master| observed.node(&master.name).is_none())
+        || masters::has_unnamed(request, desired, observed)
+    {
         return Next::Nothing;
     }
     let adopting = adoption::begun(observed);

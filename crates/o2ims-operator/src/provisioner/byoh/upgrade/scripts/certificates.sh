@@ -31,18 +31,6 @@ has_ended_one() {
     return 1
 }
 
-# running POD: the container of a static pod of this host.
-running() {
-    local id
-    for id in $(ctr --namespace k8s.io containers list --quiet \
-        "labels.\"io.kubernetes.pod.name\"==\"$1-$host\",labels.\"io.kubernetes.container.name\"==\"$1\""); do
-        if ctr --namespace k8s.io tasks list | grep -q "^$id .*RUNNING"; then
-            echo "$id"
-            return
-        fi
-    done
-    return 1
-}
 # restart POD: ends its container; the kubelet starts another one, which reads the new files. No manifest is changed, so none can be lost, and a
 # reboot does the same.
 restart() {

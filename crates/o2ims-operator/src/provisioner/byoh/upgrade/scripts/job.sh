@@ -3,7 +3,7 @@
 set -u
 id='@ID@' namespace='@NAMESPACE@' host='@HOST@' machine='@MACHINE@'
 from='@FROM@' to='@TO@' role='@ROLE@' place='@PLACE@' masters='@MASTERS@' files='@FILES@' ignored='@IGNORED@' asked='@SNAPSHOT@'
-jobs=/var/lib/o2ims-host node=/var/lib/o2ims-node links=/var/lib/o2ims-links
+jobs=/var/lib/o2ims-jobs node=/var/lib/o2ims-node links=/var/lib/o2ims-links
 wrapper=/usr/local/sbin/kubeadm drop_in=/etc/systemd/system/kubelet.service.d/90-o2ims.conf
 own=$jobs/$id
 exec >>"$own/log" 2>&1
@@ -132,13 +132,17 @@ manifests=/etc/kubernetes/manifests
 has_etcd() { [ "$role" = control-plane ] && [ -e "$manifests/etcd.yaml" ]; }
 # etcd_setting FLAG: its value in the manifest.
 etcd_setting() { sed -n "s/^ *- --$1=//p" "$manifests/etcd.yaml" | head -n 1; }
-# running NAME: the ids of running containers that the kubelet has given this name.
+# running POD: the container of a static pod of this host.
 running() {
-    local tasks id
-    tasks=$(ctr --namespace k8s.io tasks list) || return
-    for id in $(ctr --namespace k8s.io containers list --quiet "labels.\"io.kubernetes.container.name\"==$1"); do
-        grep -q "^$id .*RUNNING" <<<"$tasks" && echo "$id"
+    local id
+    for id in $(ctr --namespace k8s.io containers list --quiet \
+        "labels.\"io.kubernetes.pod.name\"==\"$1-$host\",labels.\"io.kubernetes.container.name\"==\"$1\""); do
+        if ctr --namespace k8s.io tasks list | grep -q "^$id .*RUNNING"; then
+            echo "$id"
+            return
+        fi
     done
+    return 1
 }
 
 # etcd_version: what the member on this host runs.

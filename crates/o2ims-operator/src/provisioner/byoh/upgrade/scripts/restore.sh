@@ -8,12 +8,11 @@ check_snapshot() {
 }
 
 nothing_runs() {
-    local name id
-    for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-vip; do
-        for id in $(running "$name"); do
-            ctr --namespace k8s.io tasks kill --signal SIGKILL "$id"
-            return 1
-        done
+    local pod id
+    for pod in etcd kube-apiserver kube-controller-manager kube-scheduler kube-vip; do
+        id=$(running "$pod") || continue
+        ctr --namespace k8s.io tasks kill --signal SIGKILL "$id"
+        return 1
     done
 }
 # The kubelet is stopped first: it would start the others again.

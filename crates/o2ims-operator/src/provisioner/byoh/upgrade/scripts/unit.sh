@@ -5,7 +5,7 @@
 set -u
 namespace='@NAMESPACE@' host='@HOST@' unit=1
 config=${HOME:-/root}/.byoh/config prefix=o2ims.provisioning.oran.org
-jobs=/var/lib/o2ims-host node=/var/lib/o2ims-node
+jobs=/var/lib/o2ims-jobs node=/var/lib/o2ims-node
 
 api() { timeout 30 kubectl --kubeconfig "$config" --namespace "$namespace" "$@"; }
 annotate() { api annotate --overwrite byohost "$host" "$prefix/$1" >/dev/null; }

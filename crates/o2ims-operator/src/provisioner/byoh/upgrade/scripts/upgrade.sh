@@ -3,7 +3,7 @@ take_snapshot() {
     local container data new=$snapshots/new pki=/etc/kubernetes/pki/etcd
     [ "$place" = first ] && has_etcd || return 0
     patiently has_running_etcd || fail 'etcd does not run on this host: crictl ps'
-    container=$(running etcd | head -n 1) data=$(etcd_setting data-dir)
+    container=$(running etcd) data=$(etcd_setting data-dir)
     rm -rf "$new" && mkdir -p "$new" && chmod 700 "$snapshots" || fail "$snapshots cannot be written"
     timeout 300 ctr --namespace k8s.io tasks exec --exec-id "o2ims-$RANDOM$RANDOM" "$container" etcdctl --endpoints https://127.0.0.1:2379 \
         --cacert $pki/ca.crt --cert $pki/server.crt --key $pki/server.key snapshot save "$data/o2ims-snapshot.db" ||
@@ -19,7 +19,7 @@ take_snapshot() {
     mv -T "$new" "$snapshots/$snapshot" && echo "$snapshot" >"$own/snapshot" && sync
     find "$snapshots" -mindepth 1 -maxdepth 1 -name 'v*' | sort -t - -k 2 | head -n -2 | xargs -r rm -rf
 }
-has_running_etcd() { [ -n "$(running etcd)" ]; }
+has_running_etcd() { running etcd >/dev/null; }
 
 prepare() {
     [ -n "$snapshot" ] || take_snapshot
