@@ -193,13 +193,6 @@ async fn away(stack: Shared) -> Outcome {
     tenant.assert_hosts_free().await
 }
 
-/// Names hosts of a request as lost, as a user with `kubectl annotate` would.
-async fn call_lost(tenant: &Tenant, request: &str, hosts: &str) -> Outcome {
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {names::LOST_HOSTS_ANNOTATION: hosts}}}));
-    tenant.requests().patch(request, &PatchParams::default(), &patch).await?;
-    Ok(())
-}
-
 /// The way of "It does not come back" in docs/o2ims-operator.md, for a worker.
 async fn dead_worker(stack: Shared) -> Outcome {
     let tenant = Tenant::new(&stack, "deadworker", 3).await?;
@@ -209,7 +202,7 @@ async fn dead_worker(stack: Shared) -> Outcome {
     let host = stack.site.host(&dead).context("no host")?;
     host.fail(Failure::Off);
     tenant.until("request", State::Fulfilled, &format!("host 2 ({dead}): its node is not Ready"), CLUSTER).await?;
-    call_lost(&tenant, "request", &dead).await?;
+    tenant.call_lost("request", &dead).await?;
     tenant.until("request", State::Fulfilled, &format!("names {dead}, which this request still names"), SOON).await?;
     tenant.apply(&tenant.request("request", "site", &[1], &[])).await?;
     let lost = |host: Option<&ByoHost>| host.is_some_and(MarkedHost::was_given_up);
@@ -245,12 +238,14 @@ async fn dead_cluster(stack: Shared) -> Outcome {
     tenant.apply(&tenant.request_for("short", "request", &[1], &[2])).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     let hosts: Vec<_> = [1, 2].into_iter().filter_map(|number| stack.site.host(&tenant.host(number))).collect();
-    hosts.iter().for_each(|host| host.fail(Failure::Off));
+    for host in &hosts {
+        host.fail(Failure::Off);
+    }
     tenant.delete("request").await?;
     let both = format!("{},{}", tenant.host(1), tenant.host(2));
     let command = format!("{}={both} --overwrite", names::LOST_HOSTS_ANNOTATION);
     tenant.until("request", State::Deleting, &command, CLUSTER).await?;
-    call_lost(&tenant, "request", &both).await?;
+    tenant.call_lost("request", &both).await?;
     tenant.until_gone("request", CLUSTER).await?;
     for host in &hosts {
         let found = tenant.byohosts().get(host.name()).await?;

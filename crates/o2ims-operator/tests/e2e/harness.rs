@@ -19,7 +19,7 @@ use kube::core::DynamicObject;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config, ResourceExt};
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
-use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, conditions};
+use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningState, conditions, names};
 use operator_kit::write::status::{ConditionStatus, find};
 use sandbox::installation::Hosts;
 pub use sandbox::scenario::Outcome;
@@ -366,6 +366,13 @@ impl Tenant {
     /// Asks for the deletion of a request.
     pub async fn delete(&self, name: &str) -> anyhow::Result<()> {
         self.requests().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Names hosts of a request as lost, as a user with `kubectl annotate` would.
+    pub async fn call_lost(&self, request: &str, hosts: &str) -> Outcome {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {names::LOST_HOSTS_ANNOTATION: hosts}}}));
+        self.requests().patch(request, &PatchParams::default(), &patch).await?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
+use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_types::{ProvisioningState as State, names};
 use sandbox::{Stack, inventory};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ pub fn scenarios() -> Vec<Scenario> {
         on_servers("three_masters_and_a_worker_come_and_go", four_come_and_go).slow(),
         on_servers("three_masters_share_an_address_and_one_is_cut_off", three_masters).slow(),
         on_servers("a_site_without_power_comes_back_by_itself", without_power).slow(),
+        on_servers("dead_servers_are_given_up_and_come_back_clean", given_up).slow(),
         on_servers("a_health_check_mends_a_worker_and_spares_the_only_master", health_check).slow(),
     ]
 }
@@ -65,9 +67,14 @@ true
 
 pub async fn assert_clean(servers: &[Arc<Server>]) -> Outcome {
     for server in servers {
-        let remains = server.run(&["bash", "-c", REMAINS]).await?;
-        ensure!(remains.is_empty(), "on {} is left:\n{remains}", server.name());
+        assert_server_clean(server).await?;
     }
+    Ok(())
+}
+
+async fn assert_server_clean(server: &Server) -> Outcome {
+    let remains = server.run(&["bash", "-c", REMAINS]).await?;
+    ensure!(remains.is_empty(), "on {} is left:\n{remains}", server.name());
     Ok(())
 }
 
@@ -483,6 +490,36 @@ async fn without_power(stack: &mut Stack) -> Outcome {
     tenant.until_gone("request", CLUSTER).await?;
     tenant.assert_hosts_free().await?;
     assert_clean(&stack.servers).await
+}
+
+/// The way of "It does not come back" in docs/o2ims-operator.md: a worker that is taken out, then the only master of a request that is deleted.
+async fn given_up(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "dead", 2).await?;
+    let before = tenant.inventory().await?;
+    let (master, worker) = (stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?);
+    tenant.apply(&tenant.request("request", "site", &[1], &[2])).await?;
+    tenant.until("request", State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
+    worker.power_off().await?;
+    let told = format!("host 2 ({}): its node is not Ready since ", worker.name());
+    tenant.until("request", State::Fulfilled, &told, CLUSTER).await?;
+    tenant.apply(&tenant.request("request", "site", &[1], &[])).await?;
+    tenant.call_lost("request", worker.name()).await?;
+    tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 0 workers", CLUSTER).await?;
+    ensure!(tenant.byohosts().get(worker.name()).await?.was_given_up(), "the host is not given up");
+    worker.power_on().await?;
+    tenant.until_host_free(2).await?;
+    assert_server_clean(worker).await?;
+
+    master.power_off().await?;
+    tenant.delete("request").await?;
+    tenant.call_lost("request", master.name()).await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    ensure!(tenant.byohosts().get(master.name()).await?.was_given_up(), "the host is not given up");
+    master.power_on().await?;
+    tenant.until_host_free(1).await?;
+    tenant.until_unmarked().await?;
+    assert_clean(&stack.servers).await?;
+    tenant.until_as_before(&before).await
 }
 
 /// A MachineHealthCheck of the cluster's owner. A worker that stays away is made anew on its own server, as that is the only one it may

@@ -840,6 +840,9 @@ impl World {
         self.revision += 1;
         with_kind!(self, kind, map => { map.remove(name); });
         self.applied.remove(&(kind, name.to_owned()));
+        if kind == Kind::MachineDeployment {
+            self.machine_sets.remove(name);
+        }
     }
 }
 

@@ -234,6 +234,31 @@ proptest! {
         ends_clean(&mut world);
     }
 
+    /// From any world, servers die and everything is deleted: nothing waits for those that are given up, and they come back clean.
+    #[test]
+    fn a_deletion_does_not_wait_for_dead_servers(setup in setup(2), actions in actions(3, 90), dead in prop::collection::vec(0..6usize, 1..5)) {
+        let mut world = setup.world();
+        play(&mut world, &actions);
+        world.heal();
+        for host in dead {
+            world.server_dies(host);
+        }
+        let dead: Vec<_> = world.dead.iter().cloned().collect();
+        for name in NAMES.into_iter().filter(|name| world.requests.contains_key(*name)).collect::<Vec<_>>() {
+            world.delete_request(name);
+            if world.requests.contains_key(name) {
+                world.call_lost(name, &dead.join(","));
+            }
+        }
+        world.settle();
+        prop_assert!(world.requests.is_empty(), "{:?}", NAMES.map(|name| world.message(name)));
+        for host in world.hosts.values() {
+            prop_assert!(host.in_use_reason().is_none() || dead.contains(&host.name_any()), "{}", host.name_any());
+        }
+        while world.agent_recovers(0) {}
+        ends_clean(&mut world);
+    }
+
     /// While nothing else moves, a few reconciles do all that there is to do, none of it twice, and then write nothing.
     #[test]
     fn a_plan_that_is_carried_out_leaves_an_empty_one(setup in setup(1), actions in actions(4, 90)) {

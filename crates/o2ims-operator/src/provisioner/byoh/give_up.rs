@@ -103,7 +103,7 @@ pub fn advice<'a>(
     observed: &Observed,
 ) -> String {
     let silent: Vec<_> =
-        hosts.filter(|host| may_be_silent(request, host, observed)).map(|host| host.name_any()).collect();
+        hosts.filter(|host| may_be_silent(request, host, observed)).map(kube::ResourceExt::name_any).collect();
     if silent.is_empty() {
         return String::new();
     }
