@@ -7,8 +7,8 @@ use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, Val
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
-use o2ims_types::ProvisioningRequest;
-use o2ims_types::names::{DELETION_PROTECTION_ANNOTATION, focom as names};
+use o2ims_types::names::{DELETION_PROTECTION_ANNOTATION, LOST_HOSTS_ANNOTATION, focom as names};
+use o2ims_types::{FocomProvisioningRequest, ProvisioningRequest};
 use sandbox::waiting::wait;
 use serde_json::{Value, json};
 use testenv::ManagementCluster;
@@ -20,6 +20,7 @@ use crate::harness::{Outcome, SOON, Scenario, Tenant, World, alone, beside};
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         beside("protection_from_deletion_is_passed_on_and_kept", protection),
+        beside("lost_hosts_are_passed_on_once", lost_hosts),
         beside("what_a_policy_refuses_is_told_in_its_words", a_policy_refuses),
         beside("the_kind_of_requests_is_not_deleted_by_a_slip", kinds),
         alone("what_may_not_change_is_held_without_a_policy", transitions),
@@ -144,6 +145,26 @@ async fn protection(world: Arc<World>) -> Outcome {
     tenant.until_gone("kept", SOON).await?;
     ensure!(remote.get("kept-o2ims").await?.metadata.deletion_timestamp.is_none(), "deleted though it is protected");
     Ok(())
+}
+
+async fn lost_hosts(world: Arc<World>) -> Outcome {
+    let tenant = Tenant::new(&world, "lost").await?;
+    let remote = tenant.remote(&tenant.parts.site_b.management);
+    tenant.apply(&tenant.request("edge", "site-b", &[1], &[])).await?;
+    tenant.until_state("edge", "pending", SOON).await?;
+    for hosts in ["lost-2", "lost-2,lost-3"] {
+        annotate(&tenant, "edge", names::LOST_HOSTS_ANNOTATION, Some(hosts)).await?;
+        let says = |found: Option<&ProvisioningRequest>| {
+            found.is_some_and(|found| found.annotations().get(LOST_HOSTS_ANNOTATION).is_some_and(|said| said == hosts))
+        };
+        wait(remote.clone(), "edge-o2ims", "the lost hosts to be passed on", SOON, says).await?;
+        let used_up = |found: Option<&FocomProvisioningRequest>| {
+            found.is_some_and(|found| !found.annotations().contains_key(names::LOST_HOSTS_ANNOTATION))
+        };
+        wait(tenant.requests(), "edge", "the annotation to be removed", SOON, used_up).await?;
+    }
+    tenant.delete("edge").await?;
+    tenant.until_gone("edge", SOON).await
 }
 
 async fn a_policy_refuses(world: Arc<World>) -> Outcome {

@@ -41,7 +41,8 @@ pub fn stages(
     // reports the loss.
     let is_lost = observed.phase == Phase::Lost;
     let timeouts = verdict.as_ref().map(|desired| desired.template.spec.timeouts.clone()).unwrap_or_default();
-    let grace = Duration::from(timeouts.unreachable);
+    // Times in a status are whole seconds.
+    let grace = Duration::from_secs(Duration::from(timeouts.unreachable).as_secs());
     let done_if_lost = |state: StageState| if is_lost { StageState::Done } else { state };
     let mut stages = vec![
         Stage::new(conditions::PROVIDERS_AVAILABLE, providers(observed)),
