@@ -20,6 +20,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         beside("a_cluster_on_an_o_cloud_and_back", a_cluster_on_an_o_cloud_and_back),
         beside("a_cluster_is_upgraded_from_the_smo", a_cluster_is_upgraded_from_the_smo),
+        beside("masters_are_changed_from_the_smo", masters_are_changed_from_the_smo),
         beside("the_very_cluster_needs_no_o_cloud", the_very_cluster_needs_no_o_cloud),
     ]
 }
@@ -149,6 +150,43 @@ async fn a_cluster_is_upgraded_from_the_smo(world: Arc<World>) -> Outcome {
     let remote = tenant.remote(&site.management);
     wait(remote, "edge-o2ims", "the cluster to be upgraded", CLUSTER, is_upgraded).await?;
     tenant.until_state("edge", "fulfilled", SOON).await?;
+    tenant.delete("edge").await?;
+    tenant.until_gone("edge", CLUSTER).await
+}
+
+/// An edit at the SMO adds masters on the O-Cloud and replaces one of them, and what the O-Cloud refuses is told at the SMO.
+async fn masters_are_changed_from_the_smo(world: Arc<World>) -> Outcome {
+    let tenant = Tenant::new(&world, "planes").await?;
+    tenant.equip(5).await?;
+    let request = |masters: &[u32]| {
+        let mut request = tenant.request("edge", "site-a", masters, &[5]);
+        request["spec"]["templateParameters"]["controlPlaneEndpoint"] = json!({"host": "127.88.0.8"});
+        request
+    };
+    tenant.apply(&request(&[1])).await?;
+    tenant.until_state("edge", "fulfilled", CLUSTER).await?;
+    for masters in [[1, 2, 3], [4, 2, 3]] {
+        tenant.apply(&request(&masters)).await?;
+        let wanted = masters.map(|number| format!("planes-{number}"));
+        let has_them = |remote: Option<&o2ims_types::ProvisioningRequest>| {
+            remote.and_then(|remote| remote.status.as_ref()).is_some_and(|status| {
+                let ready = |host: &&String| {
+                    let mut hosts = status.extensions.hosts.iter();
+                    hosts.any(|told| told.host_name == **host && told.role == "control-plane" && told.state == "Ready")
+                };
+                status.provisioning_status.provisioning_state == ProvisioningState::Fulfilled
+                    && wanted.iter().filter(ready).count() == wanted.len()
+            })
+        };
+        wait(tenant.remote(&tenant.parts.site_a.management), "edge-o2ims", "the masters", 2 * CLUSTER, has_them)
+            .await?;
+        tenant.until_state("edge", "fulfilled", SOON).await?;
+    }
+    // Without its endpoint the request does not show that the masters can change.
+    tenant.apply(&tenant.request("edge", "site-a", &[4], &[5])).await?;
+    let told =
+        "hosts.masters cannot change from host 4 (planes-4), host 2 (planes-2), host 3 (planes-3) to host 4 (planes-4)";
+    tenant.until("edge", "Failed", told, SOON).await?;
     tenant.delete("edge").await?;
     tenant.until_gone("edge", CLUSTER).await
 }
