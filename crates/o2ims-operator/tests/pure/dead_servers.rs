@@ -148,7 +148,7 @@ fn a_worker_that_is_given_up_is_let_go_and_comes_back_clean() {
         world.call_lost("one", "target-2");
         world.settle();
         let unchanged = "annotation o2ims.provisioning.oran.org/lost-hosts names target-2, which this request still names: remove target-2 from \
-            hosts.workers, or from the annotation. A master is given up only with its request";
+            hosts of the request, or from the annotation";
         says(&world, Fulfilled, unchanged);
         assert!(degraded(&world).contains(unchanged));
 

@@ -650,8 +650,7 @@ const DEGRADED: &[Entry] = &[
         "Nothing: the hosts were given up, or are clean, or the name was no host of the request.",
     ),
     entry(
-        "annotation … names …, which this request still names: remove … from hosts.workers, or from the annotation. A master is given up only with \
-         its request",
+        "annotation … names …, which this request still names: remove … from hosts of the request, or from the annotation",
         "A host that a request uses is not given up by the annotation alone. Do one of both.",
     ),
     entry(

@@ -86,8 +86,7 @@ pub fn without_effect(request: &ProvisioningRequest, observed: &Observed) -> Opt
     let name = named(request).find(|name| !is_held(name) || !leaves(request, name, observed))?;
     Some(if is_held(name) && is_requested(request, name) {
         format!(
-            "annotation {annotation} names {name}, which this request still names: remove {name} from hosts.workers, or from the annotation. A master \
-             is given up only with its request"
+            "annotation {annotation} names {name}, which this request still names: remove {name} from hosts of the request, or from the annotation"
         )
     } else {
         format!(
