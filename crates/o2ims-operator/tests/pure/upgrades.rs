@@ -423,7 +423,7 @@ fn a_deletion_during_an_upgrade_ends() {
 /// Every host comes to the version on the way before one goes on from there.
 #[test]
 fn several_minor_versions_are_taken_one_after_the_other() {
-    let mut world = running_with(&json!({"versions": ["v1.36.0", "v1.36.1", "v1.37.0"]}));
+    let mut world = running_with(&json!({"versions": ["v1.36.0", "v1.36.1", "v1.37.4"]}));
     let machines: Vec<_> = world.machines.keys().cloned().collect();
     ask_for(&mut world, "v1.37.1");
     for words in [
