@@ -850,6 +850,7 @@ const UPGRADE: &[Entry] = &[
         "has its job and has not reported yet",
         "As above: is the host up, and does it reach the management cluster?",
     ),
+    entry("… runs … again", "Nothing: it is over."),
     entry(
         "… was brought back to snapshot …; set k8sVersion to …, or upgrade again: …",
         "Check the cluster. Then set the old version in the request, or upgrade again with the command.",

@@ -565,6 +565,9 @@ fn an_only_master_is_brought_back_at_its_owners_word() {
         assert_eq!(world.state("one"), Some(Fulfilled), "{goes_on_how}: {}", world.message("one"));
         let runs = world.machines.values().map(|machine| machine.record.status.node_info.kubelet_version.as_str());
         assert_eq!(runs.collect::<Vec<_>>(), versions, "{goes_on_how}");
+        ask_for(&mut world, TO);
+        world.settle();
+        assert_eq!(world.state("one"), Some(Fulfilled), "{goes_on_how}: {}", world.message("one"));
     }
 }
 

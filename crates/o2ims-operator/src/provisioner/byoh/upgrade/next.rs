@@ -41,7 +41,7 @@ pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &
     let members = members(desired, control_plane, observed);
     let behind: Vec<_> = members.iter().filter(|member| member.is_behind(to)).collect();
     if behind.is_empty() && control_plane.spec.version == to {
-        return Next::Nothing;
+        return members.iter().find_map(restore::close).unwrap_or(Next::Nothing);
     }
     if let Some(hostless) = without_host(desired, observed) {
         let message = format!("upgrading to {to}: waits: {hostless} is a node, but its ByoHost is gone or is not held");

@@ -1,12 +1,15 @@
 //! The way back of an only master whose upgrade has failed: a snapshot of its etcd and configuration, which the upgrade has taken. It is restored at its
 //! owner's word only, which names that snapshot, and only before Cluster API's objects have the new version.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
 use super::job::{Job, Purpose, Standing};
 use super::member::Member;
 use super::outcome::{Next, halted, is_retried};
+use crate::provisioner::byoh::claim;
 use crate::provisioner::byoh::observed::Observed;
 use crate::provisioner::step::Step;
 use crate::request::annotation_command;
@@ -61,5 +64,15 @@ pub fn next(request: &ProvisioningRequest, observed: &Observed, member: &Member<
                 ),
             }
         }
+    })
+}
+
+/// Takes the job off a host that was brought back, when its owner has the old version again: another upgrade is another word.
+pub fn close(member: &Member<'_>) -> Option<Next> {
+    let is_done = member.job(Purpose::Restore, member.version()).standing().1 == Standing::Done;
+    is_done.then(|| {
+        let annotations = BTreeMap::from([(names::JOB_ANNOTATION.to_owned(), None)]);
+        let steps = vec![Step::PatchHost(claim::patch(member.host, BTreeMap::new(), annotations))];
+        Next::Going { steps, message: format!("{} runs {} again", member.requested, member.version()) }
     })
 }
