@@ -41,6 +41,17 @@ pub struct MachineRefs {
     /// Its KubeadmConfigTemplate; a control plane has none.
     #[serde(default)]
     pub bootstrap: BootstrapRef,
+    /// How Machines are deleted.
+    #[serde(default)]
+    pub deletion: Deletion,
+}
+
+/// How a Machine is deleted.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deletion {
+    /// How long Cluster API tries to delete the Node, in seconds.
+    pub node_deletion_timeout_seconds: Option<i32>,
 }
 
 /// The bootstrap configuration of a Machine, or of the Machines of a template.

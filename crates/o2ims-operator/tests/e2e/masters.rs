@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use cluster_api::Kind;
 use hostsim::Failure;
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State};
 use sandbox::Stack;
 use serde_json::{Value, json};
@@ -65,6 +66,14 @@ async fn change(tenant: &Tenant, address: &str, masters: &[u32], workers: &[u32]
     for (host, machine) in &now {
         ensure!(before.get(host).is_none_or(|before| before == machine), "{host} was made anew: {before:?}, {now:?}");
     }
+    let mut nodes: Vec<_> = Api::<Node>::all(tenant.workload("planes").await?)
+        .list(&ListParams::default())
+        .await?
+        .iter()
+        .map(Node::name_any)
+        .collect();
+    nodes.sort_unstable();
+    ensure!(nodes.iter().eq(now.keys()), "the Nodes are {nodes:?}");
     Ok(())
 }
 

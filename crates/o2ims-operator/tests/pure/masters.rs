@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cluster_api::Kind;
 use cluster_api::byoh::ByohVariant;
+use cluster_api::machine::Deletion;
 use kube::ResourceExt as _;
 use o2ims_operator::provisioner::step::Step;
 use o2ims_types::{ProvisioningState, conditions, names};
@@ -111,8 +112,12 @@ fn cluster_api_is_told_which_masters_go_before_how_many() {
     assert_eq!(world.reconcile("one"), []);
     world.settle();
 
+    // As an earlier release has created it.
+    world.edit_control_planes(|object| object.spec.machine_template.spec.deletion = Deletion::default());
     ask_for(&mut world, &[2]);
-    let marks = world.reconcile("one");
+    let mut marks = world.reconcile("one");
+    let Step::PatchSpec { spec, .. } = marks.remove(0) else { panic!("{marks:?}") };
+    assert_eq!(spec, json!({"machineTemplate": {"spec": {"deletion": {"nodeDeletionTimeoutSeconds": 300}}}}));
     let annotated = marks.iter().filter(|step| matches!(step, Step::Annotate { kind: Kind::Machine, .. })).count();
     let without_role = marks.iter().filter(|step| matches!(step, Step::PatchHost(_))).count();
     assert_eq!((annotated, without_role, marks.len()), (2, 2, 4), "{marks:?}");

@@ -766,6 +766,10 @@ impl World {
                 if let Some(version) = spec["version"].as_str() {
                     version.clone_into(&mut object.spec.version);
                 }
+                let deletion = &spec["machineTemplate"]["spec"]["deletion"];
+                if deletion.is_object() {
+                    object.spec.machine_template.spec.deletion = from(deletion.clone());
+                }
             }
             Kind::MachineDeployment => {
                 let object = self.deployments.get_mut(name).unwrap();

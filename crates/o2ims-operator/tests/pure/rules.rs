@@ -288,7 +288,7 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
         });
         assert!(deleted || !begins, "begins a cluster that is to go");
     } else {
-        let known = ["replicas", "rollout", "version", "template", "kubeadmConfigSpec"];
+        let known = ["replicas", "rollout", "version", "template", "kubeadmConfigSpec", "machineTemplate"];
         assert!(fields.iter().all(|field| known.contains(field)), "{} {name}: {fields:?}", kind.name());
         if let Some(replicas) = spec["replicas"].as_u64().filter(|_| kind == Kind::KubeadmControlPlane) {
             assert!(replicas % 2 == 1, "Cluster API refuses {replicas} masters");

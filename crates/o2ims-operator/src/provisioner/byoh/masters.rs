@@ -19,11 +19,12 @@ use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::ProvisioningRequest;
 use operator_kit::text;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::claim;
 use super::consent::may_remove_hosts;
 use super::desired::{DesiredCluster, RequestedHost};
+use super::manifests::control_plane::NODE_DELETION_SECONDS;
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
 use crate::provisioner::step::Step;
@@ -222,12 +223,7 @@ impl<'a> Masters<'a> {
             // Cluster API refuses 0 with fewer masters.
             spec["rollout"] = json!({"strategy": {"rollingUpdate": {"maxSurge": 1}}});
         }
-        Step::PatchSpec {
-            kind: Kind::KubeadmControlPlane,
-            name: self.control_plane.name_any(),
-            uid: self.control_plane.uid().unwrap_or_default(),
-            spec,
-        }
+        self.patch(spec)
     }
 
     /// What says which masters go. Those that stay lose their annotation first, as Cluster API may be about to choose.
@@ -244,7 +240,25 @@ impl<'a> Masters<'a> {
         let takes_back = staying.iter().filter(|master| set_before(master)).map(|master| master.annotate(None));
         let annotates = going.iter().filter(|master| !master.is_annotated());
         let annotates = annotates.map(|master| master.annotate(Some(BY_OPERATOR)));
-        takes_back.chain(annotates).chain(self.roles_to_remove()).collect()
+        let patience = self.needs_patience().filter(|_| !going.is_empty());
+        patience.into_iter().chain(takes_back).chain(annotates).chain(self.roles_to_remove()).collect()
+    }
+
+    /// Has Cluster API try longer to delete the Nodes of masters, of a cluster that an earlier release has created.
+    fn needs_patience(&self) -> Option<Step> {
+        let deletion = &self.control_plane.spec.machine_template.spec.deletion;
+        let spec =
+            json!({"machineTemplate": {"spec": {"deletion": {"nodeDeletionTimeoutSeconds": NODE_DELETION_SECONDS}}}});
+        deletion.node_deletion_timeout_seconds.is_none().then(|| self.patch(spec))
+    }
+
+    fn patch(&self, spec: Value) -> Step {
+        Step::PatchSpec {
+            kind: Kind::KubeadmControlPlane,
+            name: self.control_plane.name_any(),
+            uid: self.control_plane.uid().unwrap_or_default(),
+            spec,
+        }
     }
 
     /// Takes the role label off hosts that go, before they are cleaned: BYOH would attach them to the next Machine. A host that stays gets it back when it

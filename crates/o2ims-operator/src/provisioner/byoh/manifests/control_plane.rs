@@ -12,6 +12,10 @@ use crate::provisioner::byoh::kubeadm::{in_current_form, without_empty_fields};
 /// containerd's socket, as kubeadm wants it.
 pub const CRI_SOCKET: &str = "unix:///var/run/containerd/containerd.sock";
 
+/// How long Cluster API tries to delete the Node of a master, in seconds. By default it gives up after 10, when the address of the API may still be with the
+/// master that goes; its Node would stay for ever.
+pub const NODE_DELETION_SECONDS: i32 = 300;
+
 /// The control plane, on Machines from the ByoMachineTemplate `machine_template`.
 pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str) -> Value {
     let namespace = &desired.namespace;
@@ -45,7 +49,10 @@ pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str
             }},
             "machineTemplate": {
                 "metadata": metadata,
-                "spec": {"infrastructureRef": Kind::ByoMachineTemplate.reference(machine_template)},
+                "spec": {
+                    "infrastructureRef": Kind::ByoMachineTemplate.reference(machine_template),
+                    "deletion": {"nodeDeletionTimeoutSeconds": NODE_DELETION_SECONDS},
+                },
             },
             "kubeadmConfigSpec": without_empty_fields(config),
         }
