@@ -147,12 +147,12 @@ ask() {
  "spec": {"request": "$request", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"], "expirationSeconds": $2}}
 END
 }
-# restart_agent: it reads its kubeconfig at its start only.
+# restart_agent: it reads its kubeconfig at its start only. Its unit is known by the program; some start it by a shell.
 restart_agent() {
     local agent
     is_settled || return
     agent=$(systemctl show --property=Id,ExecStart '*.service' | awk 'BEGIN { RS = ""; FS = "\n" }
-        /path=[^ ;]*byoh[^ ;]*agent/ { for (i = 1; i <= NF; i++) if (sub(/^Id=/, "", $i)) { print $i; exit } }')
+        /ExecStart=[^\n]*\/[^ ;"\/]*byoh[^ ;"\/.]*agent[^ ;"\/.]*[ ;"]/ { for (i = 1; i <= NF; i++) if (sub(/^Id=/, "", $i)) { print $i; exit } }')
     if [ -n "$agent" ] && timeout 120 systemctl restart "$agent"; then
         rm -f "$jobs/restart-agent"
     else
