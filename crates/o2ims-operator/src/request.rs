@@ -23,7 +23,10 @@ pub fn is_being_deleted(request: &ProvisioningRequest) -> bool {
 /// comes from there and the annotation is passed on.
 pub fn annotation_command(request: &ProvisioningRequest, annotation: &str, change: &str) -> String {
     let overwrite = if change == "-" { "" } else { " --overwrite" };
-    let label = |key: &str| request.labels().get(key).filter(|_| focom::PASSED_ON.contains(&annotation));
+    // What was set here is removed here.
+    let applied = request.annotations().get(focom::APPLIED_HASH_ANNOTATION).map(String::as_str).unwrap_or_default();
+    let is_of_smo = change != "-" || applied.contains(&format!("{annotation}="));
+    let label = |key: &str| request.labels().get(key).filter(|_| focom::PASSED_ON.contains(&annotation) && is_of_smo);
     if let (Some(name), Some(namespace)) = (label(focom::SOURCE_LABEL), label(focom::SOURCE_NAMESPACE_LABEL)) {
         let annotation = focom::at_smo(annotation);
         return format!("at the SMO, kubectl annotate fpr {name} -n {namespace} {annotation}{change}{overwrite}");

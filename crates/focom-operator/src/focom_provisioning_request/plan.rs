@@ -2,13 +2,13 @@
 //! out, the next plan is empty.
 
 use kube::ResourceExt as _;
-use o2ims_types::names;
+use o2ims_types::names::{self, focom};
 use o2ims_types::{FocomProvisioningRequest, ProvisioningState};
 use serde_json::Value;
 
 use super::adopt::{self, SourceGeneration};
 use super::annotations;
-use super::manifest::{at_revision_of, is_up_to_date, manifest};
+use super::manifest::{applied_spec_hash, at_revision_of, is_up_to_date, manifest, spec_hash};
 use super::observe::{Observed, Relation, RemoteState};
 use super::validate::Rejection;
 use crate::o_cloud::connection::ReadyOCloud;
@@ -73,6 +73,16 @@ pub fn plan(
     let is_sent = has_finalizer && write.is_none() && !is_used_up;
     let lost = if is_sent { pass_on_lost_hosts(request, remote) } else { Vec::new() };
     finalizer.into_iter().chain(write).chain(is_used_up.then_some(Step::RemoveSendAgain)).chain(lost).collect()
+}
+
+/// Passes on annotations that have changed since the last update, to a ProvisioningRequest that is being deleted: a pause must end there, too.
+fn pass_on_annotations(request: &FocomProvisioningRequest, remote: &RemoteState) -> Option<Step> {
+    let (own, o_cloud) = (remote.own()?, remote.ready()?);
+    let wanted = manifest(request, o_cloud, &remote.name(request));
+    let applied = own.annotations().get(focom::APPLIED_HASH_ANNOTATION).map(String::as_str);
+    let differs = applied != wanted["metadata"]["annotations"][focom::APPLIED_HASH_ANNOTATION].as_str();
+    let has_this_spec = applied_spec_hash(own) == spec_hash(&wanted);
+    (differs && has_this_spec).then(|| Step::Update(wanted, own.uid().unwrap_or_default()))
 }
 
 /// Passes on that hosts are lost, once: the O2IMS operator removes the annotation there when it is carried out.
@@ -182,6 +192,7 @@ fn teardown(request: &FocomProvisioningRequest, remote: Option<&RemoteState>) ->
         steps.push(Step::Delete(uid));
     }
     if !skips && remote.own().is_some_and(|own| own.metadata.deletion_timestamp.is_some()) {
+        steps.extend(pass_on_annotations(request, remote));
         steps.extend(pass_on_lost_hosts(request, remote));
     }
     let has_none = remote.ready().is_some() && target.is_none() && !remote.target_changed(request);

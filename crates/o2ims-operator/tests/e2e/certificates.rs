@@ -22,7 +22,7 @@ use crate::servers::assert_clean;
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        on_servers("certificates_that_end_tomorrow_are_renewed_on_servers", servers),
+        on_servers("certificates_that_end_tomorrow_are_renewed_on_servers", servers).slow(),
         shared("certificates_that_end_are_renewed_by_a_job", simulated),
     ]
 }

@@ -389,3 +389,29 @@ fn what_ends_again_is_renewed_again() {
         assert_eq!(job(&world, "target-1"), None);
     }
 }
+
+/// A master that says nothing does not keep another one from being renewed whose certificates have ended.
+#[test]
+fn a_silent_master_holds_nobody_up() {
+    let mut world = running(&[1, 2, 3], &[]);
+    due(&mut world, "target-1", "Soon");
+    world.reconcile("one");
+    assert_eq!(with_jobs(&world), ["target-1"]);
+    due(&mut world, "target-3", "Soon");
+    world.reconcile("one");
+    assert_eq!(with_jobs(&world), ["target-1"]);
+    due(&mut world, "target-2", "Ended");
+    world.reconcile("one");
+    assert_eq!(with_jobs(&world), ["target-1", "target-2"]);
+}
+
+/// Nothing is renewed while members of etcd come or go.
+#[test]
+fn a_renewal_waits_for_a_change_of_masters() {
+    let mut world = running(&[1, 2, 3], &[]);
+    due(&mut world, "target-1", "Soon");
+    world.edit_control_planes(|object| object.spec.replicas = Some(5));
+    world.reconcile("one");
+    says(&world, "True", "waits: the masters of the cluster are being changed");
+    assert!(with_jobs(&world).is_empty());
+}

@@ -392,6 +392,7 @@ const PROGRESS: &[Entry] = &[
     ),
     entry("the cluster's API does not answer for a minute or two", "The only master is upgraded."),
     entry("the kubelet is restarted", "Its node is not Ready for some seconds."),
+    entry("…; after that it …", "The host would change its role, by way of a reset."),
     entry("is given back", "The host is no node, and would be free again."),
     entry(
         "its node is drained and removed from the cluster; …",
@@ -851,6 +852,7 @@ const UPGRADE: &[Entry] = &[
         "As above: is the host up, and does it reach the management cluster?",
     ),
     entry("… runs … again", "Nothing: it is over."),
+    entry("the masters of the cluster are being changed", "Nothing: the renewal goes on after that."),
     entry(
         "… was brought back to snapshot …; set k8sVersion to …, or upgrade again: …",
         "Check the cluster. Then set the old version in the request, or upgrade again with the command.",

@@ -646,6 +646,8 @@ fn a_plan_says_what_becomes_of_a_host() {
     world.edit_request("one", |one| {
         one.labels_mut().insert(names::focom::SOURCE_LABEL.to_owned(), "edge".to_owned());
         one.labels_mut().insert(names::focom::SOURCE_NAMESPACE_LABEL.to_owned(), "smo".to_owned());
+        let applied = format!("hash+{}=true", names::PLAN_ANNOTATION);
+        one.annotations_mut().insert(names::focom::APPLIED_HASH_ANNOTATION.to_owned(), applied);
         one.spec.template_parameters.k8s_version = Some("v1.34.1".to_owned());
     });
     world.reconcile("one");
@@ -655,6 +657,58 @@ fn a_plan_says_what_becomes_of_a_host() {
     workers(&mut world, &[2]);
     ask_for(&mut world, TO);
     says(&world, "target-2 is upgraded in place from v1.35.1 to v1.36.1: the kubelet is restarted; its pods run on");
+}
+
+/// A plan of a deletion, and of a host that changes its role, does not hide what is reset.
+#[test]
+fn a_plan_hides_no_reset() {
+    let mut world = running();
+    annotate(&mut world, names::PLAN_ANNOTATION, Some("true"));
+    world.edit_request("one", |one| {
+        let hosts = one.spec.template_parameters.hosts.as_mut().unwrap();
+        hosts.workers = serde_json::from_value(crate::model::host_refs(&[])).unwrap();
+        hosts.masters = serde_json::from_value(crate::model::host_refs(&[1])).unwrap();
+    });
+    world.delete_request("one");
+    world.reconcile("one");
+    for host in ["target-1", "target-2"] {
+        says(&world, &format!("{host} its node is drained and removed from the cluster; then the server is reset"));
+    }
+    assert_eq!(world.machines.len(), 2);
+
+    let spec = json!({"install": {"method": "installer"}, "defaults": {"k8sVersion": FROM}});
+    let mut world = World::new(ByohVariant::Upstream, spec, 4);
+    let mut one = request("one", "core", &[1], &[2]);
+    one.spec.template_parameters.control_plane_endpoint =
+        Some(serde_json::from_value(json!({"host": "10.0.0.100"})).unwrap());
+    world.submit(one);
+    world.settle();
+    annotate(&mut world, names::PLAN_ANNOTATION, Some("true"));
+    world.edit_request("one", |one| {
+        let hosts = one.spec.template_parameters.hosts.as_mut().unwrap();
+        hosts.masters = serde_json::from_value(crate::model::host_refs(&[2])).unwrap();
+        hosts.workers = Vec::new();
+    });
+    world.reconcile("one");
+    says(
+        &world,
+        "target-2 its node is drained and removed from the cluster; then the server is reset; after that it becomes a master of cluster core",
+    );
+    says(&world, "target-1 its node is drained and removed from the cluster; then the server is reset");
+}
+
+/// A failed upgrade that its owner has taken back is over: masters may change again.
+#[test]
+fn an_upgrade_that_was_taken_back_is_over() {
+    let mut world = running();
+    ask_for(&mut world, TO);
+    until(&mut world, "host 1 (target-1): has its job");
+    world.job_fails(0);
+    world.reconcile("one");
+    ask_for(&mut world, FROM);
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert!(!world.hosts["target-1"].annotations().contains_key(names::JOB_ANNOTATION));
 }
 
 /// What the scripts on a server report is told in their words.

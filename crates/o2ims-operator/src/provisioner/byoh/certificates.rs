@@ -5,20 +5,24 @@
 //! A job has the day of the end in its id, so that the next one, a year later, is another job. When it is done it is taken off the host.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cluster_api::byoh::ByoHost;
 use cluster_api::conditions::Condition;
 use cluster_api::machine::Machine;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use o2ims_types::{ProvisioningRequest, names};
+use o2ims_types::{ProvisioningRequest, conditions, names};
 use operator_kit::text;
+use operator_kit::write::status::find;
 use serde::Deserialize;
 
 use super::claim;
 use super::marks::MarkedHost as _;
 use super::observed::{Observed, Phase};
+use super::pause;
 use super::upgrade::adoption;
+use super::upgrade::hop::half_upgraded;
 use super::upgrade::job::{self, Job, Purpose, Standing};
 use super::upgrade::next::unhealthy_control_plane;
 use super::upgrade::outcome::{Next, halted, is_retried};
@@ -105,6 +109,16 @@ pub fn next(request: &ProvisioningRequest, observed: &Observed) -> Next {
         return Next::Nothing;
     }
     let masters: Vec<_> = nodes(observed).into_iter().filter(|node| node.machine.is_master()).collect();
+    // Where one has ended, nothing is healthy, and this is what helps: it waits for no other master.
+    let without_job = |master: &&Node<'_>| {
+        !job::is_open(master.host) && job::given(Purpose::RenewCertificates, master.host).is_none()
+    };
+    let ended = |master: &Node<'_>| master.due().filter(|(_, due)| *due == Due::Ended).map(|(day, _)| day);
+    let urgent = masters.iter().filter(without_job).find_map(|master| Some((master, ended(master)?)));
+    if let Some((master, day)) = urgent {
+        let attempt = master.job(&day, masters.len()).last_attempt() + 1;
+        return give(observed, master, masters.len(), &day, attempt);
+    }
     let begun = masters.iter().find_map(|master| {
         let (day, attempt, standing) = job::given(Purpose::RenewCertificates, master.host)?;
         Some(go_on(request, observed, master, masters.len(), day, attempt, standing))
@@ -113,13 +127,12 @@ pub fn next(request: &ProvisioningRequest, observed: &Observed) -> Next {
         return begun;
     }
     // An upgrade that was left halfway may still run on a host.
-    if masters.iter().any(|master| job::is_open(master.host)) {
+    if masters.iter().any(|master| job::is_open(master.host)) || half_upgraded(observed).is_some() {
         return Next::Nothing;
     }
     let due = masters.iter().find_map(|master| Some((master, master.due()?)));
-    let Some((master, (day, due))) = due else { return Next::Nothing };
-    // Where one has ended, nothing is healthy, and this is what helps.
-    if let Some(why) = unhealthy(&masters, observed).filter(|_| due == Due::Soon) {
+    let Some((master, (day, _))) = due else { return Next::Nothing };
+    if let Some(why) = unhealthy(&masters, observed) {
         return going(master.host, Vec::new(), &format!("waits: {why}"));
     }
     let attempt = master.job(&day, masters.len()).last_attempt() + 1;
@@ -178,6 +191,12 @@ fn unhealthy(masters: &[Node<'_>], observed: &Observed) -> Option<String> {
     if let Some(why) = unhealthy_control_plane(observed) {
         return Some(why);
     }
+    let all: Vec<_> = observed.machines.iter().filter(|machine| machine.is_master()).collect();
+    let replicas = observed.control_plane.as_ref().and_then(|object| usize::try_from(object.spec.replicas?).ok());
+    let is_settled = |machine: &&Arc<Machine>| machine.metadata.deletion_timestamp.is_none() && machine.was_a_node();
+    if replicas != Some(all.len()) || !all.iter().all(is_settled) {
+        return Some("the masters of the cluster are being changed".to_owned());
+    }
     let is_ready = |machine: &Machine| Condition::is_true(&machine.status.conditions, "NodeHealthy");
     let sick = masters.iter().find(|master| !is_ready(master.machine))?;
     Some(format!("the node of {} is not Ready", sick.host.display()))
@@ -197,7 +216,11 @@ pub fn report(request: &ProvisioningRequest, observed: &Observed) -> Option<Cert
     });
     let (end, what, host) = ends.min_by_key(|(end, what, host)| (*end, *what, host.name_any()))?;
     let first = format!("{what} on {}", host.display());
+    let told = request.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let is_upgrading = find(told, conditions::UPGRADED).is_some_and(|told| told.status != "True");
     let (renewal, mut failures) = match next(request, observed) {
+        // Nothing is done then, whatever is due.
+        Next::Going { .. } if is_upgrading || pause::of_request(request).is_some() => (None, Vec::new()),
         Next::Nothing => (None, Vec::new()),
         Next::Going { message, .. } => (Some(message), Vec::new()),
         Next::Halted { message } => (None, vec![message]),

@@ -148,12 +148,6 @@ impl<'a> Masters<'a> {
         self.live.iter().copied().filter(|master| master.host.is_none())
     }
 
-    /// Hosts that are to become masters, and do not belong to a Machine yet.
-    fn waiting(&self) -> usize {
-        let has_machine = |wanted: &&RequestedHost| self.live.iter().any(|master| master.host == Some(&wanted.name));
-        self.wanted() - self.desired.masters.iter().filter(has_machine).count()
-    }
-
     /// Hosts that are to become masters, and are no nodes yet.
     fn coming(&self) -> Vec<&'a RequestedHost> {
         let is_node = |wanted: &&RequestedHost| {
@@ -163,9 +157,15 @@ impl<'a> Masters<'a> {
         self.desired.masters.iter().filter(|wanted| !is_node(wanted)).collect()
     }
 
-    /// Whether a host waits for which Cluster API creates no Machine before another one is gone.
+    /// Whether a host that could become a master waits, for which Cluster API creates no Machine before another one is gone.
     fn lacks_room(&self) -> bool {
-        self.waiting() > self.without_host().count() + self.replicas.saturating_sub(self.live.len())
+        let is_ready = |wanted: &&RequestedHost| {
+            let has_machine = self.live.iter().any(|master| master.host == Some(&wanted.name));
+            let host = self.observed.host(&wanted.name).filter(|_| !has_machine);
+            host.is_some_and(|host| host.is_held_as_master() && host.in_use_reason().is_none())
+        };
+        let ready = self.desired.masters.iter().filter(is_ready).count();
+        ready > self.without_host().count() + self.replicas.saturating_sub(self.live.len())
     }
 
     /// The number of masters that Cluster API is to have next.

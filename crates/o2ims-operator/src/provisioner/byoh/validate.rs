@@ -178,7 +178,7 @@ fn find_template(request: &ProvisioningRequest, observed: &Observed) -> Result<A
         }
         return Ok(Arc::clone(template));
     }
-    if observed.is_created && !adds_workers(request, observed) {
+    if observed.is_created && !adds_workers(request, observed) && !is_upgrading(request, observed) {
         // The parameters that the cluster was created with are in its objects.
         return Ok(Arc::new(bare_template(name, version)));
     }
@@ -198,6 +198,15 @@ fn reject_template(template: &ClusterTemplate, reason: &'static str, problems: &
         return Ok(());
     }
     Err(Rejection::waiting(reason, format!("ClusterTemplate {}: {}", template.name_any(), problems.join("; "))))
+}
+
+/// Whether the request asks for another version than the control plane or a node has: how it is upgraded is in the template.
+fn is_upgrading(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let Some(asked) = &request.spec.template_parameters.k8s_version else { return false };
+    let control_plane = observed.control_plane.iter().map(|object| Some(object.spec.version.as_str()));
+    let nodes = request.spec.template_parameters.hosts.iter().flat_map(Hosts::all);
+    let nodes = nodes.filter_map(|host| observed.node(host.name())).map(|machine| machine.spec.version.as_deref());
+    control_plane.chain(nodes).flatten().any(|version| version != asked)
 }
 
 /// Whether the request names a worker that has no MachineDeployment yet.

@@ -357,7 +357,8 @@ pub struct StatusExtensions {
 pub struct PlannedChange {
     /// Name of the host.
     pub host_name: String,
-    /// `Join`: it becomes a node; `Upgrade`: Kubernetes is upgraded on it; `Remove`: it is given back, and reset if it is a node.
+    /// `Join`: it becomes a node; `Upgrade`: Kubernetes is upgraded on it; `ChangeRole`: it is
+    /// removed, and becomes a node in the other role; `Remove`: it is given back, and reset if it is a node.
     pub action: String,
     /// What will be done, and what it stops.
     pub message: String,

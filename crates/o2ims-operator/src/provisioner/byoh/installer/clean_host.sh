@@ -47,7 +47,7 @@ clean_host() {
     fi
 
     # What kubeadm and the kubelet have written, and the etcd member of a host that was a master of this kind.
-    if [ -s "$etcd" ]; then rm -rf "$(cat "$etcd")/member"; fi
+    if [ -s "$etcd" ]; then rm -rf "$(cat "$etcd")"/member "$(cat "$etcd")"/o2ims-*; fi
     rm -rf /etc/kubernetes/manifests /etc/kubernetes/pki /etc/kubernetes/tmp /etc/kubernetes/*.conf /var/lib/kubelet/* /var/lib/cni \
         /etc/cni/net.d/* /run/kubeadm /run/cluster-api /var/log/pods/* /var/log/containers/* "$etcd" "$routes"
     rmdir /etc/kubernetes 2>/dev/null

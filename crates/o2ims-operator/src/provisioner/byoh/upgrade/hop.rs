@@ -9,6 +9,7 @@ use semver::Version;
 
 use super::job::Purpose;
 use crate::provisioner::byoh::observed::Observed;
+use crate::request::requested_hosts;
 
 /// Why a cluster cannot go from one version to another, and what to do; `None` if it can.
 pub fn refusal(
@@ -34,7 +35,7 @@ pub fn refusal(
     if new < old && request.uid().as_deref() != Some(observed.uid.as_str()) {
         return told("this request was restored from a backup that is older than its cluster", &back);
     }
-    let oldest = oldest(observed).unwrap_or_else(|| old.clone());
+    let oldest = oldest(request, observed).unwrap_or_else(|| old.clone());
     let is_listed = |minor: &u64| on_the_way(&new, *minor, template).is_some();
     if let Some(minor) = (oldest.minor + 1..new.minor).find(|minor| new.major != old.major || !is_listed(minor)) {
         let next = format!(
@@ -58,8 +59,9 @@ pub fn refusal(
 /// begins.
 pub fn target(request: &ProvisioningRequest, template: &ClusterTemplate, observed: &Observed) -> Option<String> {
     let asked = request.spec.template_parameters.k8s_version.as_ref()?;
-    let stop =
-        oldest(observed).zip(parse(asked)).and_then(|(oldest, new)| on_the_way(&new, oldest.minor + 1, template));
+    let stop = oldest(request, observed)
+        .zip(parse(asked))
+        .and_then(|(oldest, new)| on_the_way(&new, oldest.minor + 1, template));
     Some(stop.map_or_else(|| asked.clone(), |stop| format!("v{stop}")))
 }
 
@@ -69,10 +71,10 @@ fn on_the_way(asked: &Version, minor: u64, template: &ClusterTemplate) -> Option
     listed.filter(|version| version.major == asked.major && version.minor == minor && minor < asked.minor).max()
 }
 
-/// The oldest version that the control plane or the Machine of a node has.
-fn oldest(observed: &Observed) -> Option<Version> {
+/// The oldest version that the control plane or the Machine of a node has whose host the request names.
+fn oldest(request: &ProvisioningRequest, observed: &Observed) -> Option<Version> {
     let control_plane = observed.control_plane.as_ref().filter(|_| observed.is_created);
-    let nodes = observed.machines.iter().filter(|machine| machine.status.node_ref.is_some());
+    let nodes = requested_hosts(request).filter_map(|(host, _)| observed.node(host.name()));
     let nodes = nodes.filter_map(|machine| parse(machine.spec.version.as_deref()?));
     control_plane.and_then(|object| parse(&object.spec.version)).into_iter().chain(nodes).min()
 }

@@ -107,6 +107,14 @@ pub fn given(purpose: Purpose, host: &ByoHost) -> Option<(&str, u32, Standing)> 
     Some((to, attempt, standing))
 }
 
+/// The snapshot that the host has taken for its failed upgrade.
+pub fn snapshot_of_failed(host: &ByoHost) -> Option<String> {
+    let (.., standing) = given(Purpose::Upgrade, host)?;
+    let (id, _) = current(host)?;
+    let reported = reported(host).filter(|reported| reported.id == id && matches!(standing, Standing::Failed(_)))?;
+    (is_plain(&reported.snapshot) && !reported.snapshot.is_empty()).then_some(reported.snapshot)
+}
+
 /// Whether a host has a job that has not ended.
 pub fn is_open(host: &ByoHost) -> bool {
     current(host).is_some_and(|(_, standing)| matches!(standing, Standing::Given | Standing::Running(_)))
@@ -135,16 +143,9 @@ impl Job<'_> {
     /// How often it was given, and how far it is.
     pub fn standing(&self) -> (u32, Standing) {
         let of_this = |(id, standing): (&str, Standing)| {
-            Some((names::job_attempt(id, self.purpose.name(), self.to, self.machine)?, standing))
+            Some((names::job_attempt(id, self.purpose.name(), self.target(), self.machine)?, standing))
         };
         current(self.host).and_then(of_this).unwrap_or((0, Standing::NotGiven))
-    }
-
-    /// The snapshot that it has taken.
-    pub fn taken(&self) -> Option<String> {
-        let (attempt, _) = self.standing();
-        let reported = reported(self.host).filter(|reported| reported.id == self.id(attempt))?;
-        (is_plain(&reported.snapshot) && !reported.snapshot.is_empty()).then_some(reported.snapshot)
     }
 
     /// Whether the job that the host has is one of an upgrade of its machine.
@@ -165,13 +166,19 @@ impl Job<'_> {
 
     /// How often the host has run it, though it may have been taken off since.
     pub fn last_attempt(&self) -> u32 {
-        let of_this = |reported: Reported| names::job_attempt(&reported.id, self.purpose.name(), self.to, self.machine);
+        let of_this =
+            |reported: Reported| names::job_attempt(&reported.id, self.purpose.name(), self.target(), self.machine);
         reported(self.host).and_then(of_this).unwrap_or(0)
+    }
+
+    /// What stands in its id: a snapshot is restored once.
+    fn target(&self) -> &str {
+        if self.purpose == Purpose::Restore { self.snapshot } else { self.to }
     }
 
     /// Its id at this attempt.
     pub fn id(&self, attempt: u32) -> String {
-        names::job(self.purpose.name(), self.to, self.machine, attempt)
+        names::job(self.purpose.name(), self.target(), self.machine, attempt)
     }
 
     /// What gives it to the host; `None` for values that no script may contain.

@@ -40,6 +40,9 @@ pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &
     }
     let members = members(desired, control_plane, observed);
     let behind: Vec<_> = members.iter().filter(|member| member.is_behind(to)).collect();
+    if let Some(restoring) = members.iter().find_map(|member| restore::next(request, observed, member, to)) {
+        return restoring;
+    }
     if behind.is_empty() && control_plane.spec.version == to {
         return members.iter().find_map(restore::close).unwrap_or(Next::Nothing);
     }
@@ -49,9 +52,6 @@ pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &
     }
     if let Some(message) = without_unit(&behind) {
         return Next::Halted { message };
-    }
-    if let Some(restoring) = members.iter().find_map(|member| restore::next(request, observed, member, to)) {
-        return restoring;
     }
     if let Some(checks) = preflight(request, observed, &behind, &members, to) {
         return checks;
@@ -171,7 +171,7 @@ fn upgrade(
         Standing::Failed(_) if is_retried(request, &job.id(attempt)) => give(),
         Standing::Failed(why) => {
             let what = format!("the upgrade to {to} has stopped at {}: {why}", member.requested);
-            restore::offer(request, member, to, halted(request, &what, &job.id(attempt)))
+            restore::offer(request, member, halted(request, &what, &job.id(attempt)))
         }
         Standing::NotGiven => match pause_before(request, member, members, to).or_else(|| unhealthy(members, observed))
         {

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
-use super::job::{Job, Purpose, Standing};
+use super::hop::is_same;
+use super::job::{self, Job, Purpose, Standing};
 use super::member::Member;
 use super::outcome::{Next, halted, is_retried};
 use crate::provisioner::byoh::claim;
@@ -15,15 +16,13 @@ use crate::provisioner::step::Step;
 use crate::request::annotation_command;
 
 /// The snapshot that the failed upgrade of this host has taken; `None` for one master of several, whose etcd has other members.
-fn offered(member: &Member<'_>, to: &str) -> Option<String> {
-    let upgrade = member.job(Purpose::Upgrade, to);
-    let has_failed = matches!(upgrade.standing().1, Standing::Failed(_));
-    upgrade.taken().filter(|_| has_failed && member.is_master() && member.desired.masters.len() == 1)
+fn offered(member: &Member<'_>) -> Option<String> {
+    job::snapshot_of_failed(member.host).filter(|_| member.is_master() && member.desired.masters.len() == 1)
 }
 
 /// The message of an upgrade that has stopped, with the way back where there is one.
-pub fn offer(request: &ProvisioningRequest, member: &Member<'_>, to: &str, next: Next) -> Next {
-    match (next, offered(member, to)) {
+pub fn offer(request: &ProvisioningRequest, member: &Member<'_>, next: Next) -> Next {
+    match (next, offered(member)) {
         (Next::Halted { message }, Some(snapshot)) => {
             let command = annotation_command(request, names::RESTORE_SNAPSHOT_ANNOTATION, &format!("={snapshot}"));
             let from = member.version();
@@ -47,13 +46,14 @@ pub fn next(request: &ProvisioningRequest, observed: &Observed, member: &Member<
     let (attempt, standing) = job.standing();
     let give = || going(job.order(attempt + 1, &observed.uid).map(Step::GiveJob).into_iter().collect(), "has its job");
     Some(match standing {
-        Standing::NotGiven if offered(member, to).as_deref() == Some(asked) => give(),
+        Standing::NotGiven if offered(member).as_deref() == Some(asked) => give(),
         Standing::NotGiven => return None,
         Standing::Given => going(Vec::new(), "has its job and has not reported yet"),
         Standing::Running(what) => going(Vec::new(), &what),
         Standing::Failed(_) if is_retried(request, &job.id(attempt)) => give(),
         Standing::Failed(why) => halted(request, &told(&why), &job.id(attempt)),
-        // The owner upgrades again.
+        // The owner has the old version again, or upgrades again.
+        Standing::Done if is_same(from, to) => return None,
         Standing::Done if is_retried(request, &job.id(attempt)) => return None,
         Standing::Done => {
             let again = annotation_command(request, names::RETRY_ANNOTATION, &format!("={}", job.id(attempt)));
@@ -67,12 +67,16 @@ pub fn next(request: &ProvisioningRequest, observed: &Observed, member: &Member<
     })
 }
 
-/// Takes the job off a host that was brought back, when its owner has the old version again: another upgrade is another word.
+/// Takes an ended job off a host that has its old version again: another upgrade, or another word, begins anew.
 pub fn close(member: &Member<'_>) -> Option<Next> {
-    let is_done = member.job(Purpose::Restore, member.version()).standing().1 == Standing::Done;
-    is_done.then(|| {
+    let version = member.version();
+    let restored = job::given(Purpose::Restore, member.host).is_some_and(|(.., standing)| standing == Standing::Done);
+    let given_up = job::given(Purpose::Upgrade, member.host).is_some_and(|(to, _, standing)| {
+        matches!(standing, Standing::Failed(_)) && !is_same(to, version) && member.runs(version)
+    });
+    (restored || given_up).then(|| {
         let annotations = BTreeMap::from([(names::JOB_ANNOTATION.to_owned(), None)]);
         let steps = vec![Step::PatchHost(claim::patch(member.host, BTreeMap::new(), annotations))];
-        Next::Going { steps, message: format!("{} runs {} again", member.requested, member.version()) }
+        Next::Going { steps, message: format!("{} runs {version} again", member.requested) }
     })
 }

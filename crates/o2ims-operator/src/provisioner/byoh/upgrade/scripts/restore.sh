@@ -34,7 +34,7 @@ restore_etcd() {
     stop_all
     data=$(etcd_setting data-dir) new=$data/o2ims-restored old=$data/o2ims-replaced
     image=$(sed -n 's/^ *image: //p' "$manifests/etcd.yaml" | head -n 1)
-    if [ ! -e "$new/done" ]; then
+    if [ "$(cat "$new/done" 2>/dev/null)" != "$id" ]; then
         rm -rf "$new"
         ctr --namespace k8s.io containers delete o2ims-restore 2>/dev/null
         # Clients must not see revisions again that they have seen already.
@@ -43,7 +43,7 @@ restore_etcd() {
             --name "$(etcd_setting name)" --initial-cluster "$(etcd_setting name)=$(etcd_setting initial-advertise-peer-urls)" \
             --initial-advertise-peer-urls "$(etcd_setting initial-advertise-peer-urls)" --bump-revision 1000000000 --mark-compacted ||
             fail 'the snapshot of etcd cannot be restored (etcdutl snapshot restore): see the log of the job'
-        sync && : >"$new/done" && sync
+        sync && echo "$id" >"$new/done.new" && sync && mv "$new/done.new" "$new/done" && sync
     fi
     if [ -e "$new/member" ]; then
         [ ! -e "$data/member" ] || { rm -rf "$old" && mv "$data/member" "$old"; } || fail "$data cannot be written"
@@ -59,7 +59,9 @@ start() {
     local found=''
     systemctl daemon-reload && systemctl restart kubelet || fail 'the kubelet does not restart: journalctl -u kubelet'
     patiently runs_old || fail "the node did not become Ready at $to within 5 minutes (version and Ready are: ${found:-not known}): journalctl -u kubelet"
-    rm -rf "$(etcd_setting data-dir)/o2ims-restored"
+    rm -rf "$(etcd_setting data-dir)/o2ims-restored" "$(etcd_setting data-dir)/o2ims-replaced"
+    # What is done from now on is not in it.
+    rm -f "$snapshots"/*/for
 }
 
 steps=5

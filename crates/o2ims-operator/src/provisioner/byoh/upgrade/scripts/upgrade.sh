@@ -1,7 +1,14 @@
-# take_snapshot: etcd and the configuration of the host, before they are changed. The newest two are kept.
+# take_snapshot: etcd and the configuration of the host, before they are changed. A second try has those of the first one: what it would find is changed
+# already. Of others the newest is kept.
 take_snapshot() {
-    local container data new=$snapshots/new pki=/etc/kubernetes/pki/etcd
+    local container data file new=$snapshots/new pki=/etc/kubernetes/pki/etcd files=()
     [ "$place" = first ] && has_etcd || return 0
+    for file in "$snapshots"/*/for; do
+        if [ "$(cat "$file" 2>/dev/null)" = "$from $to $machine" ]; then
+            snapshot=$(basename "${file%/for}") && echo "$snapshot" >"$own/snapshot"
+            return
+        fi
+    done
     patiently has_running_etcd || fail 'etcd does not run on this host: crictl ps'
     container=$(running etcd) data=$(etcd_setting data-dir)
     rm -rf "$new" && mkdir -p "$new" && chmod 700 "$snapshots" || fail "$snapshots cannot be written"
@@ -10,14 +17,15 @@ take_snapshot() {
         fail 'etcd gives no snapshot (etcdctl snapshot save, in its container): see the log of the job'
     mv "$data/o2ims-snapshot.db" "$new/etcd.db" || fail 'the snapshot of etcd is not there'
     # Of what is named, not everything is on every host.
-    tar --create --file "$new/host.tar" --directory / --exclude etc/kubernetes/tmp --ignore-failed-read etc/kubernetes var/lib/kubelet/config.yaml \
-        var/lib/kubelet/kubeadm-flags.env var/lib/kubelet/instance-config.yaml "${drop_in#/}" "${wrapper#/}" "${links#/}" \
-        usr/local/bin/kubelet usr/local/bin/kubeadm usr/local/bin/kubectl 2>/dev/null
-    [ -s "$new/host.tar" ] || fail 'the configuration of the host cannot be copied'
-    (cd "$new" && sha256sum etcd.db host.tar >sums && sync) || fail 'the snapshot cannot be written'
+    for file in etc/kubernetes var/lib/kubelet/config.yaml var/lib/kubelet/kubeadm-flags.env var/lib/kubelet/instance-config.yaml \
+        "${drop_in#/}" "${wrapper#/}" "${links#/}" usr/local/bin/kubelet usr/local/bin/kubeadm usr/local/bin/kubectl; do
+        if [ -e "/$file" ] || [ -L "/$file" ]; then files+=("$file"); fi
+    done
+    tar --create --file "$new/host.tar" --directory / --exclude etc/kubernetes/tmp "${files[@]}" || fail 'the configuration of the host cannot be copied'
+    echo "$from $to $machine" >"$new/for" && (cd "$new" && sha256sum etcd.db host.tar >sums && sync) || fail 'the snapshot cannot be written'
     snapshot=$from-$(date --utc +%Y%m%dT%H%M%SZ)
+    find "$snapshots" -mindepth 1 -maxdepth 1 -name 'v*' | sort -t - -k 2 | head -n -1 | xargs -r rm -rf
     mv -T "$new" "$snapshots/$snapshot" && echo "$snapshot" >"$own/snapshot" && sync
-    find "$snapshots" -mindepth 1 -maxdepth 1 -name 'v*' | sort -t - -k 2 | head -n -2 | xargs -r rm -rf
 }
 has_running_etcd() { running etcd >/dev/null; }
 
@@ -84,6 +92,7 @@ runs_new() {
 finish() {
     local found='' kind
     patiently runs_new || fail "the node did not become Ready at $to within 5 minutes (version and Ready are: ${found:-not known}): journalctl -u kubelet"
+    rm -f "$snapshots"/*/for
     # kubeadm copies etcd's data at each upgrade; the last copy is kept.
     for kind in etcd manifests; do
         find /etc/kubernetes/tmp -maxdepth 1 -name "kubeadm-backup-$kind-*" 2>/dev/null | sort | head -n -1 | xargs -r rm -rf
