@@ -111,6 +111,14 @@ const ISOLATED: &str = "O2IMS_OWN_NAMESPACE";
 /// Set for a process that runs one scenario alone.
 const ALONE: &str = "O2IMS_SCENARIO_ALONE";
 
+/// What a line on standard error begins with that is shown also of a scenario in a process of its own.
+const FIGURE: &str = "figure: ";
+
+/// Prints a figure of a scenario.
+pub fn figure(text: &str) {
+    eprintln!("{FIGURE}{text}");
+}
+
 /// Runs one scenario in a process and a network of its own: BYOH's manager has a fixed port, so a network has room for one
 /// management cluster.
 async fn in_own_namespace(name: &str) -> Outcome {
@@ -120,12 +128,15 @@ async fn in_own_namespace(name: &str) -> Outcome {
         .env_remove(ISOLATED)
         .env(ALONE, "1")
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .output()
         .await?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() && said.contains("1 passed"), "in a process of its own:\n{said}");
+    // Figures, such as how long something did not answer.
+    for line in String::from_utf8_lossy(&output.stderr).lines().filter_map(|line| line.strip_prefix(FIGURE)) {
+        eprintln!("{name}: {line}");
+    }
     Ok(())
 }
 

@@ -118,19 +118,13 @@ async fn end(stack: &Stack, tenant: &Tenant, before: &BTreeMap<String, String>) 
 async fn power_cuts(stack: &mut Stack) -> Outcome {
     let tenant = cluster_of_before(stack, "cuts").await?;
     let before = identities(&tenant).await?;
-    let moments: [(u32, &[Moment]); 2] = [(1, &OF_A_MASTER), (2, &OF_A_WORKER)];
-    let servers = [stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?];
-    let mut old = Vec::new();
-    for server in servers {
-        old.push((file(server, ETCD).await?, file(server, API_SERVER).await?));
-    }
+    let (master, worker) = (stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?);
+    let (etcd, api_server) = (file(master, ETCD).await?, file(master, API_SERVER).await?);
     begin(&tenant).await?;
-    for ((number, moments), ((etcd, api_server), server)) in moments.into_iter().zip(old.iter().zip(servers)) {
+    for (server, moments) in [(master, &OF_A_MASTER[..]), (worker, &OF_A_WORKER[..])] {
         for moment in moments {
-            let before = if moment.0 == ETCD { etcd } else { api_server };
-            until_moment(server, *moment, before).await?;
+            until_moment(server, *moment, if moment.0 == ETCD { &etcd } else { &api_server }).await?;
             server.power_off().await?;
-            eprintln!("host {number}: its power was cut at {moment:?}");
             server.power_on().await?;
         }
     }
@@ -152,7 +146,6 @@ async fn kills(stack: &mut Stack) -> Outcome {
             let server = stack.server(&tenant.host(number))?;
             until_moment(server, *moment, if moment.0 == ETCD { &old.0 } else { &old.1 }).await?;
             server.run(&["bash", "-c", KILL]).await?;
-            eprintln!("host {number}: its programs were killed at {moment:?}");
             stack.crash_operator().await?;
         }
     }

@@ -21,7 +21,9 @@ use testenv::{kubernetes_version, kubernetes_version_before};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, on_servers_of_two_versions, shared, wait};
+use crate::harness::{
+    CLUSTER, Outcome, SOON, Scenario, Shared, Tenant, figure, on_servers_of_two_versions, shared, wait,
+};
 use crate::lifecycle::installing;
 use crate::servers::{ADDRESS, assert_clean};
 use crate::silence::Silence;
@@ -220,14 +222,14 @@ async fn upgrade_of(
     let of_workload = Silence::of(move || async move { TcpStream::connect(address).await.is_ok() });
     let (of_the_api, begin) = (Silence::of_the_api(tenant, "request").await?, Instant::now());
     let upgraded = at(to).await?;
-    eprintln!(
-        "{} and {} servers, {from} to {to}: {:.0?}; the API did not answer for {:.1?} at most, a workload for {:.1?}",
+    figure(&format!(
+        "{} masters, {} workers, {from} to {to}: {:.0?}; the API did not answer for {:.1?} at most, a workload for {:.1?}",
         masters.len(),
         workers.len(),
         begin.elapsed(),
         of_the_api.take(),
         of_workload.take()
-    );
+    ));
     let conditions = upgraded.status.context("no status")?.conditions;
     let told = find(&conditions, conditions::UPGRADED).context("no condition Upgraded")?;
     ensure!(told.status == "True", "Upgraded is {}: {}", told.status, told.message);
@@ -283,7 +285,7 @@ async fn beside_kubeadm(stack: &mut Stack) -> Outcome {
     let script = BY_HAND.replace("HOST", server.name()).replace("TO", to);
     let begin = Instant::now();
     server.run(&["bash", "-c", &script]).await?;
-    eprintln!("by hand: {:.0?}", begin.elapsed());
+    figure(&format!("by hand: {:.0?}", begin.elapsed()));
     let now = versions(&tenant).await?;
     ensure!(now.values().all(|version| version == to), "not at {to}: {now:?}");
     tenant.delete("request").await?;
