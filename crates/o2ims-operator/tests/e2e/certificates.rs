@@ -50,7 +50,8 @@ async fn until_job(tenant: &Tenant, host: &str, has_one: bool, limit: Duration) 
 
 /// With Cluster API's real controllers: it is told before, and again afterwards; a job that fails is tried again when its owner says so.
 async fn simulated(stack: Shared) -> Outcome {
-    let (tenant, request) = installing(&stack, "request", json!({"method": "installer"})).await?;
+    let (tenant, mut request) = installing(&stack, "renewed", json!({"method": "installer"})).await?;
+    request["metadata"]["name"] = json!("request");
     tenant.apply(&request).await?;
     tenant.until("request", State::Fulfilled, "", CLUSTER).await?;
     until_told(&tenant, "True", "the first to end is").await?;

@@ -67,7 +67,9 @@ impl Machines {
 /// stops the upgrade, and goes on when its owner says so.
 async fn hop_by_hop(stack: Shared) -> Outcome {
     let versions = ["v1.33.1", "v1.34.1", "v1.35.1", "v1.36.1", "v1.37.1"];
-    let (tenant, mut request) = installing(&stack, "request", json!({"method": "installer"})).await?;
+    let (tenant, mut request) = installing(&stack, "hops", json!({"method": "installer"})).await?;
+    request["metadata"]["name"] = json!("request");
+    request["spec"]["templateParameters"]["clusterName"] = json!("request");
     let mut at = async |version: &str| {
         request["spec"]["templateParameters"]["k8sVersion"] = json!(version);
         tenant.apply(&request).await.map(drop)
