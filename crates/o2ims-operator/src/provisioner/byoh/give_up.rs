@@ -30,7 +30,7 @@ fn is_requested(request: &ProvisioningRequest, host: &str) -> bool {
 }
 
 /// Whether a held host leaves the request.
-fn leaves(request: &ProvisioningRequest, host: &str, observed: &Observed) -> bool {
+pub fn leaves(request: &ProvisioningRequest, host: &str, observed: &Observed) -> bool {
     if is_being_deleted(request) {
         return !keeps_cluster(request, observed);
     }

@@ -5,8 +5,8 @@ use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::PlannedChange;
 use o2ims_types::{ProvisioningRequest, names};
 
-use super::consent::{keeps_cluster, may_remove_hosts};
 use super::desired::DesiredCluster;
+use super::give_up;
 use super::observed::Observed;
 use super::upgrade::hop::is_same;
 use crate::request::is_being_deleted;
@@ -17,13 +17,11 @@ const JOIN: &str = "Join";
 const UPGRADE: &str = "Upgrade";
 /// The server is given back.
 const REMOVE: &str = "Remove";
-
 /// The server becomes a node in another role.
 const CHANGE_ROLE: &str = "ChangeRole";
 
 /// The changes that the request asks for and that are not made yet: masters first, then workers, then the hosts that leave.
 pub fn changes(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<PlannedChange> {
-    let keeps = is_being_deleted(request) && keeps_cluster(request, observed);
     let named = desired.hosts().filter(|_| !is_being_deleted(request)).filter_map(|(requested, role)| {
         let (action, message) = match observed.node(&requested.name) {
             None => (JOIN, join(desired, role)),
@@ -38,12 +36,7 @@ pub fn changes(request: &ProvisioningRequest, desired: &DesiredCluster, observed
         };
         Some(PlannedChange { host_name: requested.name.clone(), action: action.to_owned(), message })
     });
-    let is_named = |name: &str| desired.hosts().any(|(requested, _)| requested.name == name);
-    let leaves = |name: &str| {
-        let is_removed = !is_named(name) && may_remove_hosts(request, observed);
-        if is_being_deleted(request) { !keeps } else { is_removed }
-    };
-    let leaving = observed.held().filter(|host| leaves(&host.name_any()));
+    let leaving = observed.held().filter(|host| give_up::leaves(request, &host.name_any(), observed));
     let leaving = leaving.map(|host| PlannedChange {
         host_name: host.name_any(),
         action: REMOVE.to_owned(),

@@ -90,6 +90,15 @@ read_config() {
         [ -s "$own/config.yaml" ]
 }
 is_ready() { [ "$(cluster get node "$host" --output 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]; }
+runs_it() {
+    found=$(cluster get node "$host" --output 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)
+    case $found in "$to True" | "$to"[+-]*" True") return 0 ;; *) return 1 ;; esac
+}
+# until_node_runs: waits until the node is Ready at the version that is asked for.
+until_node_runs() {
+    local found=''
+    patiently runs_it || fail "the node did not become Ready at $to within 5 minutes (version and Ready are: ${found:-not known}): journalctl -u kubelet"
+}
 containerd_answers() { ctr --namespace k8s.io version >/dev/null 2>&1; }
 
 # without_gate: kubeadm 1.36 refuses a configuration with a feature gate that Cluster API set up to 1.35, and that Kubernetes has no more.

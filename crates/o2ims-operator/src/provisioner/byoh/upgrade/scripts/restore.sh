@@ -51,14 +51,9 @@ restore_etcd() {
     fi
 }
 
-runs_old() {
-    found=$(cluster get node "$host" --output 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)
-    case $found in "$to True" | "$to"[+-]*" True") return 0 ;; *) return 1 ;; esac
-}
 start() {
-    local found=''
     systemctl daemon-reload && systemctl restart kubelet || fail 'the kubelet does not restart: journalctl -u kubelet'
-    patiently runs_old || fail "the node did not become Ready at $to within 5 minutes (version and Ready are: ${found:-not known}): journalctl -u kubelet"
+    until_node_runs
     rm -rf "$(etcd_setting data-dir)/o2ims-restored" "$(etcd_setting data-dir)/o2ims-replaced"
     # What is done from now on is not in it.
     rm -f "$snapshots"/*/for

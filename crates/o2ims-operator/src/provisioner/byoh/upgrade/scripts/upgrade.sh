@@ -85,13 +85,9 @@ install_new() {
     systemctl daemon-reload && systemctl restart kubelet || fail 'the kubelet does not restart: journalctl -u kubelet'
 }
 
-runs_new() {
-    found=$(cluster get node "$host" --output 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)
-    case $found in "$to True" | "$to"[+-]*" True") return 0 ;; *) return 1 ;; esac
-}
 finish() {
-    local found='' kind
-    patiently runs_new || fail "the node did not become Ready at $to within 5 minutes (version and Ready are: ${found:-not known}): journalctl -u kubelet"
+    local kind
+    until_node_runs
     rm -f "$snapshots"/*/for
     # kubeadm copies etcd's data at each upgrade; the last copy is kept.
     for kind in etcd manifests; do
