@@ -166,6 +166,8 @@ fn go_on(
         Standing::Done if master.due().is_some_and(|(still, _)| still == day) => {
             going(master.host, Vec::new(), "is done; waiting for the host to report the new dates")
         }
+        // Both or none of the steps that follow.
+        Standing::Done if master.host.is_paused() => going(master.host, Vec::new(), "is done"),
         Standing::Done => {
             // Cluster API keeps the date that it has read, until it is taken away.
             let annotations = BTreeMap::from([(names::JOB_ANNOTATION.to_owned(), None)]);

@@ -138,9 +138,10 @@ bring_images() {
 }
 
 manifests=/etc/kubernetes/manifests
-has_etcd() { [ "$role" = control-plane ] && [ -e "$manifests/etcd.yaml" ]; }
+etcd_manifest=$manifests/etcd.yaml
+has_etcd() { [ "$role" = control-plane ] && [ -e "$etcd_manifest" ]; }
 # etcd_setting FLAG: its value in the manifest.
-etcd_setting() { sed -n "s/^ *- --$1=//p" "$manifests/etcd.yaml" | head -n 1; }
+etcd_setting() { sed -n "s/^ *- --$1=//p" "$etcd_manifest" | head -n 1; }
 # running POD: the container of a static pod of this host.
 running() {
     local id

@@ -1,10 +1,13 @@
 # Brings an only master back to a snapshot: etcd, configuration and programs. What has changed in the cluster since is lost.
 saved=$snapshots/$asked
+# Where the manifest of etcd is meanwhile. A kubelet that starts after a power cut must not start etcd: it would begin a new cluster without its data, or
+# open the data of a newer version.
+aside=/etc/kubernetes/tmp/o2ims-etcd.yaml
 
 check_snapshot() {
     [ "$(cat "$node" 2>/dev/null)" = "$machine" ] || fail "this host is not the node of ByoMachine $machine any more"
     (cd "$saved" && sha256sum --quiet --check sums) || fail "snapshot $asked is not complete in $snapshots"
-    has_etcd || fail 'etcd is not on this host: it has no manifest there'
+    [ -e "$aside" ] || has_etcd || fail 'etcd is not on this host: it has no manifest there'
 }
 
 nothing_runs() {
@@ -17,14 +20,19 @@ nothing_runs() {
 }
 # The kubelet is stopped first: it would start the others again.
 stop_all() {
+    if [ -e "$manifests/etcd.yaml" ]; then
+        mkdir -p "${aside%/*}" && mv "$manifests/etcd.yaml" "$aside" && sync || fail "$manifests cannot be written"
+    fi
     systemctl stop kubelet
     patiently nothing_runs || fail 'the containers of the control plane do not end: ctr --namespace k8s.io tasks list'
 }
 
 # put_back: the configuration comes before the data: an etcd of the new version must never see the old data.
 put_back() {
-    tar --extract --file "$saved/host.tar" --directory / || fail 'the configuration of the host cannot be put back'
-    sync
+    local etcd=etc/kubernetes/manifests/etcd.yaml
+    tar --extract --file "$saved/host.tar" --directory / --exclude "$etcd" &&
+        tar --extract --file "$saved/host.tar" --to-stdout "$etcd" >"$aside.new" && mv "$aside.new" "$aside" && sync ||
+        fail 'the configuration of the host cannot be put back'
 }
 
 # restore_etcd: makes the new data beside the old ones, and exchanges them. Each move is looked for after a power cut.
@@ -32,8 +40,9 @@ restore_etcd() {
     local data image new old
     # After a power cut the kubelet has been started.
     stop_all
+    etcd_manifest=$aside
     data=$(etcd_setting data-dir) new=$data/o2ims-restored old=$data/o2ims-replaced
-    image=$(sed -n 's/^ *image: //p' "$manifests/etcd.yaml" | head -n 1)
+    image=$(sed -n 's/^ *image: //p' "$aside" | head -n 1)
     if [ "$(cat "$new/done" 2>/dev/null)" != "$id" ]; then
         rm -rf "$new"
         ctr --namespace k8s.io containers delete o2ims-restore 2>/dev/null
@@ -49,6 +58,8 @@ restore_etcd() {
         [ ! -e "$data/member" ] || { rm -rf "$old" && mv "$data/member" "$old"; } || fail "$data cannot be written"
         mv "$new/member" "$data/member" && sync || fail "$data cannot be written"
     fi
+    etcd_manifest=$manifests/etcd.yaml
+    mv "$aside" "$etcd_manifest" && sync || fail "$manifests cannot be written"
 }
 
 start() {
