@@ -5,6 +5,7 @@ use operator_kit::cache::SyncState;
 use operator_kit::controller::Conflicts;
 use operator_kit::events::Events;
 use operator_kit::traces::Traces;
+use operator_kit::write::revisions::Revisions;
 use tokio::sync::watch::Receiver;
 
 use crate::caches::Caches;
@@ -27,6 +28,8 @@ pub struct Context {
     pub conflicts: Conflicts,
     /// Events for users.
     pub events: Events,
+    /// Specs of requests to go back to.
+    pub revisions: Revisions,
     /// To tell when what took place.
     pub traces: Traces,
     /// The oCloudId that means the SMO's own cluster.

@@ -12,6 +12,7 @@ use o2ims_types::names::focom;
 use operator_kit::controller::{Conflicts, Controller};
 use operator_kit::metrics::Metrics;
 use operator_kit::process::{ProcessParts, ProcessSettings, TaskSpawner};
+use operator_kit::write::revisions::Revisions;
 
 use crate::context::Context;
 use crate::focom_provisioning_request::expectations::Expectations;
@@ -76,12 +77,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let local_id = settings.local_o_cloud;
     let connections = ConnectionRegistry::new(client.clone(), connection_settings, tasks, local_id.clone());
     let context = Arc::new(Context {
-        client,
         caches: prepared.caches.clone(),
         requests_state: prepared.requests.state(),
         connections,
         expectations: Expectations::default(),
         conflicts: Conflicts::default(),
+        revisions: Revisions::new(client.clone(), events.clone(), focom::REVISION_OF_LABEL, focom::FIELD_MANAGER),
+        client,
         events: events.clone(),
         traces,
         local_id,
@@ -150,6 +152,7 @@ fn forget_what_is_deleted(prepared: Prepared, context: &Arc<Context>) -> Prepare
         let uid = request.uid().unwrap_or_default();
         of_request.expectations.forget(&uid);
         of_request.conflicts.forget(&uid);
+        of_request.revisions.forget(&uid);
     });
     Prepared { requests, o_clouds, namespaces, ..prepared }
 }

@@ -4,6 +4,7 @@ use kube::Client;
 use operator_kit::controller::Conflicts;
 use operator_kit::events::Events;
 use operator_kit::traces::Traces;
+use operator_kit::write::revisions::Revisions;
 use tokio::time::Instant;
 
 use crate::caches::Caches;
@@ -25,6 +26,8 @@ pub struct Context {
     pub conflicts: Conflicts,
     /// To tell users.
     pub events: Events,
+    /// Specs of requests to go back to.
+    pub revisions: Revisions,
     /// To tell how long requests take.
     pub metrics: Metrics,
     /// To tell when what took place.
@@ -36,6 +39,7 @@ impl Context {
     pub fn forget(&self, uid: &str) {
         self.expectations.forget(uid);
         self.conflicts.forget(uid);
+        self.revisions.forget(uid);
         self.provisioners.forget(uid, Instant::now());
     }
 }

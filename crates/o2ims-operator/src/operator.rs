@@ -5,12 +5,13 @@ use std::sync::Arc;
 use clap::Parser;
 use kube::ResourceExt as _;
 use o2ims_types::ProvisioningRequest;
-use o2ims_types::names::OPERATOR_NAMESPACE;
+use o2ims_types::names::{self, OPERATOR_NAMESPACE};
 use operator_kit::cache::SyncState;
 use operator_kit::controller::{Conflicts, Controller, Trigger};
 use operator_kit::process::{ProcessParts, ProcessSettings};
+use operator_kit::write::revisions::Revisions;
 
-use crate::cluster_template;
+use crate::cluster_template::reconcile::reconcile as reconcile_template;
 use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::metrics::Metrics;
@@ -72,7 +73,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let all = &prepared.caches;
     let metrics = Metrics::new(&metrics, all.requests.all(), all.hosts.all(), all.machines.all());
     let context = Arc::new(Context {
-        client,
         metrics,
         provisioners: Provisioners::new(vec![Box::new(Byoh {
             caches: prepared.caches.clone(),
@@ -81,6 +81,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         caches: prepared.caches,
         expectations: Expectations::default(),
         conflicts: Conflicts::default(),
+        revisions: Revisions::new(client.clone(), events.clone(), names::REVISION_OF_LABEL, names::FIELD_MANAGER),
+        client,
         events,
         traces,
     });
@@ -94,8 +96,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     process.work("byohost", hosts.run(process.work_stop(), Arc::clone(&context), orphans::reconcile_host));
     process.work("cluster", clusters.run(process.work_stop(), Arc::clone(&context), orphans::reconcile_cluster));
-    let templates = templates.run(process.work_stop(), Arc::clone(&context), cluster_template::reconcile::reconcile);
-    process.work("clustertemplate", templates);
+    process.work("clustertemplate", templates.run(process.work_stop(), Arc::clone(&context), reconcile_template));
     process.work("provisioningrequest", controller.run(process.work_stop(), context, reconcile));
     process.run().await
 }

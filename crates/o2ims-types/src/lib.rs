@@ -17,6 +17,7 @@ pub mod focom;
 pub mod names;
 pub mod o2ims;
 pub mod provisioning;
+pub mod revisions;
 pub mod rules;
 
 pub use focom::v1alpha1::focom_provisioning_request::{
@@ -29,3 +30,4 @@ pub use o2ims::v1alpha1::provisioning_request::{
     TemplateParameters,
 };
 pub use provisioning::v1alpha1::template_info::{TemplateInfo, TemplateInfoSpec, TemplateInfoStatus};
+pub use revisions::{Revision, Revisions};

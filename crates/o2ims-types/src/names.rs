@@ -77,6 +77,8 @@ pub const RESTORED_BY_ANNOTATION: &str = "o2ims.provisioning.oran.org/restored-b
 pub const DELETION_PROTECTION_ANNOTATION: &str = "o2ims.provisioning.oran.org/deletion-protection";
 /// Annotation on an object of a cluster, or on a CustomResourceDefinition: with the value `true` it may be deleted by hand.
 pub const ALLOW_DELETION_ANNOTATION: &str = "o2ims.provisioning.oran.org/allow-deletion";
+/// Label on a ControllerRevision: the ProvisioningRequest whose spec it has.
+pub const REVISION_OF_LABEL: &str = "o2ims.provisioning.oran.org/revision-of";
 /// Finalizer that the API server adds to an object that is deleted with `--cascade=orphan`.
 pub const ORPHAN_FINALIZER: &str = "orphan";
 /// Value of [`ROLE_LABEL`] for masters.
@@ -106,6 +108,8 @@ pub mod focom {
     pub const SOURCE_UID_LABEL: &str = "focom.nephio.org/source-uid";
     /// Label on a ProvisioningRequest: id of the SMO that has sent it.
     pub const SMO_LABEL: &str = "focom.nephio.org/smo";
+    /// Label on a ControllerRevision: the FocomProvisioningRequest whose spec it has.
+    pub const REVISION_OF_LABEL: &str = "focom.nephio.org/revision-of";
     /// Annotation on a ProvisioningRequest: `metadata.generation` of the FocomProvisioningRequest that was last applied.
     pub const SOURCE_GENERATION_ANNOTATION: &str = "focom.nephio.org/source-generation";
     /// Annotation on a ProvisioningRequest: hash of what was applied.

@@ -30,6 +30,12 @@ pub fn passed_on(request: &FocomProvisioningRequest) -> impl Iterator<Item = (&'
     focom::PASSED_ON.into_iter().filter_map(|name| Some((name, annotation(request, &focom::at_smo(name))?)))
 }
 
+/// Whether the O-Cloud is to change nothing for the request, or only to say what it would do.
+pub fn pauses(request: &FocomProvisioningRequest) -> bool {
+    let pause = [names::PAUSED_ANNOTATION, names::PLAN_ANNOTATION];
+    passed_on(request).any(|(name, value)| pause.contains(&name) && value != "false")
+}
+
 /// The annotation that names hosts whose servers do not come back.
 pub fn lost_hosts(request: &FocomProvisioningRequest) -> Option<&str> {
     annotation(request, focom::LOST_HOSTS_ANNOTATION)

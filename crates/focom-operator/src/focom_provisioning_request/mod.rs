@@ -13,6 +13,7 @@ pub mod phase;
 pub mod plan;
 pub mod reconcile;
 pub mod remote_api;
+pub mod revisions;
 pub mod status;
 pub mod validate;
 pub mod write_error;

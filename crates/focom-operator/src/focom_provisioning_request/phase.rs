@@ -169,9 +169,8 @@ fn assess_absent(request: &FocomProvisioningRequest, awaits_target: bool) -> Pha
 
 /// The O-Cloud has the ProvisioningRequest of the request.
 fn assess_synced(request: &FocomProvisioningRequest, own: &RemoteRequest) -> PhaseAssessment {
-    let status = own.status.clone();
     let RemoteProvisioningStatus { provisioning_state: state, provisioning_message: message, .. } =
-        status.provisioning_status.unwrap_or_default();
+        own.status.provisioning_status.clone().unwrap_or_default();
     let message = match (state.is_empty(), message.is_empty()) {
         (true, _) => format!(
             "ProvisioningRequest {} exists on O-Cloud {}; the operator there has not reported a state yet",
@@ -183,13 +182,11 @@ fn assess_synced(request: &FocomProvisioningRequest, own: &RemoteRequest) -> Pha
         }
         (false, false) => message,
     };
-    // A status without observedGeneration counts as current.
-    let is_current =
-        status.observed_generation.is_none_or(|seen| own.metadata.generation.is_none_or(|present| seen >= present));
-    if is_current && state == ProvisioningState::Failed.to_string() {
+    let current = own.current_state();
+    if current == Some(ProvisioningState::Failed.name()) {
         return PhaseAssessment::stalled(reason::REMOTE_FAILED, message);
     }
-    let ready = is_current && state == ProvisioningState::Fulfilled.to_string();
+    let ready = current == Some(ProvisioningState::Fulfilled.name());
     let reason = if ready { reason::SUCCEEDED } else { reason::IN_PROGRESS };
     PhaseAssessment { ready, ..PhaseAssessment::new(Phase::Synced, reason, message) }
 }

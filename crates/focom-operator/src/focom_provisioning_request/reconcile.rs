@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use o2ims_types::FocomProvisioningRequest;
+use o2ims_types::conditions::focom::reason;
 use o2ims_types::focom::v1alpha1::focom_provisioning_request::FocomProvisioningRequestStatus;
 use o2ims_types::names::focom;
 use operator_kit::controller::{Class, Error, LASTING_CONFLICT_ADVICE, Outcome};
@@ -13,11 +14,11 @@ use operator_kit::write::status::patch_status_if_changed;
 
 use super::apply::apply;
 use super::decision::{Decision, decide};
-use super::events;
 use super::observe::{Observed, Target, observe};
 use super::phase::ADOPTION_REASONS;
 use super::plan::Step;
 use super::status::{self, RECHECK_INTERVAL};
+use super::{events, revisions};
 use crate::context::Context;
 use crate::o_cloud::connection::Connection;
 use crate::o_cloud::limiter;
@@ -66,7 +67,14 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
         Ok(None) => None,
         Err(failed) => Some(failed),
     };
-    let (status, outcome) = status::assess(&request, &observed, &verdict, write_error.as_ref(), Timestamp::now());
+    let is_accepted = write_error.is_none() && verdict.is_ok() && revisions::is_accepted(&request, &observed);
+    let recorded = if is_accepted { revisions::record(&request, &context).await } else { Ok(None) };
+    let now = Timestamp::now();
+    let (mut status, outcome) = status::assess(&request, &observed, &verdict, write_error.as_ref(), now);
+    if let Ok(Some(accepted)) = &recorded {
+        let is_fulfilled = status::ready_reason(&status) == reason::SUCCEEDED;
+        revisions::note(&mut status, accepted.clone(), is_fulfilled, now);
+    }
     write_status(&request, &context, &observed, &status).await?;
     let carried_out: &[Step] = if write_error.is_none() { &steps } else { &[] };
     events::tell_of_status(&request, &context, carried_out, &status).await;
@@ -74,7 +82,7 @@ pub async fn reconcile(request: Arc<FocomProvisioningRequest>, context: Arc<Cont
         // Nothing failed. Perhaps no watch shows what the request is to adopt, so the reconcile is repeated.
         Some(rejected) if ADOPTION_REASONS.contains(&rejected.reason) => Ok(Outcome::progressing_for(RECHECK_INTERVAL)),
         Some(failed) => Err(failed.error),
-        None => Ok(outcome),
+        None => recorded.map(|_| outcome),
     }
 }
 

@@ -53,6 +53,16 @@ pub struct RemoteRequest {
 }
 
 impl RemoteRequest {
+    /// Its state, if the operator on the O-Cloud has reported one of the present spec. A status without observedGeneration counts as current.
+    pub fn current_state(&self) -> Option<&str> {
+        let status = &self.status;
+        let is_current = status
+            .observed_generation
+            .is_none_or(|seen| self.metadata.generation.is_none_or(|present| seen >= present));
+        let told = status.provisioning_status.as_ref().map(|told| told.provisioning_state.as_str());
+        told.filter(|state| is_current && !state.is_empty())
+    }
+
     /// About how many bytes it takes in memory.
     pub fn size(&self) -> usize {
         /// An entry of a map or list, or a string, without its characters.

@@ -19,6 +19,7 @@ mod lifecycle;
 mod nephio;
 mod o_clouds;
 mod protection;
+mod revisions;
 mod secrecy;
 mod templates;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         lifecycle::scenarios(),
         attacks::scenarios(),
         o_clouds::scenarios(),
+        revisions::scenarios(),
         deletion::scenarios(),
         templates::scenarios(),
         hostile::scenarios(),

@@ -6,6 +6,7 @@ use focom_operator::focom_provisioning_request::adopt::nothing_to_adopt;
 use focom_operator::focom_provisioning_request::decision::decide;
 use focom_operator::focom_provisioning_request::expectations::Expectations;
 use focom_operator::focom_provisioning_request::observe::{Observed, RemoteState, Target};
+use focom_operator::focom_provisioning_request::revisions::{is_accepted, note};
 use focom_operator::focom_provisioning_request::status::assess;
 use focom_operator::focom_provisioning_request::validate::validate;
 use focom_operator::focom_provisioning_request::write_error::WriteError;
@@ -276,4 +277,44 @@ fn who_leaves_something_on_an_o_cloud_is_warned() {
         assert_eq!(warning.reason, reason);
         assert!(warning.message.starts_with(words), "{}", warning.message);
     }
+}
+
+#[test]
+fn a_spec_is_accepted_when_the_o_cloud_carries_it_out() {
+    let reported = |state: &str| json!({"status": {"provisioningStatus": {"provisioningState": state}}});
+    let accepted = |request: &FocomProvisioningRequest, more: Value| is_accepted(request, &allowed(Some(&own(more))));
+    let present = sent(json!({}));
+    for (state, expected) in
+        [("progressing", true), ("fulfilled", true), ("pending", false), ("failed", false), ("", false)]
+    {
+        assert_eq!(accepted(&present, reported(state)), expected, "{state}");
+    }
+    let mut outdated = reported("fulfilled");
+    template_schema::overlay(
+        &mut outdated,
+        json!({"metadata": {"generation": 2}, "status": {"observedGeneration": 1}}),
+    );
+    assert!(!accepted(&present, outdated), "the operator there has not seen it");
+    let edited = sent(json!({"spec": {"templateParameters": {"a": 2}}}));
+    assert!(!accepted(&edited, reported("fulfilled")), "it is not sent");
+    for pause in ["paused", "plan"] {
+        assert!(!accepted(&sent(annotated(pause, "true")), reported("fulfilled")), "{pause}");
+        assert!(accepted(&sent(annotated(pause, "false")), reported("fulfilled")), "{pause}");
+    }
+    assert!(!accepted(&deleted(json!({})), reported("fulfilled")));
+    assert!(!is_accepted(&present, &observed(None)));
+}
+
+#[test]
+fn the_status_names_the_revision_and_changes_with_it_alone() {
+    let mut status = sent(json!({})).status.unwrap();
+    let revision = |number| o2ims_types::Revision { name: format!("edge-{number}"), number };
+    note(&mut status, revision(1), true, Timestamp::UNIX_EPOCH);
+    let noted = status.clone();
+    assert!(noted.last_updated.is_some());
+    note(&mut status, revision(1), true, Timestamp::now());
+    assert_eq!(status, noted, "nothing to write");
+    note(&mut status, revision(2), false, Timestamp::UNIX_EPOCH);
+    let revisions = status.revisions.unwrap();
+    assert_eq!((revisions.accepted, revisions.fulfilled), (revision(2), Some(revision(1))));
 }

@@ -127,6 +127,8 @@ pub struct Decision {
     pub steps: Vec<Step>,
     /// What the status is derived from.
     pub report: Report,
+    /// The request has passed validation and is carried out: its spec is one to go back to.
+    pub is_accepted: bool,
     /// When to look again, whatever the status says.
     pub recheck: Option<Duration>,
     _guard: Box<dyn Send>,
@@ -167,9 +169,11 @@ impl<P: Provisioner> AnyProvisioner for P {
         now: Instant,
     ) -> Result<Decision, Outcome> {
         let decided = decide(self, request, self.observe(request), expectations, now)?;
+        let report = self.report(request, &decided.verdict, &decided.observed);
         Ok(Decision {
             owner_uid: self.owner_uid(&decided.observed).to_owned(),
-            report: self.report(request, &decided.verdict, &decided.observed),
+            is_accepted: decided.verdict.is_ok() && report.is_carried_out() && !request.is_new(),
+            report,
             steps: decided.steps,
             recheck: decided.recheck,
             _guard: decided.guard,
@@ -188,6 +192,13 @@ impl<P: Provisioner> AnyProvisioner for P {
 impl Decision {
     /// A decision without steps, with its report.
     pub fn none(request_uid: String, report: Report) -> Self {
-        Self { owner_uid: request_uid, steps: Vec::new(), report, recheck: None, _guard: Box::new(()) }
+        Self {
+            owner_uid: request_uid,
+            steps: Vec::new(),
+            report,
+            is_accepted: false,
+            recheck: None,
+            _guard: Box::new(()),
+        }
     }
 }

@@ -59,6 +59,13 @@ pub struct Report {
     pub extensions: StatusExtensions,
 }
 
+impl Report {
+    /// Whether something is done for the request now: nothing is while it is paused, or before it holds hosts.
+    pub fn is_carried_out(&self) -> bool {
+        matches!(&self.progress, Progress::Provisioning(progress) if progress.has_begun && progress.paused.is_none())
+    }
+}
+
 /// How far a request is.
 #[derive(Clone, Debug)]
 pub enum Progress {

@@ -1,4 +1,4 @@
-//! The reconcile of a ProvisioningRequest: decide, apply, status. Only the last two talk to the API server.
+//! The reconcile of a ProvisioningRequest: decide, apply, status. Only the last two talk to the API server; between them an accepted spec is recorded.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use operator_kit::controller::{Class, Error, Outcome};
 use operator_kit::write::status::patch_status_if_changed;
 use tokio::time::Instant;
 
-use super::events;
 use super::status::{self, Assessment};
+use super::{events, revisions};
 use crate::apply;
 use crate::caches::version_of;
 use crate::context::Context;
@@ -39,7 +39,7 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
         Ok(decision) => decision,
         Err(outcome) => return Ok(outcome),
     };
-    let Decision { owner_uid, steps, report, recheck, .. } = &decision;
+    let Decision { owner_uid, steps, report, is_accepted, recheck, .. } = &decision;
     let mut written = Vec::new();
     let applied = apply::apply(client, request, owner_uid, steps, &mut written).await;
     let uid = request.uid().unwrap_or_default();
@@ -64,11 +64,16 @@ async fn bring_further(request: &ProvisioningRequest, context: &Context) -> Resu
         applied => applied,
     };
     let write_error = applied.as_ref().err().map(|error| error.message().to_owned());
-    let assessment = status::assess(request, report, write_error.as_deref(), Timestamp::now());
+    let recorded = if *is_accepted && applied.is_ok() { revisions::record(request, context).await } else { Ok(None) };
+    let mut assessment = status::assess(request, report, write_error.as_deref(), Timestamp::now());
+    if let Ok(Some(accepted)) = &recorded {
+        revisions::note(&mut assessment.status, accepted.clone());
+    }
     write_status(request, context, &assessment).await?;
     events::tell_of_status(request, context, &assessment.status).await;
     applied?;
     events::tell_of_instructions(request, context, steps).await;
+    recorded?;
     Ok(match recheck {
         Some(recheck) => Outcome::Progressing { recheck: Some(*recheck) },
         None => assessment.outcome(),

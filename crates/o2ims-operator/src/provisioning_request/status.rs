@@ -59,6 +59,7 @@ pub fn assess(request: &ProvisioningRequest, report: &Report, write_error: Optio
     };
     let message = text::cut(message, MESSAGE_MAX);
     let mut extensions = report.extensions.clone();
+    extensions.revisions.clone_from(&old.extensions.revisions);
     for host in &mut extensions.hosts {
         host.message = text::cut(std::mem::take(&mut host.message), HOST_MESSAGE_MAX);
     }

@@ -37,12 +37,12 @@ fn bare(mut options: StackOptions) -> StackOptions {
 }
 
 /// Whether kubectl did it, and what it said.
-struct Said {
-    well: bool,
-    words: String,
+pub struct Said {
+    pub well: bool,
+    pub words: String,
 }
 
-async fn kubectl(stack: &Stack, arguments: &[&str]) -> anyhow::Result<Said> {
+pub async fn kubectl(stack: &Stack, arguments: &[&str]) -> anyhow::Result<Said> {
     let kubeconfig = stack.management.dir().join("user.kubeconfig");
     if !kubeconfig.exists() {
         stack.management.kubeconfig_as("jane", &["system:masters"], &kubeconfig)?;
@@ -60,7 +60,7 @@ async fn kubectl(stack: &Stack, arguments: &[&str]) -> anyhow::Result<Said> {
 }
 
 /// A kubectl command that is refused with 403 and these words.
-async fn refused(stack: &Stack, arguments: &[&str], words: &[&str]) -> Outcome {
+pub async fn refused(stack: &Stack, arguments: &[&str], words: &[&str]) -> Outcome {
     let said = kubectl(stack, arguments).await?;
     ensure!(!said.well, "not refused: kubectl {arguments:?}: {}", said.words);
     for words in ["orbidden"].iter().chain(words) {
@@ -69,13 +69,13 @@ async fn refused(stack: &Stack, arguments: &[&str], words: &[&str]) -> Outcome {
     Ok(())
 }
 
-async fn done(stack: &Stack, arguments: &[&str]) -> Outcome {
+pub async fn done(stack: &Stack, arguments: &[&str]) -> Outcome {
     let said = kubectl(stack, arguments).await?;
     ensure!(said.well, "kubectl {arguments:?}: {}", said.words);
     Ok(())
 }
 
-fn write(stack: &Stack, name: &str, object: &Value) -> anyhow::Result<String> {
+pub fn write(stack: &Stack, name: &str, object: &Value) -> anyhow::Result<String> {
     let path = stack.management.dir().join(name);
     std::fs::write(&path, serde_json::to_vec_pretty(object)?)?;
     text(&path)

@@ -694,7 +694,7 @@ async fn dry_runs(stack: Shared) -> Outcome {
 }
 
 /// A quota that leaves no object of a kind. No quota controller runs here, so its status is written as that would.
-async fn forbid(stack: &Shared, tenant: &Tenant, kind: &str) -> Outcome {
+pub async fn forbid(stack: &Shared, tenant: &Tenant, kind: &str) -> Outcome {
     let hard = json!({format!("count/{kind}"): "0"});
     let quotas = Api::<ResourceQuota>::namespaced(stack.management.admin(), &tenant.namespace);
     let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": hard}});

@@ -44,7 +44,7 @@ async fn crash(stack: &mut Stack) -> Outcome {
     })
     .await?;
     stack.crash_operator().await?;
-    report(stack, mark, "create", 10 * AGES.len())?;
+    report(stack, mark, "create", 11 * AGES.len())?;
     for number in 0..AGES.len() {
         tenant.until(&name(number), State::Fulfilled, "1 master", 2 * CLUSTER).await?;
     }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use cluster_api::byoh::ByoHost;
 use cluster_api::conditions::Condition;
 use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -29,6 +30,8 @@ use serde_json::{Value, json};
 use testenv::AuditEntry;
 use tokio::process::Command;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
+
+use crate::revisions::FORBIDDEN_NAMESPACE;
 
 /// A scenario in the world of this operator.
 pub type Scenario = scenario::Scenario<World>;
@@ -200,6 +203,7 @@ async fn stop(stack: Stack) -> Outcome {
     let is_meant = |entry: &AuditEntry| {
         entry.namespace == "installed" && entry.verb == "deletecollection"
             || entry.namespace == "dry-run" && entry.uri.contains("dryRun=All")
+            || entry.namespace == FORBIDDEN_NAMESPACE && entry.resource == "controllerrevisions"
     };
     let refused: BTreeSet<_> = entries?
         .into_iter()
@@ -361,6 +365,11 @@ impl Tenant {
 
     /// Requests of the namespace.
     pub fn requests(&self) -> Api<ProvisioningRequest> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Recorded specs of requests of the namespace.
+    pub fn revisions(&self) -> Api<ControllerRevision> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 

@@ -23,6 +23,7 @@ mod moving;
 mod outages;
 mod providers;
 mod requests;
+mod revisions;
 mod servers;
 mod silence;
 mod traces;
@@ -51,6 +52,7 @@ fn scenarios() -> Vec<Scenario> {
         providers::scenarios(),
         failures::scenarios(),
         lifecycle::scenarios(),
+        revisions::scenarios(),
         competition::scenarios(),
         admission::scenarios(),
         bad_requests::scenarios(),

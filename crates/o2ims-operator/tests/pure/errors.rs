@@ -7,6 +7,7 @@ use o2ims_operator::provisioner::step::{DryRun, Setting};
 use o2ims_operator::provisioning_request::events::removed_instruction;
 use o2ims_types::names;
 use operator_kit::controller::{Class, Error};
+use operator_kit::write::revisions::not_recorded;
 use serde_json::json;
 
 use crate::model::{from, request};
@@ -99,4 +100,13 @@ fn an_instruction_that_was_removed_is_named() {
     messages::record(&note);
     let annotation = names::CLEAN_ANNOTATION;
     assert_eq!(note, format!("annotation {annotation}=core-uid was removed: nothing that it names is lost any more"));
+}
+
+#[test]
+fn a_spec_that_is_not_recorded_is_told() {
+    let note = not_recorded(&answer(403, "exceeded quota: q"));
+    messages::record(&note);
+    let told = "the spec of this request is carried out, but not recorded as a ControllerRevision, so there is no revision to go back to it: API \
+                server answered 403: exceeded quota: q";
+    assert_eq!(note, told);
 }

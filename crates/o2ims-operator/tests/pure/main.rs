@@ -19,6 +19,7 @@ mod orphans;
 mod properties;
 mod provisioners;
 mod refusals;
+mod revisions;
 mod rules;
 mod status;
 mod templates;

@@ -1076,6 +1076,11 @@ const WRITES: &[Entry] = &[
         "Apply the roles of `deploy/` of the operator's own release.",
     ),
     entry(
+        "the spec of this request is carried out, but not recorded as a ControllerRevision, so there is no revision to go back to it: …",
+        "The event `RevisionNotRecorded`. The rest is the answer of the API server, such as of a quota, or what right the operator lacks. Its next spec, or \
+         the present one after a restart of the operator, is tried again.",
+    ),
+    entry(
         "API server answered …: …",
         "The API server's own words, such as of a quota or an admission policy. The operator tries again by itself.",
     ),

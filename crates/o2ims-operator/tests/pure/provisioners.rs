@@ -172,3 +172,30 @@ fn an_unknown_provisioner_is_refused_with_the_list_of_the_known_ones() {
     let (steps, _) = decide(&request);
     assert_eq!(steps, [Step::RemoveFinalizer]);
 }
+
+#[test]
+fn a_spec_is_accepted_when_it_is_carried_out() {
+    let is_accepted = |request: &ProvisioningRequest| {
+        let provisioners = Provisioners::new(vec![Box::new(Paper)]);
+        provisioners
+            .decide(request, &Expectations::default(), Instant::now())
+            .is_ok_and(|decision| decision.is_accepted)
+    };
+    let mut request = request("paper", Some("core"));
+    assert!(!is_accepted(&request), "a status comes first");
+    request.status = Some(decide(&request).1);
+    assert!(is_accepted(&request));
+    let edited = |edit: fn(&mut ProvisioningRequest)| {
+        let mut request = request.clone();
+        edit(&mut request);
+        request
+    };
+    assert!(!is_accepted(&edited(|request| request.spec.template_parameters.cluster_name = None)), "it is refused");
+    let unknown = |request: &mut ProvisioningRequest| {
+        request.spec.template_parameters.cluster_provisioner = "stone".to_owned();
+    };
+    assert!(!is_accepted(&edited(unknown)), "nobody carries it out");
+    let deleted =
+        |request: &mut ProvisioningRequest| request.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
+    assert!(!is_accepted(&edited(deleted)), "it is being deleted");
+}

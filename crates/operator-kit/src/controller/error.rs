@@ -93,6 +93,15 @@ impl Error {
         self.message().contains(&format!("{ADMISSION_WEBHOOK} \"{name}\" denied"))
     }
 
+    /// The code that the API server answered with, if it has answered.
+    pub fn code(&self) -> Option<u16> {
+        let (Self::Terminal(cause) | Self::Transient(cause) | Self::Conflict(cause)) = self;
+        match cause.source.as_deref()?.downcast_ref::<kube::Error>()? {
+            kube::Error::Api(status) => Some(status.code),
+            _ => None,
+        }
+    }
+
     /// The class, which decides when the object is tried again.
     pub fn class(&self) -> Class {
         match self {

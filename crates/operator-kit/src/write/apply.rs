@@ -192,7 +192,10 @@ where
     merge_metadata(api, name, &metadata, manager).await
 }
 
-async fn merge_metadata<K>(
+/// Merges into the metadata of an object; `metadata` has the precondition, a UID or a resource version.
+///
+/// Errors: [`Error::Conflict`] if the object has changed.
+pub(crate) async fn merge_metadata<K>(
     api: &Api<K>,
     name: &str,
     metadata: &Value,

@@ -1,5 +1,6 @@
-//! Writes to the API server: objects, finalizers and status, each with a precondition and a time limit.
+//! Writes to the API server: objects, finalizers, revisions and status, each with a precondition and a time limit.
 
 pub mod apply;
 pub mod finalizer;
+pub mod revisions;
 pub mod status;

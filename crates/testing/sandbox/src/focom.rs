@@ -19,9 +19,10 @@ pub const CRDS: [&str; 3] = [
     include_str!("../../../../crds/templateinfoes.provisioning.oran.org.yaml"),
 ];
 /// Namespace, ServiceAccount and rights of the operator, and the policies that guard requests.
-pub const RIGHTS: [&str; 4] = [
+pub const RIGHTS: [&str; 5] = [
     include_str!("../../../../deploy/focom-operator/namespace.yaml"),
     include_str!("../../../../deploy/focom-operator/rbac.yaml"),
+    include_str!("../../../../deploy/focom-operator/revisions-policy.yaml"),
     include_str!("../../../../deploy/focom-operator/request-policy.yaml"),
     include_str!("../../../../deploy/focom-operator/crd-guard.yaml"),
 ];

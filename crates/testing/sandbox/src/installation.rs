@@ -9,10 +9,11 @@ pub const CRDS: [&str; 2] = [
     include_str!("../../../../crds/clustertemplates.o2ims.provisioning.oran.org.yaml"),
 ];
 /// Namespace, ServiceAccount and rights of the operator, and the policies that guard requests and clusters.
-pub const RIGHTS: [&str; 5] = [
+pub const RIGHTS: [&str; 6] = [
     include_str!("../../../../deploy/o2ims-operator/namespace.yaml"),
     include_str!("../../../../deploy/o2ims-operator/rbac.yaml"),
     include_str!("../../../../deploy/o2ims-operator/secrets-policy.yaml"),
+    include_str!("../../../../deploy/o2ims-operator/revisions-policy.yaml"),
     include_str!("../../../../deploy/o2ims-operator/request-policy.yaml"),
     include_str!("../../../../deploy/o2ims-operator/cluster-guard.yaml"),
 ];

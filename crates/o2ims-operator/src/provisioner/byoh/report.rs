@@ -323,6 +323,7 @@ fn extensions(
             })
             .collect(),
         plan: planned(request, verdict, observed),
+        revisions: None,
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::conditions::NOT_OBSERVED;
 use crate::names::focom;
 use crate::o2ims::v1alpha1::provisioning_request::ProvisionedResourceSet;
+use crate::revisions::Revisions;
 use crate::rules;
 
 /// The O-Cloud, the template and its parameters.
@@ -29,6 +30,7 @@ use crate::rules;
     printcolumn(name = "State", type_ = "string", json_path = ".status.provisioningStatus.provisioningState"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Revision", type_ = "integer", priority = 1, json_path = ".status.revisions.accepted.number"),
     printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.message")
 )]
 #[serde(rename_all = "camelCase")]
@@ -152,6 +154,9 @@ pub struct FocomProvisioningRequestStatus {
     /// `metadata.generation` that this status was computed from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The specs of the request that the O-Cloud has accepted and fulfilled last, to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revisions: Option<Revisions>,
 }
 
 /// State and message of a ProvisioningRequest, as the operator on the O-Cloud has written them.

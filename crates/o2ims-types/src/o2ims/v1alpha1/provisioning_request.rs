@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::NOT_OBSERVED;
+use crate::revisions::Revisions;
 use crate::rules;
 
 /// What an SMO or a platform operator requests: a template and its parameters.
@@ -29,6 +30,12 @@ use crate::rules;
     printcolumn(name = "State", type_ = "string", json_path = ".status.provisioningStatus.provisioningState"),
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.extensions.readyNodes"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Revision",
+        type_ = "integer",
+        priority = 1,
+        json_path = ".status.extensions.revisions.accepted.number"
+    ),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -349,6 +356,9 @@ pub struct StatusExtensions {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostName"]))]
     pub plan: Vec<PlannedChange>,
+    /// The specs of the request that it was accepted and fulfilled with last, to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revisions: Option<Revisions>,
 }
 
 /// A change that the operator would make.
