@@ -74,11 +74,14 @@ async fn until_moment(server: &Server, (path, words): Moment, before: &str) -> O
     tokio::time::timeout(2 * CLUSTER, is_there).await.with_context(what)?
 }
 
-/// Waits until the API of the cluster answers again.
-async fn until_answers(tenant: &Tenant) -> Outcome {
+/// The kubelets' versions, as soon as the API of the cluster answers again.
+async fn versions_later(tenant: &Tenant) -> anyhow::Result<BTreeMap<String, String>> {
     let answers = async {
         let mut pace = tokio::time::interval(Duration::from_millis(200));
-        while versions(tenant).await.is_err() {
+        loop {
+            if let Ok(versions) = versions(tenant).await {
+                return versions;
+            }
             pace.tick().await;
         }
     };
@@ -231,8 +234,7 @@ async fn lacking(stack: &mut Stack) -> Outcome {
     retry(&tenant, &told).await?;
     let told = format!("the upgrade to {to} has stopped at host 1 ({}): kubeadm upgrade apply: ", master.name());
     tenant.until("request", State::Failed, &told, 4 * CLUSTER).await?;
-    until_answers(&tenant).await?;
-    let nodes = versions(&tenant).await?;
+    let nodes = versions_later(&tenant).await?;
     ensure!(nodes.values().all(|version| version == from), "not put back: {nodes:?}");
     shell(master, format!("ctr --namespace k8s.io images tag --force localhost/kept-etcd {etcd}")).await?;
     retry(&tenant, &told).await?;

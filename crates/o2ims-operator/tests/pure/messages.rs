@@ -944,6 +944,10 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
         "etcd's own rule: older members are lost, or do not start. Set the newer etcd in the cluster first, or stay with this Kubernetes.",
     ),
     entry("the node is not Ready: journalctl -u kubelet", "Run that on the server. Nothing was changed on it."),
+    entry(
+        "the control plane on this host did not become ready within 5 minutes (…): crictl ps -a, journalctl -u kubelet",
+        "Run these on the server; a pod's own log is below `/var/log/pods`. kubeadm has not begun.",
+    ),
     entry("/usr/local/bin/… is in the way: it is no link", "Move that program to `/usr/bin`, then try again."),
     entry(
         "the job was started 20 times and ended without a result each time: journalctl -u o2ims-job",

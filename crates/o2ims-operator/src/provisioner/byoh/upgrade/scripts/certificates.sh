@@ -50,10 +50,7 @@ restart() {
 # is_new: whether another container runs, and its pod is ready. Where certificates have ended on every master, the API cannot tell before the last one.
 is_new() {
     found=$(running "$pod") && [ "$found" != "$old" ] || return
-    [ ! -e "$own/late" ] || return 0
-    found=$(cluster --namespace kube-system get pod "$pod-$host" \
-        --output 'jsonpath={.status.containerStatuses[0].containerID} {.status.containerStatuses[0].ready}')
-    [ "$found" = "containerd://$(running "$pod") true" ]
+    [ -e "$own/late" ] || is_pod_ready "$pod"
 }
 restart_etcd() { restart etcd; }
 restart_api() { restart kube-apiserver; }

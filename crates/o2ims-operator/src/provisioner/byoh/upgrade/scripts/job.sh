@@ -155,6 +155,15 @@ running() {
     return 1
 }
 
+# is_pod_ready POD: whether its container runs, and the API shows this one as ready.
+is_pod_ready() {
+    local container
+    container=$(running "$1") || { found="$1 does not run" && return 1; }
+    found=$(cluster --namespace kube-system get pod "$1-$host" \
+        --output 'jsonpath={.status.containerStatuses[0].containerID} {.status.containerStatuses[0].ready}')
+    [ "$found" = "containerd://$container true" ]
+}
+
 # etcd_version: what the member on this host runs.
 etcd_version() {
     exec 4<>/dev/tcp/127.0.0.1/2381 || return

@@ -45,9 +45,25 @@ drop_gate() {
         fail 'the feature gate ControlPlaneKubeletLocalMode cannot be removed from ConfigMap kube-system/kubeadm-config'
 }
 
+# control_plane_runs: whether the API server on this host answers, and the pods of the control plane are ready. Where kubeadm has put the old ones back, the
+# kubelet starts them again after growing delays, and the next try of kubeadm gives them one minute.
+control_plane_runs() {
+    local pod address
+    address=$(sed -n 's/^ *kubeadm.kubernetes.io\/kube-apiserver.advertise-address.endpoint: *//p' "$manifests/kube-apiserver.yaml")
+    found='the API server does not answer'
+    cluster --server "https://$address" get --raw /readyz >/dev/null || return
+    for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+        [ ! -e "$manifests/$pod.yaml" ] || is_pod_ready "$pod" || { found="$pod: $found" && return 1; }
+    done
+}
+
 # node_upgrade: control plane and configuration, by kubeadm. It goes on where it was interrupted, and puts back what does not start.
 node_upgrade() {
-    local output=$own/kubeadm.log
+    local output=$own/kubeadm.log found=''
+    if [ "$role" = control-plane ]; then
+        patiently control_plane_runs ||
+            fail "the control plane on this host did not become ready within 5 minutes ($found): crictl ps -a, journalctl -u kubelet"
+    fi
     patiently is_ready || fail 'the node is not Ready: journalctl -u kubelet'
     cat >"$own/upgrade.yaml" <<END
 apiVersion: kubeadm.k8s.io/v1beta4
