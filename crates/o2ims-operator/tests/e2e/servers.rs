@@ -49,7 +49,7 @@ routes=$(ip route)
 containers=$(ctr --namespace k8s.io containers list --quiet)
 set +e
 [ -z "$containers" ] || echo "containers $containers"
-for path in /etc/kubernetes /run/kubeadm /var/lib/cni /usr/local/sbin/kubeadm /usr/local/sbin/o2ims-host /var/lib/o2ims-jobs /var/lib/o2ims-snapshots; do [ ! -e "$path" ] || echo "$path"; done
+for path in /etc/kubernetes /run/kubeadm /var/lib/cni /usr/local/sbin/kubeadm /usr/local/sbin/o2ims-host /var/lib/o2ims-jobs /var/lib/o2ims-snapshots /var/lib/o2ims-packages; do [ ! -e "$path" ] || echo "$path"; done
 for folder in /var/lib/etcd /var/lib/kubelet /etc/cni/net.d /var/log/pods; do
     [ -z "$(ls -A "$folder" 2>/dev/null)" ] || echo "$folder: $(ls -A "$folder" | tr '\n' ' ')"
 done
@@ -271,11 +271,10 @@ async fn wrong_tokens(stack: &mut Stack) -> Outcome {
     assert_clean(&stack.servers).await
 }
 
-/// Makes Debian packages of kubelet and kubeadm, and a repository of these, which nobody has signed. VERSION stands for
+/// Makes Debian packages of kubelet and kubeadm, and puts them into a repository, which nobody has signed. VERSION stands for
 /// their version.
-const INTO_PACKAGES: &str = r#"
+pub const INTO_PACKAGES: &str = r#"
 set -euo pipefail
-rm /usr/bin/kube{let,adm}
 mkdir -p /srv/repository
 cd /srv/repository
 for program in kubelet kubeadm; do
@@ -288,12 +287,12 @@ Architecture: all
 Maintainer: nobody <nobody@example.org>
 Description: for a test
 END
-    dpkg-deb --build -Znone "/tmp/$program" "$program.deb" >/dev/null
+    dpkg-deb --build -Znone "/tmp/$program" "$program-VERSION.deb" >/dev/null
     cat >>Packages <<END
-$(dpkg-deb --field "$program.deb")
-Filename: ./$program.deb
-Size: $(stat -c %s "$program.deb")
-SHA256: $(sha256sum "$program.deb" | cut -d ' ' -f 1)
+$(dpkg-deb --field "$program-VERSION.deb")
+Filename: ./$program-VERSION.deb
+Size: $(stat -c %s "$program-VERSION.deb")
+SHA256: $(sha256sum "$program-VERSION.deb" | cut -d ' ' -f 1)
 
 END
     rm -r "/tmp/$program"
@@ -318,7 +317,7 @@ async fn every_way(stack: &mut Stack) -> Outcome {
     let server = |number: u32| stack.server(&tenant.host(number));
     server(1)?.run(&["bash", "-c", "rm /usr/bin/kube{let,adm,ctl}"]).await?;
     let into_packages = INTO_PACKAGES.replace("VERSION", kubernetes_version().trim_start_matches('v'));
-    server(2)?.run(&["bash", "-c", &into_packages]).await?;
+    server(2)?.run(&["bash", "-c", &format!("rm /usr/bin/kube{{let,adm}}\n{into_packages}")]).await?;
     let ways = [("files", 1), ("packages", 2), ("bundle", 3), ("none", 4)];
     for (way, number) in ways {
         tenant.apply(&tenant.request_for(way, way, &[number], &[])).await?;

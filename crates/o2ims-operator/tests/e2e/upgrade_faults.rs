@@ -16,7 +16,7 @@ use testenv::servers::Server;
 use testenv::{kubernetes_version, kubernetes_version_before};
 
 use crate::harness::{CLUSTER, Outcome, Scenario, Tenant, on_servers_of_two_versions};
-use crate::servers::assert_clean;
+use crate::servers::{INTO_PACKAGES, assert_clean};
 use crate::upgrades::{identities, request, retry, until_at, versions};
 
 pub fn scenarios() -> Vec<Scenario> {
@@ -26,6 +26,7 @@ pub fn scenarios() -> Vec<Scenario> {
         on_servers_of_two_versions("an_upgrade_goes_on_without_the_management_cluster", without_management).slow(),
         on_servers_of_two_versions("a_master_is_brought_back_to_its_snapshot", brought_back).slow(),
         on_servers_of_two_versions("what_a_server_lacks_for_an_upgrade_is_told", lacking).slow(),
+        on_servers_of_two_versions("packages_are_fetched_before_an_upgrade", packages).slow(),
     ]
 }
 
@@ -238,6 +239,68 @@ async fn lacking(stack: &mut Stack) -> Outcome {
     ensure!(nodes.values().all(|version| version == from), "not put back: {nodes:?}");
     shell(master, format!("ctr --namespace k8s.io images tag --force localhost/kept-etcd {etcd}")).await?;
     retry(&tenant, &told).await?;
+    end(stack, &tenant, &before).await
+}
+
+/// Kubernetes comes in packages. A version that the repository does not have is told before anything is changed. What a host has fetched is enough for its
+/// upgrade, also after a power cut.
+async fn packages(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "packed", 2).await?;
+    let (master, worker) = (stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?);
+    let (from, to) = (kubernetes_version_before()?, kubernetes_version());
+    let pack = async |version: &str| {
+        let script = INTO_PACKAGES.replace("VERSION", version.trim_start_matches('v'));
+        for server in [master, worker] {
+            server.run(&["bash", "-c", &script]).await?;
+        }
+        anyhow::Ok(())
+    };
+    let installer = json!({
+        "source": "packages", "files": {"path": "/srv/nothing/VERSION"}, "packages": {"deb": "file:/srv/repository"},
+    });
+    tenant.template("packages", json!({"install": {"method": "installer", "installer": installer}})).await?;
+    let at = async |version: &str| {
+        let mut request = tenant.request_for("packages", "request", &[1], &[2]);
+        request["spec"]["templateParameters"]["k8sVersion"] = json!(version);
+        tenant.apply(&request).await.map(drop)
+    };
+    let shell = async |server: &Server, script: &str| server.run(&["bash", "-c", script]).await;
+    for server in [master, worker] {
+        shell(server, "rm /usr/bin/kube{let,adm}").await?;
+    }
+    pack(from).await?;
+    at(from).await?;
+    until_at(&tenant, from).await?;
+    let before = identities(&tenant).await?;
+
+    at(to).await?;
+    let release = to.trim_start_matches('v');
+    let told = format!(
+        "the upgrade to {to} has not begun, and no host was changed: host 1 ({}): the packages of Kubernetes {to} cannot be fetched from \
+         file:/srv/repository: E: Version '{release}-*' for 'kubelet' was not found",
+        master.name()
+    );
+    tenant.until("request", State::Failed, &told, CLUSTER).await?;
+    for server in [master, worker] {
+        let runs = shell(server, "/usr/bin/kubelet --version").await?;
+        ensure!(runs.trim() == format!("Kubernetes {from}"), "{} has {runs}", server.name());
+    }
+    pack(to).await?;
+    retry(&tenant, &told).await?;
+    until_moment(master, (STATUS, "3 of 5"), "").await?;
+    for server in [master, worker] {
+        shell(server, "rm -r /srv/repository").await?;
+    }
+    until_moment(master, (STATUS, "4 of 5"), "").await?;
+    master.power_off().await?;
+    master.power_on().await?;
+    until_at(&tenant, to).await?;
+    let state = "dpkg-query --show --showformat '${Version} ' kubelet kubeadm && apt-mark showhold | tr '\\n' ' '";
+    for server in [master, worker] {
+        let found = shell(server, state).await?;
+        let wanted = format!("{release}-1.1 {release}-1.1 kubeadm kubelet");
+        ensure!(found.trim() == wanted, "{} has {found}", server.name());
+    }
     end(stack, &tenant, &before).await
 }
 

@@ -962,6 +962,15 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
         "this host is not the node of ByoMachine … any more",
         "The host was reset, or belongs to another cluster. Look which: `kubectl get byohost NAME -o yaml`.",
     ),
+    entry(
+        "the packages of Kubernetes … cannot be fetched from …: …",
+        "The words of apt, dnf or yum. Put the packages of this version into the repository that the template names, or have the server reach it. Nothing was \
+         changed.",
+    ),
+    entry(
+        "package … cannot be unpacked: see the log of the job",
+        "`log` has the words of dpkg-deb or rpm2cpio; the latter needs cpio. Nothing was changed.",
+    ),
     entry("… … is neither in … nor installed: put it into …", "Put the program there, then try again."),
     entry(
         "the kubelet is not enabled, so it would not start after a reboot: systemctl enable kubelet",

@@ -12,6 +12,7 @@ use cluster_api::conditions::Condition;
 use cluster_api::machine::Machine;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use o2ims_types::o2ims::v1alpha1::cluster_template::Installer;
 use o2ims_types::{ProvisioningRequest, conditions, names};
 use operator_kit::text;
 use operator_kit::write::status::find;
@@ -86,7 +87,7 @@ impl Node<'_> {
             masters,
             from: self.machine.spec.version.as_deref().unwrap_or_default(),
             to: day,
-            files: String::new(),
+            installer: Installer::default(),
             ignored: Vec::new(),
             snapshot: "",
         }

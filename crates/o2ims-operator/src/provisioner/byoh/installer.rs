@@ -14,6 +14,8 @@ use crate::provisioner::step::InstallScripts;
 
 const COMMON: &str = include_str!("installer/common.sh");
 const CLEAN_HOST: &str = include_str!("installer/clean_host.sh");
+/// How packages come from a repository; for jobs too.
+pub const PACKAGES: &str = include_str!("installer/packages.sh");
 const INSTALL: &str = include_str!("installer/install.sh");
 const UNINSTALL: &str = include_str!("installer/uninstall.sh");
 /// The program of the unit that runs jobs on a host.
@@ -44,7 +46,7 @@ pub fn install_scripts(
     let values = Values { installer, version, machine, namespace: &namespace, host: &name, pods };
     let secret_name = names::install_secret(&name, machine);
     let mut secret = empty_secret(host, machine, uid)?;
-    secret["stringData"] = json!({"install": values.fill(INSTALL), "uninstall": values.fill(UNINSTALL)});
+    secret["stringData"] = json!({"install": values.fill(&format!("{PACKAGES}{INSTALL}")), "uninstall": values.fill(UNINSTALL)});
     let former = host.annotations().get(names::INSTALL_SECRET_ANNOTATION);
     Some(InstallScripts {
         resource_version: host.metadata.resource_version.clone().unwrap_or_default(),
@@ -123,32 +125,37 @@ struct Values<'a> {
     pods: String,
 }
 
+/// Where a script finds this version of Kubernetes, as the marks in it and what stands in their places.
+pub fn sources(installer: &Installer, version: &str) -> [(&'static str, String); 6] {
+    let minor = version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    let source = match installer.source {
+        InstallerSource::Preinstalled => "preinstalled",
+        InstallerSource::Files => "files",
+        InstallerSource::Packages => "packages",
+    };
+    let packages = installer.packages.clone().unwrap_or_default();
+    let repository = |url: Option<String>| url.unwrap_or_default().replace("MINOR", &minor);
+    [
+        ("@VERSION@", version.to_owned()),
+        ("@SOURCE@", source.to_owned()),
+        ("@FILES@", installer.files.path.replace("VERSION", version)),
+        ("@DEB@", repository(packages.deb)),
+        ("@RPM@", repository(packages.rpm)),
+        ("@KEY@", packages.key_file.unwrap_or_default()),
+    ]
+}
+
 impl Values<'_> {
     fn fill(&self, script: &str) -> String {
-        let minor = self.version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
-        let source = match self.installer.source {
-            InstallerSource::Preinstalled => "preinstalled",
-            InstallerSource::Files => "files",
-            InstallerSource::Packages => "packages",
-        };
-        let packages = self.installer.packages.clone().unwrap_or_default();
-        let repository = |url: Option<String>| url.unwrap_or_default().replace("MINOR", &minor);
         let unit = UNIT.trim_end().replace("@DATES@", DATES.trim_end());
-        [
-            ("@VERSION@", self.version.to_owned()),
+        let of_host = [
             ("@MACHINE@", self.machine.to_owned()),
             ("@NAMESPACE@", self.namespace.to_owned()),
             ("@HOST@", self.host.to_owned()),
-            ("@SOURCE@", source.to_owned()),
-            ("@FILES@", self.installer.files.path.replace("VERSION", self.version)),
-            ("@DEB@", repository(packages.deb)),
-            ("@RPM@", repository(packages.rpm)),
-            ("@KEY@", packages.key_file.unwrap_or_default()),
             ("@PODS@", self.pods.clone()),
-        ]
-        .into_iter()
-        .fold(format!("{COMMON}{CLEAN_HOST}{script}").replace("@UNIT@", &unit), |text, (mark, value)| {
-            text.replace(mark, &value)
-        })
+        ];
+        let text = format!("{COMMON}{CLEAN_HOST}{script}").replace("@UNIT@", &unit);
+        let values = sources(self.installer, self.version).into_iter().chain(of_host);
+        values.fold(text, |text, (mark, value)| text.replace(mark, &value))
     }
 }

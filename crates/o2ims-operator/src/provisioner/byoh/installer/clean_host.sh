@@ -3,7 +3,7 @@
 clean_host() {
     systemctl disable --quiet --now o2ims-host 2>/dev/null
     systemctl stop --quiet o2ims-job 2>/dev/null
-    rm -rf "$jobs" "$snapshots"
+    rm -rf "$jobs" "$snapshots" "$packages"
     systemctl disable --quiet --now kubelet 2>/dev/null
     if systemctl is-active --quiet kubelet; then fail 'the kubelet does not stop'; fi
     run_containerd

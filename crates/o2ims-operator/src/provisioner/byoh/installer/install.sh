@@ -1,16 +1,4 @@
 
-# An installed kubeadm that is not ours.
-find_program() {
-    local candidate
-    for candidate in $(type -aP "$1"); do
-        if ! is_ours "$candidate"; then
-            echo "$candidate"
-            return
-        fi
-    done
-    return 1
-}
-
 if is_ours "$wrapper"; then
     # The agent was interrupted before it could write down that it is done.
     if [ "$(cat "$node" 2>/dev/null)" = "$machine" ]; then exit 0; fi
@@ -74,35 +62,14 @@ from_files() {
 }
 
 from_packages() {
-    version='@VERSION@'
-    version=${version#v}
+    name_repository
     if command -v apt-get >/dev/null; then
-        [ -n '@DEB@' ] || fail 'the ClusterTemplate has no install.installer.packages.deb'
-        signed=
-        if [ -n '@KEY@' ]; then signed='[signed-by=@KEY@] '; fi
-        echo "deb ${signed}@DEB@ /" >/etc/apt/sources.list.d/o2ims-kubernetes.list
-        export DEBIAN_FRONTEND=noninteractive
-        # Without this mode apt-get ends well when it does not reach the repository, and goes on with an old list.
-        output=$(LC_ALL=C apt-get update -q -o DPkg::Lock::Timeout=300 -o APT::Update::Error-Mode=any \
-            -o Dir::Etc::sourcelist=sources.list.d/o2ims-kubernetes.list -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 2>&1) || {
-            why=$(echo "$output" | grep '^[EW]: .*:/' | head -n 1 | cut -c4-)
-            case $why in *NO_PUBKEY* | *EXPKEYSIG*) why="$why. Put the repository's key of today into the template's keyFile" ;; esac
-            fail "apt-get update: ${why:-$(echo "$output" | tail -n 2)}"
-        }
-        # A file of the site's that is a package's setting too stays; dpkg would ask about it.
-        output=$(apt-get install -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --allow-downgrades --allow-change-held-packages --no-install-recommends \
-            "kubelet=$version-*" "kubeadm=$version-*" 2>&1) || fail "apt-get install: $(echo "$output" | tail -n 2)"
+        output=$(apt_install "kubelet=$release-*" "kubeadm=$release-*") || fail "apt-get install: $(echo "$output" | tail -n 2)"
         apt-mark hold kubelet kubeadm >/dev/null
         return
     fi
-    dnf=$(command -v dnf || command -v yum) || fail 'neither apt-get, dnf nor yum is on the host'
-    [ -n '@RPM@' ] || fail 'the ClusterTemplate has no install.installer.packages.rpm'
-    {
-        printf '[o2ims-kubernetes]\nname=Kubernetes\nbaseurl=%s\nenabled=0\n' '@RPM@'
-        if [ -n '@KEY@' ]; then printf 'gpgcheck=1\ngpgkey=file://%s\n' '@KEY@'; fi
-    } >/etc/yum.repos.d/o2ims-kubernetes.repo
     output=$("$dnf" install -q -y --enablerepo=o2ims-kubernetes --setopt=o2ims-kubernetes.excludepkgs= \
-        "kubelet-$version" "kubeadm-$version" 2>&1) || fail "${dnf##*/} install: $(echo "$output" | tail -n 2)"
+        "kubelet-$release" "kubeadm-$release" 2>&1) || fail "${dnf##*/} install: $(echo "$output" | tail -n 2)"
 }
 
 case '@SOURCE@' in

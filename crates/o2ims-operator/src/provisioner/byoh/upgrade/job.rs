@@ -5,14 +5,17 @@ use cluster_api::byoh::ByoHost;
 use k8s_openapi::ByteString;
 use kube::ResourceExt as _;
 use o2ims_types::names;
+use o2ims_types::o2ims::v1alpha1::cluster_template::Installer;
 use operator_kit::write::apply::sha256;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::provisioner::byoh::installer::{is_plain, secret_of};
+use crate::provisioner::byoh::installer::{self, is_plain, is_sound, secret_of, sources};
 use crate::provisioner::step::JobOrder;
 
 const JOB: &str = include_str!("scripts/job.sh");
+/// How it has packages there before an upgrade, and installs them in it.
+const PACKAGES: &str = include_str!("scripts/packages.sh");
 const PREFLIGHT: &str = include_str!("scripts/preflight.sh");
 const UPGRADE: &str = include_str!("scripts/upgrade.sh");
 const RESTORE: &str = include_str!("scripts/restore.sh");
@@ -66,8 +69,8 @@ pub struct Job<'a> {
     pub from: &'a str,
     /// The version that it gets; for certificates the day on which the first of them ends.
     pub to: &'a str,
-    /// Folder with the programs of that version.
-    pub files: String,
+    /// Where that version is found.
+    pub installer: Installer,
     /// Names of kubeadm's checks whose errors are ignored.
     pub ignored: Vec<&'a str>,
     /// The snapshot that is restored; empty for other jobs.
@@ -213,17 +216,20 @@ impl Job<'_> {
             ("@MASTERS@", &masters),
             ("@IGNORED@", &ignored),
             ("@SNAPSHOT@", self.snapshot),
-            ("@FILES@", &self.files),
         ];
         // Agents can write some of these, and not only on their own host; what follows is run by root.
         let is_safe = |(_, value): &(&str, &str)| value.split(['/', ',', ':']).all(is_plain);
+        let with_packages = |script: &str| format!("{}{PACKAGES}{script}", installer::PACKAGES);
         let script = match self.purpose {
-            Purpose::Preflight => PREFLIGHT,
-            Purpose::Upgrade => UPGRADE,
-            Purpose::Restore => RESTORE,
-            Purpose::RenewCertificates => &format!("{DATES}{CERTIFICATES}"),
+            Purpose::Preflight => with_packages(PREFLIGHT),
+            Purpose::Upgrade => with_packages(UPGRADE),
+            Purpose::Restore => RESTORE.to_owned(),
+            Purpose::RenewCertificates => format!("{DATES}{CERTIFICATES}"),
         };
+        let sources = sources(&self.installer, self.to);
+        let all = values.into_iter().chain(sources.iter().map(|(mark, value)| (*mark, value.as_str())));
         let fill = |text: String, (mark, value): (&str, &str)| text.replace(mark, value);
-        values.iter().all(is_safe).then(|| values.into_iter().fold(format!("{JOB}{script}"), fill))
+        let is_safe = values.iter().all(is_safe) && is_sound(&self.installer);
+        is_safe.then(|| all.fold(format!("{JOB}{script}"), fill))
     }
 }

@@ -29,7 +29,6 @@ pub struct Member<'a> {
 impl Member<'_> {
     /// A job of this host.
     pub fn job<'a>(&'a self, purpose: Purpose, to: &'a str) -> Job<'a> {
-        let installer = self.desired.install.installer.clone().unwrap_or_default();
         let is_first = self.desired.masters.first().is_some_and(|first| first.name == self.requested.name);
         Job {
             purpose,
@@ -40,7 +39,7 @@ impl Member<'_> {
             masters: self.desired.masters.len(),
             from: self.version(),
             to,
-            files: installer.files.path.replace("VERSION", to),
+            installer: self.desired.install.installer.clone().unwrap_or_default(),
             ignored: self.ignored_checks(),
             snapshot: "",
         }

@@ -3,7 +3,7 @@
 set -u
 id='@ID@' namespace='@NAMESPACE@' host='@HOST@' machine='@MACHINE@'
 from='@FROM@' to='@TO@' role='@ROLE@' place='@PLACE@' masters='@MASTERS@' files='@FILES@' ignored='@IGNORED@' asked='@SNAPSHOT@'
-jobs=/var/lib/o2ims-jobs node=/var/lib/o2ims-node links=/var/lib/o2ims-links
+jobs=/var/lib/o2ims-jobs node=/var/lib/o2ims-node links=/var/lib/o2ims-links packages=/var/lib/o2ims-packages
 wrapper=/usr/local/sbin/kubeadm drop_in=/etc/systemd/system/kubelet.service.d/90-o2ims.conf
 own=$jobs/$id
 exec >>"$own/log" 2>&1
@@ -73,7 +73,7 @@ is_ours() { head -c 400 "$1" 2>/dev/null | tr -d '\0' | grep -q 'Put here by the
 # find_new PROGRAM: the path of the program in the version that is asked for.
 find_new() {
     local candidate
-    for candidate in "$files/$1" $(type -aP "$1"); do
+    for candidate in "$files/$1" $(type -aP "$1") "$packages/$to/root/usr/bin/$1"; do
         [ -x "$candidate" ] && ! is_ours "$candidate" || continue
         if [ "$(version_of "$1" "$candidate")" = "$to" ]; then
             echo "$candidate"
@@ -189,6 +189,7 @@ check_etcd() {
 preflight() {
     local program space free
     [ "$(cat "$node" 2>/dev/null)" = "$machine" ] || fail "this host is not the node of ByoMachine $machine any more"
+    if [ '@SOURCE@' = packages ] && ! { find_new kubelet && find_new kubeadm; } >/dev/null; then fetch_packages; fi
     for program in kubelet kubeadm; do
         find_new "$program" >/dev/null || fail "$program $to is neither in $files nor installed: put it into $files"
         if [ -x "$files/$program" ] && [ -e "/usr/local/bin/$program" ] && [ ! -L "/usr/local/bin/$program" ]; then

@@ -16,6 +16,10 @@ take_snapshot() {
         --cacert $pki/ca.crt --cert $pki/server.crt --key $pki/server.key snapshot save "$data/o2ims-snapshot.db" ||
         fail 'etcd gives no snapshot (etcdctl snapshot save, in its container): see the log of the job'
     mv "$data/o2ims-snapshot.db" "$new/etcd.db" || fail 'the snapshot of etcd is not there'
+    # Packages are replaced in place.
+    if [ '@SOURCE@' = packages ]; then
+        for file in $(type -aP kubelet kubeadm kubectl); do files+=("${file#/}"); done
+    fi
     # Of what is named, not everything is on every host.
     for file in etc/kubernetes var/lib/kubelet/config.yaml var/lib/kubelet/kubeadm-flags.env var/lib/kubelet/instance-config.yaml \
         "${drop_in#/}" "${wrapper#/}" "${links#/}" usr/local/bin/kubelet usr/local/bin/kubeadm usr/local/bin/kubectl; do
@@ -70,6 +74,8 @@ apiVersion: kubeadm.k8s.io/v1beta4
 kind: UpgradeConfiguration
 timeouts: {upgradeManifests: 3m0s, kubernetesAPICall: 5m0s}
 END
+    install_fetched kubeadm
+    kubeadm=$(find_new kubeadm) || fail "kubeadm $to is not in $files any more"
     # kube-proxy is Cluster API's: it sets the image when its objects have the version.
     if [ "$place" = first ]; then set -- apply "$to" --yes; else set -- node; fi
     set -- "$@" --skip-phases addon/kube-proxy --config "$own/upgrade.yaml" ${ignored:+--ignore-preflight-errors "$ignored"}
@@ -81,9 +87,11 @@ END
 # install_new: the programs, in the place where systemd and kubeadm look for them.
 install_new() {
     local program new path
+    install_fetched kubelet kubectl
     for program in kubelet kubeadm kubectl; do
         new=$(find_new "$program") || continue
         case $new in
+        "$fetched"/*) continue ;;
         "$files"/*)
             path=/usr/local/bin/$program
             if [ -e "$path" ] && [ ! -L "$path" ]; then continue; fi
@@ -104,7 +112,7 @@ install_new() {
 finish() {
     local kind
     until_node_runs
-    rm -f "$snapshots"/*/for
+    rm -rf "$snapshots"/*/for "$packages"
     # kubeadm copies etcd's data at each upgrade; the last copy is kept.
     for kind in etcd manifests; do
         find /etc/kubernetes/tmp -maxdepth 1 -name "kubeadm-backup-$kind-*" 2>/dev/null | sort | head -n -1 | xargs -r rm -rf
@@ -113,7 +121,6 @@ finish() {
 
 steps=5
 step 1 'checking the host and its images' preflight
-kubeadm=$(find_new kubeadm) || fail "kubeadm $to is not in $files any more"
 step 2 'taking a snapshot, and preparing the configuration of the cluster' prepare
 step 3 'kubeadm upgrade' node_upgrade
 step 4 'restarting the kubelet' install_new
