@@ -10,6 +10,7 @@ use hostsim::Failure;
 use k8s_openapi::jiff::{Timestamp, ToSpan as _};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
+use o2ims_operator::provisioner::byoh::installer;
 use o2ims_types::{ProvisioningRequest, ProvisioningState as State, conditions, names};
 use operator_kit::write::status::find;
 use sandbox::Stack;
@@ -23,6 +24,7 @@ use crate::servers::assert_clean;
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         on_servers("certificates_that_end_tomorrow_are_renewed_on_servers", servers).slow(),
+        on_servers("the_unit_renews_also_where_no_script_has_installed_it", without_installer).slow(),
         shared("certificates_that_end_are_renewed_by_a_job", simulated),
     ]
 }
@@ -160,25 +162,54 @@ for file in admin controller-manager scheduler; do
 done
 "#;
 
+/// Carries [`AGE`] out.
+async fn aged(stack: &Stack, server: &Server, day: &str) -> Outcome {
+    let access = stack.management.access();
+    let authority = access.authority().pair();
+    server.write("/root/ca.crt", &authority.certificate).await?;
+    server.write("/root/ca.key", &authority.key).await?;
+    server.run(&["bash", "-c", AGE, "age", day]).await.map(drop)
+}
+
+/// With `install.method: none` the playbook brings the unit. There BYOH's record says which machine the host is.
+async fn without_installer(stack: &mut Stack) -> Outcome {
+    let tenant = Tenant::on_servers(stack, "brought", 1).await?;
+    stack.power_on("brought", "brought", 2..=2, true).await?;
+    let server = stack.server(&tenant.host(2))?;
+    tenant.template("none", json!({"install": {"method": "none"}})).await?;
+    tenant.apply(&tenant.request_for("none", "request", &[2], &[])).await?;
+    tenant.until("request", State::Fulfilled, "1 master, 0 workers", 2 * CLUSTER).await?;
+    let [program, service] = installer::unit();
+    let program = program.replace("@NAMESPACE@", &tenant.namespace).replace("@HOST@", server.name());
+    server.write("/usr/local/sbin/o2ims-host", &program).await?;
+    server.write("/etc/systemd/system/o2ims-host.service", &service.replace("@HOME@", "/root")).await?;
+    let start = "chmod 755 /usr/local/sbin/o2ims-host && systemctl daemon-reload && systemctl enable --now o2ims-host";
+    server.run(&["bash", "-c", start]).await?;
+    until_told(&tenant, "True", "the first to end is").await?;
+    aged(stack, server, "tomorrow").await?;
+    until_job(&tenant, server.name(), true, CLUSTER).await?;
+    until_job(&tenant, server.name(), false, 2 * CLUSTER).await?;
+    server.run(&["bash", "-c", AGENT]).await?;
+    server.run(&["bash", "-c", MASTER]).await?;
+    until_told(&tenant, "True", "the first to end is").await?;
+    tenant.delete("request").await?;
+    tenant.until_gone("request", CLUSTER).await?;
+    tenant.assert_hosts_free().await
+}
+
 async fn servers(stack: &mut Stack) -> Outcome {
     let tenant = Tenant::on_servers(stack, "years", 2).await?;
     tenant.apply(&tenant.request("request", "request", &[1], &[2])).await?;
     tenant.until("request", State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
     until_told(&tenant, "True", "the first to end is").await?;
+    let age = async |server: &Server, day: &str| aged(stack, server, day).await;
     let read = async || -> anyhow::Result<Option<String>> {
         let configs = tenant.objects(Kind::KubeadmConfig).list(&ListParams::default()).await?;
         Ok(configs.iter().find_map(|config| config.annotations().get(CERTIFICATES_EXPIRY_ANNOTATION).cloned()))
     };
     let before = read().await?.context("Cluster API has read no date")?;
-    let access = stack.management.access();
-    let authority = access.authority().pair();
     let (master, worker) = (stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?);
     let containers = master.node_processes().await?;
-    let age = async |server: &Server, day: &str| {
-        server.write("/root/ca.crt", &authority.certificate).await?;
-        server.write("/root/ca.key", &authority.key).await?;
-        server.run(&["bash", "-c", AGE, "age", day]).await
-    };
     age(master, "tomorrow").await?;
     age(worker, "tomorrow").await?;
     until_job(&tenant, master.name(), true, CLUSTER).await?;

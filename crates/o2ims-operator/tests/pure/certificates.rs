@@ -96,7 +96,8 @@ fn what_is_not_known_is_told() {
             says(
                 &world,
                 "True",
-                "; not known of host 2 (target-2): the unit o2ims-host does not report any from there",
+                "; not known of host 2 (target-2): the unit o2ims-host does not report any from there; to put it there: \
+                 ansible-playbook ansible/unit.yaml -e hosts=target-2",
             );
         }
     }

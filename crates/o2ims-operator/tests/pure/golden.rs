@@ -1,4 +1,4 @@
-//! The exact objects that are made, in the order in which they are applied. `UPDATE_GOLDEN=1` writes the files anew.
+//! The exact objects that are made, in the order in which they are applied, and the unit of hosts. `UPDATE_GOLDEN=1` writes the files anew.
 //!
 //! A change in one of them changes running clusters: a different KubeadmControlPlane or template makes Cluster API
 //! replace machines, for which there is no spare host.
@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cluster_api::byoh::ByohVariant;
+use o2ims_operator::provisioner::byoh::installer;
 use o2ims_operator::provisioner::step::{HostPatch, Step};
 use o2ims_types::ProvisioningRequest;
 use serde_json::{Value, json};
@@ -60,6 +61,20 @@ fn compare(name: &str, dialect: ByohVariant, template: Value, request: Provision
         text.lines().nth(line).unwrap_or_default()
     );
     text
+}
+
+/// The playbook puts the same unit onto hosts as the install script.
+#[test]
+fn the_playbook_has_the_same_unit() {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ansible/roles/unit/files");
+    for (name, text) in ["o2ims-host", "o2ims-host.service"].into_iter().zip(installer::unit()) {
+        let path = files.join(name);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let stored = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(stored == text, "{} is not the operator's: UPDATE_GOLDEN=1 writes it anew", path.display());
+    }
 }
 
 fn three_masters(version: &str) -> ProvisioningRequest {

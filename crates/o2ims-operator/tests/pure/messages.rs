@@ -607,10 +607,10 @@ const SERVER: &[Entry] = &[
 
 const DEGRADED: &[Entry] = &[
     entry(
-        "the certificates of the control plane on … are valid until …, as Cluster API read them last. On each master run \"kubeadm certs renew \
-         all\" and start its control plane pods again, then remove the annotation … from its KubeadmConfig, so that Cluster API reads the new \
-         date (docs/o2ims-operator.md, \"Hosts without the unit\")",
-        "The cluster's API ends with them, and the host has no unit that renews them: [renew them](o2ims-operator.md#hosts-without-the-unit).",
+        "the certificates of the control plane on … are valid until …, as Cluster API read them last. The unit o2ims-host renews them, and does not \
+         report from there; to put it there: ansible-playbook ansible/unit.yaml -e hosts=…. Or on each master run \"kubeadm certs renew all\" and start its control plane pods again, then remove \
+         the annotation … from its KubeadmConfig, so that Cluster API reads the new date (docs/o2ims-operator.md, \"Hosts without the unit\")",
+        "The cluster's API ends with them, and the host has no unit that renews them: [put it there](o2ims-operator.md#hosts-without-the-unit).",
     ),
     entry(
         "the certificates of the control plane on … were not renewed: …. Mend the cause, then try again: kubectl annotate pr … -n … …=… --overwrite",
@@ -670,7 +670,7 @@ const CERTIFICATES: &[Entry] = &[
     entry("the certificate of the agent", "With it BYOH's agent connects to the management cluster."),
     entry("a certificate of the control plane", "One that kubeadm issues on masters."),
     entry(
-        "not known of …: the unit o2ims-host does not report any from there",
+        "not known of …: the unit o2ims-host does not report any from there; to put it there: ansible-playbook ansible/unit.yaml -e hosts=…",
         "The host was installed by an earlier release, or has no kubectl or no openssl. What ends there is not renewed by itself: \
          [by hand](o2ims-operator.md#hosts-without-the-unit).",
     ),
@@ -880,9 +880,9 @@ const UPGRADE: &[Entry] = &[
         "`kubectl describe node` in the cluster says why. The next host is not begun before.",
     ),
     entry(
-        "the upgrade cannot begin: the unit o2ims-host does not report from …. The install script puts it there where kubectl is on the host: \
-         check it with systemctl status o2ims-host, or set k8sVersion back",
-        "The host was installed by an earlier release, or has no kubectl. Nothing was changed.",
+        "the upgrade cannot begin: the unit o2ims-host does not report from …. Where it is, systemctl status o2ims-host on the host says why; to put it \
+         there: ansible-playbook ansible/unit.yaml -e hosts=…; or set k8sVersion back",
+        "The host was installed by an earlier release, or had no kubectl then. Nothing was changed.",
     ),
     entry(
         "the upgrade to … has not begun, and no host was changed: …. Mend the cause, then try again: kubectl annotate pr … -n … …=… --overwrite",

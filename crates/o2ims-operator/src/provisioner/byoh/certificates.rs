@@ -229,9 +229,14 @@ pub fn report(request: &ProvisioningRequest, observed: &Observed) -> Option<Cert
         Next::Halted { message } => (None, vec![message]),
     };
     failures.extend(nodes.iter().filter_map(agent_failure));
-    let unknown: Vec<_> = nodes.iter().filter(|node| node.dates.is_none()).map(|node| node.host.display()).collect();
-    let unknown = (!unknown.is_empty()).then(|| {
-        format!("not known of {}: the unit o2ims-host does not report any from there", text::list(&unknown, ", "))
+    let unknown = nodes.iter().filter(|node| node.dates.is_none()).map(|node| node.host);
+    let (shown, hosts): (Vec<_>, Vec<_>) = unknown.map(|host| (host.display(), host.name_any())).unzip();
+    let unknown = (!hosts.is_empty()).then(|| {
+        format!(
+            "not known of {}: the unit o2ims-host does not report any from there; to put it there: {}",
+            text::list(&shown, ", "),
+            job::command_for_unit(&hosts)
+        )
     });
     let more = |texts: Vec<Option<String>>| {
         texts.into_iter().flatten().fold(String::new(), |all, text| format!("{all}; {text}"))

@@ -20,6 +20,8 @@ const INSTALL: &str = include_str!("installer/install.sh");
 const UNINSTALL: &str = include_str!("installer/uninstall.sh");
 /// The program of the unit that runs jobs on a host.
 const UNIT: &str = include_str!("upgrade/scripts/unit.sh");
+/// The unit itself.
+const SERVICE: &str = include_str!("upgrade/scripts/o2ims-host.service");
 /// How it reads when certificates end.
 const DATES: &str = include_str!("upgrade/scripts/dates.sh");
 
@@ -115,6 +117,11 @@ pub fn is_sound(installer: &Installer) -> bool {
         .all(|character| character.is_ascii_alphanumeric() || "-._+/:~%".contains(character))
 }
 
+/// The program of the unit that runs jobs on a host, and the unit. `@NAMESPACE@` and `@HOST@` stand for those of the host, `@HOME@` for the home of root.
+pub fn unit() -> [String; 2] {
+    [UNIT.replace("@DATES@", DATES.trim_end()), SERVICE.to_owned()]
+}
+
 /// What is filled into a script. [`is_plain`] and [`is_sound`] keep it from being read as anything else.
 struct Values<'a> {
     installer: &'a Installer,
@@ -147,14 +154,16 @@ pub fn sources(installer: &Installer, version: &str) -> [(&'static str, String);
 
 impl Values<'_> {
     fn fill(&self, script: &str) -> String {
-        let unit = UNIT.trim_end().replace("@DATES@", DATES.trim_end());
+        let [program, service] = unit();
+        let service = service.trim_end().replace("@HOME@", "${HOME:-/root}");
         let of_host = [
             ("@MACHINE@", self.machine.to_owned()),
             ("@NAMESPACE@", self.namespace.to_owned()),
             ("@HOST@", self.host.to_owned()),
             ("@PODS@", self.pods.clone()),
         ];
-        let text = format!("{COMMON}{CLEAN_HOST}{script}").replace("@UNIT@", &unit);
+        let text = format!("{COMMON}{CLEAN_HOST}{script}");
+        let text = text.replace("@UNIT@", program.trim_end()).replace("@SERVICE@", &service);
         let values = sources(self.installer, self.version).into_iter().chain(of_host);
         values.fold(text, |text, (mark, value)| text.replace(mark, &value))
     }

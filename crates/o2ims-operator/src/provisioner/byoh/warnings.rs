@@ -17,6 +17,7 @@ use super::give_up;
 use super::instructions::{command, ineffective};
 use super::marks::MarkedHost as _;
 use super::observed::{Observed, Phase};
+use super::upgrade::job;
 use crate::provisioner::report::Upcoming;
 use crate::request::requested_hosts;
 
@@ -85,15 +86,16 @@ pub fn end_of_certificates(observed: &Observed) -> Option<Upcoming> {
     let ends = silent.filter_map(|machine| Some((machine.status.certificates_expiry_date.as_ref()?.0, machine)));
     let (end, machine) = ends.min_by_key(|(end, machine)| (*end, machine.name_any()))?;
     let from = Timestamp::from_second(end.as_second().saturating_sub(CERTIFICATES_NOTICE)).unwrap_or(end);
-    let date = end.to_string();
+    let (date, server) = (end.to_string(), machine.server().unwrap_or_default());
     Some(Upcoming {
         from,
         message: format!(
-            "the certificates of the control plane on {} are valid until {}, as Cluster API read them last. On each master run \"kubeadm certs \
-             renew all\" and start its control plane pods again, then remove the annotation {CERTIFICATES_EXPIRY_ANNOTATION} from its \
-             KubeadmConfig, so that Cluster API reads the new date (docs/o2ims-operator.md, \"Hosts without the unit\")",
-            machine.server().unwrap_or_default(),
+            "the certificates of the control plane on {server} are valid until {}, as Cluster API read them last. The unit o2ims-host renews them, and does \
+             not report from there; to put it there: {}. Or on each master run \"kubeadm certs renew all\" and start its control plane pods again, \
+             then remove the annotation {CERTIFICATES_EXPIRY_ANNOTATION} from its KubeadmConfig, so that Cluster API reads the new date \
+             (docs/o2ims-operator.md, \"Hosts without the unit\")",
             date.split('T').next().unwrap_or_default(),
+            job::command_for_unit(&[server.to_owned()]),
         ),
     })
 }

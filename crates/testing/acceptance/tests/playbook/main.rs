@@ -522,6 +522,23 @@ async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) ->
     control.run("site.yaml", &[]).await?.succeeded()?.changed_nothing()
 }
 
+/// A host of a running cluster without the operator's unit, as an earlier release has left it, gets what the install script has put on the others.
+async fn unit_is_brought(Setting { control, servers, .. }: &Setting) -> Outcome {
+    const READ: &str = "cat /usr/local/sbin/o2ims-host /etc/systemd/system/o2ims-host.service";
+    const TAKE: &str = "systemctl disable --now o2ims-host && rm /usr/local/sbin/o2ims-host /etc/systemd/system/o2ims-host.service";
+    let installed = servers[0].run(&["bash", "-c", READ]).await?;
+    servers[0].run(&["bash", "-c", TAKE]).await?;
+    let on_one = ["-e", "hosts=target-1"];
+    let run = control.run("unit.yaml", &on_one).await?.succeeded()?;
+    run.says("target-1 (10.77.0.11, hostId 1) has the unit")?;
+    ensure!(servers[0].run(&["bash", "-c", READ]).await? == installed, "it is not what the install script writes");
+    servers[0].run(&["systemctl", "is-active", "o2ims-host"]).await?;
+    let run = control.run("unit.yaml", &on_one).await?.succeeded()?;
+    ensure!(run.count("target-1", "changed")? == 0, "a second run has changed target-1:\n{}", run.text);
+    let refused = control.run("unit.yaml", &["-e", "hosts=target-3"]).await?.failed()?;
+    refused.says("ByoHost default/target-3 is not there: register the host with site.yaml first")
+}
+
 /// Hosts of a running cluster, for which the input has another version and another host id, while all certificates are
 /// renewed: nothing else of them changes, and the differences are reported.
 async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
@@ -539,6 +556,8 @@ async fn in_use(stack: &mut Stack, mut setting: Setting) -> Outcome {
     let run = setting.control.run("site.yaml", &BOTH[..2]).await?.succeeded()?;
     run.says("target-1 is in use by cluster core and ProvisioningRequest")?;
     ensure!(!run.text.contains("stay as they are"), "something differs on a host that was just made:\n{}", run.text);
+
+    unit_is_brought(&setting).await?;
 
     let hosts = inventory::hosts(stack.management.admin(), "default");
     // In the same way the GPU operator adds its runtime.

@@ -170,22 +170,7 @@ if command -v kubectl >/dev/null; then
 UNIT
     chmod 755 "$unit_program.new" && mv "$unit_program.new" "$unit_program" || fail "$unit_program cannot be written"
     cat >"$host_unit" <<END
-# $mark
-[Unit]
-Description=Jobs of the O2IMS operator
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-Environment=HOME=${HOME:-/root}
-ExecStart=$unit_program
-Restart=always
-RestartSec=5
-KillMode=mixed
-TimeoutStopSec=5
-
-[Install]
-WantedBy=multi-user.target
+@SERVICE@
 END
     systemctl daemon-reload
     systemctl enable --quiet o2ims-host && systemctl restart o2ims-host || fail 'the unit o2ims-host cannot be started'

@@ -6,6 +6,7 @@ use k8s_openapi::ByteString;
 use kube::ResourceExt as _;
 use o2ims_types::names;
 use o2ims_types::o2ims::v1alpha1::cluster_template::Installer;
+use operator_kit::text;
 use operator_kit::write::apply::sha256;
 use serde::Deserialize;
 use serde_json::json;
@@ -101,6 +102,11 @@ struct Reported {
     snapshot: String,
     #[serde(default)]
     message: String,
+}
+
+/// The command that puts the unit onto hosts, by their names.
+pub fn command_for_unit(hosts: &[String]) -> String {
+    format!("ansible-playbook ansible/unit.yaml -e hosts={}", text::list(hosts, ","))
 }
 
 /// The job of this purpose that a host has for its machine: the version or day in its id, how often it was given, and how far it is.

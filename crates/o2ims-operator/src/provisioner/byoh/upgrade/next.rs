@@ -9,7 +9,7 @@ use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::text;
 
 use super::adoption;
-use super::job::{Purpose, Standing};
+use super::job::{self, Purpose, Standing};
 use super::member::Member;
 use super::outcome::{Next, halted, is_retried};
 use super::restore;
@@ -99,12 +99,14 @@ fn without_host<'a>(desired: &'a DesiredCluster, observed: &Observed) -> Option<
 /// Hosts without the unit that runs jobs.
 fn without_unit(behind: &[&Member<'_>]) -> Option<String> {
     let lacks_unit = |member: &&&Member<'_>| !member.host.annotations().contains_key(names::HOST_UNIT_ANNOTATION);
-    let without: Vec<_> = behind.iter().filter(lacks_unit).map(|member| member.requested.to_string()).collect();
-    (!without.is_empty()).then(|| {
+    let without = behind.iter().filter(lacks_unit).map(|member| member.requested);
+    let (shown, hosts): (Vec<_>, Vec<_>) = without.map(|host| (host.to_string(), host.name.clone())).unzip();
+    (!hosts.is_empty()).then(|| {
         format!(
-            "the upgrade cannot begin: the unit o2ims-host does not report from {}. The install script puts it there where kubectl is on the host: \
-             check it with systemctl status o2ims-host, or set k8sVersion back",
-            text::list(&without, ", ")
+            "the upgrade cannot begin: the unit o2ims-host does not report from {}. Where it is, systemctl status o2ims-host on the host says why; to put it \
+             there: {}; or set k8sVersion back",
+            text::list(&shown, ", "),
+            job::command_for_unit(&hosts)
         )
     })
 }

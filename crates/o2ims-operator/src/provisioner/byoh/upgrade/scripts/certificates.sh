@@ -14,7 +14,7 @@ renew() {
         put_back "$copy"
     fi
     if control_plane | has_ended_one; then : >"$own/late"; fi
-    if ! timeout 300 "$wrapper" certs renew all </dev/null >"$output" 2>&1; then
+    if ! timeout 300 kubeadm certs renew all </dev/null >"$output" 2>&1; then
         cat "$output"
         put_back "$copy"
         drop "$copy"

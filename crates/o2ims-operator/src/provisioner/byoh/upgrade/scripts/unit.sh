@@ -47,16 +47,26 @@ resume() {
     done
 }
 
+# own_machine: the machine that this host is the node of. The install script writes it down; without that script BYOH's record counts.
+own_machine() {
+    if [ -e "$node" ]; then
+        cat "$node"
+    elif [ -e /etc/kubernetes/kubelet.conf ]; then
+        api get byohost "$host" --output 'jsonpath={.status.machineRef.namespace}.{.status.machineRef.name}'
+    fi
+}
+
 # take ID SHA256: fetches the script of a job and runs it, once. Secret and annotation are written one after the other, so one that does not
 # have this hash is not the job's.
 take() {
-    local new=$jobs/$1.new machine
+    local new=$jobs/$1.new machine own
     case $1 in *[!a-z0-9.-]* | . | ..) return 0 ;; esac
     rm -rf "$new" && mkdir -p "$new" || return
     api get secret "o2ims-job.$host" --output 'jsonpath={.data.script}' | base64 --decode >"$new/script" || return
     machine=$(api get secret "o2ims-job.$host" --output 'jsonpath={.data.machine}' | base64 --decode) || return
     [ "$(sha256sum <"$new/script" | cut -d ' ' -f 1)" = "$2" ] || return
-    if [ "$machine" != "$(cat "$node" 2>/dev/null)" ]; then
+    own=$(own_machine) || return
+    if [ "$machine" != "$own" ]; then
         fail "this host is not the node of ByoMachine $machine" "$1"
         return
     fi
