@@ -43,6 +43,11 @@ pub const JOB_STATUS_ANNOTATION: &str = "o2ims.provisioning.oran.org/job-status"
 pub const HOST_UNIT_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-unit";
 /// Annotation on a ByoHost: when its certificates end (JSON), written by the unit itself.
 pub const CERTIFICATES_ANNOTATION: &str = "o2ims.provisioning.oran.org/certificates";
+/// Annotation on a ProvisioningRequest: `<word>`, and each of its hosts makes a support bundle of this name; or `<word>/<host>`, and this one does. On a
+/// ByoHost: the name of the bundle that the host is to make.
+pub const SUPPORT_BUNDLE_ANNOTATION: &str = "o2ims.provisioning.oran.org/support-bundle";
+/// Annotation on a ByoHost: its last support bundle (JSON), written by the unit itself.
+pub const SUPPORT_BUNDLE_STATUS_ANNOTATION: &str = "o2ims.provisioning.oran.org/support-bundle-status";
 /// Prefix of the names of Secrets with a host's job; `deploy/` lets the operator write no others beside [`INSTALL_SECRET_PREFIX`].
 pub const JOB_SECRET_PREFIX: &str = "o2ims-job.";
 /// Annotation on a ProvisioningRequest: the id of the failed job, which its status names. The job is tried again.
@@ -132,12 +137,13 @@ pub mod focom {
     /// [`super::DELETION_PROTECTION_ANNOTATION`].
     pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
     /// Annotations of a ProvisioningRequest that a FocomProvisioningRequest passes on, where they have the group [`GROUP`].
-    pub const PASSED_ON: [&str; 5] = [
+    pub const PASSED_ON: [&str; 6] = [
         super::PAUSED_ANNOTATION,
         super::PLAN_ANNOTATION,
         super::RETRY_ANNOTATION,
         super::CONTINUE_ANNOTATION,
         super::RESTORE_SNAPSHOT_ANNOTATION,
+        super::SUPPORT_BUNDLE_ANNOTATION,
     ];
 
     /// The annotation of the FocomProvisioningRequest that is passed on as this one.

@@ -20,6 +20,7 @@ use testenv::servers::Server;
 use crate::harness::{CLUSTER, Outcome, Scenario, Shared, Tenant, on_servers, shared, wait};
 use crate::lifecycle::installing;
 use crate::servers::assert_clean;
+use crate::support;
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
@@ -72,6 +73,9 @@ async fn simulated(stack: Shared) -> Outcome {
     until_job(&tenant, &master, false, CLUSTER).await?;
     until_told(&tenant, "True", "the first to end is").await?;
     tenant.until("request", State::Fulfilled, "cluster is ready: 1 master, 1 worker", CLUSTER).await?;
+
+    support::order(&tenant, "now").await?;
+    support::until_made(&tenant, &[&tenant.host(1), &tenant.host(2)], "now").await?;
 
     stack.site.host(&master).context("no such host")?.fail(Failure::Job);
     ends_tomorrow().await?;

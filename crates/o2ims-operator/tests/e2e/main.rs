@@ -26,6 +26,7 @@ mod requests;
 mod revisions;
 mod servers;
 mod silence;
+mod support;
 mod traces;
 mod upgrade_faults;
 mod upgrades;

@@ -49,7 +49,7 @@ routes=$(ip route)
 containers=$(ctr --namespace k8s.io containers list --quiet)
 set +e
 [ -z "$containers" ] || echo "containers $containers"
-for path in /etc/kubernetes /run/kubeadm /var/lib/cni /usr/local/sbin/kubeadm /usr/local/sbin/o2ims-host /var/lib/o2ims-jobs /var/lib/o2ims-snapshots /var/lib/o2ims-packages; do [ ! -e "$path" ] || echo "$path"; done
+for path in /etc/kubernetes /run/kubeadm /var/lib/cni /usr/local/sbin/kubeadm /usr/local/sbin/o2ims-host /var/lib/o2ims-jobs /var/lib/o2ims-snapshots /var/lib/o2ims-packages /var/lib/o2ims-support; do [ ! -e "$path" ] || echo "$path"; done
 for folder in /var/lib/etcd /var/lib/kubelet /etc/cni/net.d /var/log/pods; do
     [ -z "$(ls -A "$folder" 2>/dev/null)" ] || echo "$folder: $(ls -A "$folder" | tr '\n' ' ')"
 done

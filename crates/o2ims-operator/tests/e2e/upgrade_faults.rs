@@ -15,8 +15,9 @@ use serde_json::json;
 use testenv::servers::Server;
 use testenv::{kubernetes_version, kubernetes_version_before};
 
-use crate::harness::{CLUSTER, Outcome, Scenario, Tenant, on_servers_of_two_versions};
+use crate::harness::{CLUSTER, Outcome, SOON, Scenario, Tenant, on_servers_of_two_versions};
 use crate::servers::{INTO_PACKAGES, assert_clean};
+use crate::support;
 use crate::upgrades::{identities, request, retry, until_at, versions};
 
 pub fn scenarios() -> Vec<Scenario> {
@@ -242,8 +243,8 @@ async fn lacking(stack: &mut Stack) -> Outcome {
     end(stack, &tenant, &before).await
 }
 
-/// Kubernetes comes in packages. A version that the repository does not have is told before anything is changed. What a host has fetched is enough for its
-/// upgrade, also after a power cut.
+/// Kubernetes comes in packages. A version that the repository does not have is told before anything is changed, and a support bundle is made meanwhile. What a
+/// host has fetched is enough for its upgrade, also after a power cut.
 async fn packages(stack: &mut Stack) -> Outcome {
     let tenant = Tenant::on_servers(stack, "packed", 2).await?;
     let (master, worker) = (stack.server(&tenant.host(1))?, stack.server(&tenant.host(2))?);
@@ -285,6 +286,8 @@ async fn packages(stack: &mut Stack) -> Outcome {
         let runs = shell(server, "/usr/bin/kubelet --version").await?;
         ensure!(runs.trim() == format!("Kubernetes {from}"), "{} has {runs}", server.name());
     }
+    support::are_made(&tenant, &[master, worker]).await?;
+    tenant.until("request", State::Failed, &told, SOON).await?;
     pack(to).await?;
     retry(&tenant, &told).await?;
     until_moment(master, (STATUS, "3 of 5"), "").await?;

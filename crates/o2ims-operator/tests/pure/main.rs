@@ -22,6 +22,7 @@ mod refusals;
 mod revisions;
 mod rules;
 mod status;
+mod support;
 mod templates;
 mod traces;
 mod troubles;

@@ -19,6 +19,7 @@ const LIST: &[Group] = &[
     Group { title: "What a server reports of an upgrade or a renewal", entries: UPGRADE_OF_SERVER },
     Group { title: "A cluster that runs, and something is wrong with it", entries: DEGRADED },
     Group { title: "Certificates that end", entries: CERTIFICATES },
+    Group { title: "A support bundle", entries: SUPPORT },
     Group { title: "A cluster of which something was deleted", entries: LOSS },
     Group { title: "A ProvisioningRequest that is being deleted", entries: DELETION },
     Group { title: "A write that failed", entries: WRITES },
@@ -1017,6 +1018,31 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
     entry(
         "kubeadm … is not in … any more",
         "Somebody has removed it since the check. Put it there again, then try again.",
+    ),
+];
+
+const SUPPORT: &[Entry] = &[
+    entry(
+        "annotation … has …, which is no name for a file: use at most … letters, digits, \".\", \"_\" and \"-\", such as …",
+        "Correct the annotation; a word or `<word>/<host>`.",
+    ),
+    entry(
+        "annotation … names host …, which this request does not hold; it takes names of ByoHosts, as in hostName",
+        "Correct the annotation; a word or `<word>/<host>`.",
+    ),
+    entry(
+        "waits for the host, or for a job that it runs; if this does not change, systemctl status o2ims-host on the host says why",
+        "Nothing at first. Is the host up, and does it reach the management cluster?",
+    ),
+    entry(
+        "the unit o2ims-host does not report from the host, or is of an earlier release; to put it there: ansible-playbook ansible/unit.yaml -e hosts=…",
+        "Carry the command out; the bundle follows.",
+    ),
+    entry("only … MiB are free in /var/lib; a support bundle needs 256", "Make room on the server, then give another word."),
+    entry("the support bundle cannot be written: is the disk full?", "Make room on the server, then give another word."),
+    entry(
+        "it was interrupted; to make one, give another word",
+        "The server was restarted, or it took more than 15 minutes: `journalctl -u o2ims-support` on the server.",
     ),
 ];
 

@@ -145,6 +145,8 @@ pub fn record_status(status: &ProvisioningRequestStatus) {
     messages::record(&status.provisioning_status.provisioning_message);
     status.conditions.iter().for_each(|condition| messages::record(&condition.message));
     status.extensions.hosts.iter().for_each(|host| messages::record(&host.message));
+    let bundles = status.extensions.hosts.iter().filter_map(|host| host.support_bundle.as_ref());
+    bundles.for_each(|bundle| messages::record(&bundle.message));
 }
 
 /// A precondition did not hold.
@@ -864,7 +866,7 @@ fn patch(map: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<S
 pub type Move = fn(&mut World, usize) -> bool;
 
 /// What Cluster API, BYOH and agents do by themselves. If all of these go on, everything settles.
-pub const PROGRESS: [Move; 20] = [
+pub const PROGRESS: [Move; 21] = [
     World::cluster_is_noticed,
     World::part_is_noticed,
     World::cluster_is_adopted,
@@ -885,6 +887,7 @@ pub const PROGRESS: [Move; 20] = [
     World::host_runs_its_job,
     World::given_up_host_is_taken_back,
     World::new_dates_are_reported,
+    World::support_bundle_is_made,
 ];
 
 /// What people and failures do.
@@ -1200,7 +1203,7 @@ impl World {
         self.edit_host(&name, |host| {
             condition(&mut host.status.conditions, BOOTSTRAP, "True", "", "");
             if has_unit {
-                host.annotations_mut().insert(names::HOST_UNIT_ANNOTATION.to_owned(), "1".to_owned());
+                host.annotations_mut().insert(names::HOST_UNIT_ANNOTATION.to_owned(), "2".to_owned());
             }
         });
         true
@@ -1273,6 +1276,22 @@ impl World {
         self.edit_host(host, |host| {
             host.annotations_mut().insert(names::CERTIFICATES_ANNOTATION.to_owned(), dates.to_string());
         });
+    }
+
+    /// The unit on a host makes the support bundle that is ordered.
+    pub fn support_bundle_is_made(&mut self, pick_: usize) -> bool {
+        let works = self.hosts.values().filter(|host| !self.silent.contains(&host.name_any()));
+        let ordered = works.filter_map(|host| {
+            let name = host.annotations().get(names::SUPPORT_BUNDLE_ANNOTATION)?.clone();
+            let told = host.annotations().get(names::SUPPORT_BUNDLE_STATUS_ANNOTATION);
+            (!told.is_some_and(|told| told.contains(&format!("{name:?}")))).then(|| (host.name_any(), name))
+        });
+        let Some((host, name)) = pick(ordered.collect(), pick_) else { return false };
+        let made = json!({"name": name, "state": "Done", "path": format!("/bundles/{name}"), "bytes": 7, "sha256": "ab"});
+        self.edit_host(&host, |host| {
+            host.annotations_mut().insert(names::SUPPORT_BUNDLE_STATUS_ANNOTATION.to_owned(), made.to_string());
+        });
+        true
     }
 
     /// The end of certificates in so many days.

@@ -1,6 +1,6 @@
 //! The unit `o2ims-host` of the operator's install script, simulated: it runs the jobs that annotations of the `ByoHost` name. An upgrade sets the
-//! version that the Node reports; a renewal of certificates sets the dates that the host reports, which a test may have set to earlier ones. Nothing
-//! else of the cluster changes.
+//! version that the Node reports; a renewal of certificates sets the dates that the host reports, which a test may have set to earlier ones. A support
+//! bundle is only reported. Nothing else of the cluster changes.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
 use o2ims_types::names::{
     CERTIFICATES_ANNOTATION, HOST_UNIT_ANNOTATION, JOB_ANNOTATION, JOB_STATUS_ANNOTATION, ROLE_CONTROL_PLANE,
-    ROLE_LABEL, job_secret,
+    ROLE_LABEL, SUPPORT_BUNDLE_ANNOTATION, SUPPORT_BUNDLE_STATUS_ANNOTATION, job_secret,
 };
 use serde_json::{Value, json};
 
@@ -54,11 +54,18 @@ impl Agent {
             return Ok(());
         }
         if host.annotation(HOST_UNIT_ANNOTATION).is_none() {
-            self.annotate(HOST_UNIT_ANNOTATION, "1").await?;
+            self.annotate(HOST_UNIT_ANNOTATION, "2").await?;
         }
         let is_master = host.labels().get(ROLE_LABEL).is_some_and(|role| role == ROLE_CONTROL_PLANE);
         if host.annotation(CERTIFICATES_ANNOTATION).is_none() {
             self.report_certificates(is_master).await?;
+        }
+        if let Some(name) = host.annotation(SUPPORT_BUNDLE_ANNOTATION) {
+            let made = json!({"name": name, "state": "Done", "path": format!("/simulated/{name}.tar.gz"), "bytes": 1});
+            let is_made = host.annotation(SUPPORT_BUNDLE_STATUS_ANNOTATION).is_some_and(|told| told == made.to_string());
+            if !is_made {
+                self.annotate(SUPPORT_BUNDLE_STATUS_ANNOTATION, &made.to_string()).await?;
+            }
         }
         let Some(id) = host.annotation(JOB_ANNOTATION).and_then(|job| job.split(' ').next()) else { return Ok(()) };
         let told = host.annotation(JOB_STATUS_ANNOTATION).and_then(|told| serde_json::from_str::<Value>(told).ok());

@@ -221,6 +221,8 @@ fn remove_marks(host: &ByoHost) -> Step {
         names::JOB_STATUS_ANNOTATION,
         names::HOST_UNIT_ANNOTATION,
         names::CERTIFICATES_ANNOTATION,
+        names::SUPPORT_BUNDLE_ANNOTATION,
+        names::SUPPORT_BUNDLE_STATUS_ANNOTATION,
     ];
     let leftovers = leftovers.into_iter().filter(|key| host.annotations().contains_key(*key));
     annotations.extend(leftovers.map(|key| (key.to_owned(), None)));

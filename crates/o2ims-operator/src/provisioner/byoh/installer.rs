@@ -20,6 +20,8 @@ const INSTALL: &str = include_str!("installer/install.sh");
 const UNINSTALL: &str = include_str!("installer/uninstall.sh");
 /// The program of the unit that runs jobs on a host.
 const UNIT: &str = include_str!("upgrade/scripts/unit.sh");
+/// How it makes support bundles.
+const SUPPORT: &str = include_str!("upgrade/scripts/support.sh");
 /// The unit itself.
 const SERVICE: &str = include_str!("upgrade/scripts/o2ims-host.service");
 /// How it reads when certificates end.
@@ -119,7 +121,8 @@ pub fn is_sound(installer: &Installer) -> bool {
 
 /// The program of the unit that runs jobs on a host, and the unit. `@NAMESPACE@` and `@HOST@` stand for those of the host, `@HOME@` for the home of root.
 pub fn unit() -> [String; 2] {
-    [UNIT.replace("@DATES@", DATES.trim_end()), SERVICE.to_owned()]
+    let program = UNIT.replace("@DATES@", DATES.trim_end()).replace("@SUPPORT@", SUPPORT.trim_end());
+    [program, SERVICE.to_owned()]
 }
 
 /// What is filled into a script. [`is_plain`] and [`is_sound`] keep it from being read as anything else.

@@ -13,7 +13,7 @@ use super::upgrade::adoption;
 use super::upgrade::next::next;
 use super::upgrade::outcome::Next;
 use super::{
-    certificates, claim, consent, create, dry_run, give_up, maintain, masters, pause, reattach, recover, scale,
+    certificates, claim, consent, create, dry_run, give_up, maintain, masters, pause, reattach, recover, scale, support,
     teardown,
 };
 use crate::provisioner::report::Rejection;
@@ -30,7 +30,9 @@ pub fn plan(
         // Objects that are halfway to another version are brought there: Cluster API would replace machines, or nothing would be able to delete them.
         adoption::finish(observed)
     } else {
-        steps_ignoring_pauses(request, verdict, observed)
+        let steps = steps_ignoring_pauses(request, verdict, observed);
+        // Nothing waits for them.
+        if steps.is_empty() { support::orders(request, observed) } else { steps }
     };
     pause::allowed(steps, observed)
 }

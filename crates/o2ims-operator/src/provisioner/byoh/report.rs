@@ -22,6 +22,7 @@ use super::observed::{Observed, Phase};
 use super::pause::{of_request, pauses};
 use super::preview;
 use super::stages::{missing_providers_message, stages};
+use super::support;
 use super::teardown;
 use super::warnings::{end_of_certificates, lost_sight, parts_being_deleted};
 use crate::provisioner::report::{Deleting, Pause, Progress, Provisioning, Rejection, Report};
@@ -320,6 +321,10 @@ fn extensions(
                 state: view.state.name().to_owned(),
                 k8s_version: kubelet_version(&view.requested.name, observed),
                 message: view.message.clone(),
+                support_bundle: observed
+                    .host(&view.requested.name)
+                    .filter(|host| observed.holds(host))
+                    .and_then(|host| support::of_host(request, host)),
             })
             .collect(),
         plan: planned(request, verdict, observed),

@@ -17,6 +17,7 @@ use super::give_up;
 use super::instructions::{command, ineffective};
 use super::marks::MarkedHost as _;
 use super::observed::{Observed, Phase};
+use super::support;
 use super::upgrade::job;
 use crate::provisioner::report::Upcoming;
 use crate::request::requested_hosts;
@@ -100,10 +101,11 @@ pub fn end_of_certificates(observed: &Observed) -> Option<Upcoming> {
     })
 }
 
-/// Warnings about hosts that BYOH does not know as attached any more, and about instructions without effect.
+/// Warnings about hosts that BYOH does not know as attached any more, and about annotations without effect.
 pub fn lost_sight(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
     let detached = observed.held().filter_map(|host| detached_host(request, host, observed));
-    detached.chain(ineffective(request, observed)).chain(give_up::without_effect(request, observed)).collect()
+    let words = [ineffective, give_up::without_effect, support::mistake].map(|of| of(request, observed));
+    detached.chain(words.into_iter().flatten()).collect()
 }
 
 /// The warning about a host whose status does not name the machine that runs on it any more.

@@ -395,4 +395,29 @@ pub struct HostStatus {
     /// Why the host is not `Ready`, if that is known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// The support bundle that it makes, or has made last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub support_bundle: Option<SupportBundle>,
+}
+
+/// A file with what is needed to find the cause of a failure, on one host.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SupportBundle {
+    /// The word in the annotation `o2ims.provisioning.oran.org/support-bundle`.
+    pub name: String,
+    /// `Waiting`: the host has not begun; `Running`; `Done`; `Failed`: see message.
+    pub state: String,
+    /// Path of the file on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// Its SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What it waits for, or why it failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }

@@ -2,8 +2,8 @@
 # clean_host: what `kubeadm reset` leaves of a node. It can run again after a failure.
 clean_host() {
     systemctl disable --quiet --now o2ims-host 2>/dev/null
-    systemctl stop --quiet o2ims-job 2>/dev/null
-    rm -rf "$jobs" "$snapshots" "$packages"
+    systemctl stop --quiet o2ims-job o2ims-support 2>/dev/null
+    rm -rf "$jobs" "$snapshots" "$packages" "$support"
     systemctl disable --quiet --now kubelet 2>/dev/null
     if systemctl is-active --quiet kubelet; then fail 'the kubelet does not stop'; fi
     run_containerd

@@ -11,6 +11,7 @@ node=/var/lib/o2ims-node
 links=/var/lib/o2ims-links etcd=/var/lib/o2ims-etcd routes=/var/lib/o2ims-routes
 # The unit that runs the operator's jobs, its program, and the jobs.
 host_unit=/etc/systemd/system/o2ims-host.service unit_program=/usr/local/sbin/o2ims-host jobs=/var/lib/o2ims-jobs snapshots=/var/lib/o2ims-snapshots packages=/var/lib/o2ims-packages
+support=/var/lib/o2ims-support
 machine='@MACHINE@'
 
 # report TEXT: lets the ProvisioningRequest say why, with the agent's own rights on its ByoHost. An empty text takes it back.

@@ -1,17 +1,20 @@
 #!/bin/bash
 # Put here by the O2IMS operator; removed when the host is let go.
-# Runs the jobs that annotations of this host's ByoHost name, with the rights of BYOH's agent, reports when certificates end, and renews the agent's. A job is a script in a Secret. Once it is here it
-# is a systemd unit of its own, which needs neither this program nor the management cluster; after a reboot this program starts it again.
+# Runs the jobs that annotations of this host's ByoHost name, with the rights of BYOH's agent, reports when certificates end, renews the agent's, and makes
+# support bundles. A job is a script in a Secret. Once it is here it is a systemd unit of its own, which needs neither this program nor the management
+# cluster; after a reboot this program starts it again.
 set -u
-namespace='@NAMESPACE@' host='@HOST@' unit=1
+namespace='@NAMESPACE@' host='@HOST@' unit=2
 config=${HOME:-/root}/.byoh/config prefix=o2ims.provisioning.oran.org
-jobs=/var/lib/o2ims-jobs node=/var/lib/o2ims-node
+jobs=/var/lib/o2ims-jobs node=/var/lib/o2ims-node support=/var/lib/o2ims-support
 
 api() { timeout 30 kubectl --kubeconfig "$config" --namespace "$namespace" "$@"; }
 annotate() { api annotate --overwrite byohost "$host" "$prefix/$1" >/dev/null; }
 
-is_running() { case $(systemctl is-active o2ims-job) in active | activating | deactivating | reloading) return 0 ;; *) return 1 ;; esac }
-# has_ended: whether no job runs. One that has just reported that it is done ends in a moment.
+is_active() { case $(systemctl is-active "$1") in active | activating | deactivating | reloading) return 0 ;; *) return 1 ;; esac }
+# is_running: whether a job runs, or a support bundle is made.
+is_running() { is_active o2ims-job || is_active o2ims-support; }
+# has_ended: whether neither does. One that has just reported that it is done ends in a moment.
 has_ended() {
     local i
     for ((i = 0; i < 20; i++)); do
@@ -25,7 +28,7 @@ fail() {
     printf '{"id":"%s","state":"Failed","message":"%s"}' "$2" "$1" >"$jobs/status.new"
     sync && mv "$jobs/status.new" "$jobs/status"
 }
-# run ID: starts the job, or goes on with it, unless one runs. One that ends again and again without a word, as without memory, is given up.
+# run ID: starts the job, or goes on with it, unless something runs. One that ends again and again without a word, as without memory, is given up.
 run() {
     local starts
     ! is_running || return 0
@@ -157,17 +160,39 @@ ask() {
  "spec": {"request": "$request", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"], "expirationSeconds": $2}}
 END
 }
-# restart_agent: it reads its kubeconfig at its start only. Its unit is known by the program; some start it by a shell.
+# agent_unit: the agent's. It is known by the program; some start it by a shell.
+agent_unit() {
+    systemctl show --property=Id,ExecStart '*.service' | awk 'BEGIN { RS = ""; FS = "\n" }
+        /ExecStart=[^\n]*\/[^ ;"\/]*byoh[^ ;"\/.]*agent[^ ;"\/.]*[ ;"]/ { for (i = 1; i <= NF; i++) if (sub(/^Id=/, "", $i)) { print $i; exit } }'
+}
+# restart_agent: it reads its kubeconfig at its start only.
 restart_agent() {
     local agent
     is_settled || return
-    agent=$(systemctl show --property=Id,ExecStart '*.service' | awk 'BEGIN { RS = ""; FS = "\n" }
-        /ExecStart=[^\n]*\/[^ ;"\/]*byoh[^ ;"\/.]*agent[^ ;"\/.]*[ ;"]/ { for (i = 1; i <= NF; i++) if (sub(/^Id=/, "", $i)) { print $i; exit } }')
+    agent=$(agent_unit)
     if [ -n "$agent" ] && timeout 120 systemctl restart "$agent"; then
         rm -f "$jobs/restart-agent"
     else
         echo 'the agent has a new certificate and its systemd unit cannot be restarted: restart the agent'
     fi
+}
+
+@SUPPORT@
+# collect NAME: makes a support bundle, once. A job comes first, and waits for one that is made.
+collect() {
+    case $1 in *[!A-Za-z0-9._-]* | [._-]*) return 0 ;; esac
+    has_ended || return 0
+    mkdir -p "$support" && tell_support "$1" Running || return
+    systemd-run --quiet --collect --unit=o2ims-support --property=Nice=19 --property=IOSchedulingClass=idle --property=RuntimeMaxSec=900 \
+        --setenv=HOME="${HOME:-/root}" bash "$0" support "$1"
+}
+# support_status ORDERED REPORTED
+support_status() {
+    if [ -n "$1" ] && ! grep -qsF "{\"name\":\"$1\"," "$support/status"; then collect "$1" || return; fi
+    if ! is_active o2ims-support && grep -qs '"state":"Running"' "$support/status"; then
+        support_fail 'it was interrupted; to make one, give another word' "$(sed 's/^{"name":"\([^"]*\).*/\1/' "$support/status")"
+    fi
+    [ ! -s "$support/status" ] || [ "$2" = "$(cat "$support/status")" ] || annotate "support-bundle-status=$(cat "$support/status")"
 }
 
 # look JOB UNIT CERTIFICATES STATUS: what the annotations ask for.
@@ -183,6 +208,11 @@ look() {
 }
 
 umask 077
+if [ "${1:-}" = support ]; then
+    support_bundle "$2"
+    annotate "support-bundle-status=$(cat "$support/status")"
+    exit
+fi
 mkdir -p "$jobs" && chmod 700 "$jobs"
 watch=
 # Its watch ends first: systemd waits for what is left of a unit.
@@ -192,10 +222,10 @@ while :; do
     resume
     # The watch ends now and then, so that what was missed is seen.
     exec 3< <(exec timeout 600 kubectl --kubeconfig "$config" --namespace "$namespace" get byohost "$host" --watch \
-        --output "jsonpath=${path}job};${path}host-unit};${path}certificates};${path}job-status}"'{"\n"}')
+        --output "jsonpath={.status.machineRef.name};${path}job};${path}host-unit};${path}support-bundle};${path}support-bundle-status};${path}certificates};${path}job-status}"'{"\n"}')
     watch=$! seen=-
     while :; do
-        IFS=';' read -r -t 30 job known dates told <&3
+        IFS=';' read -r -t 30 own job known bundle bundled dates told <&3
         case $? in
         0) ;;
         1) break ;;
@@ -208,7 +238,9 @@ while :; do
         *) certificates ;;
         esac
         seen=$told
-        look "$job" "$known" "$dates" "$told" || break
+        # A host that belongs to no machine reports nothing.
+        [ -n "$own" ] || continue
+        look "$job" "$known" "$dates" "$told" && support_status "$bundle" "$bundled" || break
     done
     kill "$watch" 2>/dev/null
     exec 3<&-

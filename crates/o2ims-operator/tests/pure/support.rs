@@ -1,0 +1,196 @@
+//! Support bundles: who is given an order, what is told of it, and what never gets into one.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use cluster_api::byoh::ByohVariant;
+use kube::ResourceExt as _;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::SupportBundle;
+use o2ims_types::{ProvisioningState, conditions, names};
+use operator_kit::write::status::find;
+use serde_json::json;
+
+use crate::model::{World, request};
+use crate::status::status;
+
+/// A master and a worker, made by install scripts.
+fn running() -> World {
+    let spec = json!({"install": {"method": "installer"}, "defaults": {"k8sVersion": "v1.35.1"}});
+    let mut world = World::new(ByohVariant::Upstream, spec, 4);
+    world.submit(request("one", "core", &[1], &[2]));
+    world.settle();
+    world
+}
+
+fn order(world: &mut World, value: &str) {
+    let value = value.to_owned();
+    world.edit_request("one", |one| {
+        one.annotations_mut().insert(names::SUPPORT_BUNDLE_ANNOTATION.to_owned(), value);
+    });
+    world.reconcile("one");
+}
+
+fn bundles(world: &World) -> Vec<Option<SupportBundle>> {
+    status(world).extensions.hosts.into_iter().map(|host| host.support_bundle).collect()
+}
+
+fn states(world: &World) -> Vec<(String, String)> {
+    bundles(world).into_iter().flatten().map(|bundle| (bundle.name, bundle.state)).collect()
+}
+
+fn is(name: &str, state: &str) -> (String, String) {
+    (name.to_owned(), state.to_owned())
+}
+
+#[test]
+fn each_host_makes_one_and_says_where_it_is() {
+    let mut world = running();
+    assert_eq!(bundles(&world), [None, None]);
+    order(&mut world, "2026-12-01");
+    world.reconcile("one");
+    assert_eq!(states(&world), [is("2026-12-01", "Waiting"), is("2026-12-01", "Waiting")]);
+    assert_eq!(
+        bundles(&world)[0].as_ref().unwrap().message,
+        "waits for the host, or for a job that it runs; if this does not change, systemctl status o2ims-host on the host says why"
+    );
+    world.settle();
+    let made = SupportBundle {
+        name: "2026-12-01".to_owned(),
+        state: "Done".to_owned(),
+        path: Some("/bundles/2026-12-01".to_owned()),
+        bytes: Some(7),
+        sha256: Some("ab".to_owned()),
+        message: String::new(),
+    };
+    assert_eq!(bundles(&world), [Some(made.clone()), Some(made)]);
+    assert_eq!(world.state("one"), Some(ProvisioningState::Fulfilled));
+    assert!(world.reconcile("one").is_empty(), "one word is one order");
+
+    order(&mut world, "again/target-2");
+    assert_eq!(states(&world), [is("2026-12-01", "Done"), is("again", "Waiting")]);
+    world.settle();
+    assert_eq!(states(&world), [is("2026-12-01", "Done"), is("again", "Done")]);
+    world.edit_request("one", |one| {
+        one.annotations_mut().remove(names::SUPPORT_BUNDLE_ANNOTATION);
+    });
+    world.settle();
+    assert_eq!(states(&world), [is("2026-12-01", "Done"), is("again", "Done")]);
+    world.delete_request("one");
+    world.settle();
+    assert!(world.hosts.values().all(|host| host.annotations().keys().all(|key| !key.contains("o2ims"))));
+}
+
+/// A host that does not answer keeps no other one from it, nor does one that cannot make any.
+#[test]
+fn a_host_that_makes_none_is_told() {
+    let mut world = running();
+    world.silent.insert("target-1".to_owned());
+    world.edit_host("target-2", |host| {
+        host.annotations_mut().insert(names::HOST_UNIT_ANNOTATION.to_owned(), "1".to_owned());
+    });
+    order(&mut world, "now");
+    world.settle();
+    assert_eq!(states(&world), [is("now", "Waiting"), is("now", "Waiting")]);
+    assert_eq!(
+        bundles(&world)[1].as_ref().unwrap().message,
+        "the unit o2ims-host does not report from the host, or is of an earlier release; to put it there: ansible-playbook ansible/unit.yaml -e \
+         hosts=target-2"
+    );
+    world.edit_host("target-2", |host| {
+        host.annotations_mut().insert(names::HOST_UNIT_ANNOTATION.to_owned(), "2".to_owned());
+    });
+    world.settle();
+    assert_eq!(states(&world), [is("now", "Waiting"), is("now", "Done")]);
+}
+
+/// It is made where an upgrade has stopped, and the upgrade stays as it is.
+#[test]
+fn a_stopped_upgrade_stays_stopped() {
+    let mut world = running();
+    world.edit_request("one", |one| one.spec.template_parameters.k8s_version = Some("v1.36.1".to_owned()));
+    world.reconcile("one");
+    world.host_runs_its_job(0);
+    world.job_fails(0);
+    world.settle();
+    assert_eq!(world.state("one"), Some(ProvisioningState::Failed));
+    let jobs = |world: &World| -> Vec<_> {
+        let keys = [names::JOB_ANNOTATION, names::JOB_STATUS_ANNOTATION];
+        world.hosts.values().flat_map(|host| keys.map(|key| host.annotations().get(key).cloned())).collect()
+    };
+    let (before, message) = (jobs(&world), world.message("one"));
+    order(&mut world, "cause");
+    world.settle();
+    assert_eq!(states(&world), [is("cause", "Done"), is("cause", "Done")]);
+    assert_eq!((jobs(&world), world.message("one")), (before, message));
+}
+
+/// Nothing is ordered while the owner has paused the request.
+#[test]
+fn a_paused_request_orders_none() {
+    let mut world = running();
+    world.edit_request("one", |one| {
+        one.annotations_mut().insert(names::PAUSED_ANNOTATION.to_owned(), "true".to_owned());
+    });
+    order(&mut world, "later");
+    world.settle();
+    assert_eq!(states(&world), [is("later", "Waiting"), is("later", "Waiting")]);
+    world.edit_request("one", |one| {
+        one.annotations_mut().remove(names::PAUSED_ANNOTATION);
+    });
+    world.settle();
+    assert_eq!(states(&world), [is("later", "Done"), is("later", "Done")]);
+}
+
+#[test]
+fn a_word_that_cannot_be_carried_out_is_told() {
+    let mut world = running();
+    for (word, told) in [
+        (
+            "../etc",
+            "annotation o2ims.provisioning.oran.org/support-bundle has \"..\", which is no name for a file: use at most 63 letters, digits, \".\", \
+             \"_\" and \"-\", such as 2026-12-01",
+        ),
+        (
+            "now/target-9",
+            "annotation o2ims.provisioning.oran.org/support-bundle names host \"target-9\", which this request does not hold; it takes names of \
+             ByoHosts, as in hostName",
+        ),
+    ] {
+        order(&mut world, word);
+        world.settle();
+        let degraded = find(&status(&world).conditions, conditions::DEGRADED).unwrap().clone();
+        assert_eq!((degraded.status.as_str(), degraded.message.as_str()), ("True", told));
+        assert_eq!(states(&world), []);
+    }
+}
+
+/// What a part of the unit's program makes of a text.
+fn redacted(text: &str) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/provisioner/byoh/upgrade/scripts/support.sh");
+    let mut bash = Command::new("bash");
+    let bash = bash.args(["-c", "source \"$1\" && redact", "redact"]).arg(script);
+    let mut bash = bash.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    bash.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    String::from_utf8(bash.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn secrets_do_not_get_into_one() {
+    for (text, left) in [
+        ("a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb\n", "a\nb\n"),
+        ("key: \"-----BEGIN EC PRIVATE KEY-----\\nMIIE\\n-----END EC PRIVATE KEY-----\\n\" b\n", "key: \"[removed]\\n\" b\n"),
+        ("client-key-data: TUlJRQ==\n", "client-key-data: [removed]\n"),
+        ("client-certificate-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUU=\n", "client-certificate-data: [removed]\n"),
+        ("join --token abcdef.0123456789abcdef --certificate-key 0a1b2c\n", "join --token [removed] --certificate-key [removed]\n"),
+        ("id abcdef.0123456789abcdef, known\n", "id [removed], known\n"),
+        ("Authorization: Bearer c2VjcmV0LXRva2Vu\n", "Authorization: Bearer [removed]\n"),
+        ("jwt eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrIn0.c2ln end\n", "jwt [removed] end\n"),
+        ("HTTPS_PROXY=http://site:hunter2@proxy:3128\n", "HTTPS_PROXY=http://[removed]@proxy:3128\n"),
+        ("{\"password\": \"hunter2\", \"user\": \"a\"}\n", "{\"password\": \"[removed]\", \"user\": \"a\"}\n"),
+        ("E1201 pod kube-system/etcd-a failed: port 2379 is in use\n", "E1201 pod kube-system/etcd-a failed: port 2379 is in use\n"),
+        ("- --tls-private-key-file=/etc/kubernetes/pki/apiserver.key\n", "- --tls-private-key-file=/etc/kubernetes/pki/apiserver.key\n"),
+    ] {
+        assert_eq!(redacted(text), left, "{text}");
+    }
+}
