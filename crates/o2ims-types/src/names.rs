@@ -46,6 +46,9 @@ pub const CERTIFICATES_ANNOTATION: &str = "o2ims.provisioning.oran.org/certifica
 /// Annotation on a ProvisioningRequest: `<word>`, and each of its hosts makes a support bundle of this name; or `<word>/<host>`, and this one does. On a
 /// ByoHost: the name of the bundle that the host is to make.
 pub const SUPPORT_BUNDLE_ANNOTATION: &str = "o2ims.provisioning.oran.org/support-bundle";
+/// Annotation on a ProvisioningRequest: a word, for which its first master takes a snapshot of etcd. On a ByoHost: the last snapshot that was taken for a
+/// word (JSON).
+pub const SNAPSHOT_ANNOTATION: &str = "o2ims.provisioning.oran.org/snapshot";
 /// Annotation on a ByoHost: its last support bundle (JSON), written by the unit itself.
 pub const SUPPORT_BUNDLE_STATUS_ANNOTATION: &str = "o2ims.provisioning.oran.org/support-bundle-status";
 /// Prefix of the names of Secrets with a host's job; `deploy/` lets the operator write no others beside [`INSTALL_SECRET_PREFIX`].
@@ -137,13 +140,14 @@ pub mod focom {
     /// [`super::DELETION_PROTECTION_ANNOTATION`].
     pub const DELETION_PROTECTION_ANNOTATION: &str = "focom.nephio.org/deletion-protection";
     /// Annotations of a ProvisioningRequest that a FocomProvisioningRequest passes on, where they have the group [`GROUP`].
-    pub const PASSED_ON: [&str; 6] = [
+    pub const PASSED_ON: [&str; 7] = [
         super::PAUSED_ANNOTATION,
         super::PLAN_ANNOTATION,
         super::RETRY_ANNOTATION,
         super::CONTINUE_ANNOTATION,
         super::RESTORE_SNAPSHOT_ANNOTATION,
         super::SUPPORT_BUNDLE_ANNOTATION,
+        super::SNAPSHOT_ANNOTATION,
     ];
 
     /// The annotation of the FocomProvisioningRequest that is passed on as this one.

@@ -20,7 +20,7 @@ use crate::provisioner::report::{
 const LONGEST_TIMER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest message of one host, in bytes. A status of 407 hosts stays far from the 1.5 MiB that etcd takes, whatever Cluster API, BYOH and
 /// kubeadm say.
-const HOST_MESSAGE_MAX: usize = 1024;
+const HOST_MESSAGE_MAX: usize = 768;
 
 /// The status to be written, and when to look again without a change.
 #[derive(Clone, Debug)]

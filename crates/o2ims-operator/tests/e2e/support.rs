@@ -1,8 +1,8 @@
-//! Support bundles on real servers.
+//! Support bundles and snapshots on real servers.
 
 use anyhow::ensure;
 use kube::api::{Patch, PatchParams};
-use o2ims_types::o2ims::v1alpha1::provisioning_request::SupportBundle;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::HostFile;
 use o2ims_types::{ProvisioningRequest, names};
 use serde_json::json;
 use testenv::servers::Server;
@@ -10,7 +10,8 @@ use testenv::servers::Server;
 use crate::harness::{CLUSTER, Outcome, Tenant, wait};
 
 /// Words that must not get into a bundle, where they would be taken from.
-const PLANT: &str = "echo 'planted words, password: hunter2, --token abcdef.0123456789abcdef' | tee --append /var/lib/o2ims-jobs/*/log";
+const PLANT: &str =
+    "echo 'planted words, password: hunter2, --token abcdef.0123456789abcdef' | tee --append /var/lib/o2ims-jobs/*/log";
 
 /// Fails where the bundle with this name lacks something, or has a secret of this server. Prints its SHA-256.
 const JUDGE: &str = r#"
@@ -53,8 +54,8 @@ pub async fn order(tenant: &Tenant, word: &str) -> Outcome {
 }
 
 /// Waits until every one of these hosts has made the bundle with this name.
-pub async fn until_made(tenant: &Tenant, hosts: &[&str], name: &str) -> anyhow::Result<Vec<SupportBundle>> {
-    let bundles = |request: &ProvisioningRequest| -> Option<Vec<SupportBundle>> {
+pub async fn until_made(tenant: &Tenant, hosts: &[&str], name: &str) -> anyhow::Result<Vec<HostFile>> {
+    let bundles = |request: &ProvisioningRequest| -> Option<Vec<HostFile>> {
         let all = &request.status.as_ref()?.extensions.hosts;
         let of = |name: &&str| all.iter().find(|host| host.host_name == *name)?.support_bundle.clone();
         hosts.iter().map(of).collect()
@@ -83,6 +84,29 @@ pub async fn are_made(tenant: &Tenant, servers: &[&Server]) -> Outcome {
         until_made(tenant, &hosts[..1], word).await?;
     }
     let kept = servers[0].run(&["ls", "/var/lib/o2ims-support"]).await?;
-    ensure!(kept.split_whitespace().eq(["second.tar.gz", "status", "third.tar.gz"]), "{} has {kept}", servers[0].name());
+    ensure!(
+        kept.split_whitespace().eq(["second.tar.gz", "status", "third.tar.gz"]),
+        "{} has {kept}",
+        servers[0].name()
+    );
+    Ok(())
+}
+
+/// Fails where the snapshot in this folder is not whole. Prints the SHA-256 of etcd's.
+const WHOLE: &str = "cd \"$1\" && sha256sum --quiet --check sums && tar --list --file host.tar etc/kubernetes/admin.conf >/dev/null && sha256sum <etcd.db";
+
+/// The first master takes a snapshot for a word.
+pub async fn a_snapshot_is_taken(tenant: &Tenant, master: &Server) -> Outcome {
+    let patch = json!({"metadata": {"annotations": {names::SNAPSHOT_ANNOTATION: "before"}}});
+    tenant.requests().patch("request", &PatchParams::default(), &Patch::Merge(patch)).await?;
+    let snapshot = |request: Option<&ProvisioningRequest>| {
+        let hosts = &request?.status.as_ref()?.extensions.hosts;
+        hosts.iter().find(|host| host.host_name == master.name())?.snapshot.clone()
+    };
+    let is_taken = |request: Option<&ProvisioningRequest>| snapshot(request).is_some_and(|made| made.state == "Done");
+    let request = wait(tenant.requests(), "request", "a snapshot", CLUSTER, is_taken).await?;
+    let made = snapshot(request.as_ref()).unwrap_or_default();
+    let sum = master.run(&["bash", "-c", WHOLE, "whole", made.path.as_deref().unwrap_or_default()]).await?;
+    ensure!(made.sha256.as_deref() == sum.split_whitespace().next(), "{made:?}, {sum}");
     Ok(())
 }

@@ -19,7 +19,7 @@ const LIST: &[Group] = &[
     Group { title: "What a server reports of an upgrade or a renewal", entries: UPGRADE_OF_SERVER },
     Group { title: "A cluster that runs, and something is wrong with it", entries: DEGRADED },
     Group { title: "Certificates that end", entries: CERTIFICATES },
-    Group { title: "A support bundle", entries: SUPPORT },
+    Group { title: "A support bundle, or a snapshot", entries: SUPPORT },
     Group { title: "A cluster of which something was deleted", entries: LOSS },
     Group { title: "A ProvisioningRequest that is being deleted", entries: DELETION },
     Group { title: "A write that failed", entries: WRITES },
@@ -1023,7 +1023,7 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
 
 const SUPPORT: &[Entry] = &[
     entry(
-        "annotation … has …, which is no name for a file: use at most … letters, digits, \".\", \"_\" and \"-\", such as …",
+        "annotation … has …, which is no name for a file: use at most … letters, digits, \".\", \"_\" and \"-\", such as 2026-12-01",
         "Correct the annotation; a word or `<word>/<host>`.",
     ),
     entry(
@@ -1035,11 +1035,25 @@ const SUPPORT: &[Entry] = &[
         "Nothing at first. Is the host up, and does it reach the management cluster?",
     ),
     entry(
+        "waits for the host, or for an upgrade or a renewal of certificates",
+        "Nothing: a snapshot is taken when no other job is due.",
+    ),
+    entry(
+        "the unit o2ims-host does not report from the host; to put it there: ansible-playbook ansible/unit.yaml -e hosts=…",
+        "Carry the command out; the snapshot follows.",
+    ),
+    entry(
         "the unit o2ims-host does not report from the host, or is of an earlier release; to put it there: ansible-playbook ansible/unit.yaml -e hosts=…",
         "Carry the command out; the bundle follows.",
     ),
-    entry("only … MiB are free in /var/lib; a support bundle needs 256", "Make room on the server, then give another word."),
-    entry("the support bundle cannot be written: is the disk full?", "Make room on the server, then give another word."),
+    entry(
+        "only … MiB are free in /var/lib; a support bundle needs 256",
+        "Make room on the server, then give another word.",
+    ),
+    entry(
+        "the support bundle cannot be written: is the disk full?",
+        "Make room on the server, then give another word.",
+    ),
     entry(
         "it was interrupted; to make one, give another word",
         "The server was restarted, or it took more than 15 minutes: `journalctl -u o2ims-support` on the server.",

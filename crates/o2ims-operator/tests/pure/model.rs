@@ -145,8 +145,8 @@ pub fn record_status(status: &ProvisioningRequestStatus) {
     messages::record(&status.provisioning_status.provisioning_message);
     status.conditions.iter().for_each(|condition| messages::record(&condition.message));
     status.extensions.hosts.iter().for_each(|host| messages::record(&host.message));
-    let bundles = status.extensions.hosts.iter().filter_map(|host| host.support_bundle.as_ref());
-    bundles.for_each(|bundle| messages::record(&bundle.message));
+    let files = status.extensions.hosts.iter().flat_map(|host| [&host.support_bundle, &host.snapshot]);
+    files.flatten().for_each(|file| messages::record(&file.message));
 }
 
 /// A precondition did not hold.
@@ -891,7 +891,7 @@ pub const PROGRESS: [Move; 21] = [
 ];
 
 /// What people and failures do.
-pub const TROUBLE: [Move; 33] = [
+pub const TROUBLE: [Move; 34] = [
     World::worker_is_added,
     World::worker_is_removed,
     World::master_is_exchanged,
@@ -925,6 +925,7 @@ pub const TROUBLE: [Move; 33] = [
     World::certificates_end_soon,
     World::masters_are_changed,
     World::node_fails,
+    World::files_are_ordered,
 ];
 
 impl World {
@@ -1287,7 +1288,8 @@ impl World {
             (!told.is_some_and(|told| told.contains(&format!("{name:?}")))).then(|| (host.name_any(), name))
         });
         let Some((host, name)) = pick(ordered.collect(), pick_) else { return false };
-        let made = json!({"name": name, "state": "Done", "path": format!("/bundles/{name}"), "bytes": 7, "sha256": "ab"});
+        let made =
+            json!({"name": name, "state": "Done", "path": format!("/bundles/{name}"), "bytes": 7, "sha256": "ab"});
         self.edit_host(&host, |host| {
             host.annotations_mut().insert(names::SUPPORT_BUNDLE_STATUS_ANNOTATION.to_owned(), made.to_string());
         });
@@ -1686,6 +1688,17 @@ impl World {
     fn free_number(&self, request: &str, pick_: usize) -> Option<u32> {
         let asked = asked(&self.requests[request]);
         pick((1..=6).filter(|number| !asked.contains_key(&host_name(*number))).collect(), pick_)
+    }
+
+    /// The owner of a request orders a support bundle, or a snapshot.
+    pub fn files_are_ordered(&mut self, pick_: usize) -> bool {
+        let Some(name) = self.pick_request(pick_) else { return false };
+        let annotation = [names::SUPPORT_BUNDLE_ANNOTATION, names::SNAPSHOT_ANNOTATION][pick_ % 2];
+        let word = format!("word-{}", pick_ / 2);
+        self.edit_request(&name, |request| {
+            request.annotations_mut().insert(annotation.to_owned(), word);
+        });
+        true
     }
 
     pub fn worker_is_added(&mut self, pick_: usize) -> bool {

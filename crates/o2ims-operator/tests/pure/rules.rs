@@ -72,7 +72,9 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
             let host = &world.hosts[&order.host];
             assert_eq!(host.holder(), Some(uid), "gives {}, which it does not hold, a job", order.host);
             let is_for = |job: &str, purpose: &str| job.starts_with(&format!("{purpose}-"));
-            let is_asked = request.spec.template_parameters.k8s_version.is_some() || is_for(&order.job, "certificates");
+            let is_asked = request.spec.template_parameters.k8s_version.is_some()
+                || is_for(&order.job, "certificates")
+                || is_for(&order.job, "snapshot") && request.annotations().contains_key(names::SNAPSHOT_ANNOTATION);
             assert!(is_asked, "upgrades {} unasked", order.host);
             let begun = |host: &&ByoHost| {
                 let job = host.annotations().get(names::JOB_ANNOTATION).cloned().unwrap_or_default();

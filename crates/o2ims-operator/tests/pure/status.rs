@@ -12,7 +12,7 @@ use o2ims_operator::provisioner::report::{HOST_FAILED, Pause, Progress, Provisio
 use o2ims_operator::provisioning_request::status::assess;
 use o2ims_types::conditions::{self, reason};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::{
-    HostStatus, ProvisionedResourceSet, StatusExtensions, SupportBundle,
+    HostFile, HostStatus, ProvisionedResourceSet, StatusExtensions,
 };
 use o2ims_types::{ProvisioningRequestStatus, ProvisioningState, names};
 use operator_kit::cache::SyncState;
@@ -448,14 +448,15 @@ fn a_status_has_an_end() {
         role: "control-plane".to_owned(),
         state: HOST_FAILED.to_owned(),
         message: endless.clone(),
-        support_bundle: Some(SupportBundle {
+        support_bundle: Some(HostFile {
             name: "x".repeat(63),
-            state: "Running".to_owned(),
+            state: "Done".to_owned(),
             path: Some("x".repeat(100)),
             bytes: Some(i64::MAX),
             sha256: Some("x".repeat(64)),
-            message: "x".repeat(200),
+            message: String::new(),
         }),
+        snapshot: None,
     };
     let blocked = StageState::Blocked { reason: reason::HOSTS_UNAVAILABLE, message: endless.clone(), terminal: true };
     let report = Report {

@@ -1,4 +1,4 @@
-//! Support bundles: who is given an order, what is told of it, and what never gets into one.
+//! Support bundles and snapshots: who is given an order, what is told of it, and what never gets into a bundle.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use cluster_api::byoh::ByohVariant;
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::provisioning_request::SupportBundle;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::HostFile;
 use o2ims_types::{ProvisioningState, conditions, names};
 use operator_kit::write::status::find;
 use serde_json::json;
@@ -31,7 +31,7 @@ fn order(world: &mut World, value: &str) {
     world.reconcile("one");
 }
 
-fn bundles(world: &World) -> Vec<Option<SupportBundle>> {
+fn bundles(world: &World) -> Vec<Option<HostFile>> {
     status(world).extensions.hosts.into_iter().map(|host| host.support_bundle).collect()
 }
 
@@ -55,7 +55,7 @@ fn each_host_makes_one_and_says_where_it_is() {
         "waits for the host, or for a job that it runs; if this does not change, systemctl status o2ims-host on the host says why"
     );
     world.settle();
-    let made = SupportBundle {
+    let made = HostFile {
         name: "2026-12-01".to_owned(),
         state: "Done".to_owned(),
         path: Some("/bundles/2026-12-01".to_owned()),
@@ -165,6 +165,80 @@ fn a_word_that_cannot_be_carried_out_is_told() {
     }
 }
 
+fn snapshots(world: &World) -> Vec<Option<HostFile>> {
+    status(world).extensions.hosts.into_iter().map(|host| host.snapshot).collect()
+}
+
+fn order_snapshot(world: &mut World, value: &str) {
+    let value = value.to_owned();
+    world.edit_request("one", |one| {
+        one.annotations_mut().insert(names::SNAPSHOT_ANNOTATION.to_owned(), value);
+    });
+    world.reconcile("one");
+}
+
+#[test]
+fn the_first_master_takes_a_snapshot_once_for_a_word() {
+    let mut world = running();
+    order_snapshot(&mut world, "Before_1.2");
+    assert!(world.hosts["target-1"].annotations()[names::JOB_ANNOTATION].starts_with("snapshot-before-1.2-"));
+    world.host_runs_its_job(0);
+    world.reconcile("one");
+    let [Some(file), None] = &snapshots(&world)[..] else { panic!("{:?}", snapshots(&world)) };
+    assert_eq!((file.name.as_str(), file.state.as_str()), ("Before_1.2", "Running"));
+    world.settle();
+    let [Some(file), None] = &snapshots(&world)[..] else { panic!("{:?}", snapshots(&world)) };
+    assert_eq!((file.state.as_str(), file.path.as_deref()), ("Done", Some("/var/lib/o2ims-snapshots/v1-before")));
+    assert!(!world.hosts["target-1"].annotations().contains_key(names::JOB_ANNOTATION));
+    assert!(world.reconcile("one").is_empty(), "one word is one order");
+    assert_eq!(world.state("one"), Some(ProvisioningState::Fulfilled));
+
+    order_snapshot(&mut world, "later");
+    world.job_fails(0);
+    world.settle();
+    let [Some(file), None] = &snapshots(&world)[..] else { panic!("{:?}", snapshots(&world)) };
+    assert_eq!((file.name.as_str(), file.state.as_str()), ("later", "Failed"));
+    assert_eq!(world.state("one"), Some(ProvisioningState::Fulfilled));
+    order_snapshot(&mut world, "a b");
+    world.settle();
+    let degraded = find(&status(&world).conditions, conditions::DEGRADED).unwrap().clone();
+    assert!(degraded.message.contains("has \"a b\", which is no name for a file"), "{degraded:?}");
+}
+
+#[test]
+fn a_snapshot_waits_for_an_upgrade_and_for_the_unit() {
+    let waits = |world: &World, words: &str| {
+        let [Some(file), None] = &snapshots(world)[..] else { panic!("{:?}", snapshots(world)) };
+        assert_eq!(file.state, "Waiting");
+        assert!(file.message.starts_with(words), "{file:?}");
+    };
+    let mut world = running();
+    world.edit_request("one", |one| one.spec.template_parameters.k8s_version = Some("v1.36.1".to_owned()));
+    world.reconcile("one");
+    world.host_runs_its_job(0);
+    world.job_fails(0);
+    world.settle();
+    let job = world.hosts["target-1"].annotations()[names::JOB_ANNOTATION].clone();
+    order_snapshot(&mut world, "now");
+    world.settle();
+    waits(&world, "waits for the host, or for an upgrade or a renewal of certificates");
+    assert_eq!(world.hosts["target-1"].annotations()[names::JOB_ANNOTATION], job);
+    world.speak_the_words();
+    world.settle();
+    assert_eq!(world.state("one"), Some(ProvisioningState::Fulfilled), "{}", world.message("one"));
+    assert_eq!(snapshots(&world)[0].as_ref().unwrap().state, "Done");
+
+    world.edit_host("target-1", |host| {
+        host.annotations_mut().remove(names::HOST_UNIT_ANNOTATION);
+    });
+    order_snapshot(&mut world, "again");
+    world.settle();
+    waits(
+        &world,
+        "the unit o2ims-host does not report from the host; to put it there: ansible-playbook ansible/unit.yaml -e hosts=target-1",
+    );
+}
+
 /// What a part of the unit's program makes of a text.
 fn redacted(text: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/provisioner/byoh/upgrade/scripts/support.sh");
@@ -179,17 +253,32 @@ fn redacted(text: &str) -> String {
 fn secrets_do_not_get_into_one() {
     for (text, left) in [
         ("a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb\n", "a\nb\n"),
-        ("key: \"-----BEGIN EC PRIVATE KEY-----\\nMIIE\\n-----END EC PRIVATE KEY-----\\n\" b\n", "key: \"[removed]\\n\" b\n"),
+        (
+            "key: \"-----BEGIN EC PRIVATE KEY-----\\nMIIE\\n-----END EC PRIVATE KEY-----\\n\" b\n",
+            "key: \"[removed]\\n\" b\n",
+        ),
         ("client-key-data: TUlJRQ==\n", "client-key-data: [removed]\n"),
-        ("client-certificate-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUU=\n", "client-certificate-data: [removed]\n"),
-        ("join --token abcdef.0123456789abcdef --certificate-key 0a1b2c\n", "join --token [removed] --certificate-key [removed]\n"),
+        (
+            "client-certificate-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUU=\n",
+            "client-certificate-data: [removed]\n",
+        ),
+        (
+            "join --token abcdef.0123456789abcdef --certificate-key 0a1b2c\n",
+            "join --token [removed] --certificate-key [removed]\n",
+        ),
         ("id abcdef.0123456789abcdef, known\n", "id [removed], known\n"),
         ("Authorization: Bearer c2VjcmV0LXRva2Vu\n", "Authorization: Bearer [removed]\n"),
         ("jwt eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrIn0.c2ln end\n", "jwt [removed] end\n"),
         ("HTTPS_PROXY=http://site:hunter2@proxy:3128\n", "HTTPS_PROXY=http://[removed]@proxy:3128\n"),
         ("{\"password\": \"hunter2\", \"user\": \"a\"}\n", "{\"password\": \"[removed]\", \"user\": \"a\"}\n"),
-        ("E1201 pod kube-system/etcd-a failed: port 2379 is in use\n", "E1201 pod kube-system/etcd-a failed: port 2379 is in use\n"),
-        ("- --tls-private-key-file=/etc/kubernetes/pki/apiserver.key\n", "- --tls-private-key-file=/etc/kubernetes/pki/apiserver.key\n"),
+        (
+            "E1201 pod kube-system/etcd-a failed: port 2379 is in use\n",
+            "E1201 pod kube-system/etcd-a failed: port 2379 is in use\n",
+        ),
+        (
+            "- --tls-private-key-file=/etc/kubernetes/pki/apiserver.key\n",
+            "- --tls-private-key-file=/etc/kubernetes/pki/apiserver.key\n",
+        ),
     ] {
         assert_eq!(redacted(text), left, "{text}");
     }

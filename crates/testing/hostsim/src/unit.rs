@@ -62,9 +62,9 @@ impl Agent {
         }
         if let Some(name) = host.annotation(SUPPORT_BUNDLE_ANNOTATION) {
             let made = json!({"name": name, "state": "Done", "path": format!("/simulated/{name}.tar.gz"), "bytes": 1});
-            let is_made = host.annotation(SUPPORT_BUNDLE_STATUS_ANNOTATION).is_some_and(|told| told == made.to_string());
-            if !is_made {
-                self.annotate(SUPPORT_BUNDLE_STATUS_ANNOTATION, &made.to_string()).await?;
+            let made = made.to_string();
+            if host.annotation(SUPPORT_BUNDLE_STATUS_ANNOTATION) != Some(made.as_str()) {
+                self.annotate(SUPPORT_BUNDLE_STATUS_ANNOTATION, &made).await?;
             }
         }
         let Some(id) = host.annotation(JOB_ANNOTATION).and_then(|job| job.split(' ').next()) else { return Ok(()) };

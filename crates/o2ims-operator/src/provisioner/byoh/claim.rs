@@ -221,6 +221,7 @@ fn remove_marks(host: &ByoHost) -> Step {
         names::JOB_STATUS_ANNOTATION,
         names::HOST_UNIT_ANNOTATION,
         names::CERTIFICATES_ANNOTATION,
+        names::SNAPSHOT_ANNOTATION,
         names::SUPPORT_BUNDLE_ANNOTATION,
         names::SUPPORT_BUNDLE_STATUS_ANNOTATION,
     ];

@@ -50,7 +50,8 @@ pub fn install_scripts(
     let values = Values { installer, version, machine, namespace: &namespace, host: &name, pods };
     let secret_name = names::install_secret(&name, machine);
     let mut secret = empty_secret(host, machine, uid)?;
-    secret["stringData"] = json!({"install": values.fill(&format!("{PACKAGES}{INSTALL}")), "uninstall": values.fill(UNINSTALL)});
+    secret["stringData"] =
+        json!({"install": values.fill(&format!("{PACKAGES}{INSTALL}")), "uninstall": values.fill(UNINSTALL)});
     let former = host.annotations().get(names::INSTALL_SECRET_ANNOTATION);
     Some(InstallScripts {
         resource_version: host.metadata.resource_version.clone().unwrap_or_default(),

@@ -3,7 +3,7 @@
 //!
 //! The path of a request: [`observe`], [`validate`] (with [`contention`]), [`plan`], and [`report`]. The plan is split by policy:
 //! [`dry_run`], [`claim`], [`create`], [`maintain`], [`scale`], [`rollout`], [`upgrade`], [`certificates`], [`reattach`], [`recover`], [`give_up`],
-//! [`teardown`], [`support`]; [`consent`] and [`pause`] say what none of them may do. [`preview`] says what an edit will do. [`template`] judges a ClusterTemplate, for
+//! [`teardown`], [`support`], [`snapshot`]; [`consent`] and [`pause`] say what none of them may do. [`preview`] says what an edit will do. [`template`] judges a ClusterTemplate, for
 //! [`validate`] and for its author.
 
 pub mod availability;
@@ -39,6 +39,7 @@ pub mod recover;
 pub mod report;
 pub mod rollout;
 pub mod scale;
+pub mod snapshot;
 pub mod stages;
 pub mod support;
 pub mod teardown;

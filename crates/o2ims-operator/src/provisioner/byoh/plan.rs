@@ -13,8 +13,8 @@ use super::upgrade::adoption;
 use super::upgrade::next::next;
 use super::upgrade::outcome::Next;
 use super::{
-    certificates, claim, consent, create, dry_run, give_up, maintain, masters, pause, reattach, recover, scale, support,
-    teardown,
+    certificates, claim, consent, create, dry_run, give_up, maintain, masters, pause, reattach, recover, scale,
+    snapshot, support, teardown,
 };
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::{Manifest, Step};
@@ -166,7 +166,10 @@ fn maintain_running(
         return steps;
     }
     match next(request, desired, observed) {
-        Next::Nothing => certificates::next(request, observed).into_steps(),
+        Next::Nothing => match certificates::next(request, observed) {
+            Next::Nothing => snapshot::steps(request, desired, observed),
+            renewal => renewal.into_steps(),
+        },
         upgrade => upgrade.into_steps(),
     }
 }

@@ -21,6 +21,7 @@ use super::marks::{MarkedCluster as _, MarkedHost as _};
 use super::observed::{Observed, Phase};
 use super::pause::{of_request, pauses};
 use super::preview;
+use super::snapshot;
 use super::stages::{missing_providers_message, stages};
 use super::support;
 use super::teardown;
@@ -302,6 +303,7 @@ fn extensions(
     let cluster = observed.own_cluster();
     let networks = cluster.map(|cluster| &cluster.spec.cluster_network);
     let valid = verdict.as_ref().ok();
+    let held = |name: &str| observed.host(name).filter(|host| observed.holds(host));
     StatusExtensions {
         k8s_version: valid.map(|valid| valid.version.clone()).or_else(|| old.extensions.k8s_version.clone()),
         ready_nodes: (!requested.is_empty()).then(|| format!("{ready}/{}", requested.len())),
@@ -321,10 +323,8 @@ fn extensions(
                 state: view.state.name().to_owned(),
                 k8s_version: kubelet_version(&view.requested.name, observed),
                 message: view.message.clone(),
-                support_bundle: observed
-                    .host(&view.requested.name)
-                    .filter(|host| observed.holds(host))
-                    .and_then(|host| support::of_host(request, host)),
+                support_bundle: held(&view.requested.name).and_then(|host| support::of_host(request, host)),
+                snapshot: held(&view.requested.name).and_then(|host| snapshot::of_host(request, valid, host)),
             })
             .collect(),
         plan: planned(request, verdict, observed),

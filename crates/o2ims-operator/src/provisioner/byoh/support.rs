@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use cluster_api::byoh::ByoHost;
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::provisioning_request::SupportBundle;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::HostFile;
 use o2ims_types::{ProvisioningRequest, names};
-use serde::Deserialize;
 
 use super::claim;
 use super::observed::Observed;
@@ -23,16 +22,15 @@ const WORD_MAX: usize = 63;
 const MESSAGE_MAX: usize = 200;
 const TEXT_MAX: usize = 100;
 
-/// What a host reports of its support bundle.
-#[derive(Deserialize)]
-struct Reported {
-    name: String,
-    state: String,
-    path: Option<String>,
-    bytes: Option<i64>,
-    sha256: Option<String>,
-    #[serde(default)]
-    message: String,
+/// What a host has made, as an annotation of it says.
+pub fn made(host: &ByoHost, annotation: &str) -> Option<HostFile> {
+    let made: HostFile = serde_json::from_str(host.annotations().get(annotation)?).ok()?;
+    let cut = |text: String, most| text.chars().filter(|letter| !letter.is_control()).take(most).collect::<String>();
+    let plain = |text: String| cut(text, TEXT_MAX);
+    let (name, state, path) = (plain(made.name), plain(made.state), made.path.map(plain));
+    // There is room in a status for one or the other.
+    let message = if path.is_none() { cut(made.message, MESSAGE_MAX) } else { String::new() };
+    Some(HostFile { name, state, path, bytes: made.bytes, sha256: made.sha256.map(plain), message })
 }
 
 /// The words in the annotation, each with the host that it is for.
@@ -41,9 +39,20 @@ fn words(request: &ProvisioningRequest) -> impl Iterator<Item = (&str, Option<&s
     all.map(|all| all.split_once('/').map_or((all, None), |(word, host)| (word, Some(host))))
 }
 
-fn is_word(text: &str) -> bool {
+/// Whether it can be a part of the name of a file.
+pub fn is_word(text: &str) -> bool {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
-    text.starts_with(|letter: char| letter.is_ascii_alphanumeric()) && text.chars().all(is_plain) && text.len() <= WORD_MAX
+    text.starts_with(|letter: char| letter.is_ascii_alphanumeric())
+        && text.chars().all(is_plain)
+        && text.len() <= WORD_MAX
+}
+
+/// That an annotation has no such word.
+pub fn no_word(annotation: &str, word: &str) -> String {
+    format!(
+        "annotation {annotation} has {word:?}, which is no name for a file: use at most {WORD_MAX} letters, digits, \".\", \"_\" and \"-\", such as \
+         2026-12-01"
+    )
 }
 
 /// The word that is for a host.
@@ -72,29 +81,21 @@ pub fn orders(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
 }
 
 /// The support bundle of a host that the request holds: the one that is ordered, or else the last one.
-pub fn of_host(request: &ProvisioningRequest, host: &ByoHost) -> Option<SupportBundle> {
-    let reported = host.annotations().get(names::SUPPORT_BUNDLE_STATUS_ANNOTATION);
-    let reported: Option<Reported> = reported.and_then(|text| serde_json::from_str(text).ok());
+pub fn of_host(request: &ProvisioningRequest, host: &ByoHost) -> Option<HostFile> {
+    let made = made(host, names::SUPPORT_BUNDLE_STATUS_ANNOTATION);
     let wanted = word_for(request, &host.name_any());
-    if let Some(reported) = reported.filter(|reported| wanted.is_none_or(|word| word == reported.name)) {
-        let cut = |text: String, most| text.chars().filter(|letter| !letter.is_control()).take(most).collect::<String>();
-        let plain = |text: String| cut(text, TEXT_MAX);
-        return Some(SupportBundle {
-            name: plain(reported.name),
-            state: plain(reported.state),
-            path: reported.path.map(plain),
-            bytes: reported.bytes,
-            sha256: reported.sha256.map(plain),
-            message: cut(reported.message, MESSAGE_MAX),
-        });
+    if let Some(made) = made.filter(|made| wanted.is_none_or(|word| word == made.name)) {
+        return Some(made);
     }
     let message = if has_unit(host) {
         "waits for the host, or for a job that it runs; if this does not change, systemctl status o2ims-host on the host says why".to_owned()
     } else {
         let command = command_for_unit(&[host.name_any()]);
-        format!("the unit o2ims-host does not report from the host, or is of an earlier release; to put it there: {command}")
+        format!(
+            "the unit o2ims-host does not report from the host, or is of an earlier release; to put it there: {command}"
+        )
     };
-    Some(SupportBundle { name: wanted?.to_owned(), state: "Waiting".to_owned(), message, ..SupportBundle::default() })
+    Some(HostFile { name: wanted?.to_owned(), state: "Waiting".to_owned(), message, ..HostFile::default() })
 }
 
 /// What is wrong in the annotation, as a sentence.
@@ -102,13 +103,12 @@ pub fn mistake(request: &ProvisioningRequest, observed: &Observed) -> Option<Str
     let annotation = names::SUPPORT_BUNDLE_ANNOTATION;
     let wrong = |(word, host): (&str, Option<&str>)| {
         if !is_word(word) {
-            return Some(format!(
-                "annotation {annotation} has {word:?}, which is no name for a file: use at most {WORD_MAX} letters, digits, \".\", \"_\" and \"-\", such \
-                 as 2026-12-01"
-            ));
+            return Some(no_word(annotation, word));
         }
         let host = host.filter(|host| !observed.held().any(|held| held.name_any() == *host))?;
-        Some(format!("annotation {annotation} names host {host:?}, which this request does not hold; it takes names of ByoHosts, as in hostName"))
+        Some(format!(
+            "annotation {annotation} names host {host:?}, which this request does not hold; it takes names of ByoHosts, as in hostName"
+        ))
     };
     words(request).find_map(wrong)
 }

@@ -17,6 +17,7 @@ use super::give_up;
 use super::instructions::{command, ineffective};
 use super::marks::MarkedHost as _;
 use super::observed::{Observed, Phase};
+use super::snapshot;
 use super::support;
 use super::upgrade::job;
 use crate::provisioner::report::Upcoming;
@@ -104,7 +105,8 @@ pub fn end_of_certificates(observed: &Observed) -> Option<Upcoming> {
 /// Warnings about hosts that BYOH does not know as attached any more, and about annotations without effect.
 pub fn lost_sight(request: &ProvisioningRequest, observed: &Observed) -> Vec<String> {
     let detached = observed.held().filter_map(|host| detached_host(request, host, observed));
-    let words = [ineffective, give_up::without_effect, support::mistake].map(|of| of(request, observed));
+    let words =
+        [ineffective, give_up::without_effect, support::mistake, snapshot::mistake].map(|of| of(request, observed));
     detached.chain(words.into_iter().flatten()).collect()
 }
 

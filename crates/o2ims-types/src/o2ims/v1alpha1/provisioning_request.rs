@@ -397,24 +397,27 @@ pub struct HostStatus {
     pub message: String,
     /// The support bundle that it makes, or has made last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub support_bundle: Option<SupportBundle>,
+    pub support_bundle: Option<HostFile>,
+    /// The snapshot of etcd that it takes at its owner's word, or has taken last; of the first master only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<HostFile>,
 }
 
-/// A file with what is needed to find the cause of a failure, on one host.
+/// What a host makes at the word of the owner of its request, and keeps.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct SupportBundle {
-    /// The word in the annotation `o2ims.provisioning.oran.org/support-bundle`.
+pub struct HostFile {
+    /// The word in the annotation that has ordered it.
     pub name: String,
     /// `Waiting`: the host has not begun; `Running`; `Done`; `Failed`: see message.
     pub state: String,
-    /// Path of the file on the host.
+    /// Path on the host; of a snapshot that of its folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Its size.
+    /// Size of the file; of a snapshot that of `etcd.db`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,
-    /// Its SHA-256.
+    /// SHA-256 of the same file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// What it waits for, or why it failed.

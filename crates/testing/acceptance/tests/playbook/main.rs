@@ -525,7 +525,8 @@ async fn certificates_are_renewed(Setting { control, servers, .. }: &Setting) ->
 /// A host of a running cluster without the operator's unit, as an earlier release has left it, gets what the install script has put on the others.
 async fn unit_is_brought(Setting { control, servers, .. }: &Setting) -> Outcome {
     const READ: &str = "cat /usr/local/sbin/o2ims-host /etc/systemd/system/o2ims-host.service";
-    const TAKE: &str = "systemctl disable --now o2ims-host && rm /usr/local/sbin/o2ims-host /etc/systemd/system/o2ims-host.service";
+    const TAKE: &str =
+        "systemctl disable --now o2ims-host && rm /usr/local/sbin/o2ims-host /etc/systemd/system/o2ims-host.service";
     let installed = servers[0].run(&["bash", "-c", READ]).await?;
     servers[0].run(&["bash", "-c", TAKE]).await?;
     let on_one = ["-e", "hosts=target-1"];

@@ -17,6 +17,9 @@ use crate::provisioner::step::JobOrder;
 const JOB: &str = include_str!("scripts/job.sh");
 /// How it has packages there before an upgrade, and installs them in it.
 const PACKAGES: &str = include_str!("scripts/packages.sh");
+/// How it takes a snapshot of etcd and of the configuration of the host.
+const SNAPSHOT: &str = include_str!("scripts/snapshot.sh");
+const ASKED_SNAPSHOT: &str = include_str!("scripts/asked_snapshot.sh");
 const PREFLIGHT: &str = include_str!("scripts/preflight.sh");
 const UPGRADE: &str = include_str!("scripts/upgrade.sh");
 const RESTORE: &str = include_str!("scripts/restore.sh");
@@ -37,6 +40,8 @@ pub enum Purpose {
     Restore,
     /// Renews the certificates of the control plane on the host, and starts what uses them again.
     RenewCertificates,
+    /// Takes a snapshot at the word of the owner of the request.
+    Snapshot,
 }
 
 impl Purpose {
@@ -47,6 +52,7 @@ impl Purpose {
             Self::Upgrade => "upgrade",
             Self::Restore => "restore",
             Self::RenewCertificates => "certificates",
+            Self::Snapshot => "snapshot",
         }
     }
 }
@@ -68,7 +74,7 @@ pub struct Job<'a> {
     pub masters: usize,
     /// The version that it has.
     pub from: &'a str,
-    /// The version that it gets; for certificates the day on which the first of them ends.
+    /// The version that it gets; for certificates the day on which the first of them ends, for a snapshot the word of the owner.
     pub to: &'a str,
     /// Where that version is found.
     pub installer: Installer,
@@ -120,8 +126,19 @@ pub fn given(purpose: Purpose, host: &ByoHost) -> Option<(&str, u32, Standing)> 
 pub fn snapshot_of_failed(host: &ByoHost) -> Option<String> {
     let (.., standing) = given(Purpose::Upgrade, host)?;
     let (id, _) = current(host)?;
-    let reported = reported(host).filter(|reported| reported.id == id && matches!(standing, Standing::Failed(_)))?;
-    (is_plain(&reported.snapshot) && !reported.snapshot.is_empty()).then_some(reported.snapshot)
+    reported(host).filter(|reported| reported.id == id && matches!(standing, Standing::Failed(_)))?;
+    snapshot_of(host)
+}
+
+/// What a host has said last of its job.
+pub fn last_words(host: &ByoHost) -> String {
+    reported(host).map(|reported| shown(&reported.message)).unwrap_or_default()
+}
+
+/// The snapshot that a host has taken in the job that it has reported last.
+pub fn snapshot_of(host: &ByoHost) -> Option<String> {
+    let snapshot = reported(host)?.snapshot;
+    (is_plain(&snapshot) && !snapshot.is_empty()).then_some(snapshot)
 }
 
 /// Whether a host has a job that has not ended.
@@ -133,17 +150,20 @@ fn reported(host: &ByoHost) -> Option<Reported> {
     serde_json::from_str(host.annotations().get(names::JOB_STATUS_ANNOTATION)?).ok()
 }
 
+fn shown(message: &str) -> String {
+    message.chars().filter(|character| !character.is_control()).take(REPORT_MAX).collect()
+}
+
 /// The id of the job that a host has, and how far it is.
 fn current(host: &ByoHost) -> Option<(&str, Standing)> {
     let id = host.annotations().get(names::JOB_ANNOTATION)?.split(' ').next()?;
     let Some(reported) = reported(host).filter(|reported| reported.id == id) else {
         return Some((id, Standing::Given));
     };
-    let shown = reported.message.chars().filter(|character| !character.is_control()).take(REPORT_MAX).collect();
     let standing = match reported.state.as_str() {
         "Done" => Standing::Done,
-        "Failed" => Standing::Failed(shown),
-        _ => Standing::Running(shown),
+        "Failed" => Standing::Failed(shown(&reported.message)),
+        _ => Standing::Running(shown(&reported.message)),
     };
     Some((id, standing))
 }
@@ -228,7 +248,8 @@ impl Job<'_> {
         let with_packages = |script: &str| format!("{}{PACKAGES}{script}", installer::PACKAGES);
         let script = match self.purpose {
             Purpose::Preflight => with_packages(PREFLIGHT),
-            Purpose::Upgrade => with_packages(UPGRADE),
+            Purpose::Upgrade => with_packages(&format!("{SNAPSHOT}{UPGRADE}")),
+            Purpose::Snapshot => format!("{SNAPSHOT}{ASKED_SNAPSHOT}"),
             Purpose::Restore => RESTORE.to_owned(),
             Purpose::RenewCertificates => format!("{DATES}{CERTIFICATES}"),
         };

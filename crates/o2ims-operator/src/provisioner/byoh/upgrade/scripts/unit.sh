@@ -238,8 +238,8 @@ while :; do
         *) certificates ;;
         esac
         seen=$told
-        # A host that belongs to no machine reports nothing.
-        [ -n "$own" ] || continue
+        # A host that belongs to no machine reports nothing, and the next one it belongs to has words of its own.
+        [ -n "$own" ] || { rm -f "$support/status" && continue; }
         look "$job" "$known" "$dates" "$told" && support_status "$bundle" "$bundled" || break
     done
     kill "$watch" 2>/dev/null

@@ -1,7 +1,7 @@
-# take_snapshot: etcd and the configuration of the host, before they are changed. A second try has those of the first one: what it would find is changed
-# already. Of others the newest is kept.
+
+# take_snapshot: of the host before it is changed. A second try has that of the first one: what it would find is changed already.
 take_snapshot() {
-    local container data file new=$snapshots/new pki=/etc/kubernetes/pki/etcd files=()
+    local file
     [ "$place" = first ] && has_etcd || return 0
     for file in "$snapshots"/*/for; do
         if [ "$(cat "$file" 2>/dev/null)" = "$from $to $machine" ]; then
@@ -9,29 +9,8 @@ take_snapshot() {
             return
         fi
     done
-    patiently has_running_etcd || fail 'etcd does not run on this host: crictl ps'
-    container=$(running etcd) data=$(etcd_setting data-dir)
-    rm -rf "$new" && mkdir -p "$new" && chmod 700 "$snapshots" || fail "$snapshots cannot be written"
-    timeout 300 ctr --namespace k8s.io tasks exec --exec-id "o2ims-$RANDOM$RANDOM" "$container" etcdctl --endpoints https://127.0.0.1:2379 \
-        --cacert $pki/ca.crt --cert $pki/server.crt --key $pki/server.key snapshot save "$data/o2ims-snapshot.db" ||
-        fail 'etcd gives no snapshot (etcdctl snapshot save, in its container): see the log of the job'
-    mv "$data/o2ims-snapshot.db" "$new/etcd.db" || fail 'the snapshot of etcd is not there'
-    # Packages are replaced in place.
-    if [ '@SOURCE@' = packages ]; then
-        for file in $(type -aP kubelet kubeadm kubectl); do files+=("${file#/}"); done
-    fi
-    # Of what is named, not everything is on every host.
-    for file in etc/kubernetes var/lib/kubelet/config.yaml var/lib/kubelet/kubeadm-flags.env var/lib/kubelet/instance-config.yaml \
-        "${drop_in#/}" "${wrapper#/}" "${links#/}" usr/local/bin/kubelet usr/local/bin/kubeadm usr/local/bin/kubectl; do
-        if [ -e "/$file" ] || [ -L "/$file" ]; then files+=("$file"); fi
-    done
-    tar --create --file "$new/host.tar" --directory / --exclude etc/kubernetes/tmp "${files[@]}" || fail 'the configuration of the host cannot be copied'
-    echo "$from $to $machine" >"$new/for" && (cd "$new" && sha256sum etcd.db host.tar >sums && sync) || fail 'the snapshot cannot be written'
-    snapshot=$from-$(date --utc +%Y%m%dT%H%M%SZ)
-    find "$snapshots" -mindepth 1 -maxdepth 1 -name 'v*' | sort -t - -k 2 | head -n -1 | xargs -r rm -rf
-    mv -T "$new" "$snapshots/$snapshot" && echo "$snapshot" >"$own/snapshot" && sync
+    save_snapshot "$from-$(date --utc +%Y%m%dT%H%M%SZ)" "$from $to $machine" 'v*'
 }
-has_running_etcd() { running etcd >/dev/null; }
 
 prepare() {
     [ -n "$snapshot" ] || take_snapshot

@@ -1,0 +1,117 @@
+//! Snapshots of etcd at the word of the owner of a request, by a job of the first master, as an upgrade takes one. The job is given while no other one is
+//! due, and taken off the host when it has ended; what came of it stays there in an annotation, so that one word is one order.
+
+use std::collections::BTreeMap;
+
+use cluster_api::byoh::ByoHost;
+use cluster_api::machine::Machine;
+use kube::ResourceExt as _;
+use o2ims_types::o2ims::v1alpha1::provisioning_request::HostFile;
+use o2ims_types::{ProvisioningRequest, names};
+
+use super::claim;
+use super::desired::DesiredCluster;
+use super::observed::{Observed, Phase};
+use super::support::{is_word, made, no_word};
+use super::upgrade::job::{self, Job, Purpose, Standing, command_for_unit};
+use crate::provisioner::step::Step;
+
+/// Folder of the snapshots on a host.
+const FOLDER: &str = "/var/lib/o2ims-snapshots";
+
+fn word(request: &ProvisioningRequest) -> Option<&str> {
+    request.annotations().get(names::SNAPSHOT_ANNOTATION).map(|word| word.trim()).filter(|word| is_word(word))
+}
+
+fn job<'a>(host: &'a ByoHost, machine: &'a Machine, desired: &DesiredCluster, word: &'a str) -> Job<'a> {
+    Job {
+        purpose: Purpose::Snapshot,
+        host,
+        machine: host.machine_name().unwrap_or_default(),
+        role: names::ROLE_CONTROL_PLANE,
+        is_first: true,
+        masters: desired.masters.len(),
+        from: machine.spec.version.as_deref().unwrap_or_default(),
+        to: word,
+        installer: desired.install.installer.clone().unwrap_or_default(),
+        ignored: Vec::new(),
+        snapshot: "",
+    }
+}
+
+/// What is due for the snapshot that is ordered, when no upgrade and no renewal is.
+pub fn steps(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
+    let Some(word) = word(request).filter(|_| observed.phase == Phase::Running) else { return Vec::new() };
+    let first = desired.masters.first().map(|first| first.name.as_str()).unwrap_or_default();
+    let (Some(host), Some(machine)) = (observed.host(first).filter(|host| observed.holds(host)), observed.node(first))
+    else {
+        return Vec::new();
+    };
+    if !has_unit(host) || made(host, names::SNAPSHOT_ANNOTATION).is_some_and(|last| last.name == word) {
+        return Vec::new();
+    }
+    let job = job(host, machine, desired, word);
+    let ended = |state: &str, message: String| HostFile {
+        name: word.to_owned(),
+        state: state.to_owned(),
+        message,
+        ..HostFile::default()
+    };
+    let file = match job.standing().1 {
+        Standing::NotGiven if job::is_open(host) => return Vec::new(),
+        Standing::NotGiven => {
+            return job.order(job.last_attempt() + 1, &observed.uid).map(Step::GiveJob).into_iter().collect();
+        }
+        Standing::Given | Standing::Running(_) => return Vec::new(),
+        Standing::Failed(why) => ended("Failed", why),
+        Standing::Done => {
+            let words = job::last_words(host);
+            let (bytes, sha256) = words.split_once(' ').unwrap_or_default();
+            HostFile {
+                path: job::snapshot_of(host).map(|snapshot| format!("{FOLDER}/{snapshot}")),
+                bytes: bytes.parse().ok(),
+                sha256: Some(sha256.to_owned()),
+                ..ended("Done", String::new())
+            }
+        }
+    };
+    let file = serde_json::to_string(&file).unwrap_or_default();
+    let annotations = [(names::JOB_ANNOTATION, None), (names::SNAPSHOT_ANNOTATION, Some(file))];
+    let annotations = annotations.map(|(key, value)| (key.to_owned(), value));
+    vec![Step::PatchHost(claim::patch(host, BTreeMap::new(), BTreeMap::from(annotations)))]
+}
+
+fn has_unit(host: &ByoHost) -> bool {
+    host.annotations().contains_key(names::HOST_UNIT_ANNOTATION)
+}
+
+/// The snapshot of a host that the request holds: the one that is ordered, or else the last one.
+pub fn of_host(request: &ProvisioningRequest, desired: Option<&DesiredCluster>, host: &ByoHost) -> Option<HostFile> {
+    let is_first =
+        desired.and_then(|desired| desired.masters.first()).is_some_and(|first| first.name == host.name_any());
+    let ordered = word(request).filter(|_| is_first);
+    if let Some(last) =
+        made(host, names::SNAPSHOT_ANNOTATION).filter(|last| ordered.is_none_or(|word| word == last.name))
+    {
+        return Some(last);
+    }
+    let name = ordered?;
+    let (state, message) = match job::given(Purpose::Snapshot, host) {
+        Some((.., Standing::Running(what))) => ("Running", what),
+        _ if !has_unit(host) => (
+            "Waiting",
+            format!(
+                "the unit o2ims-host does not report from the host; to put it there: {}",
+                command_for_unit(&[host.name_any()])
+            ),
+        ),
+        _ => ("Waiting", "waits for the host, or for an upgrade or a renewal of certificates".to_owned()),
+    };
+    Some(HostFile { name: name.to_owned(), state: state.to_owned(), message, ..HostFile::default() })
+}
+
+/// What is wrong in the annotation, as a sentence.
+pub fn mistake(request: &ProvisioningRequest, _: &Observed) -> Option<String> {
+    let word = request.annotations().get(names::SNAPSHOT_ANNOTATION)?.trim();
+    (!is_word(word)).then(|| no_word(names::SNAPSHOT_ANNOTATION, word))
+}
