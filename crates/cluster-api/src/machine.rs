@@ -52,6 +52,8 @@ pub struct MachineRefs {
 pub struct Deletion {
     /// How long Cluster API tries to delete the Node, in seconds.
     pub node_deletion_timeout_seconds: Option<i32>,
+    /// How long the drain of the Node may take, in seconds; 0, as without it: for ever.
+    pub node_drain_timeout_seconds: Option<i32>,
 }
 
 /// The bootstrap configuration of a Machine, or of the Machines of a template.
@@ -120,6 +122,9 @@ pub struct MachineSpec {
     /// The server that it runs on, once it is a node.
     #[serde(rename = "providerID")]
     pub provider_id: Option<String>,
+    /// How it is deleted.
+    #[serde(default)]
+    pub deletion: Deletion,
 }
 
 /// Of a Machine's status.

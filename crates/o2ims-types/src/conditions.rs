@@ -70,6 +70,8 @@ pub mod reason {
     pub const CONTROL_PLANE_LOST: &str = "ControlPlaneLost";
     /// An upgrade or a renewal has stopped: a job has failed on a host, and is tried again when the owner of the request says so.
     pub const HALTED: &str = "Halted";
+    /// An upgrade goes on with the next host when a maintenance window of its template begins.
+    pub const WAITING_FOR_WINDOW: &str = "WaitingForWindow";
     /// A certificate has ended.
     pub const EXPIRED: &str = "Expired";
     /// The cluster or a part of it is paused, not by this operator.

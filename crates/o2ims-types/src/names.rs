@@ -57,8 +57,8 @@ pub const JOB_SECRET_PREFIX: &str = "o2ims-job.";
 pub const RETRY_ANNOTATION: &str = "o2ims.provisioning.oran.org/retry";
 /// Annotation on a ProvisioningRequest: the snapshot, which its status names, that its only master is brought back to after a failed upgrade.
 pub const RESTORE_SNAPSHOT_ANNOTATION: &str = "o2ims.provisioning.oran.org/restore-snapshot";
-/// Annotation on a ProvisioningRequest whose upgrade waits, as `spec.upgrade.pauseAfter` of its template says: `<version>`, and it goes on to its end;
-/// or `<version>/<host>`, and it goes on with this host.
+/// Annotation on a ProvisioningRequest whose upgrade waits, as `spec.upgrade.pauseAfter` or `spec.upgrade.windows` of its template says: `<version>`, and it
+/// goes on to its end; or `<version>/<host>`, and it goes on with this host.
 pub const CONTINUE_ANNOTATION: &str = "o2ims.provisioning.oran.org/continue";
 /// Annotation on a ProvisioningRequest: unless its value is `false`, the operator changes nothing of the request's cluster.
 pub const PAUSED_ANNOTATION: &str = "o2ims.provisioning.oran.org/paused";

@@ -190,6 +190,15 @@ pub enum StageState {
         /// What it waits for.
         message: String,
     },
+    /// It goes on by itself at a time.
+    Scheduled {
+        /// Reason of the condition.
+        reason: &'static str,
+        /// What it waits for.
+        message: String,
+        /// When it goes on.
+        at: Timestamp,
+    },
     /// It is paused, not by the operator.
     Paused {
         /// What is paused.

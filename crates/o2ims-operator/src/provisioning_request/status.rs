@@ -134,9 +134,9 @@ fn set_stages<'a>(progress: &'a Provisioning, conditions: &mut Conditions) -> (O
         let state = match (&first, &stage.state) {
             (Some(_), state) if *state != StageState::Done => StageState::Waiting,
             // The time limit of a stage is suspended during a pause. After the pause the full limit applies again, from zero.
-            (None, StageState::InProgress { message }) => match &progress.paused {
+            (None, state @ (StageState::InProgress { .. } | StageState::Scheduled { .. })) => match &progress.paused {
                 Some(pause) => StageState::Paused { message: format!("{}{}", pause.message, pause.delays) },
-                None => StageState::InProgress { message: message.clone() },
+                None => state.clone(),
             },
             (_, state) => state.clone(),
         };
@@ -198,6 +198,11 @@ fn unfinished(
             let state = if *terminal { ProvisioningState::Failed } else { progressing_if(progress.exists) };
             let write_error = write_error.map(|error| format!("; {error}")).unwrap_or_default();
             (summary(state, format!("{message}{write_error}")), *reason)
+        }
+        StageState::Scheduled { reason, message, at } => {
+            let message = write_error.unwrap_or(message).to_owned();
+            let recheck = time_until(*at, conditions.now);
+            (Summary { state: progressing_if(progress.has_begun), message, recheck }, *reason)
         }
         StageState::InProgress { .. } | StageState::Done | StageState::Waiting => {
             let message = match (write_error, state) {
@@ -269,7 +274,9 @@ impl Conditions {
     fn set_stage(&mut self, type_: &str, state: &StageState) {
         let (status, reason, message) = match state {
             StageState::Done => (ConditionStatus::True, reason::SUCCEEDED, String::new()),
-            StageState::Blocked { reason, message, .. } => (ConditionStatus::False, *reason, message.clone()),
+            StageState::Blocked { reason, message, .. } | StageState::Scheduled { reason, message, .. } => {
+                (ConditionStatus::False, *reason, message.clone())
+            }
             StageState::InProgress { message } => (ConditionStatus::False, reason::IN_PROGRESS, message.clone()),
             StageState::Paused { message } => (ConditionStatus::Unknown, reason::PAUSED, message.clone()),
             StageState::Waiting => (ConditionStatus::Unknown, reason::WAITING, String::new()),

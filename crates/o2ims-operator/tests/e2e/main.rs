@@ -18,6 +18,7 @@ mod failures;
 mod harness;
 mod idle;
 mod lifecycle;
+mod maintenance;
 mod masters;
 mod moving;
 mod outages;
@@ -42,6 +43,7 @@ fn scenarios() -> Vec<Scenario> {
         upgrade_faults::scenarios(),
         upgrades::scenarios(),
         certificates::scenarios(),
+        maintenance::scenarios(),
         masters::scenarios(),
         edits::scenarios(),
         consent::scenarios(),

@@ -106,7 +106,7 @@ async fn begin(tenant: &Tenant) -> Outcome {
 }
 
 /// Waits until the cluster is as an undisturbed upgrade leaves it, and deletes it.
-async fn end(stack: &Stack, tenant: &Tenant, before: &BTreeMap<String, String>) -> Outcome {
+pub async fn end(stack: &Stack, tenant: &Tenant, before: &BTreeMap<String, String>) -> Outcome {
     let to = kubernetes_version();
     until_at(tenant, to).await?;
     let now = versions(tenant).await?;

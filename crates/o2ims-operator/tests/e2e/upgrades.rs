@@ -169,7 +169,7 @@ pub async fn versions(tenant: &Tenant) -> anyhow::Result<BTreeMap<String, String
 const WORKLOAD_PORT: u16 = 1053;
 
 /// A pod on this server that answers at a port of the server, and whose data are on the server only.
-async fn a_workload(tenant: &Tenant, server: &Server) -> anyhow::Result<(Api<Pod>, Pod)> {
+pub async fn a_workload(tenant: &Tenant, server: &Server) -> anyhow::Result<(Api<Pod>, Pod)> {
     let image = "ctr --namespace k8s.io images list --quiet | grep '/coredns:' | head -n 1";
     let image = server.run(&["bash", "-c", image]).await?.trim().to_owned();
     let pods: Api<Pod> = Api::namespaced(tenant.workload("request").await?, "default");
@@ -193,7 +193,7 @@ async fn a_workload(tenant: &Tenant, server: &Server) -> anyhow::Result<(Api<Pod
 }
 
 /// Who a pod is, and how often its containers were started again.
-fn life(pod: &Pod) -> (Option<String>, i32) {
+pub fn life(pod: &Pod) -> (Option<String>, i32) {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     (pod.uid(), containers.map(|container| container.restart_count).sum())
 }

@@ -11,6 +11,7 @@ mod dead_servers;
 mod errors;
 mod golden;
 mod lookups;
+mod maintenance;
 mod masters;
 mod messages;
 mod metrics;

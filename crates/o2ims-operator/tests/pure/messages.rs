@@ -391,6 +391,10 @@ const PROGRESS: &[Entry] = &[
         "is upgraded in place from … to …: …; its pods run on",
         "The host would be upgraded; the text in the middle says what stops meanwhile.",
     ),
+    entry(
+        "is upgraded in place from … to …: its pods are evicted if another worker is Ready, and the kubelet is restarted",
+        "`spec.upgrade.drain` of the ClusterTemplate is `WhenPossible`. A pod without a controller, and those of DaemonSets, run on.",
+    ),
     entry("the cluster's API does not answer for a minute or two", "The only master is upgraded."),
     entry("the kubelet is restarted", "Its node is not Ready for some seconds."),
     entry("…; after that it …", "The host would change its role, by way of a reset."),
@@ -844,6 +848,11 @@ const UPGRADE: &[Entry] = &[
         "Look whether what is upgraded so far works, then carry out one of the commands.",
     ),
     entry(
+        "upgrading … to …: …: waits for the maintenance window that begins at … (spec.upgrade.windows of the ClusterTemplate). To begin at once, remove \
+         the windows there; or for this host: …; for every host: …",
+        "Nothing: it begins by itself then, in UTC. Or carry out one of the commands.",
+    ),
+    entry(
         "…. Or go back to … and to the snapshot from before the upgrade, which loses what has changed in the cluster since: …",
         "Mend the cause and try again, if that can be. The snapshot is the way back where it cannot.",
     ),
@@ -989,6 +998,19 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
     entry(
         "the feature gate ControlPlaneKubeletLocalMode cannot be removed from ConfigMap kube-system/kubeadm-config",
         "The job's `log` on the server has kubectl's words.",
+    ),
+    entry(
+        "the node cannot be cordoned: see the log of the job",
+        "`log` below `/var/lib/o2ims-jobs` has kubectl's words. Nothing was changed on the server.",
+    ),
+    entry(
+        "the node was not drained within … s (spec.timeouts.drain of the ClusterTemplate): it waits for …",
+        "Nothing was changed on the server, and its node takes pods again, unless you have cordoned it. Where a PodDisruptionBudget does not allow an \
+         eviction, add replicas on other nodes, change the budget, or delete the pod in that cluster; then try again.",
+    ),
+    entry(
+        "the node is still cordoned: kubectl uncordon …",
+        "The API of the cluster has not answered for five minutes. Kubernetes is upgraded on the server: run that in the cluster, or try again.",
     ),
     entry(
         "kubeadm upgrade …: …",

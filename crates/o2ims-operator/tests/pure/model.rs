@@ -20,7 +20,7 @@ use cluster_api::labels::{
     CLUSTER_NAME_LABEL, CONTROL_PLANE_LABEL, DELETE_MACHINE_ANNOTATION, EXCLUDE_DRAINING_ANNOTATION, PAUSED_ANNOTATION,
     SET_NAME_LABEL,
 };
-use cluster_api::machine::{Machine, MachineDeployment, ReplicaStatus};
+use cluster_api::machine::{Deletion, Machine, MachineDeployment, ReplicaStatus};
 use cluster_api::templates::{ByoMachineTemplate, K8sInstallerConfigTemplate, KubeadmConfigTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -160,6 +160,18 @@ fn at(second: i64) -> Time {
 /// A value from JSON.
 pub fn from<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
+}
+
+/// A merge patch of how Machines are deleted.
+fn overlay(deletion: &mut Deletion, patch: &Value) {
+    for (field, seconds) in patch.as_object().into_iter().flatten() {
+        let seconds = from(seconds.clone());
+        match field.as_str() {
+            "nodeDeletionTimeoutSeconds" => deletion.node_deletion_timeout_seconds = seconds,
+            "nodeDrainTimeoutSeconds" => deletion.node_drain_timeout_seconds = seconds,
+            other => panic!("sets {other}"),
+        }
+    }
 }
 
 /// The template that requests of [`request`] name.
@@ -501,7 +513,7 @@ impl World {
     pub fn begin(&self, name: &str) -> Option<Flight> {
         let request = self.requests.get(name)?.clone();
         let watches = self.watches();
-        let observed = observe(&watches, &request);
+        let observed = Observed { now: self.now(), ..observe(&watches, &request) };
         let byoh = Byoh { caches: watches, locks: Arc::clone(&self.locks) };
         let decided = decide(&byoh, &request, observed, &Expectations::default(), Instant::now());
         let Decided { observed, verdict, steps, .. } = decided.ok()?;
@@ -752,6 +764,9 @@ impl World {
 
     /// A patch of single fields.
     fn set(&mut self, kind: Kind, name: &str, spec: &Value) {
+        if kind == Kind::Machine {
+            return self.edit_machine(name, |machine| overlay(&mut machine.spec.deletion, &spec["deletion"]));
+        }
         with_kind!(self, kind, map => edit(&mut self.revision, map, name, |object| {
             let meta = object.meta_mut();
             meta.generation = meta.generation.map(|generation| generation + 1);
@@ -768,10 +783,7 @@ impl World {
                 if let Some(version) = spec["version"].as_str() {
                     version.clone_into(&mut object.spec.version);
                 }
-                let deletion = &spec["machineTemplate"]["spec"]["deletion"];
-                if deletion.is_object() {
-                    object.spec.machine_template.spec.deletion = from(deletion.clone());
-                }
+                overlay(&mut object.spec.machine_template.spec.deletion, &spec["machineTemplate"]["spec"]["deletion"]);
             }
             Kind::MachineDeployment => {
                 let object = self.deployments.get_mut(name).unwrap();
@@ -1112,10 +1124,11 @@ impl World {
             self.machine_sets.insert(owner.clone(), version.clone());
         }
         let uid = self.uid(&name);
-        let record = from(json!({
+        let mut record: Machine = from(json!({
             "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "labels": labels, "resourceVersion": self.revision.to_string()},
             "spec": {"infrastructureRef": {"name": name}, "bootstrap": {"configRef": {"name": name}}, "version": version},
         }));
+        overlay(&mut record.spec.deletion, &template["spec"]["deletion"]);
         self.machines.insert(
             name,
             ModelMachine {

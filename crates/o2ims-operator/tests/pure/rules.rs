@@ -295,6 +295,12 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
                 && world.meta(kind, &part).is_some_and(|meta| meta.deletion_timestamp.is_none())
         });
         assert!(deleted || !begins, "begins a cluster that is to go");
+    } else if kind == Kind::Machine {
+        assert_eq!(fields, ["deletion"]);
+        let machine = &world.machines[name].record;
+        assert!(machine.metadata.deletion_timestamp.is_some(), "changes Machine {name}, which stays");
+        let host = machine.server().unwrap();
+        assert!(!asked(&flight.request).contains_key(host), "changes Machine {name} of a host that stays");
     } else {
         let known = ["replicas", "rollout", "version", "template", "kubeadmConfigSpec", "machineTemplate"];
         assert!(fields.iter().all(|field| known.contains(field)), "{} {name}: {fields:?}", kind.name());

@@ -15,8 +15,8 @@ use crate::model::{PROGRESS, World, request};
 use crate::status::{on_machine, status};
 use ProvisioningState::{Failed, Fulfilled, Progressing};
 
-const FROM: &str = "v1.35.1";
-const TO: &str = "v1.36.1";
+pub const FROM: &str = "v1.35.1";
+pub const TO: &str = "v1.36.1";
 
 /// A master and a worker at [`FROM`], made by install scripts.
 fn running() -> World {
@@ -24,7 +24,7 @@ fn running() -> World {
 }
 
 /// As [`running`], with `spec.upgrade` of its template.
-fn running_with(upgrade: &serde_json::Value) -> World {
+pub fn running_with(upgrade: &serde_json::Value) -> World {
     let spec = json!({"install": {"method": "installer"}, "defaults": {"k8sVersion": FROM}, "upgrade": upgrade});
     let mut world = World::new(ByohVariant::Upstream, spec, 4);
     world.submit(request("one", "core", &[1], &[2]));
@@ -33,28 +33,33 @@ fn running_with(upgrade: &serde_json::Value) -> World {
     world
 }
 
-fn ask_for(world: &mut World, version: &str) {
+pub fn ask_for(world: &mut World, version: &str) {
     let version = version.to_owned();
     world.edit_request("one", |one| one.spec.template_parameters.k8s_version = Some(version));
     world.reconcile("one");
 }
 
-fn says(world: &World, words: &str) {
+pub fn says(world: &World, words: &str) {
     let message = world.message("one");
     assert!(message.contains(words), "{message:?} has no {words:?}");
 }
 
+/// One move of a host or of Cluster API.
+pub fn go_on_without_the_operator(world: &mut World) {
+    PROGRESS.iter().any(|progress| progress(world, 0));
+    world.second += 1;
+}
+
 /// Lets hosts and Cluster API make so many moves, and the operator go on after each of them.
-fn go_on(world: &mut World, steps: usize) {
+pub fn go_on(world: &mut World, steps: usize) {
     for _ in 0..steps {
-        PROGRESS.iter().any(|progress| progress(world, 0));
-        world.second += 1;
+        go_on_without_the_operator(world);
         world.reconcile("one");
     }
 }
 
 /// Lets hosts and Cluster API go on, and the operator after each of their moves, until it says so.
-fn until(world: &mut World, words: &str) {
+pub fn until(world: &mut World, words: &str) {
     for _ in 0..200 {
         if world.message("one").contains(words) {
             return;
@@ -467,7 +472,7 @@ fn an_upgrade_waits_where_its_template_says_so() {
     }
 }
 
-fn annotate(world: &mut World, annotation: &str, value: Option<&str>) {
+pub fn annotate(world: &mut World, annotation: &str, value: Option<&str>) {
     world.edit_request("one", |one| {
         match value {
             Some(value) => one.annotations_mut().insert(annotation.to_owned(), value.to_owned()),

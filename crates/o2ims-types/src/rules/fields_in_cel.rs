@@ -110,6 +110,8 @@ pub const HOST_ID_PATTERN: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])
 /// The pattern of a time limit: Go's durations, without a sign, and limited so that none overflows. The operator could not
 /// parse a template with another one.
 pub const DURATION_PATTERN: &str = "^([0-9]{1,6}([.][0-9]{1,6})?(h|m|s|ms))+$";
+/// Time of day: `22:00`.
+pub const TIME_OF_DAY_PATTERN: &str = "^([01][0-9]|2[0-3]):[0-5][0-9]$";
 /// An absolute path that is written into a script: no character that has a meaning for a shell or a Go template.
 pub const HOST_PATH_PATTERN: &str = "^/[-A-Za-z0-9_./+]+$";
 /// A URL that is written into a script, with the same restriction.

@@ -90,6 +90,7 @@ impl Node<'_> {
             installer: Installer::default(),
             ignored: Vec::new(),
             snapshot: "",
+            drain: None,
         }
     }
 }
@@ -224,7 +225,7 @@ pub fn report(request: &ProvisioningRequest, observed: &Observed) -> Option<Cert
     let (renewal, mut failures) = match next(request, observed) {
         // Nothing is done then, whatever is due.
         Next::Going { .. } if is_upgrading || pause::of_request(request).is_some() => (None, Vec::new()),
-        Next::Nothing => (None, Vec::new()),
+        Next::Nothing | Next::Scheduled { .. } => (None, Vec::new()),
         Next::Going { message, .. } => (Some(message), Vec::new()),
         Next::Halted { message } => (None, vec![message]),
     };

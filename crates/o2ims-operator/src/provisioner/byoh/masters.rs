@@ -240,16 +240,23 @@ impl<'a> Masters<'a> {
         let takes_back = staying.iter().filter(|master| set_before(master)).map(|master| master.annotate(None));
         let annotates = going.iter().filter(|master| !master.is_annotated());
         let annotates = annotates.map(|master| master.annotate(Some(BY_OPERATOR)));
-        let patience = self.needs_patience().filter(|_| !going.is_empty());
-        patience.into_iter().chain(takes_back).chain(annotates).chain(self.roles_to_remove()).collect()
+        let limits = self.limits().filter(|_| !going.is_empty() || !self.deleting.is_empty());
+        limits.into_iter().chain(takes_back).chain(annotates).chain(self.roles_to_remove()).collect()
     }
 
-    /// Has Cluster API try longer to delete the Nodes of masters, of a cluster that an earlier release has created.
-    fn needs_patience(&self) -> Option<Step> {
+    /// How Cluster API is to delete masters, where their control plane does not say it: one that an earlier release has created, or whose template has had
+    /// another limit since. Cluster API hands it on to Machines in place, also to those that are being deleted.
+    fn limits(&self) -> Option<Step> {
         let deletion = &self.control_plane.spec.machine_template.spec.deletion;
-        let spec =
-            json!({"machineTemplate": {"spec": {"deletion": {"nodeDeletionTimeoutSeconds": NODE_DELETION_SECONDS}}}});
-        deletion.node_deletion_timeout_seconds.is_none().then(|| self.patch(spec))
+        let drain = self.desired.template.spec.timeouts.drain_seconds();
+        let mut wanted = json!({});
+        if deletion.node_deletion_timeout_seconds.is_none() {
+            wanted["nodeDeletionTimeoutSeconds"] = json!(NODE_DELETION_SECONDS);
+        }
+        if let Some(drain) = drain.filter(|drain| deletion.node_drain_timeout_seconds != Some(*drain)) {
+            wanted["nodeDrainTimeoutSeconds"] = json!(drain);
+        }
+        (wanted != json!({})).then(|| self.patch(json!({"machineTemplate": {"spec": {"deletion": wanted}}})))
     }
 
     fn patch(&self, spec: Value) -> Step {

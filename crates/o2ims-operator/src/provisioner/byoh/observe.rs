@@ -9,6 +9,7 @@ use cluster_api::cluster::{ByoCluster, Cluster, ResourceRef};
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
 use cluster_api::templates::ByoMachineTemplate;
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::Hosts;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
@@ -19,7 +20,7 @@ use super::marks::MarkedHost as _;
 use super::observed::{ForeignPart, Observed, OwnedObject, Phase, ResourceSetLookup};
 use crate::caches::{Caches, is_marked_by, part_names};
 
-/// Collects what concerns `request`.
+/// Collects what concerns `request`; the time is not among it.
 pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
     let namespace = request.namespace().unwrap_or_default();
     let uid = identity(caches, request);
@@ -32,6 +33,7 @@ pub fn observe(caches: &Caches, request: &ProvisioningRequest) -> Observed {
     let own = cluster.as_deref().filter(|_| cluster_is_own);
     let owned = find_owned(caches, &namespace, &uid, own);
     let mut observed = Observed {
+        now: Timestamp::default(),
         missing_providers: caches.missing_providers(),
         variant: caches.byoh_variant(),
         resource_set: find_resource_set(caches, template.as_deref(), &namespace),

@@ -9,6 +9,7 @@ use cluster_api::cluster::{ByoCluster, Cluster};
 use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::{Machine, MachineDeployment};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
 use o2ims_types::o2ims::v1alpha1::cluster_template::Install;
 use o2ims_types::{ClusterTemplate, names};
@@ -21,6 +22,8 @@ use crate::provisioner::step::Step;
 /// Everything that the pure steps need to know.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
+    /// The time at which it was observed, by which maintenance windows are judged. Deadlines are judged where the status is derived.
+    pub now: Timestamp,
     /// The mark on everything that is the request's: its UID, or, where it was restored from a backup, the UID that it had
     /// when its cluster was created. See [`super::identity`].
     pub uid: String,

@@ -1,7 +1,7 @@
 //! What an edit will do, host by host: for the owner of a request who wants to know before it is done.
 
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::{Drain, InstallMethod};
 use o2ims_types::o2ims::v1alpha1::provisioning_request::PlannedChange;
 use o2ims_types::{ProvisioningRequest, names};
 
@@ -51,6 +51,12 @@ fn join(desired: &DesiredCluster, role: &str) -> String {
 }
 
 fn upgrade(desired: &DesiredCluster, from: &str, to: &str, role: &str) -> String {
+    let evicts = desired.template.spec.upgrade.drain == Drain::WhenPossible && desired.workers.len() > 1;
+    if role == names::ROLE_WORKER && evicts {
+        return format!(
+            "is upgraded in place from {from} to {to}: its pods are evicted if another worker is Ready, and the kubelet is restarted"
+        );
+    }
     let stops = if role == names::ROLE_CONTROL_PLANE && desired.masters.len() == 1 {
         "the cluster's API does not answer for a minute or two"
     } else {

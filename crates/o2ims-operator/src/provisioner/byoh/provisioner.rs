@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cluster_api::Kind;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, rules};
 use operator_kit::controller::Outcome;
@@ -39,7 +40,7 @@ impl Provisioner for Byoh {
     }
 
     fn observe(&self, request: &ProvisioningRequest) -> Observed {
-        observe(&self.caches, request)
+        Observed { now: Timestamp::now(), ..observe(&self.caches, request) }
     }
 
     fn owner_uid<'a>(&self, observed: &'a Observed) -> &'a str {

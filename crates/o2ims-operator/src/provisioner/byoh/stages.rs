@@ -146,6 +146,9 @@ fn upgraded(
         }),
         Next::Nothing => was_upgraded.then_some(StageState::Done),
         Next::Going { message, .. } => Some(StageState::InProgress { message }),
+        Next::Scheduled { message, at } => {
+            Some(StageState::Scheduled { reason: reason::WAITING_FOR_WINDOW, message, at })
+        }
         Next::Halted { message } => Some(StageState::Blocked { reason: reason::HALTED, message, terminal: true }),
     }
 }

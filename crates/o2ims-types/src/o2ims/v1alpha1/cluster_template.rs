@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -272,6 +273,53 @@ pub struct Upgrade {
     /// After what an upgrade waits for the word of the request's owner, which is the annotation `o2ims.provisioning.oran.org/continue`.
     #[serde(default)]
     pub pause_after: PauseAfter,
+    /// Whether the pods of a worker are evicted before Kubernetes is upgraded on it.
+    #[serde(default)]
+    pub drain: Drain,
+    /// When Kubernetes may be upgraded on a host; what has begun there goes on to its end. Without windows: at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"), length(max = 32))]
+    pub windows: Vec<Window>,
+}
+
+/// Whether the pods of a worker are evicted before Kubernetes is upgraded on it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drain {
+    /// They run on.
+    #[default]
+    Never,
+    /// They are evicted if another worker of the cluster is Ready.
+    WhenPossible,
+}
+
+/// A maintenance window, in UTC.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.duration) >= duration('1m') && duration(self.duration) <= duration('168h')").message("duration must be from 1m to 168h"))]
+pub struct Window {
+    /// Days on which it begins. Default: every day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"), length(max = 7))]
+    pub days: Vec<Day>,
+    /// Time of day in UTC at which it begins, such as `22:00`.
+    #[schemars(length(max = 5), regex(pattern = rules::TIME_OF_DAY_PATTERN))]
+    pub start: String,
+    /// How long it is, such as `4h`. It may end on a later day.
+    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
+    pub duration: Duration,
+}
+
+/// A day of the week.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Day {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
 }
 
 /// After what an upgrade waits.

@@ -1,15 +1,16 @@
 //! Time limits of the stages, and their defaults.
 
+use kube::KubeSchema;
 use kube::core::Duration;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
 /// Time limits of the stages and of the deletion. When a stage exceeds its limit, provisioningState is `failed`; the operator
 /// continues with the stage.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.drain) || duration(self.drain) >= duration('1s')").message("timeouts.drain must be at least 1s; without it a drain has no limit"))]
 pub struct Timeouts {
     /// From `HostsReserved` to `ControlPlaneReady`.
     #[serde(default = "twenty_minutes")]
@@ -29,6 +30,18 @@ pub struct Timeouts {
     #[serde(default = "five_minutes")]
     #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
     pub unreachable: Duration,
+    /// How long the drain of a node may take: of a host that is removed from a cluster, and of a worker before its upgrade. Without it a drain has no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = rules::DURATION_PATTERN, "maxLength" = 32))]
+    pub drain: Option<Duration>,
+}
+
+impl Timeouts {
+    /// [`Timeouts::drain`] in seconds, as Cluster API takes it.
+    pub fn drain_seconds(&self) -> Option<i32> {
+        let limit = std::time::Duration::from(self.drain?);
+        Some(i32::try_from(limit.as_secs()).unwrap_or(i32::MAX))
+    }
 }
 
 impl Default for Timeouts {
@@ -38,6 +51,7 @@ impl Default for Timeouts {
             workers: twenty_minutes(),
             deletion: twenty_minutes(),
             unreachable: five_minutes(),
+            drain: None,
         }
     }
 }

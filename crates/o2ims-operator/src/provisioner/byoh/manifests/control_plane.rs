@@ -32,6 +32,10 @@ pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str
     if desired.endpoint.virtual_ip {
         add_kube_vip(&mut config, desired);
     }
+    let mut deletion = json!({"nodeDeletionTimeoutSeconds": NODE_DELETION_SECONDS});
+    if let Some(limit) = desired.template.spec.timeouts.drain_seconds() {
+        deletion["nodeDrainTimeoutSeconds"] = json!(limit);
+    }
     let mut metadata = json!({"labels": {CLUSTER_NAME_LABEL: desired.cluster, names::REQUEST_UID_LABEL: uid}});
     if !kubeadm.control_plane_machine_annotations.is_empty() {
         metadata["annotations"] = json!(kubeadm.control_plane_machine_annotations);
@@ -51,7 +55,7 @@ pub fn control_plane(desired: &DesiredCluster, uid: &str, machine_template: &str
                 "metadata": metadata,
                 "spec": {
                     "infrastructureRef": Kind::ByoMachineTemplate.reference(machine_template),
-                    "deletion": {"nodeDeletionTimeoutSeconds": NODE_DELETION_SECONDS},
+                    "deletion": deletion,
                 },
             },
             "kubeadmConfigSpec": without_empty_fields(config),

@@ -33,6 +33,15 @@ pub fn machine_deployment(
     let selector = json!({CLUSTER_NAME_LABEL: desired.cluster, DEPLOYMENT_NAME_LABEL: name});
     let mut labels = selector.clone();
     labels[names::REQUEST_UID_LABEL] = json!(uid);
+    let mut machine = json!({
+        "clusterName": desired.cluster,
+        "version": desired.version,
+        "bootstrap": {"configRef": Kind::KubeadmConfigTemplate.reference(config_template)},
+        "infrastructureRef": Kind::ByoMachineTemplate.reference(machine_template),
+    });
+    if let Some(limit) = desired.template.spec.timeouts.drain_seconds() {
+        machine["deletion"] = json!({"nodeDrainTimeoutSeconds": limit});
+    }
     json!({
         "apiVersion": Kind::MachineDeployment.api_version(),
         "kind": Kind::MachineDeployment.name(),
@@ -43,15 +52,7 @@ pub fn machine_deployment(
             "selector": {"matchLabels": selector},
             // There is no spare host: the old Machine is deleted before the new one is created.
             "rollout": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "clusterName": desired.cluster,
-                    "version": desired.version,
-                    "bootstrap": {"configRef": Kind::KubeadmConfigTemplate.reference(config_template)},
-                    "infrastructureRef": Kind::ByoMachineTemplate.reference(machine_template),
-                }
-            }
+            "template": {"metadata": {"labels": labels}, "spec": machine}
         }
     })
 }

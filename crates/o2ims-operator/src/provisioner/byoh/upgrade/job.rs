@@ -82,6 +82,8 @@ pub struct Job<'a> {
     pub ignored: Vec<&'a str>,
     /// The snapshot that is restored; empty for other jobs.
     pub snapshot: &'a str,
+    /// How long the drain of the node may take before its upgrade, in seconds, 0 for ever; `None`: it is not drained.
+    pub drain: Option<i32>,
 }
 
 /// How far a job is.
@@ -230,6 +232,7 @@ impl Job<'_> {
         let namespace = self.host.namespace()?;
         let host = self.host.name_any();
         let (ignored, masters) = (self.ignored.join(","), self.masters.to_string());
+        let drain = self.drain.map(|limit| limit.to_string()).unwrap_or_default();
         let values = [
             ("@ID@", id),
             ("@NAMESPACE@", &namespace),
@@ -242,6 +245,7 @@ impl Job<'_> {
             ("@MASTERS@", &masters),
             ("@IGNORED@", &ignored),
             ("@SNAPSHOT@", self.snapshot),
+            ("@DRAIN@", &drain),
         ];
         // Agents can write some of these, and not only on their own host; what follows is run by root.
         let is_safe = |(_, value): &(&str, &str)| value.split(['/', ',', ':']).all(is_plain);

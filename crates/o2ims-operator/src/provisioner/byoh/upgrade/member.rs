@@ -42,6 +42,7 @@ impl Member<'_> {
             installer: self.desired.install.installer.clone().unwrap_or_default(),
             ignored: self.ignored_checks(),
             snapshot: "",
+            drain: None,
         }
     }
 

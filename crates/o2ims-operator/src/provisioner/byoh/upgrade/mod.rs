@@ -2,7 +2,7 @@
 //! then the objects are changed to what runs: Cluster API finds nothing to do.
 //!
 //! [`hop`] says which version may follow another; [`next`] has the order of the hosts and what each waits for; [`job`] is what a host runs;
-//! [`restore`] is the way back; [`adoption`] changes Cluster API's objects.
+//! [`window`] says when a host may begin; [`restore`] is the way back; [`adoption`] changes Cluster API's objects.
 
 pub mod adoption;
 pub mod hop;
@@ -11,3 +11,4 @@ pub mod member;
 pub mod next;
 pub mod outcome;
 pub mod restore;
+pub mod window;

@@ -3,16 +3,17 @@
 
 use cluster_api::conditions::Condition;
 use cluster_api::control_plane::KubeadmControlPlane;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::cluster_template::{InstallMethod, PauseAfter};
+use o2ims_types::o2ims::v1alpha1::cluster_template::{Drain, InstallMethod, PauseAfter};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::text;
 
 use super::adoption;
-use super::job::{self, Purpose, Standing};
+use super::job::{self, Job, Purpose, Standing};
 use super::member::Member;
 use super::outcome::{Next, halted, is_retried};
-use super::restore;
+use super::{restore, window};
 use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 use crate::provisioner::byoh::masters;
 use crate::provisioner::byoh::observed::{Observed, Phase};
@@ -163,23 +164,35 @@ fn upgrade(
     members: &[Member<'_>],
     to: &str,
 ) -> Next {
-    let job = member.job(Purpose::Upgrade, to);
+    let job = Job { drain: drain_limit(member, members), ..member.job(Purpose::Upgrade, to) };
     let told = |what: &str| format!("upgrading {} to {to}: {}: {what}", member.version(), member.requested);
     let going = |steps: Vec<Step>, what: &str| Next::Going { steps, message: told(what) };
     let (attempt, standing) = job.standing();
     let give = || going(job.order(attempt + 1, &observed.uid).map(Step::GiveJob).into_iter().collect(), "has its job");
     match standing {
         // A host that has failed may be why the cluster is not healthy, so it is not waited for.
-        Standing::Failed(_) if is_retried(request, &job.id(attempt)) => give(),
+        Standing::Failed(_) if is_retried(request, &job.id(attempt)) => {
+            match window_before(request, member, to, observed) {
+                Some((why, at)) => Next::Scheduled { message: told(&why), at },
+                None => give(),
+            }
+        }
         Standing::Failed(why) => {
             let what = format!("the upgrade to {to} has stopped at {}: {why}", member.requested);
             restore::offer(request, member, halted(request, &what, &job.id(attempt)))
         }
-        Standing::NotGiven => match pause_before(request, member, members, to).or_else(|| unhealthy(members, observed))
-        {
-            Some(why) => going(Vec::new(), &format!("waits: {why}")),
-            None => give(),
-        },
+        Standing::NotGiven => {
+            if let Some(why) = pause_before(request, member, members, to) {
+                return going(Vec::new(), &format!("waits: {why}"));
+            }
+            if let Some((why, at)) = window_before(request, member, to, observed) {
+                return Next::Scheduled { message: told(&why), at };
+            }
+            match unhealthy(members, observed) {
+                Some(why) => going(Vec::new(), &format!("waits: {why}")),
+                None => give(),
+            }
+        }
         Standing::Given => going(
             Vec::new(),
             "has its job and has not reported yet; if this does not change, systemctl status o2ims-host on the host says why",
@@ -201,18 +214,60 @@ fn pause_before(
         PauseAfter::ControlPlane => !member.is_master(),
         PauseAfter::EachHost => members.iter().any(|other| other.has_run(to) || other.version() == to),
     };
-    let this_host = format!("{to}/{}", member.requested.name);
+    (waits && !is_told_to_go_on(request, member, to)).then(|| {
+        let [this_host, all] = commands_to_go_on(request, member, to);
+        format!(
+            "spec.upgrade.pauseAfter of the ClusterTemplate is {:?}; to go on with this host: {this_host}; with every host: {all}",
+            member.desired.template.spec.upgrade.pause_after
+        )
+    })
+}
+
+/// The window that the upgrade waits for before this host, and when it begins, unless the owner has said that it does not wait.
+fn window_before(
+    request: &ProvisioningRequest,
+    member: &Member<'_>,
+    to: &str,
+    observed: &Observed,
+) -> Option<(String, Timestamp)> {
+    let windows = &member.desired.template.spec.upgrade.windows;
+    let at = window::next(windows, observed.now).filter(|_| !is_told_to_go_on(request, member, to))?;
+    let [this_host, all] = commands_to_go_on(request, member, to);
+    let why = format!(
+        "waits for the maintenance window that begins at {at} (spec.upgrade.windows of the ClusterTemplate). To begin at once, remove the windows \
+         there; or for this host: {this_host}; for every host: {all}"
+    );
+    Some((why, at))
+}
+
+/// The word of the owner by which an upgrade goes on with this host.
+fn word_for(member: &Member<'_>, to: &str) -> String {
+    format!("{to}/{}", member.requested.name)
+}
+
+fn is_told_to_go_on(request: &ProvisioningRequest, member: &Member<'_>, to: &str) -> bool {
+    let this_host = word_for(member, to);
     let given = request.annotations().get(names::CONTINUE_ANNOTATION).map(String::as_str).unwrap_or_default();
-    if !waits || given.split(',').any(|word| word.trim() == to || word.trim() == this_host) {
-        return None;
-    }
+    given.split(',').any(|word| word.trim() == to || word.trim() == this_host)
+}
+
+/// The commands by which an upgrade goes on: with this host, with every host.
+fn commands_to_go_on(request: &ProvisioningRequest, member: &Member<'_>, to: &str) -> [String; 2] {
     let command = |word: &str| annotation_command(request, names::CONTINUE_ANNOTATION, &format!("={word}"));
-    Some(format!(
-        "spec.upgrade.pauseAfter of the ClusterTemplate is {:?}; to go on with this host: {}; with every host: {}",
-        member.desired.template.spec.upgrade.pause_after,
-        command(&this_host),
-        command(to)
-    ))
+    [command(&word_for(member, to)), command(to)]
+}
+
+/// How long the drain of a host may take before its upgrade, in seconds, 0 for ever; `None` if it is not drained. Of pods that are evicted, another
+/// worker has to take care. Whether somebody has cordoned that, Cluster API does not say. A master runs no pods but its own, unless its taint was removed.
+fn drain_limit(member: &Member<'_>, members: &[Member<'_>]) -> Option<i32> {
+    let spec = &member.desired.template.spec;
+    let is_another = |other: &&Member<'_>| {
+        let conditions = &other.machine.status.conditions;
+        !other.is_master() && other.requested != member.requested && Condition::is_true(conditions, "NodeHealthy")
+    };
+    let is_drained = spec.upgrade.drain == Drain::WhenPossible && !member.is_master();
+    (is_drained && members.iter().any(|other| is_another(&other)))
+        .then(|| spec.timeouts.drain_seconds().unwrap_or_default())
 }
 
 /// Why the next host must wait: the cluster could not do without it.

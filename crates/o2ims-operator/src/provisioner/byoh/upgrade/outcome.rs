@@ -1,5 +1,6 @@
 //! What is next for hosts that are given jobs: steps, a wait, or the word of the owner of the request.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
@@ -18,6 +19,13 @@ pub enum Next {
         /// What is going on.
         message: String,
     },
+    /// It goes on by itself at a time.
+    Scheduled {
+        /// What is waited for.
+        message: String,
+        /// When it goes on.
+        at: Timestamp,
+    },
     /// It has stopped until somebody acts.
     Halted {
         /// Why, and what to do.
@@ -30,7 +38,7 @@ impl Next {
     pub fn into_steps(self) -> Vec<Step> {
         match self {
             Self::Going { steps, .. } => steps,
-            Self::Nothing | Self::Halted { .. } => Vec::new(),
+            Self::Nothing | Self::Scheduled { .. } | Self::Halted { .. } => Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 # A job of the O2IMS operator for host @HOST@. Each step can be run again: after a reboot the job goes on with the step that was interrupted.
 set -u
 id='@ID@' namespace='@NAMESPACE@' host='@HOST@' machine='@MACHINE@'
-from='@FROM@' to='@TO@' role='@ROLE@' place='@PLACE@' masters='@MASTERS@' files='@FILES@' ignored='@IGNORED@' asked='@SNAPSHOT@'
+from='@FROM@' to='@TO@' role='@ROLE@' place='@PLACE@' masters='@MASTERS@' files='@FILES@' ignored='@IGNORED@' asked='@SNAPSHOT@' drain='@DRAIN@'
 jobs=/var/lib/o2ims-jobs node=/var/lib/o2ims-node links=/var/lib/o2ims-links packages=/var/lib/o2ims-packages
 wrapper=/usr/local/sbin/kubeadm drop_in=/etc/systemd/system/kubelet.service.d/90-o2ims.conf
 own=$jobs/$id

@@ -40,6 +40,68 @@ control_plane_runs() {
     done
 }
 
+# fail TEXT: a node that the job has cordoned takes pods again.
+fail() {
+    [ -z "$drain" ] || uncordon || true
+    end Failed "$1"
+}
+# The annotation on a node that a job has cordoned, in one write with that: a node that its administrator has cordoned stays so.
+cordoned=o2ims.provisioning.oran.org/cordoned
+change_node() { cluster patch node "$host" --type merge --patch "{\"metadata\":{\"annotations\":{\"$cordoned\":$1}},\"spec\":{\"unschedulable\":$2}}"; }
+cordon() {
+    local is_cordoned
+    is_cordoned=$(cluster get node "$host" --output 'jsonpath={.spec.unschedulable}') || return
+    [ "$is_cordoned" = true ] || change_node "\"$id\"" true
+}
+uncordon() {
+    local by
+    by=$(cluster get node "$host" --output "jsonpath={.metadata.annotations.${cordoned//./\\.}}") || return
+    [ -z "$by" ] || change_node null null
+}
+# evictable: namespace, name and time of deletion of the pods that leave, one a line. Those of DaemonSets and static ones belong to the node, and one
+# without a controller would be lost: they run on.
+evictable() {
+    cluster get pods --all-namespaces --field-selector "spec.nodeName=$host" --output "jsonpath={range .items[*]}{.metadata.namespace}|{.metadata.name}|\
+{.metadata.deletionTimestamp}|{.status.phase}|{.metadata.ownerReferences[?(@.controller==true)].kind}{'\\n'}{end}" >"$own/pods" &&
+        awk -F '|' '$4 !~ /^(Succeeded|Failed)$/ && $5 !~ /^(|DaemonSet|Node)$/ { print $1, $2, $3 }' "$own/pods"
+}
+# evict NAMESPACE POD: prints why its eviction is refused, if it is. Only the body of the answer, which is in kubectl's own log, names the budget.
+evict() {
+    local answer budget
+    answer=$(printf '{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"namespace":"%s","name":"%s"}}' "$1" "$2" |
+        cluster create --v 8 --raw "/api/v1/namespaces/$1/pods/$2/eviction" --filename - 2>&1) && return
+    budget=$(grep -o 'The disruption budget [^ ]*' <<<"$answer" | head -n 1)
+    case $answer in
+    *'(NotFound)'*) ;;
+    *) if [ -n "$budget" ]; then echo "PodDisruptionBudget ${budget##* } does not allow the eviction"; else tail -n 1 <<<"$answer" | cut -c 1-150; fi ;;
+    esac
+}
+# hold_up: evicts what is left, and prints what the drain waits for: what is refused, or else what has not ended. Nothing if the node is drained.
+hold_up() {
+    local pods namespace pod deleted why refused=() ending=()
+    pods=$(evictable) || { echo 'the API server of the cluster, which does not answer' && return; }
+    while read -r namespace pod deleted; do
+        [ -n "$pod" ] || continue
+        why=
+        [ -n "$deleted" ] || why=$(evict "$namespace" "$pod")
+        if [ -n "$why" ]; then refused+=("pod $namespace/$pod ($why)"); else ending+=("pod $namespace/$pod (being deleted, not ended yet)"); fi
+    done <<<"$pods"
+    if [ ${#refused[@]} -eq 0 ]; then refused=("${ending[@]}"); fi
+    for why in "${refused[@]:0:3}"; do echo "$why"; done | paste -sd ',' | sed 's/),/), /g'
+}
+drain_node() {
+    local last=$((SECONDS + drain)) waits told=
+    patiently cordon || fail 'the node cannot be cordoned: see the log of the job'
+    while waits=$(hold_up) && [ -n "$waits" ]; do
+        if [ "$drain" -gt 0 ] && [ "$SECONDS" -ge "$last" ]; then
+            fail "the node was not drained within $drain s (spec.timeouts.drain of the ClusterTemplate): it waits for $waits"
+        fi
+        [ "$waits" = "$told" ] || report Running "3 of $steps: draining the node: waits for $waits"
+        told=$waits
+        sleep 5
+    done
+}
+
 # node_upgrade: control plane and configuration, by kubeadm. It goes on where it was interrupted, and puts back what does not start.
 node_upgrade() {
     local output=$own/kubeadm.log found=''
@@ -91,6 +153,7 @@ install_new() {
 finish() {
     local kind
     until_node_runs
+    if [ "$role" = worker ]; then patiently uncordon || fail "the node is still cordoned: kubectl uncordon $host"; fi
     rm -rf "$snapshots"/*/for "$packages"
     # kubeadm copies etcd's data at each upgrade; the last copy is kept.
     for kind in etcd manifests; do
@@ -99,9 +162,11 @@ finish() {
 }
 
 steps=5
+if [ -n "$drain" ]; then steps=6; fi
 step 1 'checking the host and its images' preflight
 step 2 'taking a snapshot, and preparing the configuration of the cluster' prepare
-step 3 'kubeadm upgrade' node_upgrade
-step 4 'restarting the kubelet' install_new
-step 5 'waiting for the node to be Ready' finish
+if [ -n "$drain" ]; then step 3 'draining the node' drain_node; fi
+step $((steps - 2)) 'kubeadm upgrade' node_upgrade
+step $((steps - 1)) 'restarting the kubelet' install_new
+step "$steps" 'waiting for the node to be Ready' finish
 end Done "runs Kubernetes $to"
