@@ -114,6 +114,9 @@ async fn a_protected_pod(workload: &Client, node: &str) -> Outcome {
         }
     });
     pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    // No kubelet says it, and no budget protects a pod that does not run.
+    let runs = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    pods.patch_status("web", &PatchParams::default(), &Patch::Strategic(runs)).await?;
     a_budget(workload).await
 }
 
