@@ -36,6 +36,7 @@ fn job<'a>(host: &'a ByoHost, machine: &'a Machine, desired: &DesiredCluster, wo
         installer: desired.install.installer.clone().unwrap_or_default(),
         ignored: Vec::new(),
         snapshot: "",
+        drain: None,
     }
 }
 
