@@ -169,6 +169,8 @@ pub struct Limit {
     pub setting: &'static str,
     /// The time.
     pub duration: Duration,
+    /// From when on it counts; `None`: since the stage is not done.
+    pub since: Option<Timestamp>,
 }
 
 /// How far a stage is.
@@ -217,7 +219,13 @@ impl Stage {
     /// The stage with a time limit.
     #[must_use]
     pub fn within(self, setting: &'static str, duration: Duration) -> Self {
-        Self { limit: Some(Limit { setting, duration }), ..self }
+        Self { limit: Some(Limit { setting, duration, since: None }), ..self }
+    }
+
+    /// The stage with a time limit that counts from this time on.
+    #[must_use]
+    pub fn within_since(self, setting: &'static str, duration: Duration, since: Timestamp) -> Self {
+        Self { limit: Some(Limit { setting, duration, since: Some(since) }), ..self }
     }
 
     /// The stage with what is tolerated.

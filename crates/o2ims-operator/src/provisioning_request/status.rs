@@ -210,7 +210,7 @@ fn unfinished(
                 (None, StageState::InProgress { message }) => message.clone(),
                 (None, _) => String::new(),
             };
-            let remaining = limit.map(|limit| conditions.remaining_time(type_, limit.duration));
+            let remaining = limit.map(|limit| conditions.remaining_time(type_, limit));
             if let (Some(limit), Some(Duration::ZERO)) = (limit, remaining) {
                 let message = limit_exceeded(limit.duration, limit.setting, &message);
                 conditions.set(type_, ConditionStatus::False, reason::DEADLINE_EXCEEDED, message.clone());
@@ -331,9 +331,9 @@ impl Conditions {
         stage.tolerance.as_ref().filter(|tolerance| was_done && self.now < tolerance.until)
     }
 
-    /// Time that remains of `limit`, counted from when the condition last changed its status.
-    fn remaining_time(&self, type_: &str, limit: Duration) -> Duration {
-        let since = status::find(&self.list, type_).map_or(self.now, |condition| condition.last_transition_time.0);
-        remaining_time(since, limit, self.now)
+    /// Time that remains of `limit`; if it does not say from when on it counts, from when the condition last changed its status.
+    fn remaining_time(&self, type_: &str, limit: Limit) -> Duration {
+        let changed = || status::find(&self.list, type_).map_or(self.now, |condition| condition.last_transition_time.0);
+        remaining_time(limit.since.unwrap_or_else(changed), limit.duration, self.now)
     }
 }

@@ -284,16 +284,22 @@ async fn bundle(stack: Shared) -> Outcome {
 
 /// A tenant whose agents run install scripts, and a request of its name for a template that installs in this way.
 pub async fn installing(stack: &Shared, name: &str, install: Value) -> anyhow::Result<(Tenant, Value)> {
+    let tenant = with_installing_hosts(stack, name, 2).await?;
+    tenant.template("installs", json!({"install": install})).await?;
+    let request = tenant.request_for("installs", name, &[1], &[2]);
+    Ok((tenant, request))
+}
+
+/// A namespace with so many hosts whose agents install Kubernetes.
+pub async fn with_installing_hosts(stack: &Shared, name: &str, hosts: u32) -> anyhow::Result<Tenant> {
     let tenant = Tenant::new(stack, name, 0).await?;
-    for number in 1..=2 {
+    for number in 1..=hosts {
         let mut host = hostsim::HostSpec::new(tenant.host(number), number.to_string());
         host.namespace = Some(tenant.namespace.clone());
         host.skip_installation = false;
         stack.site.register(host).await?;
     }
-    tenant.template("installs", json!({"install": install})).await?;
-    let request = tenant.request_for("installs", name, &[1], &[2]);
-    Ok((tenant, request))
+    Ok(tenant)
 }
 
 /// The scripts are there for both dialects of BYOH as long as a host is held, and the agent finds them filled in.

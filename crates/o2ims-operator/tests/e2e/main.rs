@@ -25,6 +25,7 @@ mod outages;
 mod providers;
 mod requests;
 mod revisions;
+mod rolling;
 mod servers;
 mod silence;
 mod support;
@@ -42,6 +43,7 @@ fn scenarios() -> Vec<Scenario> {
         servers::scenarios(),
         upgrade_faults::scenarios(),
         upgrades::scenarios(),
+        rolling::scenarios(),
         certificates::scenarios(),
         maintenance::scenarios(),
         masters::scenarios(),

@@ -285,7 +285,7 @@ fn nothing_that_runs_is_touched_unasked() {
                 });
             },
             Failed,
-            "k8sVersion cannot change from v1.33.1 to v1.34.0: only clusters with install.method installer can be upgraded; set k8sVersion back to v1.33.1",
+            "k8sVersion cannot change from v1.33.1 to v1.34.0: with install.method none nothing installs another version on the hosts; set k8sVersion back to v1.33.1",
         ),
     ];
     for (what, befalls, state, message) in cases {

@@ -147,8 +147,8 @@ fn a_worker_that_is_given_up_is_let_go_and_comes_back_clean() {
         // As long as the request names it, it is not given up.
         world.call_lost("one", "target-2");
         world.settle();
-        let unchanged = "annotation o2ims.provisioning.oran.org/lost-hosts names target-2, which this request still names: remove target-2 from \
-            hosts of the request, or from the annotation";
+        let unchanged = "annotation o2ims.provisioning.oran.org/lost-hosts names target-2, which this request still names: an upgrade passes over \
+            it while its node does not answer; to give it up, remove target-2 from hosts of the request, or else from the annotation";
         says(&world, Fulfilled, unchanged);
         assert!(degraded(&world).contains(unchanged));
 

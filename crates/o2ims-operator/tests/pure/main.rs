@@ -21,6 +21,7 @@ mod properties;
 mod provisioners;
 mod refusals;
 mod revisions;
+mod rolling;
 mod rules;
 mod status;
 mod support;

@@ -396,6 +396,12 @@ const PROGRESS: &[Entry] = &[
         "`spec.upgrade.drain` of the ClusterTemplate is `WhenPossible`. A pod without a controller, and those of DaemonSets, run on.",
     ),
     entry("the cluster's API does not answer for a minute or two", "The only master is upgraded."),
+    entry(
+        "its node is drained and removed from the cluster, the server is reset, and becomes a … again with Kubernetes … instead of …; local data of its pods \
+         is lost",
+        "The ClusterTemplate has `upgrade.strategy: Rolling`.",
+    ),
+    entry("; the same before, for …", "The server is reset for each of these versions."),
     entry("the kubelet is restarted", "Its node is not Ready for some seconds."),
     entry("…; after that it …", "The host would change its role, by way of a reset."),
     entry("is given back", "The host is no node, and would be free again."),
@@ -656,7 +662,8 @@ const DEGRADED: &[Entry] = &[
         "Nothing: the hosts were given up, or are clean, or the name was no host of the request.",
     ),
     entry(
-        "annotation … names …, which this request still names: remove … from hosts of the request, or from the annotation",
+        "annotation … names …, which this request still names: an upgrade passes over it while its node does not answer; to give it up, remove … from hosts \
+         of the request, or else from the annotation",
         "A host that a request uses is not given up by the annotation alone. Do one of both.",
     ),
     entry(
@@ -808,9 +815,20 @@ const UPGRADE: &[Entry] = &[
         "The cluster runs on. Set the version that the message names; the text in the middle says why.",
     ),
     entry(
-        "only clusters with install.method installer can be upgraded",
+        "only clusters with install.method installer can be upgraded in place; set spec.upgrade.strategy Rolling in ClusterTemplate …, which resets one server \
+         after the other",
         "Hosts of other clusters have no unit that could upgrade them.",
     ),
+    entry(
+        "with install.method none nothing installs another version on the hosts",
+        "Upgrade such servers in your own way, or create another cluster.",
+    ),
+    entry(
+        "with spec.upgrade.strategy Rolling of ClusterTemplate … each master is reset, and this cluster would not outlive that: it has … of them, and needs …",
+        "Nothing was changed. The text behind it has the ways out.",
+    ),
+    entry("set strategy InPlace there", "Then no server is reset."),
+    entry("first have … masters in hosts.masters", "That takes an endpoint that is no master's own address."),
     entry(
         "one of them is no version",
         "Somebody has changed `spec.version` of the KubeadmControlPlane. Set it back there.",
@@ -833,6 +851,28 @@ const UPGRADE: &[Entry] = &[
         "The upgrade of that host is done. Go on to its version.",
     ),
     entry("upgrading to …: checking … and bringing the images there", "Nothing: no host is changed yet."),
+    entry(
+        "upgrading to …, by resetting one host after the other: …",
+        "Nothing, unless the text behind the host says what it waits for: it stands here, or in [the list of hosts](#a-host-of-a-provisioningrequest).",
+    ),
+    entry("the masters come first", "Nothing: Cluster API begins."),
+    entry("… is to be replaced by Cluster API", "Nothing: Cluster API chooses the next master by itself."),
+    entry(
+        "; Cluster API waits: …",
+        "The control plane is not healthy; the rest is Cluster API's own text. The next master is not replaced before.",
+    ),
+    entry("… is drained and reset", "Nothing: the host becomes a node again afterwards."),
+    entry("… waits: …", "Do what the text behind it says."),
+    entry("… is no node yet", "The upgrade begins when it is one. Or take the host out of the request."),
+    entry("… is a node, but its ByoHost is gone or is not held", "`Degraded` says how it comes back."),
+    entry(
+        "; passed over, by annotation …: …",
+        "Nothing now. When the upgrade is done, name another host in its place, or take the name out of the annotation when the server is back.",
+    ),
+    entry(
+        "; if … does not come back, switch it off, then have the upgrade pass over it: …",
+        "Switch the server on, if it can be. If not, carry out the command: the upgrade goes on with the other hosts.",
+    ),
     entry("upgrading … to …: …: …", "Nothing, unless the text behind the host says what it waits for."),
     entry(
         "upgrading to …: waits: … is a node, but its ByoHost is gone or is not held",

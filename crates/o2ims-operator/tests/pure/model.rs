@@ -42,7 +42,7 @@ use o2ims_operator::provisioner::report::Rejection;
 use o2ims_operator::provisioner::step::InstallScripts;
 use o2ims_operator::provisioner::step::{HostPatch, InstallSecret, JobOrder, Step};
 use o2ims_operator::provisioning_request::status::{Assessment, assess};
-use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::{InstallMethod, UpgradeStrategy};
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, ProvisioningRequestStatus, ProvisioningState, names};
 use operator_kit::cache::{CachedObjects, SyncState};
 use serde::de::DeserializeOwned;
@@ -105,6 +105,8 @@ pub struct World {
     pub machine_sets: BTreeMap<String, String>,
     /// KubeadmConfigs of masters with the feature gate that Cluster API sets up to 1.35.
     pub with_gate: BTreeSet<String>,
+    /// Control planes whose masters Cluster API was asked to replace, without another Machine before.
+    pub rolling: BTreeSet<String>,
     /// What was applied last, whole.
     pub applied: BTreeMap<(Kind, String), Value>,
     /// Hosts whose scripts fail.
@@ -322,6 +324,7 @@ impl World {
             install_secrets: BTreeSet::new(),
             machine_sets: BTreeMap::new(),
             with_gate: BTreeSet::new(),
+            rolling: BTreeSet::new(),
             applied: BTreeMap::new(),
             sick: BTreeSet::new(),
             silent: BTreeSet::new(),
@@ -782,6 +785,10 @@ impl World {
                 }
                 if let Some(version) = spec["version"].as_str() {
                     version.clone_into(&mut object.spec.version);
+                    self.rolling.remove(name);
+                    if spec["rollout"]["strategy"]["rollingUpdate"]["maxSurge"] == json!(0) {
+                        self.rolling.insert(name.to_owned());
+                    }
                 }
                 overlay(&mut object.spec.machine_template.spec.deletion, &spec["machineTemplate"]["spec"]["deletion"]);
             }
@@ -889,6 +896,7 @@ pub const PROGRESS: [Move; 21] = [
     World::node_becomes_ready,
     World::counters_are_updated,
     World::owner_scales_down,
+    World::master_is_replaced,
     World::cluster_is_taken_down,
     World::machine_is_taken_down,
     World::agent_starts_cleaning,
@@ -1125,7 +1133,8 @@ impl World {
         }
         let uid = self.uid(&name);
         let mut record: Machine = from(json!({
-            "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "labels": labels, "resourceVersion": self.revision.to_string()},
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "labels": labels, "resourceVersion": self.revision.to_string(),
+                "creationTimestamp": at(self.second)},
             "spec": {"infrastructureRef": {"name": name}, "bootstrap": {"configRef": {"name": name}}, "version": version},
         }));
         overlay(&mut record.spec.deletion, &template["spec"]["deletion"]);
@@ -1356,7 +1365,12 @@ impl World {
         else {
             return false;
         };
-        if !self.agents_install() || !control_plane.is_initialized() {
+        let strategies =
+            self.templates.values().chain(self.stash.1.values()).map(|template| template.spec.upgrade.strategy);
+        let is_rolling = strategies.into_iter().any(|strategy| strategy == UpgradeStrategy::Rolling);
+        let masters = self.requests[&name].spec.template_parameters.hosts.as_ref().unwrap().masters.len();
+        let is_possible = if is_rolling { masters >= 3 } else { self.agents_install() };
+        if !is_possible || !control_plane.is_initialized() {
             return false;
         }
         let has = parse(&control_plane.spec.version).unwrap();
@@ -1414,7 +1428,7 @@ impl World {
 
     pub fn counters_are_updated(&mut self, _: usize) -> bool {
         let mut changed = false;
-        for (kind, name, _, template, _) in self.owners() {
+        for (kind, name, _, template, version) in self.owners() {
             if !self.runs(&self.cluster_of(kind, &name)) {
                 continue;
             }
@@ -1422,8 +1436,11 @@ impl World {
             let number = |count: usize| i32::try_from(count).unwrap();
             let healthy =
                 |machine: &&&ModelMachine| Condition::is_true(&machine.record.status.conditions, "NodeHealthy");
-            let current =
-                |machine: &&&ModelMachine| template["spec"]["infrastructureRef"]["name"] == json!(machine.template);
+            let current = |machine: &&&ModelMachine| {
+                let has_version = machine.record.spec.version.as_deref() == Some(version.as_str());
+                template["spec"]["infrastructureRef"]["name"] == json!(machine.template)
+                    && (has_version || kind == Kind::MachineDeployment)
+            };
             let counts = ReplicaStatus {
                 observed_generation: self.meta(kind, &name).and_then(|meta| meta.generation),
                 replicas: number(machines.len()),
@@ -1481,6 +1498,33 @@ impl World {
             }
             let second = self.second;
             self.edit_machine(&staying[0], |machine| machine.metadata.deletion_timestamp = Some(at(second)));
+            return true;
+        }
+        false
+    }
+
+    /// Cluster API replaces a master of another version; it deletes one before it makes its successor.
+    pub fn master_is_replaced(&mut self, _: usize) -> bool {
+        for (kind, name, wanted, _, version) in self.owners() {
+            let is_paused = self
+                .meta(kind, &name)
+                .is_some_and(|meta| meta.annotations.as_ref().is_some_and(|all| all.contains_key(PAUSED_ANNOTATION)));
+            let machines = self.machines_of(kind, &name);
+            let is_due = kind == Kind::KubeadmControlPlane && self.rolling.contains(&name) && !is_paused;
+            if !is_due || machines.len() != wanted || !self.runs(&self.cluster_of(kind, &name)) {
+                continue;
+            }
+            let outdated = machines.iter().map(|machine| &machine.record);
+            let outdated = outdated.filter(|machine| machine.spec.version.as_ref() != Some(&version));
+            let is_healthy = |machine: &&Machine| Condition::is_true(&machine.status.conditions, "NodeHealthy");
+            let number = |machine: &Machine| machine.name_any().rsplit('-').next().unwrap().parse::<u32>().unwrap();
+            let chosen = outdated.min_by_key(|machine| (is_healthy(machine), number(machine)));
+            let Some(chosen) = chosen.map(kube::ResourceExt::name_any) else { continue };
+            if !self.is_stable(&name, Some(&chosen)) {
+                continue;
+            }
+            let second = self.second;
+            self.edit_machine(&chosen, |machine| machine.metadata.deletion_timestamp = Some(at(second)));
             return true;
         }
         false
@@ -1759,7 +1803,12 @@ impl World {
                 object.labels().get(names::REQUEST_UID_LABEL) == self.requests[&name].metadata.uid.as_ref()
             })
             .any(|object| parameters.k8s_version.as_ref().is_some_and(|version| *version != object.spec.version));
-        if parameters.control_plane_endpoint.is_none() || is_upgraded {
+        let is_left = self.machines.values().map(|machine| &machine.record).any(|machine| {
+            machine.labels().get(names::REQUEST_UID_LABEL) == self.requests[&name].metadata.uid.as_ref()
+                && parameters.k8s_version.is_some()
+                && machine.spec.version != parameters.k8s_version
+        });
+        if parameters.control_plane_endpoint.is_none() || is_upgraded || is_left {
             return false;
         }
         let workers = &parameters.hosts.as_ref().unwrap().workers;

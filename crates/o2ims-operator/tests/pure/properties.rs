@@ -14,7 +14,7 @@ use o2ims_operator::provisioner::byoh::report::report;
 use o2ims_operator::provisioner::byoh::validate::validate;
 use o2ims_operator::provisioner::step::{Manifest, Step};
 use o2ims_operator::provisioning_request::status::assess;
-use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
+use o2ims_types::o2ims::v1alpha1::cluster_template::{InstallMethod, UpgradeStrategy};
 use o2ims_types::{ProvisioningState, names};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -28,6 +28,7 @@ use crate::rules::{check_world, nothing_is_left};
 struct Setup {
     dialect: ByohVariant,
     method: InstallMethod,
+    strategy: UpgradeStrategy,
     /// Hosts that have their id from the beginning; the others get it from the operator.
     labelled: u8,
     asks: Vec<Ask>,
@@ -67,14 +68,20 @@ fn setup(requests: usize) -> impl Strategy<Value = Setup> {
         Just((ByohVariant::Platform9, InstallMethod::Installer)),
         Just((ByohVariant::Platform9, InstallMethod::Bundle))
     ];
-    (dialect, any::<u8>(), prop::collection::vec(ask(), requests))
-        .prop_map(|((dialect, method), labelled, asks)| Setup { dialect, method, labelled, asks })
+    (dialect, any::<bool>(), any::<u8>(), prop::collection::vec(ask(), requests)).prop_map(
+        |((dialect, method), is_rolling, labelled, asks)| {
+            let is_rolling = is_rolling && method != InstallMethod::None;
+            let strategy = if is_rolling { UpgradeStrategy::Rolling } else { UpgradeStrategy::InPlace };
+            Setup { dialect, method, strategy, labelled, asks }
+        },
+    )
 }
 
 impl Setup {
     fn world(&self) -> World {
         let bundle = json!({"repo": "registry.example.org/byoh"});
-        let spec = json!({"install": {"method": self.method, "bundle": bundle}});
+        let spec =
+            json!({"install": {"method": self.method, "bundle": bundle}, "upgrade": {"strategy": self.strategy}});
         let mut world = World::new(self.dialect, spec, 0);
         for number in 1..=6 {
             world.register(number, self.labelled >> number & 1 == 1);
@@ -532,8 +539,13 @@ fn two_requests_for_one_name_do_not_refuse_each_other_in_turns() {
         later: 0,
     };
     for dialect in [ByohVariant::Upstream, ByohVariant::Platform9] {
-        let setup =
-            Setup { dialect, method: InstallMethod::None, labelled: 0, asks: vec![ask(&[1], &[5]), ask(&[3], &[])] };
+        let setup = Setup {
+            dialect,
+            method: InstallMethod::None,
+            strategy: UpgradeStrategy::InPlace,
+            labelled: 0,
+            asks: vec![ask(&[1], &[5]), ask(&[3], &[])],
+        };
         let mut world = setup.world();
         let silent = Action::Trouble(6, 22);
         let both = [Action::Begin(0), Action::Step(0), Action::Reconcile(1), Action::Reconcile(1)];

@@ -6,6 +6,7 @@ use cluster_api::byoh::{ByoHost, UNREGISTERING_ANNOTATION};
 use cluster_api::cluster::Cluster;
 use cluster_api::conditions::Condition;
 use cluster_api::labels::{EXCLUDE_DRAINING_ANNOTATION, PAUSED_ANNOTATION};
+use cluster_api::machine::Machine;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
@@ -13,6 +14,7 @@ use o2ims_operator::provisioner::byoh::upgrade::hop::parse;
 use o2ims_operator::provisioner::step::{HostPatch, InstallSecret, Manifest, Step};
 use o2ims_operator::provisioning_request::status::Assessment;
 use o2ims_operator::request::{has_finalizer, key};
+use o2ims_types::o2ims::v1alpha1::cluster_template::UpgradeStrategy;
 use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
 use operator_kit::write::status::find;
 use serde_json::json;
@@ -84,7 +86,10 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
                 (is_for(&job, "upgrade") || is_for(&job, "certificates")) && !has_ended
             };
             let asked = asked(request);
-            let mut hosts = world.held(uid).into_iter().filter(|host| asked.contains_key(&host.name_any()));
+            let said = request.annotations().get(names::LOST_HOSTS_ANNOTATION).cloned().unwrap_or_default();
+            let is_lost = |name: &String| world.dead.contains(name) && said.contains(name.as_str());
+            let hosts = world.held(uid).into_iter().filter(|host| asked.contains_key(&host.name_any()));
+            let mut hosts = hosts.filter(|host| !is_lost(&host.name_any()));
             let busy = hosts.find(begun).map(kube::ResourceExt::name_any);
             // A certificate that has ended is renewed whatever another master does.
             let dates = host.annotations().get(names::CERTIFICATES_ANNOTATION);
@@ -96,9 +101,11 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
         Step::Adopt { name, fields, .. } => {
             let machine = &world.machines[name].record;
             let version = fields["spec"]["version"].as_str().unwrap();
-            // One that never becomes a node is said to have what the others have.
+            // One that never becomes a node, or is lost, is said to have what the others have.
             let runs = &machine.status.node_info.kubelet_version;
-            assert!(runs == version || !machine.was_a_node(), "{name} runs {runs}, not {version}");
+            let said = request.annotations().get(names::LOST_HOSTS_ANNOTATION).cloned().unwrap_or_default();
+            let is_lost = machine.server().is_some_and(|host| world.dead.contains(host) && said.contains(host));
+            assert!(runs == version || is_lost || !machine.was_a_node(), "{name} runs {runs}, not {version}");
         }
         Step::GiveInstallScripts(equipment) => {
             let host = &world.hosts[&equipment.host];
@@ -177,7 +184,8 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
         let is_deleted =
             host.is_unregistering() || machine.is_none_or(|machine| machine.metadata.deletion_timestamp.is_some());
         let stays = asked.get(&marks.host) == Some(&names::ROLE_CONTROL_PLANE);
-        assert!(!stays || is_deleted, "takes the role off {}, which stays a master", marks.host);
+        let is_reset = machine.is_some_and(|machine| is_asked_to_be_reset(world, flight, machine));
+        assert!(!stays || is_deleted || is_reset, "takes the role off {}, which stays a master", marks.host);
         return;
     }
     if marks.labels.get(names::REQUEST_UID_LABEL) != Some(&None) {
@@ -240,6 +248,28 @@ fn hosts_are_reserved(world: &World, flight: &Flight) {
             "{name} is held for something else"
         );
     }
+}
+
+/// The owner of the request asks for another version than a Machine has, and its template says that hosts are reset for that.
+fn is_asked_to_be_reset(world: &World, flight: &Flight, machine: &Machine) -> bool {
+    let strategy = flight.observed.template.as_ref().map(|template| template.spec.upgrade.strategy);
+    let asked = &flight.request.spec.template_parameters.k8s_version;
+    let version = flight.observed.control_plane.as_ref().map(|object| object.spec.version.clone());
+    let is_rolled =
+        world.control_planes.keys().any(|name| world.rolling.contains(name)) && machine.spec.version != version;
+    let is_asked = strategy == Some(UpgradeStrategy::Rolling) && asked.is_some() && *asked != machine.spec.version;
+    is_asked || machine.is_master() && is_rolled
+}
+
+/// Every host of the request is a node that is Ready, and none leaves.
+fn every_node_is_ready(flight: &Flight) {
+    let said = flight.request.annotations().get(names::LOST_HOSTS_ANNOTATION).cloned().unwrap_or_default();
+    for host in asked(&flight.request).keys().filter(|host| !said.contains(host.as_str())) {
+        let node = flight.observed.node(host).unwrap_or_else(|| panic!("goes on although {host} is no node"));
+        assert!(Condition::is_true(&node.status.conditions, "NodeHealthy"), "goes on although {host} is not Ready");
+    }
+    let mut leaving = flight.observed.machines.iter().filter(|machine| machine.metadata.deletion_timestamp.is_some());
+    assert!(leaving.next().is_none(), "goes on while another one leaves");
 }
 
 fn create(world: &World, flight: &Flight, manifest: &Manifest) {
@@ -306,6 +336,15 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
         assert!(fields.iter().all(|field| known.contains(field)), "{} {name}: {fields:?}", kind.name());
         if let Some(replicas) = spec["replicas"].as_u64().filter(|_| kind == Kind::KubeadmControlPlane) {
             assert!(replicas % 2 == 1, "Cluster API refuses {replicas} masters");
+        }
+        if kind == Kind::KubeadmControlPlane && spec["rollout"]["strategy"]["rollingUpdate"]["maxSurge"] == json!(0) {
+            every_node_is_ready(flight);
+            let masters = flight.observed.machines.iter().filter(|machine| machine.is_master());
+            for machine in masters {
+                assert!(is_asked_to_be_reset(world, flight, machine), "replaces masters unasked");
+                let host = &world.hosts[machine.server().unwrap()];
+                assert!(!host.is_held_as_master(), "BYOH may attach {} before it is clean", host.name_any());
+            }
         }
         let keeps = flight.request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER);
         let is_deleted = flight.request.metadata.deletion_timestamp.is_some();
@@ -384,13 +423,22 @@ fn delete(world: &World, flight: &Flight, kind: Kind, name: &str) {
         let asked = asked(&flight.request);
         let mut workers = asked.iter().filter(|(_, role)| **role == names::ROLE_WORKER);
         let wanted = workers.any(|(host, _)| names::worker(crate::model::NAMESPACE, &cluster, host) == name);
-        assert!(!wanted, "deletes the worker {name}, which was asked for");
+        let mut machines = flight.observed.machines.iter().filter(|machine| machine.deployment() == Some(name));
+        let is_reset = wanted && machines.all(|machine| is_asked_to_be_reset(world, flight, machine));
+        if is_reset {
+            every_node_is_ready(flight);
+        }
+        assert!(!wanted || is_reset, "deletes the worker {name}, which was asked for");
     }
 }
 
 /// A master is deleted by itself only if an edit took its host out, and the others do without it.
 fn master_goes(world: &World, flight: &Flight, name: &str) {
     let machine = &world.machines[name].record;
+    if !machine.is_master() && is_asked_to_be_reset(world, flight, machine) {
+        every_node_is_ready(flight);
+        return;
+    }
     assert!(machine.is_master(), "deletes Machine {name} of a worker");
     let attached = world.hosts.values().find(|host| host.attached_machine() == Some(name));
     let host = attached.map(kube::ResourceExt::name_any).or_else(|| machine.server().map(ToOwned::to_owned));
@@ -419,6 +467,9 @@ fn nothing_is_rolled(world: &World) {
         let masters = world.machines.values().filter(|machine| machine.owner.1 == *name);
         for machine in masters.filter(|_| !is_paused(&object.metadata, &object.status.conditions)) {
             let (machine, has) = (&machine.record, machine.record.spec.version.as_deref());
+            if world.rolling.contains(name) && has != Some(object.spec.version.as_str()) {
+                continue;
+            }
             assert_eq!(has, Some(object.spec.version.as_str()), "Cluster API would replace {}", machine.name_any());
             let wants_gate = parse(&object.spec.version).is_some_and(|version| version.minor < 36);
             let has_gate = world.with_gate.contains(&machine.name_any());

@@ -23,9 +23,9 @@ use super::marks::MarkedHost as _;
 use super::observed::{Observed, Phase};
 use super::pause;
 use super::upgrade::adoption;
+use super::upgrade::gate::unhealthy_control_plane;
 use super::upgrade::hop::half_upgraded;
 use super::upgrade::job::{self, Job, Purpose, Standing};
-use super::upgrade::next::unhealthy_control_plane;
 use super::upgrade::outcome::{Next, halted, is_retried};
 use crate::provisioner::report::{Certificates, Upcoming};
 use crate::provisioner::step::Step;
@@ -129,7 +129,7 @@ pub fn next(request: &ProvisioningRequest, observed: &Observed) -> Next {
         return begun;
     }
     // An upgrade that was left halfway may still run on a host.
-    if masters.iter().any(|master| job::is_open(master.host)) || half_upgraded(observed).is_some() {
+    if masters.iter().any(|master| job::is_open(master.host)) || half_upgraded(request, observed).is_some() {
         return Next::Nothing;
     }
     let due = masters.iter().find_map(|master| Some((master, master.due()?)));

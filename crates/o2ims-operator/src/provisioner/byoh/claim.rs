@@ -9,6 +9,7 @@ use std::sync::Arc;
 use cluster_api::byoh::{ByoHost, UNREGISTERING_ANNOTATION};
 use cluster_api::cluster::Cluster;
 use cluster_api::labels::PAUSED_ANNOTATION;
+use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ProvisioningRequest, names};
@@ -19,6 +20,7 @@ use super::installer;
 use super::instructions::{Instruction, instruction_for, left_paused};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
+use super::upgrade::hop;
 use crate::provisioner::step::{HostPatch, InstallSecret, Step};
 use crate::request::key;
 
@@ -47,7 +49,9 @@ fn marked(
             if !is_meant(host) {
                 return None;
             }
-            let role = Some(role).filter(|role| may_have_role(host, role, observed));
+            let is_replaced = |machine: &Machine| hop::is_replaced(machine, desired, observed);
+            let leaves = observed.machine_of(host).is_some_and(is_replaced);
+            let role = Some(role).filter(|role| !leaves && may_have_role(host, role, observed));
             claim(host, &requested.id, role, &observed.uid, &key(request))
         })
         .collect();

@@ -2,6 +2,7 @@
 //!
 //! * its request is being deleted, without the finalizer `orphan`;
 //! * an edit of the request removed its host;
+//! * an edit of the request asks for another version of Kubernetes, and its template says that hosts are reset for that (`upgrade.strategy`);
 //! * its Machine failed before it became a node (BYOH's agent resets the server by itself then); or
 //! * the request has the annotation [`names::CLEAN_ANNOTATION`] with the id that its status names.
 //!

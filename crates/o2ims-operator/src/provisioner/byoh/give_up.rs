@@ -1,6 +1,6 @@
 //! Hosts that a request gives up. The agent of a dead server cannot clean it, so its request would wait for ever. The owner of the request names such
 //! hosts in the annotation [`names::LOST_HOSTS_ANNOTATION`]. It counts for a host that the request holds and that leaves it: the request is being
-//! deleted, or does not name the host any more.
+//! deleted, or does not name the host any more. An upgrade passes over one that the request still names, while its node does not answer.
 //!
 //! What BYOH has written on a host that is given up stays there, so nothing else gets the host, and its agent cleans it when the server comes
 //! back. The label [`names::LOST_LABEL`] takes the place of the request's mark until then.
@@ -21,7 +21,7 @@ use crate::provisioner::step::Step;
 use crate::request::{ids_in, is_being_deleted, requested_hosts};
 
 /// The names in the annotation.
-fn named(request: &ProvisioningRequest) -> impl Iterator<Item = &str> {
+pub fn named(request: &ProvisioningRequest) -> impl Iterator<Item = &str> {
     ids_in(request, names::LOST_HOSTS_ANNOTATION).filter(|name| !name.is_empty())
 }
 
@@ -86,7 +86,8 @@ pub fn without_effect(request: &ProvisioningRequest, observed: &Observed) -> Opt
     let name = named(request).find(|name| !is_held(name) || !leaves(request, name, observed))?;
     Some(if is_held(name) && is_requested(request, name) {
         format!(
-            "annotation {annotation} names {name}, which this request still names: remove {name} from hosts of the request, or from the annotation"
+            "annotation {annotation} names {name}, which this request still names: an upgrade passes over it while its node does not answer; to give it up, \
+             remove {name} from hosts of the request, or else from the annotation"
         )
     } else {
         format!(
@@ -118,15 +119,17 @@ pub fn advice<'a>(
     )
 }
 
+/// Whether the node of a Machine does not answer.
+pub fn is_silent(machine: &Machine) -> bool {
+    let healthy = Condition::find(&machine.status.conditions, "NodeHealthy");
+    healthy.is_some_and(|condition| condition.status == "Unknown")
+}
+
 /// Whether a host leaves, and nothing but an answer of its server is waited for, as far as is known.
 fn may_be_silent(request: &ProvisioningRequest, host: &ByoHost, observed: &Observed) -> bool {
     let is_waited_for = match observed.machine_of(host) {
         None => host.in_use_reason().is_some() && !host.is_paused(),
-        Some(machine) => {
-            let healthy = Condition::find(&machine.status.conditions, "NodeHealthy");
-            machine.metadata.deletion_timestamp.is_some()
-                && healthy.is_some_and(|condition| condition.status == "Unknown")
-        }
+        Some(machine) => machine.metadata.deletion_timestamp.is_some() && is_silent(machine),
     };
     is_waited_for && leaves(request, &host.name_any(), observed) && !is_given_up(request, host, observed)
 }

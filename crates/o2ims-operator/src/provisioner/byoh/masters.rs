@@ -27,12 +27,11 @@ use super::desired::{DesiredCluster, RequestedHost};
 use super::manifests::control_plane::NODE_DELETION_SECONDS;
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
+use super::upgrade::hop::{QUORUM_SIZE, is_replaced};
 use crate::provisioner::step::Step;
 
 /// The value of [`DELETE_MACHINE_ANNOTATION`] that the operator sets, and removes again. One that a user has set stays.
 const BY_OPERATOR: &str = "o2ims-operator";
-/// With fewer masters etcd cannot lose a member.
-const QUORUM_SIZE: usize = 3;
 /// Cluster API's conditions of a master's Machine, as its own checks before a change of the control plane read them.
 const HEALTH: [&str; 5] = [
     "APIServerPodHealthy",
@@ -276,7 +275,8 @@ impl<'a> Masters<'a> {
             let machine = self.observed.machine_of(host);
             let is_deleted =
                 host.is_unregistering() || machine.is_some_and(|machine| machine.metadata.deletion_timestamp.is_some());
-            if is_named { is_deleted } else { self.may_remove && host.in_use_reason().is_some() }
+            let goes = machine.is_some_and(|machine| is_replaced(machine, self.desired, self.observed));
+            if is_named { is_deleted || goes } else { self.may_remove && host.in_use_reason().is_some() }
         };
         let held = self.observed.held().map(AsRef::as_ref).filter(|host| host.is_held_as_master());
         held.filter(|host| !host.is_attached_to_other(&self.desired.cluster))
@@ -366,6 +366,13 @@ pub fn message(request: &ProvisioningRequest, desired: &DesiredCluster, observed
 pub fn expected(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> usize {
     Masters::of(request, desired, observed)
         .map_or(desired.masters.len(), |masters| if masters.may_remove { masters.wanted() } else { masters.goal() })
+}
+
+/// Why a master does not count as a healthy member of the control plane, of those that are counted on.
+pub fn unhealthy_but(observed: &Observed, is_not_counted: impl Fn(&Machine) -> bool) -> Option<String> {
+    let masters = observed.machines.iter().map(AsRef::as_ref).filter(|machine| machine.is_master());
+    let counted = masters.filter(|machine| !is_not_counted(machine));
+    counted.map(|machine| Master { machine, host: host_of(machine, observed) }).find_map(|master| master.unhealthy())
 }
 
 /// Whether the cluster has a master that the request does not name as one. Until it is gone, no host is upgraded.

@@ -8,13 +8,15 @@ use o2ims_types::{ProvisioningRequest, names};
 use super::desired::DesiredCluster;
 use super::give_up;
 use super::observed::Observed;
-use super::upgrade::hop::is_same;
+use super::upgrade::hop::{is_rolling, is_same, stops};
 use crate::request::is_being_deleted;
 
 /// The server becomes a node.
 const JOIN: &str = "Join";
 /// Kubernetes is upgraded on the server.
 const UPGRADE: &str = "Upgrade";
+/// The server is reset, and becomes a node again with another version.
+const REINSTALL: &str = "Reinstall";
 /// The server is given back.
 const REMOVE: &str = "Remove";
 /// The server becomes a node in another role.
@@ -22,6 +24,7 @@ const CHANGE_ROLE: &str = "ChangeRole";
 
 /// The changes that the request asks for and that are not made yet: masters first, then workers, then the hosts that leave.
 pub fn changes(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<PlannedChange> {
+    let is_rolling = is_rolling(desired.target.as_deref(), &desired.template, observed);
     let named = desired.hosts().filter(|_| !is_being_deleted(request)).filter_map(|(requested, role)| {
         let (action, message) = match observed.node(&requested.name) {
             None => (JOIN, join(desired, role)),
@@ -31,7 +34,11 @@ pub fn changes(request: &ProvisioningRequest, desired: &DesiredCluster, observed
             Some(machine) => {
                 let to = request.spec.template_parameters.k8s_version.as_deref()?;
                 let from = machine.spec.version.as_deref().filter(|from| !is_same(from, to))?;
-                (UPGRADE, upgrade(desired, from, to, role))
+                if is_rolling {
+                    (REINSTALL, reinstall(request, desired, observed, from, to, role))
+                } else {
+                    (UPGRADE, upgrade(desired, from, to, role))
+                }
             }
         };
         Some(PlannedChange { host_name: requested.name.clone(), action: action.to_owned(), message })
@@ -63,6 +70,23 @@ fn upgrade(desired: &DesiredCluster, from: &str, to: &str, role: &str) -> String
         "the kubelet is restarted"
     };
     format!("is upgraded in place from {from} to {to}: {stops}; its pods run on")
+}
+
+fn reinstall(
+    request: &ProvisioningRequest,
+    desired: &DesiredCluster,
+    observed: &Observed,
+    from: &str,
+    to: &str,
+    role: &str,
+) -> String {
+    let what = if role == names::ROLE_CONTROL_PLANE { "master" } else { "worker" };
+    let stops = stops(request, &desired.template, observed);
+    let each = if stops.is_empty() { String::new() } else { format!("; the same before, for {}", stops.join(", ")) };
+    format!(
+        "its node is drained and removed from the cluster, the server is reset, and becomes a {what} again with Kubernetes {to} instead of {from}; local data of \
+         its pods is lost{each}"
+    )
 }
 
 fn remove(is_node: bool, desired: &DesiredCluster) -> String {

@@ -1,4 +1,5 @@
-//! Rollouts. The operator makes none: there is no spare host. It reverts a rollout that another client has requested from Cluster API.
+//! Rollouts. The operator makes none but those of an upgrade whose template wants that. It reverts a rollout that another client has requested from
+//! Cluster API: there is no spare host.
 
 use cluster_api::Kind;
 

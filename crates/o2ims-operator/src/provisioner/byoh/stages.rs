@@ -25,8 +25,10 @@ use super::machine_deletion::held_up;
 use super::marks::MarkedHost;
 use super::masters;
 use super::observed::{Observed, Phase};
+use super::upgrade::hop::is_passed_over;
 use super::upgrade::next::next;
 use super::upgrade::outcome::Next;
+use super::upgrade::rolling;
 use crate::caches::MissingProvider;
 use crate::provisioner::report::{Rejection, Stage, StageState, Tolerance};
 
@@ -49,7 +51,18 @@ pub fn stages(
         Stage::new(conditions::VALIDATED, done_if_lost(validated(verdict))),
         Stage::new(conditions::HOSTS_RESERVED, done_if_lost(hosts_reserved(verdict, hosts))),
     ];
-    stages.extend(upgraded(request, verdict, observed).map(|state| Stage::new(conditions::UPGRADED, state)));
+    stages.extend(upgraded(request, verdict, observed).map(|state| {
+        let stage = Stage::new(conditions::UPGRADED, state);
+        match verdict.as_ref().ok().and_then(|desired| rolling::comes_back_since(desired, observed)) {
+            Some((true, since)) => {
+                stage.within_since("spec.timeouts.controlPlane", Duration::from(timeouts.control_plane), since)
+            }
+            Some((false, since)) => {
+                stage.within_since("spec.timeouts.workers", Duration::from(timeouts.workers), since)
+            }
+            None => stage,
+        }
+    }));
     let masters_ready = control_plane(request, verdict, observed, hosts);
     let tolerated_masters = tolerated_masters(&masters_ready, observed, hosts, grace);
     let workers_ready = workers(request, observed, hosts);
@@ -140,7 +153,7 @@ fn upgraded(
     let told = request.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let was_upgraded = told.iter().any(|condition| condition.type_ == conditions::UPGRADED);
     match verdict.as_ref().map_or(Next::Nothing, |desired| next(request, desired, observed)) {
-        Next::Nothing if was_upgraded && is_mixed(observed) => Some(StageState::InProgress {
+        Next::Nothing if was_upgraded && is_mixed(request, observed) => Some(StageState::InProgress {
             message: "the upgrade was left halfway, and hosts run different versions; set k8sVersion to the version that is wanted"
                 .to_owned(),
         }),
@@ -153,10 +166,11 @@ fn upgraded(
     }
 }
 
-/// Whether the Machines have different versions, or another one than their control plane.
-fn is_mixed(observed: &Observed) -> bool {
+/// Whether the Machines have different versions, or another one than their control plane, but for those that an upgrade passes over.
+fn is_mixed(request: &ProvisioningRequest, observed: &Observed) -> bool {
     let wanted = observed.control_plane.as_ref().map(|object| object.spec.version.as_str());
     let nodes = observed.machines.iter().filter(|machine| machine.status.node_ref.is_some());
+    let nodes = nodes.filter(|machine| !is_passed_over(request, machine, observed));
     nodes.map(|machine| machine.spec.version.as_deref()).any(|version| version != wanted)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster_api::Kind;
+use cluster_api::byoh::ByoHost;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
 use o2ims_types::conditions::reason;
@@ -112,12 +113,20 @@ fn existing_version(observed: &Observed) -> Option<String> {
 }
 
 /// Why the masters of a running cluster cannot change as the request says, and what to do; `None` if they can, or do not change.
-fn refused_masters(parameters: &TemplateParameters, template: &ClusterTemplate, observed: &Observed) -> Option<String> {
+fn refused_masters(
+    request: &ProvisioningRequest,
+    parameters: &TemplateParameters,
+    template: &ClusterTemplate,
+    observed: &Observed,
+) -> Option<String> {
     let requested: Vec<_> = parameters.hosts.iter().flat_map(|hosts| &hosts.masters).collect();
     let existing = masters::existing(observed);
     let is_new = |host: &&&HostRef| {
         let lost_its_mark = observed.node(host.name()).is_some_and(Machine::is_master);
-        !lost_its_mark && !existing.iter().any(|name| name == host.name())
+        // A master that comes back, after its machine was replaced.
+        let has_no_role = |host: &ByoHost| observed.holds(host) && !host.labels().contains_key(names::ROLE_LABEL);
+        let comes_back = observed.host(host.name()).is_some_and(has_no_role);
+        !lost_its_mark && !comes_back && !existing.iter().any(|name| name == host.name())
     };
     let new: Vec<_> = requested.iter().filter(is_new).collect();
     let is_removed = existing.iter().any(|name| !requested.iter().any(|host| host.name() == name));
@@ -125,7 +134,7 @@ fn refused_masters(parameters: &TemplateParameters, template: &ClusterTemplate, 
         return None;
     }
     let why = ties_masters(&existing, observed).or_else(|| {
-        let host = half_upgraded(observed)?;
+        let host = half_upgraded(request, observed)?;
         Some(format!(
             "{host} is being upgraded, or runs another version of Kubernetes than the control plane. Set hosts.masters back to {}, and change \
              them when every master runs the same version",
@@ -157,7 +166,7 @@ fn reject_immutable_changes(
     let mut wrong = Vec::new();
     let version = parameters.k8s_version.as_deref().unwrap_or_default();
     wrong.extend(hop::refusal(request, &control_plane.spec.version, version, template, observed));
-    wrong.extend(refused_masters(parameters, template, observed));
+    wrong.extend(refused_masters(request, parameters, template, observed));
     let existing_endpoint = cluster.spec.control_plane_endpoint.as_ref();
     if let (Some(requested), Some(existing)) = (&parameters.control_plane_endpoint, existing_endpoint)
         && (requested.host != existing.host || requested.port != existing.port)

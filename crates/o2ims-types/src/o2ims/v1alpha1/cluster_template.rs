@@ -39,6 +39,9 @@ use crate::rules;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.upgrade.strategy != 'Rolling' || self.install.method != 'none'").message("upgrade.strategy Rolling needs install.method installer or bundle: with none nothing resets a server"),
+)]
 pub struct ClusterTemplateSpec {
     /// Name that requests give as `templateName`.
     #[schemars(length(min = 1, max = 120))]
@@ -265,12 +268,17 @@ pub enum VirtualIpProvider {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Upgrade {
+    /// `InPlace`: on the hosts as they run, and no server is reset; `Rolling`: one host after the other is drained, taken out, reset by its agent, and becomes
+    /// a node again, so that the local data of its pods is lost. `Rolling` takes `install.method` `installer` or `bundle`, and three masters or more.
+    #[serde(default)]
+    pub strategy: UpgradeStrategy,
     /// Versions on the way, for a `k8sVersion` that is more than one minor version newer than the cluster: one of each minor version in between, such as
     /// `v1.34.1`. Without them `k8sVersion` can be one minor version newer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"), length(max = 32), inner(length(max = 64), regex(pattern = rules::RELEASE_PATTERN)))]
     pub versions: Vec<String>,
-    /// After what an upgrade waits for the word of the request's owner, which is the annotation `o2ims.provisioning.oran.org/continue`.
+    /// After what an upgrade waits for the word of the request's owner, which is the annotation `o2ims.provisioning.oran.org/continue`. With
+    /// `strategy: Rolling` the masters count as one host.
     #[serde(default)]
     pub pause_after: PauseAfter,
     /// Whether the pods of a worker are evicted before Kubernetes is upgraded on it.
@@ -320,6 +328,16 @@ pub enum Day {
     Fri,
     Sat,
     Sun,
+}
+
+/// How hosts come to another version.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpgradeStrategy {
+    /// Kubernetes is upgraded on the hosts as they run.
+    #[default]
+    InPlace,
+    /// Hosts are reset, and become nodes again, one after the other.
+    Rolling,
 }
 
 /// After what an upgrade waits.

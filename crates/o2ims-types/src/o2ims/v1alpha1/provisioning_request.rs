@@ -367,7 +367,7 @@ pub struct StatusExtensions {
 pub struct PlannedChange {
     /// Name of the host.
     pub host_name: String,
-    /// `Join`: it becomes a node; `Upgrade`: Kubernetes is upgraded on it; `ChangeRole`: it is
+    /// `Join`: it becomes a node; `Upgrade`: Kubernetes is upgraded on it; `Reinstall`: it is reset, and becomes a node again; `ChangeRole`: it is
     /// removed, and becomes a node in the other role; `Remove`: it is given back, and reset if it is a node.
     pub action: String,
     /// What will be done, and what it stops.

@@ -13,7 +13,7 @@ use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::labels::{CERTIFICATES_EXPIRY_ANNOTATION, PAUSED_ANNOTATION};
 use cluster_api::machine::{Machine, MachineDeployment};
 use kube::{Resource, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::hop::parse;
 use crate::provisioner::byoh::observed::Observed;
@@ -77,19 +77,29 @@ fn finish_control_plane(object: &KubeadmControlPlane, observed: &Observed) -> Op
     if object.spec.version == to && masters.iter().all(has_version) {
         return Some(vec![pause(Kind::KubeadmControlPlane, object, None)]);
     }
-    let drops_gate = parse(to).is_some_and(|to| to.minor >= WITHOUT_LOCAL_MODE);
+    let drops_gate = has_no_gate(to);
     let mut steps: Vec<_> = masters.iter().filter_map(|machine| adopt_config(machine, drops_gate)).collect();
     steps.extend(masters.iter().map(|machine| adopt_machine(machine, to)));
     // With a surge, Cluster API deletes no master before another one is there, should it find a difference after all.
     let rollout = json!({"strategy": {"rollingUpdate": {"maxSurge": 1}}});
     let mut spec = json!({"version": to, "rollout": rollout});
-    let gates = &object.spec.kubeadm_config_spec.cluster_configuration.feature_gates;
-    if drops_gate && gates.contains_key(LOCAL_MODE) {
-        spec["kubeadmConfigSpec"] = json!({"clusterConfiguration": {"featureGates": {LOCAL_MODE: null}}});
+    if let Some(settings) = without_gate(object, to) {
+        spec["kubeadmConfigSpec"] = settings;
     }
     let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
     steps.push(Step::PatchSpec { kind: Kind::KubeadmControlPlane, name, uid, spec });
     Some(steps)
+}
+
+fn has_no_gate(version: &str) -> bool {
+    parse(version).is_some_and(|version| version.minor >= WITHOUT_LOCAL_MODE)
+}
+
+/// What takes the feature gate off the settings of a control plane that gets this version; `None` where it can stay, or is not there.
+pub fn without_gate(object: &KubeadmControlPlane, to: &str) -> Option<Value> {
+    let gates = &object.spec.kubeadm_config_spec.cluster_configuration.feature_gates;
+    (has_no_gate(to) && gates.contains_key(LOCAL_MODE))
+        .then(|| json!({"clusterConfiguration": {"featureGates": {LOCAL_MODE: null}}}))
 }
 
 fn finish_worker(object: &MachineDeployment, observed: &Observed) -> Option<Vec<Step>> {

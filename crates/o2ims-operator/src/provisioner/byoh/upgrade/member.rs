@@ -10,6 +10,9 @@ use super::hop::is_same;
 use super::job::{Job, Purpose, Standing};
 use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 
+/// kubeadm's check that every master is Ready (`CheckClusterHealth` of its `health.go`).
+const ALL_MASTERS_READY: &str = "ControlPlaneNodesReady";
+
 /// A host of the request that is a node.
 pub struct Member<'a> {
     /// The request.
@@ -24,18 +27,21 @@ pub struct Member<'a> {
     pub host: &'a ByoHost,
     /// Its Machine.
     pub machine: &'a Machine,
+    /// It is the master that kubeadm upgrades the cluster's configuration on.
+    pub is_first: bool,
+    /// A master is passed over.
+    pub misses_master: bool,
 }
 
 impl Member<'_> {
     /// A job of this host.
     pub fn job<'a>(&'a self, purpose: Purpose, to: &'a str) -> Job<'a> {
-        let is_first = self.desired.masters.first().is_some_and(|first| first.name == self.requested.name);
         Job {
             purpose,
             host: self.host,
             machine: self.host.machine_name().unwrap_or_default(),
             role: self.role,
-            is_first,
+            is_first: self.is_first,
             masters: self.desired.masters.len(),
             from: self.version(),
             to,
@@ -56,6 +62,9 @@ impl Member<'_> {
         let of_workers = of_workers.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let mut checks: Vec<_> =
             if self.is_master() { of_masters.map(String::as_str).collect() } else { of_workers.collect() };
+        if self.is_first && self.misses_master {
+            checks.push(ALL_MASTERS_READY);
+        }
         checks.sort_unstable();
         checks.dedup();
         checks

@@ -2,29 +2,50 @@
 //! follow when all masters are done, and then after each worker. Everything is derived from the hosts' annotations and the Machines.
 
 use cluster_api::conditions::Condition;
-use cluster_api::control_plane::KubeadmControlPlane;
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::cluster_template::{Drain, InstallMethod, PauseAfter};
+use o2ims_types::o2ims::v1alpha1::cluster_template::{Drain, InstallMethod};
 use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::text;
 
 use super::adoption;
+use super::gate::{advice, members, pause_before, unhealthy, window_before, without_host};
+use super::hop;
 use super::job::{self, Job, Purpose, Standing};
 use super::member::Member;
 use super::outcome::{Next, halted, is_retried};
-use super::{restore, window};
-use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
+use super::{restore, rolling};
+use crate::provisioner::byoh::desired::DesiredCluster;
 use crate::provisioner::byoh::masters;
 use crate::provisioner::byoh::observed::{Observed, Phase};
 use crate::provisioner::step::Step;
-use crate::request::annotation_command;
 
 /// What is next in the upgrade of the request's cluster.
 pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Next {
+    let lost = observed.machines.iter().filter(|machine| hop::is_passed_over(request, machine, observed));
+    let lost: Vec<_> = lost.filter_map(|machine| machine.server().map(ToOwned::to_owned)).collect();
+    let told = |message: String| {
+        if lost.is_empty() {
+            return message;
+        }
+        format!("{message}; passed over, by annotation {}: {}", names::LOST_HOSTS_ANNOTATION, lost.join(", "))
+    };
+    match next_host(request, desired, observed) {
+        Next::Nothing => Next::Nothing,
+        Next::Going { steps, message } => Next::Going { steps, message: told(message) },
+        Next::Scheduled { message, at } => Next::Scheduled { message: told(message), at },
+        Next::Halted { message } => Next::Halted { message: told(message) },
+    }
+}
+
+fn next_host(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Next {
     let (Some(control_plane), Some(to)) = (&observed.control_plane, desired.target.as_deref()) else {
         return Next::Nothing;
     };
+    let adopting = adoption::begun(observed);
+    let is_rolling = adopting.is_empty() && hop::is_rolling(Some(to), &desired.template, observed);
+    if observed.phase == Phase::Running && is_rolling {
+        return rolling::next(request, desired, observed, control_plane, to);
+    }
     if observed.phase != Phase::Running || observed.install().method != InstallMethod::Installer {
         return Next::Nothing;
     }
@@ -34,12 +55,11 @@ pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &
     {
         return Next::Nothing;
     }
-    let adopting = adoption::begun(observed);
     if !adopting.is_empty() {
         let message = format!("upgrading to {to}: handing {} over to Cluster API", text::list(&adopting, " and "));
         return Next::Going { steps: adoption::finish(observed), message };
     }
-    let members = members(desired, control_plane, observed);
+    let members = members(request, desired, control_plane, observed);
     let behind: Vec<_> = members.iter().filter(|member| member.is_behind(to)).collect();
     if let Some(restoring) = members.iter().find_map(|member| restore::next(request, observed, member, to)) {
         return restoring;
@@ -73,28 +93,6 @@ pub fn next(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &
     let deployment = worker.machine.deployment().and_then(|name| observed.deployments.get(name));
     let steps = deployment.map(|deployment| adoption::begin_worker(deployment, to)).into_iter().collect();
     Next::Going { steps, message: format!("upgrading to {to}: {} runs it", worker.requested) }
-}
-
-fn members<'a>(
-    desired: &'a DesiredCluster,
-    control_plane: &'a KubeadmControlPlane,
-    observed: &'a Observed,
-) -> Vec<Member<'a>> {
-    desired
-        .hosts()
-        .filter_map(|(requested, role)| {
-            let host = observed.host(&requested.name).filter(|host| observed.holds(host))?;
-            let machine = observed.node(&requested.name)?;
-            Some(Member { desired, control_plane, requested, role, host, machine })
-        })
-        .collect()
-}
-
-/// A host of the request that is a node, and whose ByoHost the request does not hold.
-fn without_host<'a>(desired: &'a DesiredCluster, observed: &Observed) -> Option<&'a RequestedHost> {
-    let is_held = |name: &str| observed.host(name).is_some_and(|host| observed.holds(host));
-    let mut hosts = desired.hosts().map(|(requested, _)| requested);
-    hosts.find(|requested| observed.node(&requested.name).is_some() && !is_held(&requested.name))
 }
 
 /// Hosts without the unit that runs jobs.
@@ -138,11 +136,12 @@ fn preflight(
             Standing::Given | Standing::Running(_) => running.push(member.requested.to_string()),
         }
     }
+    let advice = advice(request, members);
     if steps.is_empty() && !failed.is_empty() {
         let (causes, ids): (Vec<_>, Vec<_>) = failed.into_iter().unzip();
         let is_changed = members.iter().any(|member| member.runs(to));
         let so_far = if is_changed { "does not go on" } else { "has not begun, and no host was changed" };
-        let what = format!("the upgrade to {to} {so_far}: {}", text::list(&causes, "; "));
+        let what = format!("the upgrade to {to} {so_far}: {}{advice}", text::list(&causes, "; "));
         return Some(halted(request, &what, &ids.join(",")));
     }
     if steps.is_empty() && running.is_empty() {
@@ -152,7 +151,8 @@ fn preflight(
         Step::GiveJob(order) => Some(order.host.clone()),
         _ => None,
     }));
-    let message = format!("upgrading to {to}: checking {} and bringing the images there", text::list(&running, ", "));
+    let running = text::list(&running, ", ");
+    let message = format!("upgrading to {to}: checking {running} and bringing the images there{advice}");
     Some(Next::Going { steps, message })
 }
 
@@ -165,7 +165,8 @@ fn upgrade(
     to: &str,
 ) -> Next {
     let job = Job { drain: drain_limit(member, members), ..member.job(Purpose::Upgrade, to) };
-    let told = |what: &str| format!("upgrading {} to {to}: {}: {what}", member.version(), member.requested);
+    let advice = advice(request, members);
+    let told = |what: &str| format!("upgrading {} to {to}: {}: {what}{advice}", member.version(), member.requested);
     let going = |steps: Vec<Step>, what: &str| Next::Going { steps, message: told(what) };
     let (attempt, standing) = job.standing();
     let give = || going(job.order(attempt + 1, &observed.uid).map(Step::GiveJob).into_iter().collect(), "has its job");
@@ -178,7 +179,7 @@ fn upgrade(
             }
         }
         Standing::Failed(why) => {
-            let what = format!("the upgrade to {to} has stopped at {}: {why}", member.requested);
+            let what = format!("the upgrade to {to} has stopped at {}: {why}{advice}", member.requested);
             restore::offer(request, member, halted(request, &what, &job.id(attempt)))
         }
         Standing::NotGiven => {
@@ -188,7 +189,7 @@ fn upgrade(
             if let Some((why, at)) = window_before(request, member, to, observed) {
                 return Next::Scheduled { message: told(&why), at };
             }
-            match unhealthy(members, observed) {
+            match unhealthy(request, members, observed) {
                 Some(why) => going(Vec::new(), &format!("waits: {why}")),
                 None => give(),
             }
@@ -202,61 +203,6 @@ fn upgrade(
     }
 }
 
-/// Why the upgrade does not go on with this host yet, and what to do, if the template wants it to wait here.
-fn pause_before(
-    request: &ProvisioningRequest,
-    member: &Member<'_>,
-    members: &[Member<'_>],
-    to: &str,
-) -> Option<String> {
-    let waits = match member.desired.template.spec.upgrade.pause_after {
-        PauseAfter::None => false,
-        PauseAfter::ControlPlane => !member.is_master(),
-        PauseAfter::EachHost => members.iter().any(|other| other.has_run(to) || other.version() == to),
-    };
-    (waits && !is_told_to_go_on(request, member, to)).then(|| {
-        let [this_host, all] = commands_to_go_on(request, member, to);
-        format!(
-            "spec.upgrade.pauseAfter of the ClusterTemplate is {:?}; to go on with this host: {this_host}; with every host: {all}",
-            member.desired.template.spec.upgrade.pause_after
-        )
-    })
-}
-
-/// The window that the upgrade waits for before this host, and when it begins, unless the owner has said that it does not wait.
-fn window_before(
-    request: &ProvisioningRequest,
-    member: &Member<'_>,
-    to: &str,
-    observed: &Observed,
-) -> Option<(String, Timestamp)> {
-    let windows = &member.desired.template.spec.upgrade.windows;
-    let at = window::next(windows, observed.now).filter(|_| !is_told_to_go_on(request, member, to))?;
-    let [this_host, all] = commands_to_go_on(request, member, to);
-    let why = format!(
-        "waits for the maintenance window that begins at {at} (spec.upgrade.windows of the ClusterTemplate). To begin at once, remove the windows \
-         there; or for this host: {this_host}; for every host: {all}"
-    );
-    Some((why, at))
-}
-
-/// The word of the owner by which an upgrade goes on with this host.
-fn word_for(member: &Member<'_>, to: &str) -> String {
-    format!("{to}/{}", member.requested.name)
-}
-
-fn is_told_to_go_on(request: &ProvisioningRequest, member: &Member<'_>, to: &str) -> bool {
-    let this_host = word_for(member, to);
-    let given = request.annotations().get(names::CONTINUE_ANNOTATION).map(String::as_str).unwrap_or_default();
-    given.split(',').any(|word| word.trim() == to || word.trim() == this_host)
-}
-
-/// The commands by which an upgrade goes on: with this host, with every host.
-fn commands_to_go_on(request: &ProvisioningRequest, member: &Member<'_>, to: &str) -> [String; 2] {
-    let command = |word: &str| annotation_command(request, names::CONTINUE_ANNOTATION, &format!("={word}"));
-    [command(&word_for(member, to)), command(to)]
-}
-
 /// How long the drain of a host may take before its upgrade, in seconds, 0 for ever; `None` if it is not drained. Of pods that are evicted, another
 /// worker has to take care. Whether somebody has cordoned that, Cluster API does not say. A master runs no pods but its own, unless its taint was removed.
 fn drain_limit(member: &Member<'_>, members: &[Member<'_>]) -> Option<i32> {
@@ -268,42 +214,4 @@ fn drain_limit(member: &Member<'_>, members: &[Member<'_>]) -> Option<i32> {
     let is_drained = spec.upgrade.drain == Drain::WhenPossible && !member.is_master();
     (is_drained && members.iter().any(|other| is_another(&other)))
         .then(|| spec.timeouts.drain_seconds().unwrap_or_default())
-}
-
-/// Why the next host must wait: the cluster could not do without it.
-fn unhealthy(members: &[Member<'_>], observed: &Observed) -> Option<String> {
-    if let Some(why) = unhealthy_control_plane(observed) {
-        return Some(why);
-    }
-    let member = members.iter().find(|member| {
-        let conditions = &member.machine.status.conditions;
-        !Condition::is_true(conditions, "NodeHealthy")
-    });
-    if let Some(member) = member {
-        return Some(format!("the node of {} is not Ready", member.requested));
-    }
-    let leaving = observed.machines.iter().find(|machine| machine.metadata.deletion_timestamp.is_some());
-    leaving.map(|machine| format!("Machine {} is being deleted", machine.name_any()))
-}
-
-/// Why no master can be done without, as Cluster API's conditions say.
-pub fn unhealthy_control_plane(observed: &Observed) -> Option<String> {
-    if let Some(lost) = observed.lost_connection() {
-        return Some(format!("Cluster API cannot connect to the cluster: {}", lost.explain()));
-    }
-    let control_plane = observed.control_plane.as_ref()?;
-    // Cluster API never looks at an etcd that is not on the masters.
-    let has_external_etcd = control_plane.spec.kubeadm_config_spec.cluster_configuration.etcd.external.is_some();
-    let etcd = (!has_external_etcd).then_some("EtcdClusterHealthy");
-    for type_ in etcd.into_iter().chain(["ControlPlaneComponentsHealthy"]) {
-        let condition = Condition::find(&control_plane.status.conditions, type_);
-        if let Some(condition) = condition.filter(|condition| condition.status != "True") {
-            return Some(format!(
-                "{type_} of KubeadmControlPlane {}: {}",
-                control_plane.name_any(),
-                condition.explain()
-            ));
-        }
-    }
-    None
 }
