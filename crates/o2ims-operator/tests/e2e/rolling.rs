@@ -75,8 +75,11 @@ async fn until_upgraded(tenant: &Tenant) -> Outcome {
 async fn one_after_the_other(stack: Shared) -> Outcome {
     const ENDPOINT: &str = "127.88.0.21";
     let tenant = with_installing_hosts(&stack, "rolls", 6).await?;
-    let install = json!({"method": "installer"});
     let upgrade = json!({"strategy": "Rolling", "pauseAfter": "ControlPlane"});
+    let refused = tenant.template("bare", json!({"install": {"method": "none"}, "upgrade": upgrade})).await;
+    let refused = format!("{:#}", refused.expect_err("nothing would reset a server"));
+    ensure!(refused.contains("upgrade.strategy Rolling needs install.method installer or bundle"), "{refused}");
+    let install = json!({"method": "installer"});
     tenant.template("installs", json!({"install": install, "upgrade": upgrade})).await?;
     let at =
         async |version: &str| tenant.apply(&of_template(&tenant, ENDPOINT, version, &[1, 2, 3], &[4])).await.map(drop);
