@@ -885,7 +885,7 @@ fn patch(map: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<S
 pub type Move = fn(&mut World, usize) -> bool;
 
 /// What Cluster API, BYOH and agents do by themselves. If all of these go on, everything settles.
-pub const PROGRESS: [Move; 21] = [
+pub const PROGRESS: [Move; 22] = [
     World::cluster_is_noticed,
     World::part_is_noticed,
     World::cluster_is_adopted,

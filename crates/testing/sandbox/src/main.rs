@@ -177,7 +177,7 @@ async fn show(supervisor: &mut Supervisor, arguments: &RunArguments, begun: Inst
     if let Some(folder) = &arguments.state_dir {
         state_dir::write(folder, &supervisor.stack, supervisor.remote_smo.as_ref())?;
     }
-    demo::run(supervisor, arguments.once, begun).await?;
+    Box::pin(demo::run(supervisor, arguments.once, begun)).await?;
     if !arguments.once {
         supervisor.stack.site.watch_failures("default", hostsim::FAILURES_CONFIG_MAP);
     }
