@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use k8s_openapi::jiff::{Timestamp, ToSpan as _};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ObjectMeta;
-use kube::{Api, Client, Config};
-use o2ims_types::ProvisioningRequest;
+use kube::{Api, Client, Config, ResourceExt as _};
+use o2ims_types::{ProvisioningRequest, ProvisioningState, conditions, names};
+use operator_kit::write::status::find;
 use sandbox::installation::as_built;
 use sandbox::waiting::wait;
 use sandbox::{Stack, StackOptions, inventory};
-use serde_json::json;
+use serde_json::{Value, json};
 use testenv::kubernetes_version;
 use testenv::servers::{VirtualMachine, no_hardware};
 
@@ -21,6 +23,7 @@ use super::{Control, Outcome, ssh_options, state};
 
 const NAME: &str = "target-1";
 const REQUEST: &str = "on-a-virtual-machine";
+const KUBECONFIG: &str = "core-kubeconfig";
 /// By software emulation everything takes ten to twenty times as long.
 const LIMIT: Duration = Duration::from_secs(3600);
 /// How often an API server that starts is tried.
@@ -53,7 +56,7 @@ const LEFT: &str = "ls -d /usr/local/bin/byoh-hostagent /usr/local/bin/kubelet /
     ps -eo comm= | grep -E '^(etcd|kube.*|coredns|containerd.*|byoh.*)$'
     true";
 
-/// The playbook makes the machine a host; a cluster on it comes back after a reboot and after a power cut; it is deleted,
+/// The playbook makes the machine a host; a cluster on it comes back after a reboot and after a power cut, and is well a year later; it is deleted,
 /// and a reset leaves nothing.
 pub fn host_and_cluster(venv: &Path) -> Outcome {
     tokio::runtime::Runtime::new()?.block_on(async {
@@ -112,6 +115,8 @@ async fn story(stack: &mut Stack, venv: &Path) -> Outcome {
     wait(requests.clone(), REQUEST, "the cluster after a power cut", LIMIT, is_fulfilled).await?;
     times.say("the cluster is back after a power cut");
 
+    a_year(stack, &machine, &requests, &times).await?;
+
     requests.delete(REQUEST, &DeleteParams::default()).await?;
     wait(requests, REQUEST, "the end of the cluster", LIMIT, |request| request.is_none()).await?;
     times.say("the cluster is deleted");
@@ -126,6 +131,70 @@ async fn story(stack: &mut Stack, venv: &Path) -> Outcome {
     let left = machine.run(&["bash", "-c", LEFT]).await?;
     ensure!(left.trim().is_empty(), "left on a machine that was reset:\n{left}");
     times.say("nothing is left on it");
+    Ok(())
+}
+
+/// Sets the clock of the machine, and starts what would have looked at it in the meantime.
+const SET_CLOCK: &str = r#"set -ex
+date --set="$1"
+systemctl restart kubelet o2ims-host"#;
+/// Until when the certificate of the API server is valid, such as `Nov 30 12:00:00 2027 GMT`.
+const END: &str = "openssl x509 -noout -enddate -in /etc/kubernetes/pki/apiserver.crt | cut -d = -f 2";
+
+/// Nobody touches the cluster for a year: its certificates are renewed in time, and it is fulfilled after the day on which the first ones ended. The clock
+/// of the management cluster stays, so the kubeconfig that Cluster API uses, which it renews itself by that clock, is made anew here.
+async fn a_year(
+    stack: &Stack,
+    machine: &VirtualMachine,
+    requests: &Api<ProvisioningRequest>,
+    times: &Times,
+) -> Outcome {
+    let hosts = inventory::hosts(stack.management.admin(), "default");
+    let dates = |host: Option<&DynamicObject>| -> Option<(Timestamp, Timestamp)> {
+        let told: Value = serde_json::from_str(host?.annotations().get(names::CERTIFICATES_ANNOTATION)?).ok()?;
+        Some((told["agent"].as_str()?.parse().ok()?, told["controlPlane"].as_str()?.parse().ok()?))
+    };
+    let (agent, control_plane) = dates(Some(&hosts.get(NAME).await?)).context("the host reports no dates")?;
+    let end = machine.run(&["bash", "-c", END]).await?.trim().to_owned();
+
+    machine.run(&["bash", "-c", SET_CLOCK, "set", "+310 days"]).await?;
+    let is_renewed = |host: Option<&DynamicObject>| {
+        let has_job = host.is_some_and(|host| host.annotations().contains_key(names::JOB_ANNOTATION));
+        !has_job && dates(host).is_some_and(|now| now.0 > agent && now.1 > control_plane + 7200.hours())
+    };
+    wait(hosts, NAME, "the renewal of the certificates", LIMIT, is_renewed).await?;
+    times.say("310 days later its certificates are renewed");
+
+    let secrets: Api<Secret> = Api::namespaced(stack.management.admin(), "default");
+    let old = secrets.get(KUBECONFIG).await?.uid();
+    secrets.delete(KUBECONFIG, &DeleteParams::default()).await?;
+    let is_new = |secret: Option<&Secret>| secret.is_some_and(|secret| secret.uid() != old);
+    wait(secrets, KUBECONFIG, "another kubeconfig", LIMIT, is_new).await?;
+    machine.run(&["bash", "-c", SET_CLOCK, "set", &format!("{end} + 60 seconds")]).await?;
+    let ended = control_plane;
+    let beats = |node: &Node| {
+        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+        ready.any(|ready| ready.last_heartbeat_time.as_ref().is_some_and(|time| time.0 > ended))
+    };
+    let cluster = client(stack).await?;
+    let nodes: Api<Node> = Api::all(cluster);
+    let beats = |node: Option<&Node>| node.is_some_and(beats);
+    wait(nodes, NAME, "the node to be Ready a year later", LIMIT, beats).await?;
+    // Cluster API has to find out that its old kubeconfig has ended.
+    let is_well = |request: Option<&ProvisioningRequest>| {
+        let Some(status) = request.and_then(|request| request.status.as_ref()) else { return false };
+        let is_true = |type_: &str| find(&status.conditions, type_).is_some_and(|told| told.status == "True");
+        status.provisioning_status.provisioning_state == ProvisioningState::Fulfilled
+            && is_true(conditions::CERTIFICATES_VALID)
+            && find(&status.conditions, conditions::DEGRADED).is_none_or(|told| told.status != "True")
+    };
+    wait(requests.clone(), REQUEST, "the cluster a year later", LIMIT, is_well).await?;
+    let shown = inventory::api(stack.management.admin(), "default", "cluster.x-k8s.io", "Cluster").get("core").await?;
+    let connected = shown.data["status"]["conditions"].as_array().into_iter().flatten();
+    let probe = connected.filter(|told| told["type"] == "RemoteConnectionProbe").all(|told| told["status"] == "True");
+    ensure!(probe, "Cluster API is not connected: {}", shown.data["status"]["conditions"]);
+    times.say("a year later, after the end of its first certificates, it is fulfilled");
     Ok(())
 }
 
@@ -181,7 +250,7 @@ fn request() -> String {
 
 /// A client from the Secret with the cluster's kubeconfig, as a user would use it.
 async fn client(stack: &Stack) -> anyhow::Result<Client> {
-    let secret: Secret = Api::namespaced(stack.management.admin(), "default").get("core-kubeconfig").await?;
+    let secret: Secret = Api::namespaced(stack.management.admin(), "default").get(KUBECONFIG).await?;
     let text = secret.data.and_then(|mut data| data.remove("value")).context("the kubeconfig has no value")?.0;
     let kubeconfig = Kubeconfig::from_yaml(&String::from_utf8(text)?)?;
     Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)?)
