@@ -153,6 +153,7 @@ install_new() {
 finish() {
     local kind
     until_node_runs
+    # Also after an earlier job that ended without a word.
     if [ "$role" = worker ]; then patiently uncordon || fail "the node is still cordoned: kubectl uncordon $host"; fi
     rm -rf "$snapshots"/*/for "$packages"
     # kubeadm copies etcd's data at each upgrade; the last copy is kept.
