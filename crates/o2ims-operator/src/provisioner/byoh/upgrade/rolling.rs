@@ -16,7 +16,7 @@ use o2ims_types::ProvisioningRequest;
 use serde_json::json;
 
 use super::adoption::without_gate;
-use super::gate::{members, pause_before, unhealthy, unhealthy_control_plane, window_before, without_host};
+use super::gate::{advice, members, pause_before, unhealthy, unhealthy_control_plane, window_before, without_host};
 use super::hop::is_rolling;
 use super::member::Member;
 use super::outcome::Next;
@@ -71,7 +71,8 @@ pub fn next(
         return going(Vec::new(), &format!("{} is to be replaced by Cluster API{waits}", master.requested));
     }
     let Some(worker) = members.iter().find(|member| is_outdated(member.machine)) else { return Next::Nothing };
-    let waits_for = |why: &str| going(Vec::new(), &format!("{} waits: {why}", worker.requested));
+    let waits_for =
+        |why: &str| going(Vec::new(), &format!("{} waits: {why}{}", worker.requested, advice(request, &members)));
     if let Some(why) = hostless(desired, observed).or_else(|| pause_before(request, worker, &members, to)) {
         return waits_for(&why);
     }
