@@ -22,7 +22,11 @@ pub fn is_accepted(request: &FocomProvisioningRequest, observed: &Observed) -> b
             && is_current_spec(request, own)
             && own.current_state().is_some_and(|now| states.iter().any(|state| state.name() == now))
     });
-    is_carried_out && request.metadata.deletion_timestamp.is_none() && !annotations::pauses(request)
+    // A status comes first.
+    is_carried_out
+        && !request.is_new()
+        && request.metadata.deletion_timestamp.is_none()
+        && !annotations::pauses(request)
 }
 
 /// Records the present spec, which was accepted, unless the status says that it is recorded. `None`: the API server refuses that.
