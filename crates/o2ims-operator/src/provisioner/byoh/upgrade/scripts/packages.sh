@@ -44,17 +44,17 @@ is_installed() {
 # install_fetched PROGRAM...: installs the packages of these programs that were fetched, and what they need, unless the programs are there already. One that
 # was cut off goes on.
 install_fetched() {
-    local program files=() held output verb=install
+    local program chosen=() held output verb=install
     for program in "$@"; do
-        case $(find_new "$program") in "$fetched"/*) files+=("$fetched/$program"[_-]*) ;; esac
+        case $(find_new "$program") in "$fetched"/*) chosen+=("$fetched/$program"[_-]*) ;; esac
     done
-    [ ${#files[@]} -gt 0 ] || return 0
-    mapfile -t -O ${#files[@]} files < <(find "$fetched" -maxdepth 1 \( -name '*.deb' -o -name '*.rpm' \) | grep -vE '/kube(let|adm|ctl)[_-][^/]*$')
+    [ ${#chosen[@]} -gt 0 ] || return 0
+    mapfile -t -O ${#chosen[@]} chosen < <(find "$fetched" -maxdepth 1 \( -name '*.deb' -o -name '*.rpm' \) | grep -vE '/kube(let|adm|ctl)[_-][^/]*$')
     if command -v apt-get >/dev/null; then
         held=$(apt-mark showhold)
-        if ! output=$(apt_install --reinstall "${files[@]}"); then
+        if ! output=$(apt_install --reinstall "${chosen[@]}"); then
             dpkg --force-confdef --force-confold --configure --pending
-            output=$(apt_install --reinstall "${files[@]}") || fail "apt-get install: $(tail -n 2 <<<"$output")"
+            output=$(apt_install --reinstall "${chosen[@]}") || fail "apt-get install: $(tail -n 2 <<<"$output")"
         fi
         # shellcheck disable=SC2086
         apt-mark hold kubelet kubeadm $held >/dev/null
@@ -62,5 +62,5 @@ install_fetched() {
     fi
     dnf=$(command -v dnf || command -v yum)
     if rpm --quiet --query "$1-$release"; then verb=reinstall; fi
-    output=$("$dnf" "$verb" -q -y --disablerepo='*' --setopt=excludepkgs= "${files[@]}" 2>&1) || fail "${dnf##*/} $verb: $(tail -n 2 <<<"$output")"
+    output=$("$dnf" "$verb" -q -y --disablerepo='*' --setopt=excludepkgs= "${chosen[@]}" 2>&1) || fail "${dnf##*/} $verb: $(tail -n 2 <<<"$output")"
 }
