@@ -201,7 +201,8 @@ fn unfinished(
         }
         StageState::Scheduled { reason, message, at } => {
             let message = write_error.unwrap_or(message).to_owned();
-            let recheck = time_until(*at, conditions.now);
+            // It may have passed since the request was looked at.
+            let recheck = Some(time_until(*at, conditions.now).unwrap_or(Duration::from_secs(1)));
             (Summary { state: progressing_if(progress.has_begun), message, recheck }, *reason)
         }
         StageState::InProgress { .. } | StageState::Done | StageState::Waiting => {

@@ -129,7 +129,11 @@ fn a_window_is_one_of_several_reasons_to_wait() {
     annotate(&mut world, names::PAUSED_ANNOTATION, None);
     set_time(&mut world, "1970-01-12T22:10:00Z");
     world.settle();
-    says(&world, "host 2 (target-2): waits: spec.upgrade.pauseAfter of the ClusterTemplate is ControlPlane");
+    says(
+        &world,
+        "host 2 (target-2): waits: spec.upgrade.pauseAfter of the ClusterTemplate is ControlPlane; to go on, at once and whatever \
+         spec.upgrade.windows says, with this host: kubectl annotate",
+    );
 }
 
 /// Whether the job of each host that is upgraded has it drained, and for how long at most.

@@ -888,6 +888,11 @@ const UPGRADE: &[Entry] = &[
         "Look whether what is upgraded so far works, then carry out one of the commands.",
     ),
     entry(
+        "waits: spec.upgrade.pauseAfter of the ClusterTemplate is …; to go on, at once and whatever spec.upgrade.windows says, with this host: …; with \
+         every host: …",
+        "As above. To wait for the window as well, give the word in it.",
+    ),
+    entry(
         "upgrading … to …: …: waits for the maintenance window that begins at … (spec.upgrade.windows of the ClusterTemplate). To begin at once, remove \
          the windows there; or for this host: …; for every host: …",
         "Nothing: it begins by itself then, in UTC. Or carry out one of the commands.",

@@ -57,9 +57,11 @@ pub fn pause_before(
     };
     (waits && !is_told_to_go_on(request, member, to)).then(|| {
         let [this_host, all] = commands_to_go_on(request, member, to);
+        let upgrade = &member.desired.template.spec.upgrade;
+        let at_once = if upgrade.windows.is_empty() { "" } else { ", at once and whatever spec.upgrade.windows says," };
         format!(
-            "spec.upgrade.pauseAfter of the ClusterTemplate is {:?}; to go on with this host: {this_host}; with every host: {all}",
-            member.desired.template.spec.upgrade.pause_after
+            "spec.upgrade.pauseAfter of the ClusterTemplate is {:?}; to go on{at_once} with this host: {this_host}; with every host: {all}",
+            upgrade.pause_after
         )
     })
 }
