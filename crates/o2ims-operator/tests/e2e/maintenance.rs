@@ -117,17 +117,23 @@ async fn a_protected_pod(workload: &Client, node: &str) -> Outcome {
     // No kubelet says it, and no budget protects a pod that does not run.
     let runs = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
     pods.patch_status("web", &PatchParams::default(), &Patch::Strategic(runs)).await?;
-    a_budget(workload).await
+    let budget = a_budget(workload).await?;
+    // Nor does a controller count what the budget protects.
+    let counted = json!({"status": {
+        "observedGeneration": budget.metadata.generation, "expectedPods": 1, "desiredHealthy": 1, "currentHealthy": 1, "disruptionsAllowed": 0,
+    }});
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(workload.clone(), "default");
+    budgets.patch_status("web", &PatchParams::default(), &Patch::Merge(counted)).await?;
+    Ok(())
 }
 
-async fn a_budget(workload: &Client) -> Outcome {
+async fn a_budget(workload: &Client) -> anyhow::Result<PodDisruptionBudget> {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(workload.clone(), "default");
     let budget = json!({
         "metadata": {"name": "web"},
         "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}
     });
-    budgets.create(&PostParams::default(), &serde_json::from_value(budget)?).await?;
-    Ok(())
+    Ok(budgets.create(&PostParams::default(), &serde_json::from_value(budget)?).await?)
 }
 
 /// The drain of a worker that leaves. Its template gets a limit while it is held up, which does nothing to the nodes that stay.
