@@ -1,6 +1,7 @@
 //! Dead servers: what is told of them and when, and how a request gives them up.
 
 use cluster_api::byoh::ByohVariant;
+use cluster_api::labels::EXCLUDE_DRAINING_ANNOTATION;
 use kube::ResourceExt as _;
 use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 use o2ims_operator::provisioning_request::events::{given_up, removed_instruction};
@@ -209,6 +210,50 @@ fn a_removed_worker_that_is_dead_says_how_to_give_it_up() {
     messages::record(&given_up("target-2"));
     world.settle();
     assert!(!world.requests["one"].annotations().contains_key(names::LOST_HOSTS_ANNOTATION));
+}
+
+/// A word that was said while the server was off is removed when its node answers again, and a healthy node is drained, whatever its owner says.
+#[test]
+fn a_healthy_node_is_drained_though_it_was_called_lost() {
+    let skips_drain = |world: &World| {
+        let mut machines = world.machines.values();
+        machines.any(|machine| machine.record.annotations().contains_key(EXCLUDE_DRAINING_ANNOTATION))
+    };
+    let mut world = running(ByohVariant::Upstream);
+    off(&mut world, 2);
+    world.settle();
+    world.call_lost("one", "target-2");
+    world.settle();
+    assert!(world.requests["one"].annotations().contains_key(names::LOST_HOSTS_ANNOTATION), "its node does not answer");
+    on(&mut world);
+    world.settle();
+    assert!(!world.requests["one"].annotations().contains_key(names::LOST_HOSTS_ANNOTATION), "its node answers");
+    says(&world, Fulfilled, "cluster is ready: 1 master, 1 worker");
+    assert_eq!(degraded(&world), "");
+
+    // The host leaves in the same edit.
+    world.call_lost("one", "target-2");
+    remove_worker(&mut world, 2);
+    for _ in 0..20 {
+        world.reconcile("one");
+        assert!(!skips_drain(&world), "a healthy node is not drained");
+        crate::model::PROGRESS.iter().any(|progress| progress(&mut world, 0));
+    }
+    world.settle();
+    says(&world, Fulfilled, "cluster is ready: 1 master, 0 workers");
+
+    // A server that dies while it leaves is let go.
+    let mut world = running(ByohVariant::Upstream);
+    world.call_lost("one", "target-2");
+    remove_worker(&mut world, 2);
+    world.reconcile("one");
+    assert!(!skips_drain(&world));
+    off(&mut world, 2);
+    world.reconcile("one");
+    assert!(skips_drain(&world));
+    world.settle();
+    says(&world, Fulfilled, "cluster is ready: 1 master, 0 workers");
+    assert!(world.hosts["target-2"].was_given_up());
 }
 
 #[test]

@@ -658,8 +658,8 @@ const DEGRADED: &[Entry] = &[
         "Nothing: the instruction was carried out.",
     ),
     entry(
-        "annotation … was removed: no host that it names leaves this request any more",
-        "Nothing: the hosts were given up, or are clean, or the name was no host of the request.",
+        "annotation … was removed: no host that it names is lost, or leaves this request, any more",
+        "Nothing: the hosts were given up, or are clean, or their nodes answer again, or the name was no host of the request.",
     ),
     entry(
         "annotation … names …, which this request still names: an upgrade passes over it while its node does not answer; to give it up, remove … from hosts \

@@ -1,6 +1,7 @@
 //! Hosts that a request gives up. The agent of a dead server cannot clean it, so its request would wait for ever. The owner of the request names such
 //! hosts in the annotation [`names::LOST_HOSTS_ANNOTATION`]. It counts for a host that the request holds and that leaves it: the request is being
-//! deleted, or does not name the host any more. An upgrade passes over one that the request still names, while its node does not answer.
+//! deleted, or does not name the host any more. An upgrade passes over one that the request still names, while its node does not answer. The annotation
+//! is removed when nothing that it names is lost any more: else it would apply to a later edit, and the node of a healthy host would not be drained.
 //!
 //! What BYOH has written on a host that is given up stays there, so nothing else gets the host, and its agent cleans it when the server comes
 //! back. The label [`names::LOST_LABEL`] takes the place of the request's mark until then.
@@ -17,6 +18,7 @@ use o2ims_types::{ProvisioningRequest, names};
 
 use super::consent::{keeps_cluster, may_remove_hosts};
 use super::observed::Observed;
+use super::upgrade::hop;
 use crate::provisioner::step::Step;
 use crate::request::{ids_in, is_being_deleted, requested_hosts};
 
@@ -50,11 +52,11 @@ pub fn can_be_let_go(request: &ProvisioningRequest, host: &ByoHost, observed: &O
         && (host.is_unregistering() || !host.is_attached_to(&observed.cluster_name))
 }
 
-/// The annotations on the Machines of removed hosts that are given up, without which Cluster API would drain their nodes.
+/// The annotations on the Machines of removed hosts that are given up and whose nodes do not answer, without which Cluster API would drain those.
 pub fn skip_draining(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     let is_on_such = |machine: &&Machine| {
         let host = machine.server().and_then(|name| observed.host(name));
-        host.is_some_and(|host| is_given_up(request, host, observed))
+        is_silent(machine) && host.is_some_and(|host| is_given_up(request, host, observed))
     };
     let wanted = [EXCLUDE_DRAINING_ANNOTATION, EXCLUDE_DETACHMENT_ANNOTATION];
     let lacks = |machine: &&Machine| wanted.iter().any(|key| !machine.annotations().contains_key(*key));
@@ -70,10 +72,14 @@ pub fn skip_draining(request: &ProvisioningRequest, observed: &Observed) -> Vec<
         .collect()
 }
 
-/// Whether the annotation names a host that the request holds, or one leaves the request: until then the annotation is kept.
+/// Whether the annotation names a host that the request holds, or one leaves the request: until then the annotation is kept. A host that the request still
+/// names, and whose node answers, is not lost, unless an upgrade is under way.
 pub fn is_pending(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let is_upgrading = hop::is_under_way(request, observed);
+    let answers = |name: &str| observed.node(name).is_some_and(|machine| !is_silent(machine));
+    let is_back = |name: &str| is_requested(request, name) && answers(name) && !is_upgrading;
     let mut held = observed.held().map(|host| host.name_any());
-    held.any(|name| leaves(request, &name, observed) || named(request).any(|named| named == name))
+    held.any(|name| leaves(request, &name, observed) || named(request).any(|named| named == name) && !is_back(&name))
 }
 
 /// Names in the annotation that have no effect, as a sentence.

@@ -132,6 +132,16 @@ pub fn is_passed_over(request: &ProvisioningRequest, machine: &Machine, observed
     2 * lost < masters.len()
 }
 
+/// Whether a cluster has not got the version yet that its request asks for: its control plane, or the Machine of a node, has another one.
+pub fn is_under_way(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let Some(asked) = &request.spec.template_parameters.k8s_version else { return false };
+    let control_plane = observed.control_plane.as_ref().filter(|_| observed.is_created);
+    let machines = observed.machines.iter().filter(|machine| machine.was_a_node());
+    control_plane.is_some_and(|object| {
+        object.spec.version != *asked || machines.into_iter().any(|machine| machine.spec.version.as_ref() != Some(asked))
+    })
+}
+
 /// The version that the cluster gets next, on the way to the one that the request names; `None` if it names none. Every host gets it before the next one
 /// begins.
 pub fn target(request: &ProvisioningRequest, template: &ClusterTemplate, observed: &Observed) -> Option<String> {
