@@ -551,6 +551,21 @@ fn only_what_is_dead_is_passed_over() {
     assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
     assert_eq!(runs(&world), [TO; 5]);
 
+    // It dies before it has a job, so that none tells that it is behind.
+    let mut world = in_place();
+    off(&mut world, 2);
+    world.call_lost("one", "target-2");
+    ask_for(&mut world, TO);
+    world.settle();
+    assert_eq!(is_upgraded(&world).as_deref(), Some("True"), "{}", world.message("one"));
+    assert_eq!(runs(&world), [TO, FROM, TO, TO, TO]);
+    assert!(!world.hosts["target-2"].annotations().contains_key(names::JOB_ANNOTATION));
+    while world.agent_recovers(0) {}
+    until(&mut world, "upgrading v1.35.1 to v1.36.1: host 2 (target-2): has its job");
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+    assert_eq!(runs(&world), [TO; 5]);
+
     let mut world = running_on(ByohVariant::Upstream, &json!({"method": "installer"}), &json!({}), &[1]);
     off(&mut world, 1);
     world.call_lost("one", "target-1");

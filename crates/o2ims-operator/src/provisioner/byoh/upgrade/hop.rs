@@ -211,3 +211,8 @@ pub fn is_same(one: &str, other: &str) -> bool {
     let plain = |version: &str| version.split('+').next().unwrap_or_default().to_owned();
     plain(one) == plain(other)
 }
+
+/// Whether one version comes before another one.
+pub fn is_older(one: &str, other: &str) -> bool {
+    parse(one).zip(parse(other)).is_some_and(|(one, other)| one.cmp_precedence(&other).is_lt())
+}

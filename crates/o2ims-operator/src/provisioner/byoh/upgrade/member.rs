@@ -6,7 +6,7 @@ use cluster_api::machine::Machine;
 use o2ims_types::names;
 use serde_json::Value;
 
-use super::hop::is_same;
+use super::hop::{is_older, is_same};
 use super::job::{Job, Purpose, Standing};
 use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 
@@ -43,7 +43,7 @@ impl Member<'_> {
             role: self.role,
             is_first: self.is_first,
             masters: self.desired.masters.len(),
-            from: self.version(),
+            from: self.runs_or_has(),
             to,
             installer: self.desired.install.installer.clone().unwrap_or_default(),
             ignored: self.ignored_checks(),
@@ -80,9 +80,24 @@ impl Member<'_> {
         is_same(&self.machine.status.node_info.kubelet_version, version)
     }
 
-    /// Whether it is still to be brought to a version: its Machine has another one; or its node has, or will have, because of a job. A kubelet that
-    /// somebody has changed by hand is not the operator's to change back.
+    /// The version that it is upgraded from: of a master that was passed over only the Machine has the new one.
+    pub fn runs_or_has(&self) -> &str {
+        if self.is_master_behind_its_machine() {
+            return &self.machine.status.node_info.kubelet_version;
+        }
+        self.version()
+    }
+
+    fn is_master_behind_its_machine(&self) -> bool {
+        self.is_master() && is_older(&self.machine.status.node_info.kubelet_version, self.version())
+    }
+
+    /// Whether it is still to be brought to a version: its Machine has another one; it is a master that was passed over; or its node has another one, or will
+    /// have, because of a job. Another kubelet that somebody has changed by hand is not the operator's to change back.
     pub fn is_behind(&self, to: &str) -> bool {
+        if self.is_master_behind_its_machine() {
+            return true;
+        }
         let checked = self.job(Purpose::Preflight, to);
         if self.version() != to || !checked.is_of_upgrade() {
             return self.version() != to;

@@ -166,7 +166,7 @@ fn upgrade(
 ) -> Next {
     let job = Job { drain: drain_limit(member, members), ..member.job(Purpose::Upgrade, to) };
     let advice = advice(request, members);
-    let told = |what: &str| format!("upgrading {} to {to}: {}: {what}{advice}", member.version(), member.requested);
+    let told = |what: &str| format!("upgrading {} to {to}: {}: {what}{advice}", member.runs_or_has(), member.requested);
     let going = |steps: Vec<Step>, what: &str| Next::Going { steps, message: told(what) };
     let (attempt, standing) = job.standing();
     let give = || going(job.order(attempt + 1, &observed.uid).map(Step::GiveJob).into_iter().collect(), "has its job");
