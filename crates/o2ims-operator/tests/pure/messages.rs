@@ -856,6 +856,16 @@ const UPGRADE: &[Entry] = &[
         "Nothing, unless the text behind the host says what it waits for: it stands here, or in [the list of hosts](#a-host-of-a-provisioningrequest).",
     ),
     entry("the masters come first", "Nothing: Cluster API begins."),
+    entry(
+        "… has a job that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
+        "Nothing at first: a reset would end the renewal of certificates, or the snapshot, in the middle.",
+    ),
+    entry(
+        "the upgrade of … has been left halfway, or it runs another version of Kubernetes than the control plane; to upgrade it without a reset, set \
+         spec.upgrade.strategy InPlace in ClusterTemplate …",
+        "Do what the message says; with `install.method: bundle`, bring that master back to the version of the control plane. Then another \
+         upgrade can reset the hosts.",
+    ),
     entry("… is to be replaced by Cluster API", "Nothing: Cluster API chooses the next master by itself."),
     entry(
         "; Cluster API waits: …",

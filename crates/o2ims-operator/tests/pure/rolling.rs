@@ -308,6 +308,42 @@ fn node_is_not_ready(world: &mut World, number: u32) {
     world.revision += 1;
 }
 
+/// A reset would end a renewal of certificates in the middle.
+#[test]
+fn a_rolling_upgrade_waits_for_jobs() {
+    let mut world = running();
+    let before = machines(&world);
+    let machine = world.hosts["target-2"].machine_name().unwrap().to_owned();
+    let id = names::job("snapshot", "monday", &machine, 1);
+    world.edit_host("target-2", |host| {
+        host.annotations_mut().insert(names::JOB_ANNOTATION.to_owned(), format!("{id} 0"));
+    });
+    ask_for(&mut world, TO);
+    says(
+        &world,
+        "upgrading to v1.36.1, by resetting one host after the other: waits: host 2 (target-2) has a job that has not ended; if this does not change, \
+         systemctl status o2ims-host",
+    );
+    assert_eq!(machines(&world), before);
+    assert_eq!(world.control_planes[PLANE].spec.version, FROM);
+    world.settle();
+    every_host_was_reset(&world, &before, TO);
+
+    // What somebody has upgraded by hand, or an upgrade has left so.
+    let mut world = running();
+    let node = world.machines.values_mut().find(|machine| machine.record.server() == Some("target-2")).unwrap();
+    "v1.35.2".clone_into(&mut node.record.status.node_info.kubelet_version);
+    world.revision += 1;
+    ask_for(&mut world, TO);
+    world.reconcile("one");
+    says(
+        &world,
+        "waits: the upgrade of target-2 has been left halfway, or it runs another version of Kubernetes than the control plane; to upgrade it without a \
+         reset, set spec.upgrade.strategy InPlace in ClusterTemplate base-v1",
+    );
+    assert_eq!(world.control_planes[PLANE].spec.version, FROM);
+}
+
 /// A worker that is added is waited for; a host that does not become a node again is told in its words, and in time.
 #[test]
 fn a_host_that_does_not_come_back_is_told_as_at_a_creation() {

@@ -17,7 +17,8 @@ use serde_json::json;
 
 use super::adoption::without_gate;
 use super::gate::{advice, members, pause_before, unhealthy, unhealthy_control_plane, window_before, without_host};
-use super::hop::is_rolling;
+use super::hop::{half_upgraded, is_rolling};
+use super::job;
 use super::member::Member;
 use super::outcome::Next;
 use crate::provisioner::byoh::desired::DesiredCluster;
@@ -110,9 +111,28 @@ fn why_not_yet(
         Some(format!("{worker} is no node yet"))
     };
     let why = hostless(desired, observed).or_else(absent);
+    let why = why.or_else(|| other_job(observed)).or_else(|| half_done(request, desired, observed));
     // No master is passed over: it would be the first that Cluster API replaces, and its host would never become clean.
     let why = why.or_else(|| unhealthy_control_plane(observed)).or_else(|| unhealthy(request, members, observed));
     why.map_or(Wait::No, Wait::For)
+}
+
+/// A job that a reset would end in the middle, such as a renewal of certificates or a snapshot.
+fn other_job(observed: &Observed) -> Option<String> {
+    let host = observed.held().find(|host| job::is_open(host))?;
+    Some(format!(
+        "{} has a job that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
+        host.display()
+    ))
+}
+
+/// A master of another version: what Cluster API replaces first would be chosen by a version that does not run there.
+fn half_done(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Option<String> {
+    let host = half_upgraded(request, observed)?;
+    Some(format!(
+        "the upgrade of {host} has been left halfway, or it runs another version of Kubernetes than the control plane; to upgrade it without a reset, set          spec.upgrade.strategy InPlace in ClusterTemplate {}",
+        desired.template.name_any()
+    ))
 }
 
 fn hostless(desired: &DesiredCluster, observed: &Observed) -> Option<String> {
