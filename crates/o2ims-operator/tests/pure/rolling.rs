@@ -344,6 +344,33 @@ fn a_rolling_upgrade_waits_for_jobs() {
     assert_eq!(world.control_planes[PLANE].spec.version, FROM);
 }
 
+/// A copy of the request from a backup is no consent to reset anything.
+#[test]
+fn a_restored_request_resets_nothing() {
+    let mut world = running();
+    let before = machines(&world);
+    let mut backup = world.requests.remove("one").unwrap();
+    backup.spec.template_parameters.k8s_version = Some(TO.to_owned());
+    backup.spec.template_parameters.hosts.as_mut().unwrap().workers = from(host_refs(&[4]));
+    world.submit(backup);
+    let restored = world.requests.get_mut("one").unwrap();
+    restored.metadata.uid = Some("another-uid".to_owned());
+    restored.status = None;
+    world.settle();
+    says(
+        &world,
+        "upgrading to v1.36.1, by resetting one host after the other: waits: this request was restored and does not name host 5 (target-5), which its cluster \
+         uses; no host is removed until it names them once",
+    );
+    assert_eq!(machines(&world), before);
+    assert_eq!(world.control_planes[PLANE].spec.version, FROM);
+    world.edit_request("one", |one| {
+        one.spec.template_parameters.hosts.as_mut().unwrap().workers = from(host_refs(&[4, 5]));
+    });
+    world.settle();
+    every_host_was_reset(&world, &before, TO);
+}
+
 /// A worker that is added is waited for; a host that does not become a node again is told in its words, and in time.
 #[test]
 fn a_host_that_does_not_come_back_is_told_as_at_a_creation() {

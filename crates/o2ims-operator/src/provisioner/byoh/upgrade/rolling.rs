@@ -26,6 +26,7 @@ use crate::provisioner::byoh::hosts::{HostProgress, progress_of_all};
 use crate::provisioner::byoh::marks::MarkedHost as _;
 use crate::provisioner::byoh::masters;
 use crate::provisioner::byoh::observed::Observed;
+use crate::provisioner::byoh::warnings::unnamed_hosts;
 use crate::provisioner::step::Step;
 
 /// What is next in the rolling upgrade of the request's cluster to this version.
@@ -74,7 +75,8 @@ pub fn next(
     let Some(worker) = members.iter().find(|member| is_outdated(member.machine)) else { return Next::Nothing };
     let waits_for =
         |why: &str| going(Vec::new(), &format!("{} waits: {why}{}", worker.requested, advice(request, &members)));
-    if let Some(why) = hostless(desired, observed).or_else(|| pause_before(request, worker, &members, to)) {
+    let why = unnamed_hosts(request, observed).or_else(|| hostless(desired, observed));
+    if let Some(why) = why.or_else(|| pause_before(request, worker, &members, to)) {
         return waits_for(&why);
     }
     if let Some(scheduled) = window(worker) {
@@ -110,7 +112,7 @@ fn why_not_yet(
         let worker = desired.workers.iter().find(|worker| !is_node(&worker.name))?;
         Some(format!("{worker} is no node yet"))
     };
-    let why = hostless(desired, observed).or_else(absent);
+    let why = unnamed_hosts(request, observed).or_else(|| hostless(desired, observed)).or_else(absent);
     let why = why.or_else(|| other_job(observed)).or_else(|| half_done(request, desired, observed));
     // No master is passed over: it would be the first that Cluster API replaces, and its host would never become clean.
     let why = why.or_else(|| unhealthy_control_plane(observed)).or_else(|| unhealthy(request, members, observed));
