@@ -1,14 +1,21 @@
-# redact: what is read, without private keys, tokens and passwords.
+# redact: what is read, without private keys, tokens and passwords. A value that was quoted is removed as a whole, and any other one up to a space.
 redact() {
+    local names='token|pass(word|wd|phrase)?|secret[a-z0-9_-]*|credentials?|(api|access|private)[-_]?key|certificate-key|key-data' is before
+    is="[\\\"']*[[:space:]]*[=:][[:space:]]*"
+    # etcd and the API server have settings such as --client-cert-auth=true.
+    before="(--[a-z0-9_-]*($names)([[:space:]]+|$is)|($names|(^|[^-a-z0-9])auth)$is)"
     sed -E \
         -e 's/-----BEGIN [A-Z ]*PRIVATE KEY-----.*-----END [A-Z ]*PRIVATE KEY-----/[removed]/g' \
         -e '/-----BEGIN [A-Z ]*PRIVATE KEY-----/,/-----END [A-Z ]*PRIVATE KEY-----/d' \
         -e 's/LS0tLS1CRUdJTi[A-Za-z0-9+\/=]+/[removed]/g' \
         -e 's/eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+/[removed]/g' \
         -e 's/\b[a-z0-9]{6}\.[a-z0-9]{16}\b/[removed]/g' \
-        -e 's#://[^/@ ]+@#://[removed]@#g' \
-        -e 's/((token|password|passwd|secret|credential|api-?key|certificate-key|key-data)["'\'']?[ ]?[=:][ ]?["'\'']?)[^ "'\'',;]+/\1[removed]/Ig' \
-        -e 's/(--(token|certificate-key) )[^ ]+/\1[removed]/g' \
+        -e 's#://[^[:space:]]*@#://[removed]@#g' \
+        -e 's/'"$before"'\\"([^"\\]|\\\\(\\.|[^\\]))*\\"/\1\\"[removed]\\"/Ig' \
+        -e 's/'"$before"'"([^"\\]|\\.)*"/\1"[removed]"/Ig' \
+        -e 's/'"$before'[^']*'/\\1'[removed]'/Ig" \
+        -e 's/'"$before"'([^"'\''\\[:space:]]|\\+[^"'\''\\])[^[:space:]]*/\1[removed]/Ig' \
+        -e 's/'"$before"'(\\*["'\''])(\[[^r]|[^[]).*/\1[removed]/I' \
         -e 's/((bearer|basic) )[A-Za-z0-9._~+\/=-]{8,}/\1[removed]/Ig'
 }
 # keep FILE COMMAND...: the end of what a command prints, for at most a minute.
