@@ -10,6 +10,7 @@ mod contention;
 mod dead_servers;
 mod errors;
 mod golden;
+mod host_scripts;
 mod lookups;
 mod maintenance;
 mod masters;

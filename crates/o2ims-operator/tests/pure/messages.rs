@@ -1124,7 +1124,7 @@ const SUPPORT: &[Entry] = &[
         "Carry the command out; the bundle follows.",
     ),
     entry(
-        "only … MiB are free in /var/lib; a support bundle needs 256",
+        "only … MiB are free in /var/lib, and a support bundle needs 256",
         "Make room on the server, then give another word.",
     ),
     entry(
@@ -1132,7 +1132,7 @@ const SUPPORT: &[Entry] = &[
         "Make room on the server, then give another word.",
     ),
     entry(
-        "it was interrupted; to make one, give another word",
+        "it was interrupted: give another word to make one",
         "The server was restarted, or it took more than 15 minutes: `journalctl -u o2ims-support` on the server.",
     ),
 ];

@@ -21,7 +21,8 @@ save_snapshot() {
     tar --create --file "$new/host.tar" --directory / --exclude etc/kubernetes/tmp "${files[@]}" || fail 'the configuration of the host cannot be copied'
     echo "$2" >"$new/for" && (cd "$new" && sha256sum etcd.db host.tar >sums && sync) || fail 'the snapshot cannot be written'
     snapshot=$1
-    find "$snapshots" -mindepth 1 -maxdepth 1 -name "$3" | sort -t - -k 2 | head -n -1 | xargs -r rm -rf
+    # The time is behind the first "-".
+    find "$snapshots" -mindepth 1 -maxdepth 1 -name "$3" -printf '%f\n' | sort -t - -k 2 | head -n -1 | (cd "$snapshots" && xargs -r rm -rf)
     mv -T "$new" "$snapshots/$1" && echo "$1" >"$own/snapshot" && sync
 }
 has_running_etcd() { running etcd >/dev/null; }

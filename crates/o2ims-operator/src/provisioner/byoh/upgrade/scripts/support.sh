@@ -37,6 +37,7 @@ tell_support() {
     printf '{"name":"%s","state":"%s"%s}' "$1" "$2" "${3:-}" >"$support/status.new"
     sync && mv "$support/status.new" "$support/status"
 }
+# support_fail TEXT NAME: without a ";", at which the unit divides what it reads back.
 support_fail() { tell_support "$2" Failed ",\"message\":\"$1\""; }
 
 # support_bundle NAME: collects what somebody needs who looks for the cause of a failure, and reports it.
@@ -45,7 +46,7 @@ support_bundle() {
     rm -rf "$support/new" && mkdir -p "$folder"
     free=$(df --output=avail -k "$support" | tail -n 1)
     if [ "$free" -lt 262144 ]; then
-        support_fail "only $((free / 1024)) MiB are free in /var/lib; a support bundle needs 256" "$name"
+        support_fail "only $((free / 1024)) MiB are free in /var/lib, and a support bundle needs 256" "$name"
         return
     fi
     keep system bash -c 'date --utc; uptime; uname -a; cat /etc/os-release; stat -fc %T /sys/fs/cgroup; free -m; cat /proc/swaps; df -h; df -i

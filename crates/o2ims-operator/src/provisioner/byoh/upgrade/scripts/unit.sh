@@ -190,7 +190,7 @@ collect() {
 support_status() {
     if [ -n "$1" ] && ! grep -qsF "{\"name\":\"$1\"," "$support/status"; then collect "$1" || return; fi
     if ! is_active o2ims-support && grep -qs '"state":"Running"' "$support/status"; then
-        support_fail 'it was interrupted; to make one, give another word' "$(sed 's/^{"name":"\([^"]*\).*/\1/' "$support/status")"
+        support_fail 'it was interrupted: give another word to make one' "$(sed 's/^{"name":"\([^"]*\).*/\1/' "$support/status")"
     fi
     [ ! -s "$support/status" ] || [ "$2" = "$(cat "$support/status")" ] || annotate "support-bundle-status=$(cat "$support/status")"
 }
