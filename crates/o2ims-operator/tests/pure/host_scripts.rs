@@ -76,3 +76,53 @@ fn the_newest_snapshot_is_kept() {
     );
     assert_eq!(left, "asked-20250101T000000Z\nv1.33.1-20260301T000000Z\nv1.34.1-20260401T000000Z\n");
 }
+
+/// A node that a job has cordoned takes pods again when the upgrade fails: also where only an earlier try drained it, and where the API answers later.
+#[test]
+fn a_failed_upgrade_leaves_no_node_cordoned() {
+    let failed = |role: &str, answers_after: u32| {
+        let text = r#"
+            id=upgrade-2 drain= host=target-2
+            end() { echo "$1: $2"; }
+            patiently() { "$@" || "$@"; }
+            cluster() {
+                echo >>"$folder/calls"
+                [ "$(wc -l <"$folder/calls")" -gt "$answers_after" ] || return
+                case $1 in
+                get) echo upgrade-1 ;;
+                patch) echo "$*" ;;
+                esac
+            }
+            fail 'kubeadm upgrade node: no'
+        "#;
+        let told = bash(
+            &[script("upgrade.sh", "steps=5")],
+            &format!("role={role} answers_after={answers_after}\n{text}"),
+        );
+        messages::record(&told);
+        told
+    };
+    let uncordoned = r#"patch node target-2 --type merge --patch {"metadata":{"annotations":{"o2ims.provisioning.oran.org/cordoned":null}},"spec":{"unschedulable":null}}"#;
+    let told = "Failed: kubeadm upgrade node: no";
+    assert_eq!(failed("worker", 0), format!("{uncordoned}\n{told}\n"));
+    assert_eq!(failed("worker", 1), format!("{uncordoned}\n{told}\n"));
+    let cordoned = format!("{told}, and the node may still be cordoned: kubectl uncordon target-2\n");
+    assert_eq!(failed("worker", 9), cordoned);
+    assert_eq!(failed("control-plane", 9), format!("{told}\n"));
+}
+
+#[test]
+fn a_job_that_is_given_up_tells_how_its_node_takes_pods_again() {
+    let told = bash(
+        &[unit()],
+        r#"
+        jobs=$folder host=target-2
+        is_running() { return 1; }
+        mkdir "$jobs/one" && echo 20 >"$jobs/one/starts"
+        run one
+        cat "$jobs/status"
+        "#,
+    );
+    let text = "the job was started 20 times and ended without a result each time: journalctl -u o2ims-job. If it has cordoned the node: kubectl uncordon target-2";
+    assert_eq!(told, format!(r#"{{"id":"one","state":"Failed","message":"{text}"}}"#));
+}

@@ -1015,7 +1015,7 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
     ),
     entry("/usr/local/bin/… is in the way: it is no link", "Move that program to `/usr/bin`, then try again."),
     entry(
-        "the job was started 20 times and ended without a result each time: journalctl -u o2ims-job",
+        "the job was started 20 times and ended without a result each time: journalctl -u o2ims-job. If it has cordoned the node: kubectl uncordon …",
         "Run that on the server; has it run out of memory or space?",
     ),
     entry("this host is not the node of ByoMachine …", "The host was reset, or belongs to another cluster."),
@@ -1064,8 +1064,8 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
          eviction, add replicas on other nodes, change the budget, or delete the pod in that cluster; then try again.",
     ),
     entry(
-        "the node is still cordoned: kubectl uncordon …",
-        "The API of the cluster has not answered for five minutes. Kubernetes is upgraded on the server: run that in the cluster, or try again.",
+        ", and the node may still be cordoned: kubectl uncordon …",
+        "The API of the cluster has not answered for five minutes. Run that in the cluster when it does; a new try does so too.",
     ),
     entry(
         "kubeadm upgrade …: …",

@@ -36,7 +36,7 @@ run() {
     echo "$starts" >"$jobs/$1/starts"
     if [ "$starts" -gt 20 ]; then
         : >"$jobs/$1/ended"
-        fail 'the job was started 20 times and ended without a result each time: journalctl -u o2ims-job' "$1"
+        fail "the job was started 20 times and ended without a result each time: journalctl -u o2ims-job. If it has cordoned the node: kubectl uncordon $host" "$1"
         return
     fi
     systemd-run --quiet --collect --unit=o2ims-job --property=TimeoutStopSec=5 --setenv=HOME="${HOME:-/root}" bash "$jobs/$1/script"

@@ -40,10 +40,13 @@ control_plane_runs() {
     done
 }
 
-# fail TEXT: a node that the job has cordoned takes pods again.
+# fail TEXT: a node that this job or an earlier one has cordoned takes pods again.
 fail() {
-    [ -z "$drain" ] || uncordon || true
-    end Failed "$1"
+    local text=$1
+    if [ "$role" = worker ] && ! patiently uncordon; then
+        text="$(cut -c 1-450 <<<"$text"), and the node may still be cordoned: kubectl uncordon $host"
+    fi
+    end Failed "$text"
 }
 # The annotation on a node that a job has cordoned, in one write with that: a node that its administrator has cordoned stays so.
 cordoned=o2ims.provisioning.oran.org/cordoned
@@ -154,7 +157,7 @@ finish() {
     local kind
     until_node_runs
     # Also after an earlier job that ended without a word.
-    if [ "$role" = worker ]; then patiently uncordon || fail "the node is still cordoned: kubectl uncordon $host"; fi
+    if [ "$role" = worker ]; then patiently uncordon || fail 'the API server of the cluster does not answer'; fi
     rm -rf "$snapshots"/*/for "$packages"
     # kubeadm copies etcd's data at each upgrade; the last copy is kept.
     for kind in etcd manifests; do
