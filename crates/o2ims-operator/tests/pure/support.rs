@@ -239,6 +239,36 @@ fn a_snapshot_waits_for_an_upgrade_and_for_the_unit() {
     );
 }
 
+/// The job of an upgrade that failed tells that the host is halfway, also when the request names no version any more.
+#[test]
+fn a_snapshot_does_not_replace_the_job_of_an_upgrade_left_halfway() {
+    let mut world = running();
+    let ask = |world: &mut World, version: Option<&str>| {
+        let version = version.map(ToOwned::to_owned);
+        world.edit_request("one", |one| one.spec.template_parameters.k8s_version = version);
+    };
+    ask(&mut world, Some("v1.36.1"));
+    for _ in 0..20 {
+        world.reconcile("one");
+        let job = world.hosts["target-1"].annotations().get(names::JOB_ANNOTATION);
+        if job.is_some_and(|job| job.starts_with("upgrade-")) {
+            break;
+        }
+        while world.host_runs_its_job(0) {}
+    }
+    world.job_fails(0);
+    let job = world.hosts["target-1"].annotations()[names::JOB_ANNOTATION].clone();
+    assert!(job.starts_with("upgrade-v1.36.1-"), "{job}");
+    ask(&mut world, None);
+    order_snapshot(&mut world, "now");
+    world.settle();
+    assert_eq!(world.hosts["target-1"].annotations()[names::JOB_ANNOTATION], job);
+    assert_eq!(snapshots(&world)[0].as_ref().unwrap().state, "Waiting");
+    ask(&mut world, Some("v1.35.1"));
+    world.settle();
+    assert_eq!(snapshots(&world)[0].as_ref().unwrap().state, "Done");
+}
+
 /// What a part of the unit's program makes of a text.
 fn redacted(text: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/provisioner/byoh/upgrade/scripts/support.sh");

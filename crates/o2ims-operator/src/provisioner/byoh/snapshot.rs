@@ -13,6 +13,7 @@ use super::claim;
 use super::desired::DesiredCluster;
 use super::observed::{Observed, Phase};
 use super::support::{is_word, made, no_word};
+use super::upgrade::hop::half_upgraded;
 use super::upgrade::job::{self, Job, Purpose, Standing, command_for_unit};
 use crate::provisioner::step::Step;
 
@@ -59,7 +60,7 @@ pub fn steps(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
         ..HostFile::default()
     };
     let file = match job.standing().1 {
-        Standing::NotGiven if job::is_open(host) => return Vec::new(),
+        Standing::NotGiven if job::is_open(host) || is_halfway(request, observed, host) => return Vec::new(),
         Standing::NotGiven => {
             return job.order(job.last_attempt() + 1, &observed.uid).map(Step::GiveJob).into_iter().collect();
         }
@@ -80,6 +81,12 @@ pub fn steps(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
     let annotations = [(names::JOB_ANNOTATION, None), (names::SNAPSHOT_ANNOTATION, Some(file))];
     let annotations = annotations.map(|(key, value)| (key.to_owned(), value));
     vec![Step::PatchHost(claim::patch(host, BTreeMap::new(), BTreeMap::from(annotations)))]
+}
+
+/// Whether an upgrade or the way back from one was left halfway: its job must stay on the host, as it tells what is to be done next.
+fn is_halfway(request: &ProvisioningRequest, observed: &Observed, host: &ByoHost) -> bool {
+    let restore = job::given(Purpose::Restore, host);
+    half_upgraded(request, observed).is_some() || restore.is_some_and(|(.., standing)| standing != Standing::Done)
 }
 
 fn has_unit(host: &ByoHost) -> bool {
