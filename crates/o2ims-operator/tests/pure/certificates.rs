@@ -391,6 +391,49 @@ fn what_ends_again_is_renewed_again() {
     }
 }
 
+/// The unit on the first master has died before it took the job of a snapshot. The renewal says what it waits for, and goes on when the order is taken back.
+#[test]
+fn a_renewal_waits_for_the_job_of_a_snapshot() {
+    let mut world = running(&[1, 2, 3], &[]);
+    world.silent.insert("target-1".to_owned());
+    let order = |world: &mut World, word: Option<&str>| {
+        let text = word.map(ToOwned::to_owned);
+        world.edit_request("one", |one| {
+            one.annotations_mut().remove(names::SNAPSHOT_ANNOTATION);
+            one.annotations_mut().extend(text.map(|text| (names::SNAPSHOT_ANNOTATION.to_owned(), text)));
+        });
+        world.reconcile("one")
+    };
+    order(&mut world, Some("now"));
+    assert!(job(&world, "target-1").unwrap().starts_with("snapshot-now-"));
+    due(&mut world, "target-2", "Soon");
+    assert!(world.reconcile("one").is_empty());
+    says(
+        &world,
+        "True",
+        "host 2 (target-2): waits: host 1 (target-1) has a job (snapshot) that has not ended; if this does not change, systemctl status o2ims-host on the \
+         host says why",
+    );
+    order(&mut world, None);
+    assert!(!job(&world, "target-1").unwrap_or_default().starts_with("snapshot-"));
+    world.reconcile("one");
+    assert!(job(&world, "target-2").unwrap().starts_with("certificates-"));
+
+    // One that has begun is not taken off.
+    let mut world = running(&[1], &[2]);
+    order(&mut world, Some("now"));
+    world.host_runs_its_job(0);
+    assert!(order(&mut world, None).is_empty());
+    assert!(job(&world, "target-1").unwrap().starts_with("snapshot-now-"));
+    // What it has made is kept before the host gets another job.
+    order(&mut world, Some("now"));
+    while world.host_runs_its_job(0) {}
+    due(&mut world, "target-1", "Soon");
+    assert!(matches!(world.reconcile("one").as_slice(), [Step::PatchHost(_)]));
+    assert!(world.hosts["target-1"].annotations()[names::SNAPSHOT_ANNOTATION].contains("Done"));
+    assert!(matches!(world.reconcile("one").as_slice(), [Step::GiveJob(_)]));
+}
+
 /// A master that says nothing does not keep another one from being renewed whose certificates have ended.
 #[test]
 fn a_silent_master_holds_nobody_up() {

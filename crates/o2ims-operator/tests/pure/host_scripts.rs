@@ -95,10 +95,8 @@ fn a_failed_upgrade_leaves_no_node_cordoned() {
             }
             fail 'kubeadm upgrade node: no'
         "#;
-        let told = bash(
-            &[script("upgrade.sh", "steps=5")],
-            &format!("role={role} answers_after={answers_after}\n{text}"),
-        );
+        let told =
+            bash(&[script("upgrade.sh", "steps=5")], &format!("role={role} answers_after={answers_after}\n{text}"));
         messages::record(&told);
         told
     };

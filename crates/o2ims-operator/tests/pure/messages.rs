@@ -919,6 +919,10 @@ const UPGRADE: &[Entry] = &[
     entry("… runs … again", "Nothing: it is over."),
     entry("the masters of the cluster are being changed", "Nothing: the renewal goes on after that."),
     entry(
+        "… has a job (…) that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
+        "Nothing at first. An order of a snapshot that the host does not begin can be taken back: remove the annotation.",
+    ),
+    entry(
         "… was brought back to snapshot …; set k8sVersion to …, or upgrade again: …",
         "Check the cluster. Then set the old version in the request, or upgrade again with the command.",
     ),

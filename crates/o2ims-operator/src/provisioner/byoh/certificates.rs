@@ -129,12 +129,12 @@ pub fn next(request: &ProvisioningRequest, observed: &Observed) -> Next {
         return begun;
     }
     // An upgrade that was left halfway may still run on a host.
-    if masters.iter().any(|master| job::is_open(master.host)) || half_upgraded(request, observed).is_some() {
+    if half_upgraded(request, observed).is_some() {
         return Next::Nothing;
     }
     let due = masters.iter().find_map(|master| Some((master, master.due()?)));
     let Some((master, (day, _))) = due else { return Next::Nothing };
-    if let Some(why) = unhealthy(&masters, observed) {
+    if let Some(why) = busy(&masters).or_else(|| unhealthy(&masters, observed)) {
         return going(master.host, Vec::new(), &format!("waits: {why}"));
     }
     let attempt = master.job(&day, masters.len()).last_attempt() + 1;
@@ -188,6 +188,16 @@ fn give(observed: &Observed, master: &Node<'_>, masters: usize, day: &str, attem
 fn going(host: &ByoHost, steps: Vec<Step>, what: &str) -> Next {
     let message = format!("renewing the certificates of the control plane: {}: {what}", host.display());
     Next::Going { steps, message }
+}
+
+/// The job that the next master must wait for.
+fn busy(masters: &[Node<'_>]) -> Option<String> {
+    let open = |master: &Node<'_>| Some((master.host, job::open_purpose(master.host)?));
+    let (host, purpose) = masters.iter().find_map(open)?;
+    Some(format!(
+        "{} has a job ({purpose}) that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
+        host.display()
+    ))
 }
 
 /// Why the next master must wait: the cluster could not do without it. A worker that is not well is no reason, as a cluster with one would end.

@@ -94,9 +94,21 @@ fn plan_rejected(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step
             steps.extend(claim::release_workers_without_deployment(request, observed));
             steps.extend(masters::release_spare(request, observed));
             // What is wrong with a request may stay so for years.
-            if steps.is_empty() { certificates::next(request, observed).into_steps() } else { steps }
+            if steps.is_empty() { renewal(request, observed).unwrap_or_default() } else { steps }
         }
         _ => Vec::new(),
+    }
+}
+
+/// The steps of a renewal of certificates, before which snapshots that are over are taken off; `None` if nothing is to be renewed.
+fn renewal(request: &ProvisioningRequest, observed: &Observed) -> Option<Vec<Step>> {
+    let over = snapshot::take_off(request, observed);
+    if !over.is_empty() {
+        return Some(over);
+    }
+    match certificates::next(request, observed) {
+        Next::Nothing => None,
+        renewal => Some(renewal.into_steps()),
     }
 }
 
@@ -167,10 +179,7 @@ fn maintain_running(
         return steps;
     }
     match next(request, desired, observed) {
-        Next::Nothing => match certificates::next(request, observed) {
-            Next::Nothing => snapshot::steps(request, desired, observed),
-            renewal => renewal.into_steps(),
-        },
+        Next::Nothing => renewal(request, observed).unwrap_or_else(|| snapshot::order(request, desired, observed)),
         upgrade => upgrade.into_steps(),
     }
 }

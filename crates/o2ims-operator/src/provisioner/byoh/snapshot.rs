@@ -41,46 +41,64 @@ fn job<'a>(host: &'a ByoHost, machine: &'a Machine, desired: &DesiredCluster, wo
     }
 }
 
-/// What is due for the snapshot that is ordered, when no upgrade and no renewal is.
-pub fn steps(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
-    let Some(word) = word(request).filter(|_| observed.phase == Phase::Running) else { return Vec::new() };
-    let first = desired.masters.first().map(|first| first.name.as_str()).unwrap_or_default();
-    let (Some(host), Some(machine)) = (observed.host(first).filter(|host| observed.holds(host)), observed.node(first))
-    else {
-        return Vec::new();
-    };
-    if !has_unit(host) || made(host, names::SNAPSHOT_ANNOTATION).is_some_and(|last| last.name == word) {
+/// Takes jobs off their hosts: one that has ended, of which the host keeps what came of it; and one that the host has not begun and that is not ordered any
+/// more. What else is due waits for open jobs, so this comes first.
+pub fn take_off(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
+    if observed.phase != Phase::Running {
         return Vec::new();
     }
-    let job = job(host, machine, desired, word);
+    observed.held().filter_map(|host| take_off_host(word(request), host)).collect()
+}
+
+fn take_off_host(word: Option<&str>, host: &ByoHost) -> Option<Step> {
+    let (.., standing) = job::given(Purpose::Snapshot, host)?;
+    let mut annotations = BTreeMap::from([(names::JOB_ANNOTATION.to_owned(), None)]);
+    match (word.filter(|word| job::is_given(Purpose::Snapshot, word, host)), standing) {
+        (Some(word), Standing::Done | Standing::Failed(_)) => {
+            let file = serde_json::to_string(&file(word, host)).unwrap_or_default();
+            annotations.insert(names::SNAPSHOT_ANNOTATION.to_owned(), Some(file));
+        }
+        (None, Standing::Given) => {}
+        _ => return None,
+    }
+    Some(Step::PatchHost(claim::patch(host, BTreeMap::new(), annotations)))
+}
+
+/// What came of the job that has ended.
+fn file(word: &str, host: &ByoHost) -> HostFile {
     let ended = |state: &str, message: String| HostFile {
         name: word.to_owned(),
         state: state.to_owned(),
         message,
         ..HostFile::default()
     };
-    let file = match job.standing().1 {
-        Standing::NotGiven if job::is_open(host) || is_halfway(request, observed, host) => return Vec::new(),
-        Standing::NotGiven => {
-            return job.order(job.last_attempt() + 1, &observed.uid).map(Step::GiveJob).into_iter().collect();
-        }
-        Standing::Given | Standing::Running(_) => return Vec::new(),
-        Standing::Failed(why) => ended("Failed", why),
-        Standing::Done => {
-            let words = job::last_words(host);
-            let (bytes, sha256) = words.split_once(' ').unwrap_or_default();
-            HostFile {
-                path: job::snapshot_of(host).map(|snapshot| format!("{FOLDER}/{snapshot}")),
-                bytes: bytes.parse().ok(),
-                sha256: Some(sha256.to_owned()),
-                ..ended("Done", String::new())
-            }
-        }
+    if let Some((.., Standing::Failed(why))) = job::given(Purpose::Snapshot, host) {
+        return ended("Failed", why);
+    }
+    let words = job::last_words(host);
+    let (bytes, sha256) = words.split_once(' ').unwrap_or_default();
+    HostFile {
+        path: job::snapshot_of(host).map(|snapshot| format!("{FOLDER}/{snapshot}")),
+        bytes: bytes.parse().ok(),
+        sha256: Some(sha256.to_owned()),
+        ..ended("Done", String::new())
+    }
+}
+
+/// The order of the snapshot, when neither an upgrade nor a renewal is due.
+pub fn order(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
+    let Some(word) = word(request).filter(|_| observed.phase == Phase::Running) else { return Vec::new() };
+    let first = desired.masters.first().map(|first| first.name.as_str()).unwrap_or_default();
+    let (Some(host), Some(machine)) = (observed.host(first).filter(|host| observed.holds(host)), observed.node(first))
+    else {
+        return Vec::new();
     };
-    let file = serde_json::to_string(&file).unwrap_or_default();
-    let annotations = [(names::JOB_ANNOTATION, None), (names::SNAPSHOT_ANNOTATION, Some(file))];
-    let annotations = annotations.map(|(key, value)| (key.to_owned(), value));
-    vec![Step::PatchHost(claim::patch(host, BTreeMap::new(), BTreeMap::from(annotations)))]
+    let is_carried_out = made(host, names::SNAPSHOT_ANNOTATION).is_some_and(|last| last.name == word);
+    if is_carried_out || !has_unit(host) || job::is_open(host) || is_halfway(request, observed, host) {
+        return Vec::new();
+    }
+    let job = job(host, machine, desired, word);
+    job.order(job.last_attempt() + 1, &observed.uid).map(Step::GiveJob).into_iter().collect()
 }
 
 /// Whether an upgrade or the way back from one was left halfway: its job must stay on the host, as it tells what is to be done next.

@@ -124,6 +124,18 @@ pub fn given(purpose: Purpose, host: &ByoHost) -> Option<(&str, u32, Standing)> 
     Some((to, attempt, standing))
 }
 
+/// Whether a host has the job of this purpose for this version, or what else stands in its place.
+pub fn is_given(purpose: Purpose, to: &str, host: &ByoHost) -> bool {
+    let machine = host.machine_name().unwrap_or_default();
+    current(host).is_some_and(|(id, _)| names::job_attempt(id, purpose.name(), to, machine).is_some())
+}
+
+/// What a job is for that a host has and that has not ended.
+pub fn open_purpose(host: &ByoHost) -> Option<&str> {
+    let (id, _) = current(host).filter(|_| is_open(host))?;
+    id.split('-').next()
+}
+
 /// The snapshot that the host has taken for its failed upgrade.
 pub fn snapshot_of_failed(host: &ByoHost) -> Option<String> {
     let (.., standing) = given(Purpose::Upgrade, host)?;
