@@ -44,10 +44,10 @@ pub const HOST_UNIT_ANNOTATION: &str = "o2ims.provisioning.oran.org/host-unit";
 /// Annotation on a ByoHost: when its certificates end (JSON), written by the unit itself.
 pub const CERTIFICATES_ANNOTATION: &str = "o2ims.provisioning.oran.org/certificates";
 /// Annotation on a ProvisioningRequest: `<word>`, and each of its hosts makes a support bundle of this name; or `<word>/<host>`, and this one does. On a
-/// ByoHost: the name of the bundle that the host is to make.
+/// ByoHost: the name of the bundle that the host is to make. On a Cluster: the annotation of its request, when each host has got its word.
 pub const SUPPORT_BUNDLE_ANNOTATION: &str = "o2ims.provisioning.oran.org/support-bundle";
 /// Annotation on a ProvisioningRequest: a word, for which its first master takes a snapshot of etcd. On a ByoHost: the last snapshot that was taken for a
-/// word (JSON).
+/// word (JSON). On a Cluster: the word that was carried out last.
 pub const SNAPSHOT_ANNOTATION: &str = "o2ims.provisioning.oran.org/snapshot";
 /// Annotation on a ByoHost: its last support bundle (JSON), written by the unit itself.
 pub const SUPPORT_BUNDLE_STATUS_ANNOTATION: &str = "o2ims.provisioning.oran.org/support-bundle-status";

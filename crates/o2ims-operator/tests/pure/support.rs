@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use cluster_api::byoh::ByohVariant;
 use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::HostFile;
-use o2ims_types::{ProvisioningState, conditions, names};
+use o2ims_types::{HostRef, ProvisioningState, conditions, names};
 use operator_kit::write::status::find;
 use serde_json::json;
 
-use crate::model::{World, request};
+use crate::model::{PROGRESS, World, from, host_refs, request};
 use crate::status::status;
 
 /// A master and a worker, made by install scripts.
@@ -237,6 +237,79 @@ fn a_snapshot_waits_for_an_upgrade_and_for_the_unit() {
         &world,
         "the unit o2ims-host does not report from the host; to put it there: ansible-playbook ansible/unit.yaml -e hosts=target-1",
     );
+}
+
+/// A word is for the hosts that the request has when it is given: one that is added later, or becomes the first master, does not carry it out again.
+#[test]
+fn a_host_that_comes_later_carries_no_old_word_out() {
+    let spec = json!({"install": {"method": "installer"}, "defaults": {"k8sVersion": "v1.35.1"}});
+    let mut world = World::new(ByohVariant::Upstream, spec, 5);
+    let mut one = request("one", "core", &[1, 2, 3], &[4]);
+    one.spec.template_parameters.control_plane_endpoint = Some(from(json!({"host": "10.0.0.100"})));
+    world.submit(one);
+    world.settle();
+    order(&mut world, "old");
+    order_snapshot(&mut world, "old");
+    world.settle();
+    assert_eq!(states(&world), [is("old", "Done"), is("old", "Done"), is("old", "Done"), is("old", "Done")]);
+    assert_eq!(snapshots(&world)[0].as_ref().unwrap().state, "Done");
+    world.edit_request("one", |one| {
+        let hosts = one.spec.template_parameters.hosts.as_mut().unwrap();
+        hosts.masters.remove(0);
+        hosts.masters.extend(from::<Vec<HostRef>>(json!(host_refs(&[5]))));
+    });
+    world.settle();
+    assert_eq!(world.state("one"), Some(ProvisioningState::Fulfilled), "{}", world.message("one"));
+    assert_eq!(bundles(&world)[2], None, "{:?}", status(&world).extensions.hosts);
+    assert!(snapshots(&world).iter().all(Option::is_none), "{:?}", snapshots(&world));
+    let new = world.hosts["target-5"].annotations();
+    assert!(new.contains_key(names::HOST_UNIT_ANNOTATION) && !new.contains_key(names::SUPPORT_BUNDLE_ANNOTATION));
+    // Another word is for it too.
+    order(&mut world, "new");
+    order_snapshot(&mut world, "new");
+    world.settle();
+    assert!(states(&world).iter().all(|state| *state == is("new", "Done")) && states(&world).len() == 4);
+    assert_eq!(snapshots(&world)[0].as_ref().unwrap().name, "new");
+}
+
+/// A worker that is taken out and put in again before it is released: what its unit has reported was on the disk that was cleaned.
+#[test]
+fn a_host_that_was_reset_keeps_no_old_words() {
+    let mut world = running();
+    order(&mut world, "old");
+    world.settle();
+    let workers = |world: &mut World, numbers: &[u32]| {
+        let workers = from(json!(host_refs(numbers)));
+        world.edit_request("one", |one| one.spec.template_parameters.hosts.as_mut().unwrap().workers = workers);
+    };
+    workers(&mut world, &[]);
+    world.reconcile("one");
+    workers(&mut world, &[2]);
+    for _ in 0..200 {
+        let host = &world.hosts["target-2"];
+        if host.in_use_reason().is_none() {
+            break;
+        }
+        PROGRESS.iter().any(|progress| progress(&mut world, 0));
+        world.second += 1;
+        world.reconcile("one");
+    }
+    assert_eq!(world.hosts["target-2"].in_use_reason(), None);
+    world.reconcile("one");
+    let of_unit = [
+        names::JOB_STATUS_ANNOTATION,
+        names::HOST_UNIT_ANNOTATION,
+        names::CERTIFICATES_ANNOTATION,
+        names::SUPPORT_BUNDLE_ANNOTATION,
+        names::SUPPORT_BUNDLE_STATUS_ANNOTATION,
+    ];
+    let host = &world.hosts["target-2"];
+    assert_eq!(host.labels().get(names::REQUEST_UID_LABEL), world.requests["one"].uid().as_ref(), "was released");
+    assert!(of_unit.iter().all(|key| !host.annotations().contains_key(*key)), "{:?}", host.annotations());
+    world.settle();
+    assert_eq!(world.state("one"), Some(ProvisioningState::Fulfilled), "{}", world.message("one"));
+    assert_eq!(bundles(&world)[1], None);
+    assert!(bundles(&world)[0].is_some());
 }
 
 /// The job of an upgrade that failed tells that the host is halfway, also when the request names no version any more.

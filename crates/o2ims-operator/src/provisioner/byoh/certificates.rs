@@ -192,8 +192,7 @@ fn going(host: &ByoHost, steps: Vec<Step>, what: &str) -> Next {
 
 /// The job that the next master must wait for.
 fn busy(masters: &[Node<'_>]) -> Option<String> {
-    let open = |master: &Node<'_>| Some((master.host, job::open_purpose(master.host)?));
-    let (host, purpose) = masters.iter().find_map(open)?;
+    let (host, purpose) = masters.iter().find_map(|master| Some((master.host, job::open_purpose(master.host)?)))?;
     Some(format!(
         "{} has a job ({purpose}) that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
         host.display()

@@ -24,6 +24,17 @@ use super::upgrade::hop;
 use crate::provisioner::step::{HostPatch, InstallSecret, Step};
 use crate::request::key;
 
+/// The annotations by which the operator and the unit on a host speak of what is on it. A reset removes that, and the next unit would carry out old words.
+const OF_UNIT: [&str; 7] = [
+    names::JOB_ANNOTATION,
+    names::JOB_STATUS_ANNOTATION,
+    names::HOST_UNIT_ANNOTATION,
+    names::CERTIFICATES_ANNOTATION,
+    names::SNAPSHOT_ANNOTATION,
+    names::SUPPORT_BUNDLE_ANNOTATION,
+    names::SUPPORT_BUNDLE_STATUS_ANNOTATION,
+];
+
 /// The claims that are still to be made.
 pub fn claims(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
     marked(request, desired, observed, |host| !observed.holds(host))
@@ -52,7 +63,7 @@ fn marked(
             let is_replaced = |machine: &Machine| hop::is_replaced(machine, desired, observed);
             let leaves = observed.machine_of(host).is_some_and(is_replaced);
             let role = Some(role).filter(|role| !leaves && may_have_role(host, role, observed));
-            claim(host, &requested.id, role, &observed.uid, &key(request))
+            claim(host, &requested.id, role, observed, &key(request))
         })
         .collect();
     claims.sort_by(|a, b| a.host.cmp(&b.host));
@@ -74,7 +85,7 @@ pub fn remove_role(host: &ByoHost) -> Step {
     Step::PatchHost(patch(host, BTreeMap::from([(names::ROLE_LABEL.to_owned(), None)]), BTreeMap::new()))
 }
 
-fn claim(host: &ByoHost, id: &str, role: Option<&str>, uid: &str, request: &str) -> Option<HostPatch> {
+fn claim(host: &ByoHost, id: &str, role: Option<&str>, observed: &Observed, request: &str) -> Option<HostPatch> {
     let mut labels = BTreeMap::new();
     let mut annotations = BTreeMap::new();
     let mut want = |key: &str, value: &str| {
@@ -82,7 +93,7 @@ fn claim(host: &ByoHost, id: &str, role: Option<&str>, uid: &str, request: &str)
             labels.insert(key.to_owned(), Some(value.to_owned()));
         }
     };
-    want(names::REQUEST_UID_LABEL, uid);
+    want(names::REQUEST_UID_LABEL, &observed.uid);
     if let Some(role) = role {
         want(names::ROLE_LABEL, role);
     }
@@ -95,6 +106,10 @@ fn claim(host: &ByoHost, id: &str, role: Option<&str>, uid: &str, request: &str)
     }
     if host.annotations().get(names::REQUEST_ANNOTATION).is_none_or(|current| current != request) {
         annotations.insert(names::REQUEST_ANNOTATION.to_owned(), Some(request.to_owned()));
+    }
+    if host.in_use_reason().is_none() && observed.machine_of(host).is_none() {
+        let leftovers = OF_UNIT.into_iter().filter(|key| host.annotations().contains_key(*key));
+        annotations.extend(leftovers.map(|key| (key.to_owned(), None)));
     }
     (!labels.is_empty() || !annotations.is_empty()).then(|| patch(host, labels, annotations))
 }
@@ -218,18 +233,8 @@ fn remove_marks(host: &ByoHost) -> Step {
         annotations.insert(names::HOST_ID_SET_ANNOTATION.to_owned(), None);
     }
     let secret = host.annotations().get(names::INSTALL_SECRET_ANNOTATION).cloned();
-    let leftovers = [
-        names::INSTALL_SECRET_ANNOTATION,
-        names::FAILURE_ANNOTATION,
-        names::JOB_ANNOTATION,
-        names::JOB_STATUS_ANNOTATION,
-        names::HOST_UNIT_ANNOTATION,
-        names::CERTIFICATES_ANNOTATION,
-        names::SNAPSHOT_ANNOTATION,
-        names::SUPPORT_BUNDLE_ANNOTATION,
-        names::SUPPORT_BUNDLE_STATUS_ANNOTATION,
-    ];
-    let leftovers = leftovers.into_iter().filter(|key| host.annotations().contains_key(*key));
+    let leftovers = [names::INSTALL_SECRET_ANNOTATION, names::FAILURE_ANNOTATION].into_iter().chain(OF_UNIT);
+    let leftovers = leftovers.filter(|key| host.annotations().contains_key(*key));
     annotations.extend(leftovers.map(|key| (key.to_owned(), None)));
     Step::PatchHost(HostPatch { install_secret: secret.map(InstallSecret::Delete), ..patch(host, labels, annotations) })
 }

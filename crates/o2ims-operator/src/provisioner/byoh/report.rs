@@ -323,8 +323,8 @@ fn extensions(
                 state: view.state.name().to_owned(),
                 k8s_version: kubelet_version(&view.requested.name, observed),
                 message: view.message.clone(),
-                support_bundle: held(&view.requested.name).and_then(|host| support::of_host(request, host)),
-                snapshot: held(&view.requested.name).and_then(|host| snapshot::of_host(request, valid, host)),
+                support_bundle: held(&view.requested.name).and_then(|host| support::of_host(request, observed, host)),
+                snapshot: held(&view.requested.name).and_then(|host| snapshot::of_host(request, valid, observed, host)),
             })
             .collect(),
         plan: planned(request, verdict, observed),

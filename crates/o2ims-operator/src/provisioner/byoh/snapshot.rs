@@ -12,7 +12,7 @@ use o2ims_types::{ProvisioningRequest, names};
 use super::claim;
 use super::desired::DesiredCluster;
 use super::observed::{Observed, Phase};
-use super::support::{is_word, made, no_word};
+use super::support::{is_word, made, no_word, note, noted};
 use super::upgrade::hop::half_upgraded;
 use super::upgrade::job::{self, Job, Purpose, Standing, command_for_unit};
 use crate::provisioner::step::Step;
@@ -47,21 +47,24 @@ pub fn take_off(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step>
     if observed.phase != Phase::Running {
         return Vec::new();
     }
-    observed.held().filter_map(|host| take_off_host(word(request), host)).collect()
+    observed.held().filter_map(|host| take_off_host(word(request), observed, host)).flatten().collect()
 }
 
-fn take_off_host(word: Option<&str>, host: &ByoHost) -> Option<Step> {
+fn take_off_host(word: Option<&str>, observed: &Observed, host: &ByoHost) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
     let (.., standing) = job::given(Purpose::Snapshot, host)?;
     let mut annotations = BTreeMap::from([(names::JOB_ANNOTATION.to_owned(), None)]);
     match (word.filter(|word| job::is_given(Purpose::Snapshot, word, host)), standing) {
         (Some(word), Standing::Done | Standing::Failed(_)) => {
             let file = serde_json::to_string(&file(word, host)).unwrap_or_default();
             annotations.insert(names::SNAPSHOT_ANNOTATION.to_owned(), Some(file));
+            steps.extend(note(observed, names::SNAPSHOT_ANNOTATION, word));
         }
         (None, Standing::Given) => {}
         _ => return None,
     }
-    Some(Step::PatchHost(claim::patch(host, BTreeMap::new(), annotations)))
+    steps.push(Step::PatchHost(claim::patch(host, BTreeMap::new(), annotations)));
+    Some(steps)
 }
 
 /// What came of the job that has ended.
@@ -85,16 +88,25 @@ fn file(word: &str, host: &ByoHost) -> HostFile {
     }
 }
 
+/// Whether a word was carried out, by a host that may have been reset or have left since.
+fn is_over(word: &str, observed: &Observed) -> bool {
+    noted(observed, names::SNAPSHOT_ANNOTATION) == Some(word)
+}
+
 /// The order of the snapshot, when neither an upgrade nor a renewal is due.
 pub fn order(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
-    let Some(word) = word(request).filter(|_| observed.phase == Phase::Running) else { return Vec::new() };
+    let is_due = |word: &&str| observed.phase == Phase::Running && !is_over(word, observed);
+    let Some(word) = word(request).filter(is_due) else { return Vec::new() };
+    // An earlier release has noted it nowhere else.
+    if observed.held().any(|host| made(host, names::SNAPSHOT_ANNOTATION).is_some_and(|last| last.name == word)) {
+        return note(observed, names::SNAPSHOT_ANNOTATION, word).into_iter().collect();
+    }
     let first = desired.masters.first().map(|first| first.name.as_str()).unwrap_or_default();
     let (Some(host), Some(machine)) = (observed.host(first).filter(|host| observed.holds(host)), observed.node(first))
     else {
         return Vec::new();
     };
-    let is_carried_out = made(host, names::SNAPSHOT_ANNOTATION).is_some_and(|last| last.name == word);
-    if is_carried_out || !has_unit(host) || job::is_open(host) || is_halfway(request, observed, host) {
+    if !has_unit(host) || job::is_open(host) || is_halfway(request, observed, host) {
         return Vec::new();
     }
     let job = job(host, machine, desired, word);
@@ -112,10 +124,15 @@ fn has_unit(host: &ByoHost) -> bool {
 }
 
 /// The snapshot of a host that the request holds: the one that is ordered, or else the last one.
-pub fn of_host(request: &ProvisioningRequest, desired: Option<&DesiredCluster>, host: &ByoHost) -> Option<HostFile> {
+pub fn of_host(
+    request: &ProvisioningRequest,
+    desired: Option<&DesiredCluster>,
+    observed: &Observed,
+    host: &ByoHost,
+) -> Option<HostFile> {
     let is_first =
         desired.and_then(|desired| desired.masters.first()).is_some_and(|first| first.name == host.name_any());
-    let ordered = word(request).filter(|_| is_first);
+    let ordered = word(request).filter(|word| is_first && !is_over(word, observed));
     if let Some(last) =
         made(host, names::SNAPSHOT_ANNOTATION).filter(|last| ordered.is_none_or(|word| word == last.name))
     {

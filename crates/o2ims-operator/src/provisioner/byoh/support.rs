@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use cluster_api::Kind;
 use cluster_api::byoh::ByoHost;
 use kube::ResourceExt as _;
 use o2ims_types::o2ims::v1alpha1::provisioning_request::HostFile;
@@ -66,24 +67,60 @@ fn has_unit(host: &ByoHost) -> bool {
     unit.is_some_and(|unit| unit >= UNIT)
 }
 
-/// The orders that hosts have not been given yet.
+/// What was carried out for this annotation of the request, as the Cluster has it: a host that is added or reset later does not carry it out again.
+pub fn noted<'a>(observed: &'a Observed, annotation: &str) -> Option<&'a str> {
+    observed.own_cluster()?.annotations().get(annotation).map(String::as_str)
+}
+
+/// Notes at the Cluster what was carried out for this annotation of the request.
+pub fn note(observed: &Observed, annotation: &str, words: &str) -> Option<Step> {
+    let cluster = observed.own_cluster()?;
+    Some(Step::Annotate {
+        kind: Kind::Cluster,
+        name: cluster.name_any(),
+        uid: cluster.uid().unwrap_or_default(),
+        resource_version: None,
+        annotations: BTreeMap::from([(annotation.to_owned(), Some(words.to_owned()))]),
+    })
+}
+
+/// Whether each word in the annotation was given to every host that it is for.
+fn is_noted(request: &ProvisioningRequest, observed: &Observed) -> bool {
+    let all = request.annotations().get(names::SUPPORT_BUNDLE_ANNOTATION);
+    all.is_some_and(|all| noted(observed, names::SUPPORT_BUNDLE_ANNOTATION) == Some(all))
+}
+
+/// Whether a host has been given the word that is for it.
+fn has_word(request: &ProvisioningRequest, host: &ByoHost) -> bool {
+    let given = host.annotations().get(names::SUPPORT_BUNDLE_ANNOTATION).map(String::as_str);
+    word_for(request, &host.name_any()).is_none_or(|word| given == Some(word))
+}
+
+/// The orders that hosts have not been given yet. When each has its own, that is noted.
 pub fn orders(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
-    if is_being_deleted(request) {
+    let Some(all) = request.annotations().get(names::SUPPORT_BUNDLE_ANNOTATION) else { return Vec::new() };
+    if is_being_deleted(request) || is_noted(request, observed) {
         return Vec::new();
     }
     let order = |host: &ByoHost| {
         let word = word_for(request, &host.name_any())?;
-        let has_it = host.annotations().get(names::SUPPORT_BUNDLE_ANNOTATION).is_some_and(|given| given == word);
         let annotations = BTreeMap::from([(names::SUPPORT_BUNDLE_ANNOTATION.to_owned(), Some(word.to_owned()))]);
-        (has_unit(host) && !has_it).then(|| Step::PatchHost(claim::patch(host, BTreeMap::new(), annotations)))
+        (has_unit(host) && !has_word(request, host))
+            .then(|| Step::PatchHost(claim::patch(host, BTreeMap::new(), annotations)))
     };
-    observed.held().filter_map(|host| order(host)).collect()
+    let orders: Vec<_> = observed.held().filter_map(|host| order(host)).collect();
+    let is_given = mistake(request, observed).is_none() && observed.held().all(|host| has_word(request, host));
+    if orders.is_empty() && is_given && words(request).next().is_some() {
+        return note(observed, names::SUPPORT_BUNDLE_ANNOTATION, all).into_iter().collect();
+    }
+    orders
 }
 
 /// The support bundle of a host that the request holds: the one that is ordered, or else the last one.
-pub fn of_host(request: &ProvisioningRequest, host: &ByoHost) -> Option<HostFile> {
+pub fn of_host(request: &ProvisioningRequest, observed: &Observed, host: &ByoHost) -> Option<HostFile> {
     let made = made(host, names::SUPPORT_BUNDLE_STATUS_ANNOTATION);
-    let wanted = word_for(request, &host.name_any());
+    let is_over = is_noted(request, observed) && !has_word(request, host);
+    let wanted = word_for(request, &host.name_any()).filter(|_| !is_over);
     if let Some(made) = made.filter(|made| wanted.is_none_or(|word| word == made.name)) {
         return Some(made);
     }
