@@ -124,3 +124,34 @@ fn a_job_that_is_given_up_tells_how_its_node_takes_pods_again() {
     let text = "the job was started 20 times and ended without a result each time: journalctl -u o2ims-job. If it has cordoned the node: kubectl uncordon target-2";
     assert_eq!(told, format!(r#"{{"id":"one","state":"Failed","message":"{text}"}}"#));
 }
+
+/// A power cut between the unpacking of packages and the end of `apt-get`: the programs are there, so nothing is installed, but what is pending is configured,
+/// and the packages are held as before.
+#[test]
+fn packages_that_a_power_cut_has_left_are_configured_and_held() {
+    let did = |is_fetched: bool, is_unpacked: bool| {
+        let text = r#"
+            own=$folder fetched=$folder/fetched files=/none
+            mkdir "$fetched"
+            : >"$fetched/kubelet_1.deb"
+            [ -z "$is_fetched" ] || : >"$fetched/complete"
+            echo 'kubectl' >"$own/held"
+            find_new() { if [ -n "$is_unpacked" ]; then echo "/usr/bin/$1"; else echo "$fetched/root/usr/bin/$1"; fi; }
+            sync() { :; }
+            apt-get() { :; }
+            apt-mark() { echo "apt-mark $*" >&3; }
+            dpkg() { echo "dpkg $*" >&3; }
+            apt_install() { echo "apt_install ${*##*/}" >&3; }
+            fail() { echo "$1"; exit; }
+            exec 3>&1
+            install_fetched kubelet
+        "#;
+        let flag = |is_set: bool| if is_set { "yes" } else { "" };
+        let flags = format!("is_fetched={} is_unpacked={}", flag(is_fetched), flag(is_unpacked));
+        bash(&[script("packages.sh", "")], &format!("{flags}\n{text}"))
+    };
+    let held = "apt-mark hold kubelet kubeadm kubectl\n";
+    assert_eq!(did(true, true), format!("dpkg --force-confdef --force-confold --configure --pending\n{held}"));
+    assert_eq!(did(true, false), format!("apt_install --reinstall kubelet_1.deb\n{held}"));
+    assert_eq!(did(false, true), "");
+}

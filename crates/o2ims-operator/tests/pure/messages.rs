@@ -1040,6 +1040,10 @@ const UPGRADE_OF_SERVER: &[Entry] = &[
         "package … cannot be unpacked: see the log of the job",
         "`log` has the words of dpkg-deb or rpm2cpio; the latter needs cpio. Nothing was changed.",
     ),
+    entry(
+        "dpkg --configure --pending: …",
+        "The words of dpkg, after a job was cut off while it installed packages. Mend the package that it names, then try again.",
+    ),
     entry("… … is neither in … nor installed: put it into …", "Put the program there, then try again."),
     entry(
         "the kubelet is not enabled, so it would not start after a reboot: systemctl enable kubelet",

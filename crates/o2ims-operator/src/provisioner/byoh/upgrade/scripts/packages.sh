@@ -42,25 +42,39 @@ is_installed() {
     fi
 }
 # install_fetched PROGRAM...: installs the packages of these programs that were fetched, and what they need, unless the programs are there already. One that
-# was cut off goes on.
+# was cut off goes on: its programs may be there, while their packages are not configured and not held yet.
 install_fetched() {
-    local program chosen=() held output verb=install
+    local program chosen=() output verb=install
+    [ -e "$fetched/complete" ] || return 0
     for program in "$@"; do
         case $(find_new "$program") in "$fetched"/*) chosen+=("$fetched/$program"[_-]*) ;; esac
     done
-    [ ${#chosen[@]} -gt 0 ] || return 0
+    if command -v apt-get >/dev/null && [ ! -e "$own/held" ]; then
+        apt-mark showhold >"$own/held.new" && sync && mv "$own/held.new" "$own/held"
+    fi
+    if [ ${#chosen[@]} -eq 0 ]; then
+        if command -v apt-get >/dev/null; then
+            output=$(configure_pending 2>&1) || fail "dpkg --configure --pending: $(tail -n 2 <<<"$output")"
+            hold
+        fi
+        return
+    fi
     mapfile -t -O ${#chosen[@]} chosen < <(find "$fetched" -maxdepth 1 \( -name '*.deb' -o -name '*.rpm' \) | grep -vE '/kube(let|adm|ctl)[_-][^/]*$')
     if command -v apt-get >/dev/null; then
-        held=$(apt-mark showhold)
         if ! output=$(apt_install --reinstall "${chosen[@]}"); then
-            dpkg --force-confdef --force-confold --configure --pending
+            configure_pending
             output=$(apt_install --reinstall "${chosen[@]}") || fail "apt-get install: $(tail -n 2 <<<"$output")"
         fi
-        # shellcheck disable=SC2086
-        apt-mark hold kubelet kubeadm $held >/dev/null
+        hold
         return
     fi
     dnf=$(command -v dnf || command -v yum)
     if rpm --quiet --query "$1-$release"; then verb=reinstall; fi
     output=$("$dnf" "$verb" -q -y --disablerepo='*' --setopt=excludepkgs= "${chosen[@]}" 2>&1) || fail "${dnf##*/} $verb: $(tail -n 2 <<<"$output")"
+}
+configure_pending() { dpkg --force-confdef --force-confold --configure --pending; }
+# hold: apt-get takes the hold off what it installs.
+hold() {
+    # shellcheck disable=SC2046
+    apt-mark hold kubelet kubeadm $(cat "$own/held") >/dev/null
 }
