@@ -77,6 +77,22 @@ fn the_playbook_has_the_same_unit() {
     }
 }
 
+/// It waits until this unit has reported: one of an earlier release has left its own number at the host.
+#[test]
+fn the_playbook_waits_for_this_unit() {
+    let role = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ansible/roles/unit");
+    let read = |file: &str| std::fs::read_to_string(role.join(file)).unwrap();
+    let [program, _] = installer::unit();
+    let is_number = |line: &&str| line.contains("host-unit=$unit") || line.contains(" unit=");
+    let lines: Vec<_> = program.lines().filter(is_number).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let number = lines[0].rsplit_once(" unit=").unwrap().1;
+    assert!(number.parse::<u32>().is_ok(), "{number:?} is not at the end of its line, where the playbook looks for it");
+    let looked_for = "lookup('ansible.builtin.file', role_path ~ '/files/o2ims-host') | regex_search(' unit=([0-9]+)\\\\n', '\\\\1') | first";
+    assert!(read("vars/main.yml").contains(&format!("unit_number: \"{{{{ {looked_for} }}}}\"")));
+    assert!(read("tasks/main.yml").contains("until: unit_reported.stdout == unit_number\n"));
+}
+
 fn three_masters(version: &str) -> ProvisioningRequest {
     let mut request = request("one", "core", &[1, 2, 3], &[4, 5]);
     request.spec.template_parameters.k8s_version = Some(version.to_owned());
