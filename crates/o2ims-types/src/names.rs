@@ -81,6 +81,9 @@ pub const CLEANING_ANNOTATION: &str = "o2ims.provisioning.oran.org/cleaning";
 /// Annotation on a Cluster: UID of the restored request that has named every host that it holds. From then on an edit of that
 /// request may remove hosts.
 pub const RESTORED_BY_ANNOTATION: &str = "o2ims.provisioning.oran.org/restored-by";
+/// Annotation on a Cluster that is upgraded: the version that its request asks for, and by which `spec.upgrade.strategy`, such as `v1.33.1 InPlace`.
+/// It stays until every host has the version.
+pub const UPGRADE_STRATEGY_ANNOTATION: &str = "o2ims.provisioning.oran.org/upgrade-strategy";
 /// Annotation on a ProvisioningRequest: with the value `true` the API server refuses to delete it.
 pub const DELETION_PROTECTION_ANNOTATION: &str = "o2ims.provisioning.oran.org/deletion-protection";
 /// Annotation on an object of a cluster, or on a CustomResourceDefinition: with the value `true` it may be deleted by hand.

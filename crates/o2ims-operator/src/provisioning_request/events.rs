@@ -73,7 +73,9 @@ pub fn given_up(host: &str) -> String {
 pub fn removed_instruction(request: &ProvisioningRequest, annotation: &str) -> String {
     let id = request.annotations().get(annotation).cloned().unwrap_or_default();
     if annotation == names::LOST_HOSTS_ANNOTATION {
-        return format!("annotation {annotation}={id} was removed: no host that it names is lost, or leaves this request, any more");
+        return format!(
+            "annotation {annotation}={id} was removed: no host that it names is lost, or leaves this request, any more"
+        );
     }
     format!("annotation {annotation}={id} was removed: nothing that it names is lost any more")
 }

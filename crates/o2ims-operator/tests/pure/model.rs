@@ -36,7 +36,7 @@ use o2ims_operator::provisioner::byoh::observe::observe;
 use o2ims_operator::provisioner::byoh::observed::Observed;
 use o2ims_operator::provisioner::byoh::provisioner::Byoh;
 use o2ims_operator::provisioner::byoh::report::report;
-use o2ims_operator::provisioner::byoh::upgrade::hop::parse;
+use o2ims_operator::provisioner::byoh::upgrade::version::parse;
 use o2ims_operator::provisioner::interface::{Decided, decide};
 use o2ims_operator::provisioner::report::Rejection;
 use o2ims_operator::provisioner::step::InstallScripts;

@@ -10,7 +10,7 @@ use cluster_api::machine::Machine;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use o2ims_operator::provisioner::byoh::marks::{MarkedCluster as _, MarkedHost as _};
-use o2ims_operator::provisioner::byoh::upgrade::hop::parse;
+use o2ims_operator::provisioner::byoh::upgrade::version::parse;
 use o2ims_operator::provisioner::step::{HostPatch, InstallSecret, Manifest, Step};
 use o2ims_operator::provisioning_request::status::Assessment;
 use o2ims_operator::request::{has_finalizer, key};

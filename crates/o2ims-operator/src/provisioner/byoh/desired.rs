@@ -17,6 +17,8 @@ pub struct DesiredCluster {
     pub version: String,
     /// The Kubernetes version that an existing cluster is to have next: that of the request, or one on the way to it; `None` if the request names none.
     pub target: Option<String>,
+    /// It comes to that version by having its hosts reset, not in place.
+    pub is_rolling: bool,
     /// Control-plane hosts, in the order of the request.
     pub masters: Vec<RequestedHost>,
     /// Worker hosts, in the order of the request.

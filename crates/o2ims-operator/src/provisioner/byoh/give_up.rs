@@ -18,7 +18,7 @@ use o2ims_types::{ProvisioningRequest, names};
 
 use super::consent::{keeps_cluster, may_remove_hosts};
 use super::observed::Observed;
-use super::upgrade::hop;
+use super::upgrade::strategy;
 use crate::provisioner::step::Step;
 use crate::request::{ids_in, is_being_deleted, requested_hosts};
 
@@ -75,7 +75,7 @@ pub fn skip_draining(request: &ProvisioningRequest, observed: &Observed) -> Vec<
 /// Whether the annotation names a host that the request holds, or one leaves the request: until then the annotation is kept. A host that the request still
 /// names, and whose node answers, is not lost, unless an upgrade is under way.
 pub fn is_pending(request: &ProvisioningRequest, observed: &Observed) -> bool {
-    let is_upgrading = hop::is_under_way(request, observed);
+    let is_upgrading = strategy::is_under_way(request, observed);
     let answers = |name: &str| observed.node(name).is_some_and(|machine| !is_silent(machine));
     let is_back = |name: &str| is_requested(request, name) && answers(name) && !is_upgrading;
     let mut held = observed.held().map(|host| host.name_any());

@@ -19,7 +19,7 @@ use super::give_up;
 use super::machine_deletion::deletion_of;
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
-use super::upgrade::hop::is_same;
+use super::upgrade::version::is_same;
 use crate::provisioner::report::HOST_FAILED;
 use crate::request::requested_hosts;
 

@@ -12,6 +12,7 @@ use super::observed::{Observed, Phase};
 use super::upgrade::adoption;
 use super::upgrade::next::next;
 use super::upgrade::outcome::Next;
+use super::upgrade::strategy;
 use super::{
     certificates, claim, consent, create, dry_run, give_up, maintain, masters, pause, reattach, recover, scale,
     snapshot, support, teardown,
@@ -162,6 +163,17 @@ fn maintain_running(
     if let Some(step) = maintain::restore_marks(desired, observed, marks, manifests) {
         return vec![step];
     }
+    let record = strategy::record(request, desired, observed).into_iter().collect();
+    [record, change_running(request, desired, observed, manifests)].concat()
+}
+
+/// The steps that bring a running cluster to what its request asks for.
+fn change_running(
+    request: &ProvisioningRequest,
+    desired: &DesiredCluster,
+    observed: &Observed,
+    manifests: &[Manifest],
+) -> Vec<Step> {
     let needed = maintain::still_needed(manifests, observed);
     let mut steps = maintain::maintain(desired, observed, &needed);
     steps.extend(masters::change(request, desired, observed));

@@ -8,7 +8,8 @@ use o2ims_types::{ProvisioningRequest, names};
 use super::desired::DesiredCluster;
 use super::give_up;
 use super::observed::Observed;
-use super::upgrade::hop::{is_rolling, is_same, stops};
+use super::upgrade::hop::stops;
+use super::upgrade::version::is_same;
 use crate::request::is_being_deleted;
 
 /// The server becomes a node.
@@ -24,7 +25,6 @@ const CHANGE_ROLE: &str = "ChangeRole";
 
 /// The changes that the request asks for and that are not made yet: masters first, then workers, then the hosts that leave.
 pub fn changes(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<PlannedChange> {
-    let is_rolling = is_rolling(desired.target.as_deref(), &desired.template, observed);
     let named = desired.hosts().filter(|_| !is_being_deleted(request)).filter_map(|(requested, role)| {
         let (action, message) = match observed.node(&requested.name) {
             None => (JOIN, join(desired, role)),
@@ -34,7 +34,7 @@ pub fn changes(request: &ProvisioningRequest, desired: &DesiredCluster, observed
             Some(machine) => {
                 let to = request.spec.template_parameters.k8s_version.as_deref()?;
                 let from = machine.spec.version.as_deref().filter(|from| !is_same(from, to))?;
-                if is_rolling {
+                if desired.is_rolling {
                     (REINSTALL, reinstall(request, desired, observed, from, to, role))
                 } else {
                     (UPGRADE, upgrade(desired, from, to, role))

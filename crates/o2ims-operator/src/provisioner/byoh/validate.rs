@@ -25,6 +25,7 @@ use super::networks;
 use super::observed::{Observed, Phase, ResourceSetLookup};
 use super::template::{misplaced_defaults, schema_problem, unsupported_method, wrong_settings};
 use super::upgrade::hop::{self, half_upgraded};
+use super::upgrade::strategy;
 use super::warnings::{lost_sight, unmanaged_worker, unnamed_hosts};
 use crate::provisioner::report::Rejection;
 
@@ -68,11 +69,13 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     }
     reject_immutable_changes(request, &parameters, &template, observed)?;
     let endpoint = select_endpoint(&parameters, &template, observed, is_new)?;
+    let target = hop::target(request, &template, observed);
     let mut valid = DesiredCluster {
         namespace,
         cluster,
         version: existing_version(observed).or_else(|| parameters.k8s_version.clone()).unwrap_or_default(),
-        target: hop::target(request, &template, observed),
+        is_rolling: strategy::is_rolling(request, target.as_deref(), &template, observed),
+        target,
         masters,
         workers,
         endpoint,

@@ -15,7 +15,7 @@ use cluster_api::machine::{Machine, MachineDeployment};
 use kube::{Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::hop::parse;
+use super::version::parse;
 use crate::provisioner::byoh::observed::Observed;
 use crate::provisioner::step::Step;
 

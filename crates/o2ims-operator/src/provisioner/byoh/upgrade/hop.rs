@@ -4,11 +4,13 @@ use cluster_api::byoh::ByoHost;
 use cluster_api::labels::has_pause_annotation;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
-use o2ims_types::o2ims::v1alpha1::cluster_template::{InstallMethod, UpgradeStrategy};
+use o2ims_types::o2ims::v1alpha1::cluster_template::InstallMethod;
 use o2ims_types::{ClusterTemplate, ProvisioningRequest, names};
 use semver::Version;
 
-use super::job::{self, Purpose};
+use super::job::Purpose;
+use super::strategy;
+use super::version::{is_same, parse};
 use crate::provisioner::byoh::desired::DesiredCluster;
 use crate::provisioner::byoh::give_up;
 use crate::provisioner::byoh::observed::Observed;
@@ -73,7 +75,8 @@ fn impossible_strategy(
         return Some((why.to_owned(), Vec::new()));
     }
     let name = template.name_any();
-    if !is_rolling(target(request, template, observed).as_deref(), template, observed) {
+    let to = target(request, template, observed);
+    if !strategy::is_rolling(request, to.as_deref(), template, observed) {
         let why = "only clusters with install.method installer can be upgraded in place";
         let remedy = format!(
             "set spec.upgrade.strategy Rolling in ClusterTemplate {name}, which resets one server after the other"
@@ -92,30 +95,10 @@ fn impossible_strategy(
     })
 }
 
-/// Whether the cluster comes to this version by having its hosts reset. What was begun in place is finished in place, and what Cluster API has begun to
-/// replace is replaced, whatever the template says by then: no server is reset because of a change of the template alone.
-pub fn is_rolling(to: Option<&str>, template: &ClusterTemplate, observed: &Observed) -> bool {
-    let Some(to) = to.filter(|_| observed.install().method != InstallMethod::None) else { return false };
-    let differs = |machine: &Machine| machine.spec.version.as_deref() != Some(to);
-    let is_begun = || {
-        let control_plane = observed.control_plane.as_ref();
-        control_plane.is_some_and(|object| object.spec.version == to && !has_pause_annotation(object.as_ref()))
-            && observed.machines.iter().any(|machine| machine.is_master() && differs(machine))
-    };
-    let has_job = |host: &ByoHost| {
-        let mut jobs =
-            [Purpose::Preflight, Purpose::Upgrade].into_iter().filter_map(|purpose| job::given(purpose, host));
-        jobs.any(|(version, ..)| version == to)
-    };
-    let is_begun_in_place =
-        || observed.held().any(|host| has_job(host) && observed.machine_of(host).is_some_and(differs));
-    (template.spec.upgrade.strategy == UpgradeStrategy::Rolling || is_begun()) && !is_begun_in_place()
-}
-
 /// Whether Cluster API replaces this master because of its version, or is about to be asked to.
 pub fn is_replaced(machine: &Machine, desired: &DesiredCluster, observed: &Observed) -> bool {
     let Some(control_plane) = &observed.control_plane else { return false };
-    let to = desired.target.as_deref().filter(|to| is_rolling(Some(to), &desired.template, observed));
+    let to = desired.target.as_deref().filter(|_| desired.is_rolling);
     let wanted = to.unwrap_or(&control_plane.spec.version);
     machine.is_master() && machine.was_a_node() && machine.spec.version.as_deref() != Some(wanted)
 }
@@ -130,16 +113,6 @@ pub fn is_passed_over(request: &ProvisioningRequest, machine: &Machine, observed
     let masters: Vec<_> = observed.machines.iter().filter(|machine| machine.is_master()).collect();
     let lost = masters.iter().filter(|machine| is_lost(machine)).count();
     2 * lost < masters.len()
-}
-
-/// Whether a cluster has not got the version yet that its request asks for: its control plane, or the Machine of a node, has another one.
-pub fn is_under_way(request: &ProvisioningRequest, observed: &Observed) -> bool {
-    let Some(asked) = &request.spec.template_parameters.k8s_version else { return false };
-    let control_plane = observed.control_plane.as_ref().filter(|_| observed.is_created);
-    let machines = observed.machines.iter().filter(|machine| machine.was_a_node());
-    control_plane.is_some_and(|object| {
-        object.spec.version != *asked || machines.into_iter().any(|machine| machine.spec.version.as_ref() != Some(asked))
-    })
 }
 
 /// The version that the cluster gets next, on the way to the one that the request names; `None` if it names none. Every host gets it before the next one
@@ -199,20 +172,4 @@ pub fn half_upgraded<'a>(request: &ProvisioningRequest, observed: &'a Observed) 
     let masters = observed.machines.iter().map(AsRef::as_ref).filter(|machine| machine.is_master());
     let nodes = masters.filter(|machine| machine.status.node_ref.is_some());
     nodes.filter(|machine| !is_passed_over(request, machine, observed)).find(differs)?.server()
-}
-
-/// A version as Kubernetes writes it, such as `v1.33.1`.
-pub fn parse(version: &str) -> Option<Version> {
-    Version::parse(version.strip_prefix('v')?).ok()
-}
-
-/// Whether two versions are the same; what the builder of a distribution adds after `+` does not count.
-pub fn is_same(one: &str, other: &str) -> bool {
-    let plain = |version: &str| version.split('+').next().unwrap_or_default().to_owned();
-    plain(one) == plain(other)
-}
-
-/// Whether one version comes before another one.
-pub fn is_older(one: &str, other: &str) -> bool {
-    parse(one).zip(parse(other)).is_some_and(|(one, other)| one.cmp_precedence(&other).is_lt())
 }

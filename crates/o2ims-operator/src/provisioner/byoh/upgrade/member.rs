@@ -6,8 +6,8 @@ use cluster_api::machine::Machine;
 use o2ims_types::names;
 use serde_json::Value;
 
-use super::hop::{is_older, is_same};
 use super::job::{Job, Purpose, Standing};
+use super::version::{is_older, is_same};
 use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 
 /// kubeadm's check that every master is Ready (`CheckClusterHealth` of its `health.go`).

@@ -3,7 +3,7 @@
 //! again.
 //!
 //! [`hop`] says which version may follow another; [`gate`] what the next host waits for; [`next`] has the order of the hosts in place, and [`rolling`]
-//! that of hosts that are reset; [`window`] when a host may begin; [`job`] is what a host runs; [`restore`] is the way back; [`adoption`] changes Cluster API's objects.
+//! that of hosts that are reset; [`strategy`] which of both it is; [`window`] when a host may begin; [`job`] is what a host runs; [`restore`] is the way back; [`adoption`] changes Cluster API's objects.
 
 pub mod adoption;
 pub mod gate;
@@ -14,4 +14,6 @@ pub mod next;
 pub mod outcome;
 pub mod restore;
 pub mod rolling;
+pub mod strategy;
+pub mod version;
 pub mod window;

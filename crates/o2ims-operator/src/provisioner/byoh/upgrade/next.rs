@@ -42,9 +42,16 @@ fn next_host(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
         return Next::Nothing;
     };
     let adopting = adoption::begun(observed);
-    let is_rolling = adopting.is_empty() && hop::is_rolling(Some(to), &desired.template, observed);
-    if observed.phase == Phase::Running && is_rolling {
-        return rolling::next(request, desired, observed, control_plane, to);
+    if observed.phase == Phase::Running && adopting.is_empty() && desired.is_rolling {
+        // The job of an upgrade that was taken back.
+        if let Some(closing) = members(request, desired, control_plane, observed).iter().find_map(restore::close) {
+            return closing;
+        }
+        match rolling::next(request, desired, observed, control_plane, to) {
+            // A master that an upgrade in place has passed over, or left halfway, is not reset: its Machine has the version.
+            Next::Nothing => {}
+            rolling => return rolling,
+        }
     }
     if observed.phase != Phase::Running || observed.install().method != InstallMethod::Installer {
         return Next::Nothing;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use kube::ResourceExt as _;
 use o2ims_types::{ProvisioningRequest, names};
 
-use super::hop::is_same;
 use super::job::{self, Job, Purpose, Standing};
 use super::member::Member;
 use super::outcome::{Next, halted, is_retried};
+use super::version::is_same;
 use crate::provisioner::byoh::claim;
 use crate::provisioner::byoh::observed::Observed;
 use crate::provisioner::step::Step;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::adoption::without_gate;
 use super::gate::{advice, members, pause_before, unhealthy, unhealthy_control_plane, window_before, without_host};
-use super::hop::{half_upgraded, is_rolling};
+use super::hop::half_upgraded;
 use super::job;
 use super::member::Member;
 use super::outcome::Next;
@@ -132,7 +132,8 @@ fn other_job(observed: &Observed) -> Option<String> {
 fn half_done(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Option<String> {
     let host = half_upgraded(request, observed)?;
     Some(format!(
-        "the upgrade of {host} has been left halfway, or it runs another version of Kubernetes than the control plane; to upgrade it without a reset, set          spec.upgrade.strategy InPlace in ClusterTemplate {}",
+        "the upgrade of {host} has been left halfway, or it runs another version of Kubernetes than the control plane; to upgrade it without a reset, set \
+         spec.upgrade.strategy InPlace in ClusterTemplate {}",
         desired.template.name_any()
     ))
 }
@@ -170,7 +171,7 @@ fn is_out(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Ob
 
 /// Since when a host of a rolling upgrade has another machine and is to become its node, and whether as a master; `None` if none is.
 pub fn comes_back_since(desired: &DesiredCluster, observed: &Observed) -> Option<(bool, Timestamp)> {
-    if !is_rolling(desired.target.as_deref(), &desired.template, observed) {
+    if !desired.is_rolling {
         return None;
     }
     let coming = |machine: &&Arc<Machine>| machine.metadata.deletion_timestamp.is_none() && !machine.was_a_node();
