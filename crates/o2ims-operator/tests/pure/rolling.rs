@@ -13,6 +13,7 @@ use crate::model::{PROGRESS, World, from, host_name, host_refs, request};
 use crate::rules::check_world;
 use crate::status::status;
 use ProvisioningState::{Failed, Fulfilled, Progressing};
+use o2ims_operator::provisioner::byoh::marks::MarkedHost as _;
 
 const FROM: &str = "v1.35.1";
 const TO: &str = "v1.36.1";
@@ -275,6 +276,30 @@ fn an_upgrade_in_place_is_taken_back_in_place() {
         let mut kubelets = world.machines.values().map(|machine| &machine.record.status.node_info.kubelet_version);
         assert!(kubelets.all(|version| version == FROM), "after {steps}");
     }
+}
+
+/// A host that is cleaned for its next version stays the request's, also while the request is rejected for something else.
+#[test]
+fn a_rejected_request_keeps_the_host_that_is_reset() {
+    let mut world = running();
+    let before = machines(&world);
+    until_worker(&mut world, "host 4 (target-4) is drained and reset");
+    let workers = |world: &mut World, numbers: &[u32]| {
+        let numbers = numbers.to_vec();
+        world.edit_request("one", |one| {
+            one.spec.template_parameters.hosts.as_mut().unwrap().workers = from(host_refs(&numbers));
+        });
+    };
+    workers(&mut world, &[4, 5, 9]);
+    world.submit(request("two", "edge", &[6], &[4]));
+    world.settle();
+    says(&world, "target-9");
+    let host = &world.hosts["target-4"];
+    assert!(host.in_use_reason().is_none() && host.holder() == Some("one-uid"), "{host:?}");
+    world.requests.remove("two");
+    workers(&mut world, &[4, 5]);
+    world.settle();
+    every_host_was_reset(&world, &before, TO);
 }
 
 #[test]

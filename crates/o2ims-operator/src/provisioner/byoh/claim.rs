@@ -20,7 +20,7 @@ use super::installer;
 use super::instructions::{Instruction, instruction_for, left_paused};
 use super::marks::MarkedHost as _;
 use super::observed::Observed;
-use super::upgrade::hop;
+use super::upgrade::{hop, strategy};
 use crate::provisioner::step::{HostPatch, InstallSecret, Step};
 use crate::request::key;
 
@@ -163,12 +163,14 @@ fn remove_pause(host: &ByoHost) -> Step {
     Step::PatchHost(patch(host, BTreeMap::new(), BTreeMap::from([(PAUSED_ANNOTATION.to_owned(), None)])))
 }
 
-/// Releases held workers that have no MachineDeployment yet: a request that cannot get all workers that it adds holds none of them.
+/// Releases held workers that have no MachineDeployment yet: a request that cannot get all workers that it adds holds none of them. During an upgrade that
+/// may be one that is reset, which becomes a node again.
 pub fn release_workers_without_deployment(request: &ProvisioningRequest, observed: &Observed) -> Vec<Step> {
     let namespace = &request.namespace().unwrap_or_default();
     observed
         .held()
         .filter(|host| host.labels().get(names::ROLE_LABEL).is_some_and(|role| role == names::ROLE_WORKER))
+        .filter(|host| !strategy::is_recorded(observed) || !give_up::is_requested(request, &host.name_any()))
         .filter(|host| {
             let deployment = names::worker(namespace, &observed.cluster_name, &host.name_any());
             !observed.deployments.contains_key(&deployment)

@@ -27,7 +27,8 @@ pub fn named(request: &ProvisioningRequest) -> impl Iterator<Item = &str> {
     ids_in(request, names::LOST_HOSTS_ANNOTATION).filter(|name| !name.is_empty())
 }
 
-fn is_requested(request: &ProvisioningRequest, host: &str) -> bool {
+/// Whether the request names a host.
+pub fn is_requested(request: &ProvisioningRequest, host: &str) -> bool {
     requested_hosts(request).any(|(requested, _)| requested.name() == host)
 }
 

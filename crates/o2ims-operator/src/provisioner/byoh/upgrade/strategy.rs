@@ -28,6 +28,11 @@ pub fn is_under_way(request: &ProvisioningRequest, observed: &Observed) -> bool 
     })
 }
 
+/// Whether the record of an upgrade is on the Cluster: not every host has the version yet.
+pub fn is_recorded(observed: &Observed) -> bool {
+    recorded(observed).is_some()
+}
+
 /// The record: the version that the request asked for, and the strategy.
 fn recorded(observed: &Observed) -> Option<(&str, UpgradeStrategy)> {
     let cluster = observed.own_cluster()?;
