@@ -302,6 +302,33 @@ fn a_rejected_request_keeps_the_host_that_is_reset() {
     every_host_was_reset(&world, &before, TO);
 }
 
+/// The limit that the template has by then counts for workers that are drained, too.
+#[test]
+fn a_drain_has_the_limit_of_the_template() {
+    let mut world = running();
+    world.templates.get_mut("base-v1").unwrap().spec.timeouts.drain = from(json!("7m"));
+    world.revision += 1;
+    until_worker(&mut world, "host 4 (target-4) is drained and reset");
+    let leaving = |world: &World| {
+        let machines = world.machines.values().map(|machine| &machine.record);
+        machines.filter(|machine| machine.server() == Some("target-4")).find_map(|machine| {
+            machine.metadata.deletion_timestamp.as_ref()?;
+            Some(machine.spec.deletion.node_drain_timeout_seconds)
+        })
+    };
+    for _ in 0..50 {
+        if leaving(&world).is_some() {
+            break;
+        }
+        assert!(world.machine_is_taken_down(0));
+    }
+    assert_eq!(leaving(&world), Some(None));
+    world.reconcile("one");
+    assert_eq!(leaving(&world), Some(Some(420)));
+    world.settle();
+    assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
+}
+
 #[test]
 fn what_a_rolling_upgrade_cannot_do_is_refused() {
     let refused = |mut world: World, words: &str| {

@@ -184,7 +184,7 @@ fn change_running(
             steps.extend(maintain::prune(desired, observed, &needed));
         }
         steps.extend(give_up::skip_draining(request, observed));
-        steps.extend(scale::limit_drains(request, desired, observed));
+        steps.extend(scale::limit_drains(desired, observed));
         steps.extend(claim::release_removed(request, desired, observed));
     }
     if !steps.is_empty() {

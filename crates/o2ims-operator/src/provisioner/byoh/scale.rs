@@ -4,11 +4,10 @@
 use cluster_api::Kind;
 use cluster_api::machine::Machine;
 use kube::ResourceExt as _;
-use o2ims_types::{ProvisioningRequest, names};
+use o2ims_types::names;
 use serde_json::json;
 
 use super::desired::DesiredCluster;
-use super::give_up;
 use super::observed::Observed;
 use crate::provisioner::step::{Manifest, Step};
 
@@ -35,15 +34,14 @@ pub fn remove_workers(observed: &Observed, needed: &[Manifest]) -> Vec<Step> {
         .collect()
 }
 
-/// Limits the drain of workers that leave, as the template says it now: what a running cluster was made with stays until then. Their MachineSets are being
-/// deleted, so they do not take it back.
-pub fn limit_drains(request: &ProvisioningRequest, desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
+/// Limits the drain of workers that leave, or that a rolling upgrade takes out, as the template says it now: what a running cluster was made with stays until
+/// then. Their MachineSets are being deleted, so they do not take it back.
+pub fn limit_drains(desired: &DesiredCluster, observed: &Observed) -> Vec<Step> {
     let Some(limit) = desired.template.spec.timeouts.drain_seconds() else { return Vec::new() };
     let leaves = |machine: &&Machine| {
-        let server = machine.server().is_some_and(|server| give_up::leaves(request, server, observed));
         let deployment = machine.deployment().and_then(|name| observed.deployments.get(name));
         let stays = deployment.is_some_and(|object| object.metadata.deletion_timestamp.is_none());
-        server && !machine.is_master() && !stays && machine.metadata.deletion_timestamp.is_some()
+        !machine.is_master() && !stays && machine.metadata.deletion_timestamp.is_some()
     };
     let machines = observed.machines.iter().map(AsRef::as_ref).filter(leaves);
     let others = machines.filter(|machine| machine.spec.deletion.node_drain_timeout_seconds != Some(limit));
