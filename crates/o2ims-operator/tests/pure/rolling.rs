@@ -243,7 +243,7 @@ fn an_edit_of_the_template_between_two_versions_resets_nothing() {
     assert_eq!(world.state("one"), Some(Fulfilled), "{}", world.message("one"));
     assert!(all_have(&world, TO) && uids(&world) == before);
 
-    for steps in (1..150).step_by(7) {
+    for steps in (1..150).step_by(21) {
         let mut world = running_with(ByohVariant::Upstream, &json!({"method": "installer"}), &upgrade);
         let before = uids(&world);
         ask_for(&mut world, "v1.37.1");
