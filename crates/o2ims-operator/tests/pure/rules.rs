@@ -173,7 +173,12 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
     if marks.labels.is_empty() && marks.annotations.keys().eq([names::JOB_ANNOTATION]) {
         let told = host.annotations().get(names::JOB_STATUS_ANNOTATION);
         let has_ended = told.is_some_and(|told| told.contains("\"Done\"") || told.contains("\"Failed\""));
-        assert!(has_ended, "takes a job off {} that has not ended", marks.host);
+        let id = host.annotations()[names::JOB_ANNOTATION].split(' ').next().unwrap();
+        let has_begun = told.is_some_and(|told| told.contains(&format!("{id:?}")));
+        let ordered = flight.request.annotations().get(names::SNAPSHOT_ANNOTATION).map(|word| word.to_lowercase());
+        let is_ordered = ordered.is_some_and(|word| id.starts_with(&format!("snapshot-{}-", word.replace('_', "-"))));
+        let is_taken_back = id.starts_with("snapshot-") && !has_begun && !is_ordered;
+        assert!(has_ended || is_taken_back, "takes a job off {} that has not ended", marks.host);
         assert_eq!(holder, Some(uid), "takes a job off {}, which it does not hold", marks.host);
         return;
     }
