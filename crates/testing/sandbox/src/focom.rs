@@ -22,9 +22,9 @@ pub const CRDS: [&str; 3] = [
 pub const RIGHTS: [&str; 5] = [
     include_str!("../../../../deploy/focom-operator/namespace.yaml"),
     include_str!("../../../../deploy/focom-operator/rbac.yaml"),
-    include_str!("../../../../deploy/focom-operator/revisions-policy.yaml"),
     include_str!("../../../../deploy/focom-operator/request-policy.yaml"),
     include_str!("../../../../deploy/focom-operator/crd-guard.yaml"),
+    include_str!("../../../../deploy/focom-operator/revisions-policy.yaml"),
 ];
 /// The SMO's account on an O-Cloud.
 pub const O_CLOUD_ACCOUNT: &str = include_str!("../../../../deploy/focom-operator/o-cloud-account.yaml");

@@ -13,9 +13,9 @@ pub const RIGHTS: [&str; 6] = [
     include_str!("../../../../deploy/o2ims-operator/namespace.yaml"),
     include_str!("../../../../deploy/o2ims-operator/rbac.yaml"),
     include_str!("../../../../deploy/o2ims-operator/secrets-policy.yaml"),
-    include_str!("../../../../deploy/o2ims-operator/revisions-policy.yaml"),
     include_str!("../../../../deploy/o2ims-operator/request-policy.yaml"),
     include_str!("../../../../deploy/o2ims-operator/cluster-guard.yaml"),
+    include_str!("../../../../deploy/o2ims-operator/revisions-policy.yaml"),
 ];
 /// Lets the operator claim hosts in spite of BYOH's webhook.
 pub const WEBHOOK_EXEMPTION: &str = include_str!("../../../../deploy/byoh/webhook-exemption.yaml");
