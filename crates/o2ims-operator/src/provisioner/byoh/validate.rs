@@ -35,13 +35,7 @@ use crate::provisioner::report::Rejection;
 /// A [`Rejection`] that says what to do.
 pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<DesiredCluster, Rejection> {
     let namespace = request.namespace().unwrap_or_default();
-    if namespace.len() > names::NAMESPACE_MAX {
-        return Err(Rejection::invalid(format!(
-            "namespace {namespace} is too long: BYOH can create clusters in namespaces of at most {} characters. Create the request in one with a \
-             shorter name",
-            names::NAMESPACE_MAX
-        )));
-    }
+    reject_long_namespace(&namespace)?;
     let provisioner = &request.spec.template_parameters.cluster_provisioner;
     if provisioner != rules::BYOH {
         return Err(Rejection::unknown_provisioner(provisioner, [rules::BYOH]));
@@ -97,6 +91,17 @@ pub fn validate(request: &ProvisioningRequest, observed: &Observed) -> Result<De
     valid.warnings.extend(unmanaged_workers(observed).map(unmanaged_worker));
     valid.warnings.extend(lost_sight(request, observed));
     Ok(valid)
+}
+
+fn reject_long_namespace(namespace: &str) -> Result<(), Rejection> {
+    if namespace.len() <= names::NAMESPACE_MAX {
+        return Ok(());
+    }
+    Err(Rejection::invalid(format!(
+        "namespace {namespace} is too long: BYOH can create clusters in namespaces of at most {} characters. Create the request in one with a \
+         shorter name",
+        names::NAMESPACE_MAX
+    )))
 }
 
 /// Whether nothing of the cluster exists, as far as is known, and the request holds no host. Only then do the rules for new clusters apply: what an
