@@ -170,7 +170,9 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
         assert!(said.is_some_and(|ids| ids.contains(&host.uid().unwrap())), "takes a pause off {} unasked", marks.host);
         return;
     }
-    if marks.labels.is_empty() && marks.annotations.keys().eq([names::JOB_ANNOTATION]) {
+    let of_job = |key: &String| [names::JOB_ANNOTATION, names::SNAPSHOT_ANNOTATION].contains(&key.as_str());
+    let takes_job = marks.annotations.contains_key(names::JOB_ANNOTATION) && marks.annotations.keys().all(of_job);
+    if marks.labels.is_empty() && takes_job {
         let told = host.annotations().get(names::JOB_STATUS_ANNOTATION);
         let has_ended = told.is_some_and(|told| told.contains("\"Done\"") || told.contains("\"Failed\""));
         let id = host.annotations()[names::JOB_ANNOTATION].split(' ').next().unwrap();
@@ -178,7 +180,8 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
         let ordered = flight.request.annotations().get(names::SNAPSHOT_ANNOTATION).map(|word| word.to_lowercase());
         let is_ordered = ordered.is_some_and(|word| id.starts_with(&format!("snapshot-{}-", word.replace('_', "-"))));
         let is_taken_back = id.starts_with("snapshot-") && !has_begun && !is_ordered;
-        assert!(has_ended || is_taken_back, "takes a job off {} that has not ended", marks.host);
+        let is_clean = host.in_use_reason().is_none();
+        assert!(has_ended || is_taken_back || is_clean, "takes a job off {} that has not ended", marks.host);
         assert_eq!(holder, Some(uid), "takes a job off {}, which it does not hold", marks.host);
         return;
     }
