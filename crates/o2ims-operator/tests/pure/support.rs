@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::model::{PROGRESS, World, from, host_refs, request};
 use crate::status::status;
+use crate::upgrades::annotate;
 
 /// A master and a worker, made by install scripts.
 fn running() -> World {
@@ -24,10 +25,7 @@ fn running() -> World {
 }
 
 fn order(world: &mut World, value: &str) {
-    let value = value.to_owned();
-    world.edit_request("one", |one| {
-        one.annotations_mut().insert(names::SUPPORT_BUNDLE_ANNOTATION.to_owned(), value);
-    });
+    annotate(world, names::SUPPORT_BUNDLE_ANNOTATION, Some(value));
     world.reconcile("one");
 }
 
@@ -71,9 +69,7 @@ fn each_host_makes_one_and_says_where_it_is() {
     assert_eq!(states(&world), [is("2026-12-01", "Done"), is("again", "Waiting")]);
     world.settle();
     assert_eq!(states(&world), [is("2026-12-01", "Done"), is("again", "Done")]);
-    world.edit_request("one", |one| {
-        one.annotations_mut().remove(names::SUPPORT_BUNDLE_ANNOTATION);
-    });
+    annotate(&mut world, names::SUPPORT_BUNDLE_ANNOTATION, None);
     world.settle();
     assert_eq!(states(&world), [is("2026-12-01", "Done"), is("again", "Done")]);
     world.delete_request("one");
@@ -129,15 +125,11 @@ fn a_stopped_upgrade_stays_stopped() {
 #[test]
 fn a_paused_request_orders_none() {
     let mut world = running();
-    world.edit_request("one", |one| {
-        one.annotations_mut().insert(names::PAUSED_ANNOTATION.to_owned(), "true".to_owned());
-    });
+    annotate(&mut world, names::PAUSED_ANNOTATION, Some("true"));
     order(&mut world, "later");
     world.settle();
     assert_eq!(states(&world), [is("later", "Waiting"), is("later", "Waiting")]);
-    world.edit_request("one", |one| {
-        one.annotations_mut().remove(names::PAUSED_ANNOTATION);
-    });
+    annotate(&mut world, names::PAUSED_ANNOTATION, None);
     world.settle();
     assert_eq!(states(&world), [is("later", "Done"), is("later", "Done")]);
 }
@@ -170,10 +162,7 @@ fn snapshots(world: &World) -> Vec<Option<HostFile>> {
 }
 
 fn order_snapshot(world: &mut World, value: &str) {
-    let value = value.to_owned();
-    world.edit_request("one", |one| {
-        one.annotations_mut().insert(names::SNAPSHOT_ANNOTATION.to_owned(), value);
-    });
+    annotate(world, names::SNAPSHOT_ANNOTATION, Some(value));
     world.reconcile("one");
 }
 

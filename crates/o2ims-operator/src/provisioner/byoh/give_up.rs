@@ -27,6 +27,11 @@ pub fn named(request: &ProvisioningRequest) -> impl Iterator<Item = &str> {
     ids_in(request, names::LOST_HOSTS_ANNOTATION).filter(|name| !name.is_empty())
 }
 
+/// The value of the annotation that names these hosts too.
+pub fn named_and(request: &ProvisioningRequest, hosts: &[&str]) -> String {
+    named(request).filter(|name| !hosts.contains(name)).chain(hosts.iter().copied()).collect::<Vec<_>>().join(",")
+}
+
 /// Whether the request names a host.
 pub fn is_requested(request: &ProvisioningRequest, host: &str) -> bool {
     requested_hosts(request).any(|(requested, _)| requested.name() == host)
@@ -114,15 +119,14 @@ pub fn advice<'a>(
     if silent.is_empty() {
         return String::new();
     }
-    let given = named(request).map(ToOwned::to_owned).filter(|name| !silent.contains(name));
-    let all: Vec<_> = given.chain(silent.iter().cloned()).collect();
+    let silent: Vec<_> = silent.iter().map(String::as_str).collect();
     format!(
         "; if a server does not come back, switch it off, as one that is only cut off still runs its part of the cluster, then give it up: kubectl \
          annotate pr {} -n {} {}={} --overwrite",
         request.name_any(),
         request.namespace().unwrap_or_default(),
         names::LOST_HOSTS_ANNOTATION,
-        all.join(",")
+        named_and(request, &silent)
     )
 }
 

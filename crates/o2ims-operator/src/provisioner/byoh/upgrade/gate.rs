@@ -11,7 +11,7 @@ use o2ims_types::{ProvisioningRequest, names};
 use super::hop::is_passed_over;
 use super::member::Member;
 use super::window;
-use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
+use crate::provisioner::byoh::desired::DesiredCluster;
 use crate::provisioner::byoh::give_up;
 use crate::provisioner::byoh::masters;
 use crate::provisioner::byoh::observed::Observed;
@@ -36,11 +36,12 @@ pub fn members<'a>(
     nodes.collect()
 }
 
-/// A host of the request that is a node, and whose ByoHost the request does not hold.
-pub fn without_host<'a>(desired: &'a DesiredCluster, observed: &Observed) -> Option<&'a RequestedHost> {
+/// That a host of the request is a node, and that the request does not hold its ByoHost.
+pub fn hostless(desired: &DesiredCluster, observed: &Observed) -> Option<String> {
     let is_held = |name: &str| observed.host(name).is_some_and(|host| observed.holds(host));
     let mut hosts = desired.hosts().map(|(requested, _)| requested);
-    hosts.find(|requested| observed.node(&requested.name).is_some() && !is_held(&requested.name))
+    let requested = hosts.find(|requested| observed.node(&requested.name).is_some() && !is_held(&requested.name))?;
+    Some(format!("{requested} is a node, but its ByoHost is gone or is not held"))
 }
 
 /// Why the upgrade does not go on with this host yet, and what to do, if the template wants it to wait here.
@@ -156,9 +157,8 @@ pub fn advice(request: &ProvisioningRequest, members: &[Member<'_>]) -> String {
     if silent.is_empty() || 2 * answering <= masters {
         return String::new();
     }
-    let named = give_up::named(request).filter(|name| !silent.contains(name));
-    let all: Vec<_> = named.chain(silent.iter().copied()).collect();
-    let command = annotation_command(request, names::LOST_HOSTS_ANNOTATION, &format!("={}", all.join(",")));
+    let all = give_up::named_and(request, &silent);
+    let command = annotation_command(request, names::LOST_HOSTS_ANNOTATION, &format!("={all}"));
     format!(
         "; if {} does not come back, switch it off, then have the upgrade pass over it: {command}",
         silent.join(" or ")

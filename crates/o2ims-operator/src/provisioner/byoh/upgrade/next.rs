@@ -8,7 +8,7 @@ use o2ims_types::{ProvisioningRequest, names};
 use operator_kit::text;
 
 use super::adoption;
-use super::gate::{advice, members, pause_before, unhealthy, window_before, without_host};
+use super::gate::{advice, hostless, members, pause_before, unhealthy, window_before};
 use super::hop;
 use super::job::{self, Job, Purpose, Standing};
 use super::member::Member;
@@ -74,9 +74,8 @@ fn next_host(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
     if behind.is_empty() && control_plane.spec.version == to {
         return members.iter().find_map(restore::close).unwrap_or(Next::Nothing);
     }
-    if let Some(hostless) = without_host(desired, observed) {
-        let message = format!("upgrading to {to}: waits: {hostless} is a node, but its ByoHost is gone or is not held");
-        return Next::Going { steps: Vec::new(), message };
+    if let Some(why) = hostless(desired, observed) {
+        return Next::Going { steps: Vec::new(), message: format!("upgrading to {to}: waits: {why}") };
     }
     if let Some(message) = without_unit(&behind) {
         return Next::Halted { message };

@@ -16,7 +16,7 @@ use o2ims_types::ProvisioningRequest;
 use serde_json::json;
 
 use super::adoption::without_gate;
-use super::gate::{advice, members, pause_before, unhealthy, unhealthy_control_plane, window_before, without_host};
+use super::gate::{advice, hostless, members, pause_before, unhealthy, unhealthy_control_plane, window_before};
 use super::hop::half_upgraded;
 use super::job;
 use super::member::Member;
@@ -136,11 +136,6 @@ fn half_done(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
          spec.upgrade.strategy InPlace in ClusterTemplate {}",
         desired.template.name_any()
     ))
-}
-
-fn hostless(desired: &DesiredCluster, observed: &Observed) -> Option<String> {
-    let requested = without_host(desired, observed)?;
-    Some(format!("{requested} is a node, but its ByoHost is gone or is not held"))
 }
 
 /// Has Cluster API replace the masters, each one before its successor is there, as there is no spare host; when no host has the label of its role any more.
