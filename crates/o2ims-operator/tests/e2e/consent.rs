@@ -48,9 +48,26 @@ async fn take_away(tenant: &Tenant, kind: Kind, name: &str) -> Outcome {
     merge(&objects, name, paused).await?;
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     objects.delete(name, &orphan).await?;
-    merge(&objects, name, json!({"metadata": {"finalizers": ["orphan"]}})).await.ok();
+    drop_finalizers(&objects, name).await?;
     wait(objects, name, "the object to be gone", SOON, |object: Option<&DynamicObject>| object.is_none()).await?;
     Ok(())
+}
+
+/// Leaves the finalizer of the garbage collector alone. It takes that one away at a time of its own, and the API server then
+/// refuses a patch that would add it again: so each patch is for the object as it was read.
+async fn drop_finalizers(objects: &Api<DynamicObject>, name: &str) -> Outcome {
+    for _ in 0..100 {
+        let Some(found) = objects.get_opt(name).await? else { return Ok(()) };
+        let kept: Vec<&String> = found.finalizers().iter().filter(|name| *name == names::ORPHAN_FINALIZER).collect();
+        let metadata = json!({"finalizers": kept, "resourceVersion": found.resource_version()});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        match objects.patch(name, &PatchParams::default(), &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            result => return result.map(drop).context("taking finalizers away"),
+        }
+    }
+    bail!("{name} changed at every try")
 }
 
 /// What runs: every Machine with its UID and the time of its making.
