@@ -1152,6 +1152,10 @@ const DELETION: &[Entry] = &[
         "Nothing: the owner of the request has set that finalizer for it.",
     ),
     entry(
+        "the deletion waits: the upgrade has begun to reset hosts, and first brings these back: …; then cluster … is left as it runs",
+        "Nothing: a master without its role would stay out for ever. If the host does not come back, see [dead hosts](o2ims-operator.md#it-does-not-come-back).",
+    ),
+    entry(
         "deleting Cluster … (…)",
         "Nothing, unless the message says what that waits for. The text in brackets is Cluster API's own.",
     ),

@@ -173,6 +173,32 @@ fn a_rolling_upgrade_ends_in_whatever_order_things_go() {
     }
 }
 
+/// A cluster that stays when its request is deleted gets the hosts back that were reset, and no further worker is reset.
+#[test]
+fn a_cluster_that_is_kept_gets_its_hosts_back() {
+    let mut halves = 0;
+    for start in (0..150).step_by(3) {
+        let mut world = running();
+        let before = machines(&world);
+        ask_for(&mut world, TO);
+        go_on(&mut world, start);
+        world.edit_request("one", |one| one.finalizers_mut().push(names::ORPHAN_FINALIZER.to_owned()));
+        world.delete_request("one");
+        world.settle();
+        let finalizers = world.requests["one"].finalizers().to_vec();
+        assert_eq!(finalizers, [names::ORPHAN_FINALIZER], "after {start}: {}", world.message("one"));
+        let kept = machines(&world);
+        assert!(kept.keys().eq(before.keys()), "after {start}: {kept:?}");
+        let roles = world.held("one-uid").into_iter().filter(|host| host.is_held_as_master()).count();
+        assert_eq!(roles, 3, "after {start}");
+        let version = &world.control_planes[PLANE].spec.version;
+        assert!((1..=3).all(|number| kept[&host_name(number)].1 == *version), "after {start}: {kept:?}");
+        let outdated = kept.values().filter(|(_, version)| version == FROM).count();
+        halves += usize::from((1..5).contains(&outdated));
+    }
+    assert!(halves > 5, "it was hardly ever in the middle");
+}
+
 #[test]
 fn an_edit_of_the_template_resets_nothing() {
     // Nothing was asked for.

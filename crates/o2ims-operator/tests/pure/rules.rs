@@ -42,10 +42,7 @@ pub fn check(world: &World, flight: &Flight, step: &Step) {
             "forgets what its owner has said while there is no Cluster"
         ),
         Step::RemoveFinalizer => nothing_is_left(world, uid, &key(request)),
-        Step::Orphan => assert!(
-            request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER),
-            "lets go of a cluster that its owner did not want to keep"
-        ),
+        Step::Orphan => assert!(keeps_cluster(flight), "lets go of a cluster that its owner did not want to keep"),
         Step::RecreateCluster { manifest, .. } => {
             let says = |word: &str| request.annotations().contains_key(word);
             let to_go = request.metadata.deletion_timestamp.is_some() || says(names::CLEAN_ANNOTATION);
@@ -197,7 +194,9 @@ fn host(world: &World, flight: &Flight, marks: &HostPatch) {
         return;
     }
     if marks.labels.get(names::REQUEST_UID_LABEL) != Some(&None) {
-        assert!(flight.request.metadata.deletion_timestamp.is_none(), "claims while it is deleted");
+        let is_deleted = flight.request.metadata.deletion_timestamp.is_some();
+        let gives_role_back = keeps_cluster(flight) && holder == Some(uid);
+        assert!(!is_deleted || gives_role_back, "claims while it is deleted");
         assert!(asked.contains_key(&marks.host), "claims {}, which was not asked for", marks.host);
         for name in asked.keys() {
             let seen = flight.observed.host(name).unwrap_or_else(|| panic!("claims while {name} does not exist"));
@@ -280,9 +279,17 @@ fn every_node_is_ready(flight: &Flight) {
     assert!(leaving.next().is_none(), "goes on while another one leaves");
 }
 
+/// Whether the cluster stays when its request is deleted.
+fn keeps_cluster(flight: &Flight) -> bool {
+    flight.request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER)
+}
+
 fn create(world: &World, flight: &Flight, manifest: &Manifest) {
     let uid = flight.observed.uid.as_str();
-    assert!(flight.request.metadata.deletion_timestamp.is_none(), "creates while it is deleted");
+    let is_deleted = flight.request.metadata.deletion_timestamp.is_some();
+    // A worker that was reset becomes a node again.
+    let gives_back = keeps_cluster(flight) && manifest.kind != Kind::Cluster;
+    assert!(!is_deleted || gives_back, "creates while it is deleted");
     assert_eq!(manifest.object["metadata"]["labels"][names::REQUEST_UID_LABEL], json!(uid), "an object without mark");
     if manifest.kind == Kind::Cluster {
         hosts_are_reserved(world, flight);
@@ -357,9 +364,8 @@ fn set(world: &World, flight: &Flight, kind: Kind, name: &str, spec: &serde_json
                 assert!(!host.is_held_as_master(), "BYOH may attach {} before it is clean", host.name_any());
             }
         }
-        let keeps = flight.request.finalizers().iter().any(|finalizer| finalizer == names::ORPHAN_FINALIZER);
         let is_deleted = flight.request.metadata.deletion_timestamp.is_some();
-        assert!(!is_deleted || keeps, "changes while it is deleted");
+        assert!(!is_deleted || keeps_cluster(flight), "changes while it is deleted");
     }
 }
 

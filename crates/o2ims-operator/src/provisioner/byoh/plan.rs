@@ -12,7 +12,7 @@ use super::observed::{Observed, Phase};
 use super::upgrade::adoption;
 use super::upgrade::next::next;
 use super::upgrade::outcome::Next;
-use super::upgrade::strategy;
+use super::upgrade::{rolling, strategy};
 use super::{
     certificates, claim, consent, create, dry_run, give_up, maintain, masters, pause, reattach, recover, scale,
     snapshot, support, teardown,
@@ -49,6 +49,11 @@ fn steps_ignoring_pauses(
             // A cluster that is kept must be whole when its pause ends.
             let keeps = consent::keeps_cluster(request, observed);
             return if keeps { adoption::finish(observed) } else { adoption::give_up(observed) };
+        }
+        if let Some((kept, _)) = rolling::unfinished(request, verdict, observed)
+            && consent::keeps_cluster(request, observed)
+        {
+            return provision(request, &kept, observed);
         }
         return teardown::plan(request, observed);
     }

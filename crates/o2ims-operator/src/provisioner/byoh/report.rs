@@ -25,6 +25,7 @@ use super::snapshot;
 use super::stages::{missing_providers_message, stages};
 use super::support;
 use super::teardown;
+use super::upgrade::rolling;
 use super::warnings::{end_of_certificates, lost_sight, parts_being_deleted};
 use crate::provisioner::report::{Deleting, Pause, Progress, Provisioning, Rejection, Report};
 use crate::request::{annotation_command, has_finalizer, is_being_deleted};
@@ -185,7 +186,10 @@ fn deleting(
         format!("the deletion waits: {missing}")
     } else if keeps_cluster(request, observed) {
         let (cluster, finalizer) = (&observed.cluster_name, names::ORPHAN_FINALIZER);
-        format!("leaving cluster {cluster} as it runs, because this request has the finalizer {finalizer}")
+        rolling::unfinished(request, verdict, observed).map_or_else(
+            || format!("leaving cluster {cluster} as it runs, because this request has the finalizer {finalizer}"),
+            |(_, why)| format!("the deletion waits: {why}; then cluster {cluster} is left as it runs"),
+        )
     } else if let Some(cluster) = observed.own_cluster() {
         deleting_cluster(cluster, observed, hosts)
     } else if let Some((kind, name)) = observed.owned.keys().next() {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use cluster_api::Kind;
+use cluster_api::byoh::ByoHost;
 use cluster_api::control_plane::KubeadmControlPlane;
 use cluster_api::machine::Machine;
 use k8s_openapi::jiff::Timestamp;
@@ -17,16 +18,18 @@ use serde_json::json;
 
 use super::adoption::without_gate;
 use super::gate::{advice, hostless, members, pause_before, unhealthy, unhealthy_control_plane, window_before};
-use super::hop::half_upgraded;
+use super::hop::{half_upgraded, is_replaced};
 use super::job;
 use super::member::Member;
 use super::outcome::Next;
-use crate::provisioner::byoh::desired::DesiredCluster;
+use super::strategy;
+use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 use crate::provisioner::byoh::hosts::{HostProgress, progress_of_all};
 use crate::provisioner::byoh::marks::MarkedHost as _;
 use crate::provisioner::byoh::masters;
 use crate::provisioner::byoh::observed::Observed;
 use crate::provisioner::byoh::warnings::unnamed_hosts;
+use crate::provisioner::report::Rejection;
 use crate::provisioner::step::Step;
 
 /// What is next in the rolling upgrade of the request's cluster to this version.
@@ -156,6 +159,34 @@ fn begin(control_plane: &KubeadmControlPlane, members: &[Member<'_>], to: &str) 
         uid: control_plane.uid().unwrap_or_default(),
         spec,
     }]
+}
+
+/// What a rolling upgrade has to end before its request lets the cluster go, as with `--cascade=orphan`: nothing else gives a host its role back. The
+/// cluster gets the version that its control plane has, so no further host is reset but the masters that Cluster API replaces by then. With what is waited
+/// for; `None` if every host is a node, and none is to be replaced.
+pub fn unfinished(
+    request: &ProvisioningRequest,
+    verdict: &Result<DesiredCluster, Rejection>,
+    observed: &Observed,
+) -> Option<(DesiredCluster, String)> {
+    let desired = verdict.as_ref().ok().filter(|desired| desired.is_rolling && strategy::is_recorded(observed))?;
+    let target = observed.control_plane.as_ref()?.spec.version.clone();
+    // An edit that came with the deletion takes no further host.
+    let is_held = |host: &RequestedHost| observed.host(&host.name).is_some_and(|host| observed.holds(host));
+    let mut desired = DesiredCluster { target: Some(target), ..desired.clone() };
+    desired.masters.retain(is_held);
+    desired.workers.retain(is_held);
+    let has_no_role = |host: &ByoHost| {
+        desired.masters.iter().any(|master| master.name == host.name_any()) && !host.is_held_as_master()
+    };
+    let waits_for = is_out(request, &desired, observed).map(|host| host.to_string()).or_else(|| {
+        let is_to_go = |machine: &Arc<Machine>| is_replaced(machine, &desired, observed);
+        let machine = observed.machines.iter().find(|machine| is_to_go(machine));
+        let host = machine.and_then(|machine| machine.server().map(ToOwned::to_owned));
+        host.or_else(|| Some(observed.held().find(|host| has_no_role(host))?.display()))
+    })?;
+    let message = format!("the upgrade has begun to reset hosts, and first brings these back: {waits_for}");
+    Some((desired, message))
 }
 
 /// The first host that is no node, because its machine is replaced; masters first.
