@@ -71,7 +71,7 @@ pub(super) async fn go_with(folder: &Path, arguments: &[&str], variables: &[(&st
     let offline = std::env::var_os("O2IMS_OWN_NAMESPACE").is_some();
     let hint = if offline && last.contains("dial tcp") {
         "\nThere is no network in here (scripts/in-own-namespace); run crates/testing/testenv/modules/fetch outside first, or \
-         `target/debug/testenv build --tools --slow --other-hosts --virtual-machines` or `target/debug/bundle --prepare` for what only some tests need"
+         `target/debug/testenv build --tools --slow --upgrades --other-hosts --virtual-machines` or `target/debug/bundle --prepare` for what only some tests need"
     } else {
         ""
     };
