@@ -26,7 +26,9 @@ pub fn annotation_command(request: &ProvisioningRequest, annotation: &str, chang
     // What was set here is removed here.
     let applied = request.annotations().get(focom::APPLIED_HASH_ANNOTATION).map(String::as_str).unwrap_or_default();
     let is_of_smo = change != "-" || applied.contains(&format!("{annotation}="));
-    let label = |key: &str| request.labels().get(key).filter(|_| focom::PASSED_ON.contains(&annotation) && is_of_smo);
+    // It is passed on once.
+    let is_passed_on = focom::PASSED_ON.contains(&annotation) || annotation == names::LOST_HOSTS_ANNOTATION;
+    let label = |key: &str| request.labels().get(key).filter(|_| is_passed_on && is_of_smo);
     if let (Some(name), Some(namespace)) = (label(focom::SOURCE_LABEL), label(focom::SOURCE_NAMESPACE_LABEL)) {
         let annotation = focom::at_smo(annotation);
         return format!("at the SMO, kubectl annotate fpr {name} -n {namespace} {annotation}{change}{overwrite}");

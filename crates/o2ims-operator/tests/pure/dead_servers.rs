@@ -194,6 +194,17 @@ fn a_removed_worker_that_is_dead_says_how_to_give_it_up() {
         kubectl annotate pr one -n site-a o2ims.provisioning.oran.org/lost-hosts=target-2 --overwrite";
     let told = status(&world).extensions.hosts[1].message.clone();
     assert!(told.starts_with("its Machine core-worker-target-2-") && told.ends_with(command), "{told}");
+
+    // The request of an SMO is annotated there.
+    world.edit_request("one", |one| {
+        for (label, value) in [(names::focom::SOURCE_LABEL, "edge"), (names::focom::SOURCE_NAMESPACE_LABEL, "smo")] {
+            one.labels_mut().insert(label.to_owned(), value.to_owned());
+        }
+    });
+    world.reconcile("one");
+    let told = status(&world).extensions.hosts[1].message.clone();
+    let command = "at the SMO, kubectl annotate fpr edge -n smo focom.nephio.org/lost-hosts=target-2 --overwrite";
+    assert!(told.ends_with(command), "{told}");
     world.call_lost("one", "target-9");
     world.reconcile("one");
     let unknown = "annotation o2ims.provisioning.oran.org/lost-hosts names target-9, which is not, or not any more, a host that leaves this request";

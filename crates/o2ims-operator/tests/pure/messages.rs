@@ -503,8 +503,7 @@ const HOST: &[Entry] = &[
     ),
     entry("its node is not Ready since …: …; switch its server on, or repair it", "The same of a master."),
     entry(
-        "…; if a server does not come back, switch it off, as one that is only cut off still runs its part of the cluster, then give it up: kubectl \
-         annotate pr … -n … …=… --overwrite",
+        "…; if a server does not come back, switch it off, as one that is only cut off still runs its part of the cluster, then give it up: …",
         "The request waits for the agent of a host that leaves it. Is the server on? If it does not come back, do what the message says: \
          [it does not come back](o2ims-operator.md#it-does-not-come-back).",
     ),

@@ -20,7 +20,7 @@ use super::consent::{keeps_cluster, may_remove_hosts};
 use super::observed::Observed;
 use super::upgrade::strategy;
 use crate::provisioner::step::Step;
-use crate::request::{ids_in, is_being_deleted, requested_hosts};
+use crate::request::{annotation_command, ids_in, is_being_deleted, requested_hosts};
 
 /// The names in the annotation.
 pub fn named(request: &ProvisioningRequest) -> impl Iterator<Item = &str> {
@@ -120,13 +120,10 @@ pub fn advice<'a>(
         return String::new();
     }
     let silent: Vec<_> = silent.iter().map(String::as_str).collect();
+    let command =
+        annotation_command(request, names::LOST_HOSTS_ANNOTATION, &format!("={}", named_and(request, &silent)));
     format!(
-        "; if a server does not come back, switch it off, as one that is only cut off still runs its part of the cluster, then give it up: kubectl \
-         annotate pr {} -n {} {}={} --overwrite",
-        request.name_any(),
-        request.namespace().unwrap_or_default(),
-        names::LOST_HOSTS_ANNOTATION,
-        named_and(request, &silent)
+        "; if a server does not come back, switch it off, as one that is only cut off still runs its part of the cluster, then give it up: {command}"
     )
 }
 
