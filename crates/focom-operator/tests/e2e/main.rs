@@ -11,6 +11,7 @@
 mod attacks;
 mod coming_back;
 mod crash;
+mod day_two;
 mod deletion;
 mod harness;
 mod hostile;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         lifecycle::scenarios(),
         attacks::scenarios(),
         o_clouds::scenarios(),
+        day_two::scenarios(),
         revisions::scenarios(),
         deletion::scenarios(),
         templates::scenarios(),
