@@ -54,9 +54,9 @@ The product on this machine:
   sandbox down                stop it, and remove what a crashed one has left; the logs of one that failed are kept
   test                        all tests but the slow ones; what failed is named at the end
   test --all                  all tests
-  test --versions [MINOR...]  clusters of 1+1 and of 3+1 servers, made and deleted, with each other version of Kubernetes and
-                              Cluster API that can be used (six pairs), or with these versions of Kubernetes only; some 15
-                              minutes for each that is not built yet
+  test --versions [MINOR...]  clusters of 1+1 and of 3+1 servers, made and deleted, and one that is upgraded, with each other
+                              version of Kubernetes and Cluster API that can be used (six pairs), or with these versions of
+                              Kubernetes only; some 20 minutes for each that is not built yet
   bench                       how long a cluster takes on servers of namespaces, beside kubeadm by hand and plain Cluster API
                               objects, in one run; some 20 minutes
       --rounds N --three-masters N
@@ -627,8 +627,10 @@ sandbox() {
 
 # test_versions [MINOR...]: tells how each version has done, and fails if one did not do well.
 test_versions() {
-    local kubernetes cluster_api why what begun took default others code=0 results=()
+    local kubernetes cluster_api why what begun took default others oldest ways code=0 results=()
     read -r default others < <(minors kubernetes k8s.io/kubernetes | paste -sd ' ')
+    # shellcheck disable=SC2086
+    oldest=$(printf '%s\n' $default $others | sort -V | head -n 1)
     for kubernetes in "$@"; do
         [ "$kubernetes" != "$default" ] || wrong "Kubernetes $default is the default: ./mgmt.sh test and ./mgmt.sh sandbox take it"
         [[ " $others " = *" $kubernetes "* ]] || wrong "Kubernetes $kubernetes is none of those that are tested: $others"
@@ -642,10 +644,13 @@ test_versions() {
         [ $# -eq 0 ] || [[ " $* " = *" $kubernetes "* ]] || continue
         export O2IMS_KUBERNETES=$kubernetes O2IMS_CLUSTER_API=$cluster_api
         took=""
-        for what in 1+1 3+1; do
+        ways=(1+1 3+1)
+        # Nothing is upgraded to the oldest one.
+        [ "$kubernetes" = "$oldest" ] || ways+=(upgrade)
+        for what in "${ways[@]}"; do
             begun=$SECONDS
             say
-            say "Kubernetes $kubernetes, Cluster API $cluster_api: clusters of $what servers"
+            say "Kubernetes $kubernetes, Cluster API $cluster_api: $(told_way "$what")"
             if one_version "$what" </dev/null; then
                 took="$took, $what in $((SECONDS - begun)) s"
             else
@@ -661,9 +666,20 @@ test_versions() {
     exit "$code"
 }
 
+told_way() {
+    case $1 in
+    upgrade) echo "a cluster of 1+1 servers is upgraded from the minor version before" ;;
+    *) echo "clusters of $1 servers" ;;
+    esac
+}
+
 # In a process of its own, which ends with what it runs.
 one_version() {
     case $1 in
+    upgrade)
+        tied "$programs/testenv" build --servers --upgrades >/dev/null &&
+            tied cargo test --locked -p o2ims-operator --test e2e -- --exact a_cluster_is_upgraded_on_its_own_servers
+        ;;
     1+1) "$top/mgmt.sh" sandbox --once ;;
     3+1) tied cargo test --locked -p o2ims-operator --test e2e -- --exact three_masters_and_a_worker_come_and_go --include-ignored ;;
     esac
