@@ -50,8 +50,9 @@ fn steps_ignoring_pauses(
             let keeps = consent::keeps_cluster(request, observed);
             return if keeps { adoption::finish(observed) } else { adoption::give_up(observed) };
         }
-        if let Some((kept, _)) = rolling::unfinished(request, verdict, observed)
-            && consent::keeps_cluster(request, observed)
+        // Hosts that were reset become nodes again before a cluster is kept.
+        if consent::keeps_cluster(request, observed)
+            && let Some((kept, _)) = rolling::unfinished(request, verdict, observed)
         {
             return provision(request, &kept, observed);
         }
