@@ -206,7 +206,6 @@ async fn servers(stack: &mut Stack) -> Outcome {
     tenant.apply(&tenant.request("request", "request", &[1], &[2])).await?;
     tenant.until("request", State::Fulfilled, "1 master, 1 worker", CLUSTER).await?;
     until_told(&tenant, "True", "the first to end is").await?;
-    support::a_snapshot_is_taken(&tenant, stack.server(&tenant.host(1))?).await?;
     let age = async |server: &Server, day: &str| aged(stack, server, day).await;
     let read = async || -> anyhow::Result<Option<String>> {
         let configs = tenant.objects(Kind::KubeadmConfig).list(&ListParams::default()).await?;

@@ -95,7 +95,7 @@ pub async fn are_made(tenant: &Tenant, servers: &[&Server]) -> Outcome {
 /// Fails where the snapshot in this folder is not whole. Prints the SHA-256 of etcd's.
 const WHOLE: &str = "cd \"$1\" && sha256sum --quiet --check sums && tar --list --file host.tar etc/kubernetes/admin.conf >/dev/null && sha256sum <etcd.db";
 
-/// The first master takes a snapshot for a word.
+/// The first master takes a snapshot for a word. Only the etcd of the version before has the tool for that in its image here.
 pub async fn a_snapshot_is_taken(tenant: &Tenant, master: &Server) -> Outcome {
     let patch = json!({"metadata": {"annotations": {names::SNAPSHOT_ANNOTATION: "before"}}});
     tenant.requests().patch("request", &PatchParams::default(), &Patch::Merge(patch)).await?;

@@ -27,6 +27,7 @@ use crate::harness::{
 use crate::lifecycle::installing;
 use crate::servers::{ADDRESS, assert_clean};
 use crate::silence::Silence;
+use crate::support;
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![
@@ -216,6 +217,7 @@ async fn upgrade_of(
         until_at(tenant, version).await
     };
     at(from).await?;
+    support::a_snapshot_is_taken(tenant, stack.server(&tenant.host(masters[0]))?).await?;
     let last = workers.last().or(masters.last()).context("no host")?;
     let server = stack.server(&tenant.host(*last))?;
     let (pods, workload) = a_workload(tenant, server).await?;
