@@ -856,10 +856,6 @@ const UPGRADE: &[Entry] = &[
     ),
     entry("the masters come first", "Nothing: Cluster API begins."),
     entry(
-        "… has a job that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
-        "Nothing at first: a reset would end the renewal of certificates, or the snapshot, in the middle.",
-    ),
-    entry(
         "the upgrade of … has been left halfway, or it runs another version of Kubernetes than the control plane; to upgrade it without a reset, set \
          spec.upgrade.strategy InPlace in ClusterTemplate …",
         "Do what the message says; with `install.method: bundle`, bring that master back to the version of the control plane. Then another \
@@ -919,7 +915,7 @@ const UPGRADE: &[Entry] = &[
     entry("the masters of the cluster are being changed", "Nothing: the renewal goes on after that."),
     entry(
         "… has a job (…) that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
-        "Nothing at first. An order of a snapshot that the host does not begin can be taken back: remove the annotation.",
+        "Nothing at first: the job would be ended in the middle, or two masters changed at once. An order of a snapshot that the host does not begin can be taken back: remove the annotation.",
     ),
     entry(
         "… was brought back to snapshot …; set k8sVersion to …, or upgrade again: …",

@@ -470,8 +470,8 @@ fn a_rolling_upgrade_waits_for_jobs() {
     ask_for(&mut world, TO);
     says(
         &world,
-        "upgrading to v1.36.1, by resetting one host after the other: waits: host 2 (target-2) has a job that has not ended; if this does not change, \
-         systemctl status o2ims-host",
+        "upgrading to v1.36.1, by resetting one host after the other: waits: host 2 (target-2) has a job (snapshot) that has not ended; if this does not \
+         change, systemctl status o2ims-host",
     );
     assert_eq!(machines(&world), before);
     assert_eq!(world.control_planes[PLANE].spec.version, FROM);

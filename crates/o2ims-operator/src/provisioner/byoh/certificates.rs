@@ -134,7 +134,8 @@ pub fn next(request: &ProvisioningRequest, observed: &Observed) -> Next {
     }
     let due = masters.iter().find_map(|master| Some((master, master.due()?)));
     let Some((master, (day, _))) = due else { return Next::Nothing };
-    if let Some(why) = busy(&masters).or_else(|| unhealthy(&masters, observed)) {
+    if let Some(why) = job::open_on(masters.iter().map(|master| master.host)).or_else(|| unhealthy(&masters, observed))
+    {
         return going(master.host, Vec::new(), &format!("waits: {why}"));
     }
     let attempt = master.job(&day, masters.len()).last_attempt() + 1;
@@ -188,15 +189,6 @@ fn give(observed: &Observed, master: &Node<'_>, masters: usize, day: &str, attem
 fn going(host: &ByoHost, steps: Vec<Step>, what: &str) -> Next {
     let message = format!("renewing the certificates of the control plane: {}: {what}", host.display());
     Next::Going { steps, message }
-}
-
-/// The job that the next master must wait for.
-fn busy(masters: &[Node<'_>]) -> Option<String> {
-    let (host, purpose) = masters.iter().find_map(|master| Some((master.host, job::open_purpose(master.host)?)))?;
-    Some(format!(
-        "{} has a job ({purpose}) that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
-        host.display()
-    ))
 }
 
 /// Why the next master must wait: the cluster could not do without it. A worker that is not well is no reason, as a cluster with one would end.

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::provisioner::byoh::installer::{self, is_plain, is_sound, secret_of, sources};
+use crate::provisioner::byoh::marks::MarkedHost as _;
 use crate::provisioner::step::JobOrder;
 
 const JOB: &str = include_str!("scripts/job.sh");
@@ -130,10 +131,14 @@ pub fn is_given(purpose: Purpose, to: &str, host: &ByoHost) -> bool {
     current(host).is_some_and(|(id, _)| names::job_attempt(id, purpose.name(), to, machine).is_some())
 }
 
-/// What a job is for that a host has and that has not ended.
-pub fn open_purpose(host: &ByoHost) -> Option<&str> {
-    let (id, _) = current(host).filter(|_| is_open(host))?;
-    id.split('-').next()
+/// The first of these hosts with a job that has not ended, and what it is for: why something has to wait.
+pub fn open_on<'a>(mut hosts: impl Iterator<Item = &'a ByoHost>) -> Option<String> {
+    let (host, (id, _)) = hosts.find_map(|host| Some((host, current(host).filter(|_| is_open(host))?)))?;
+    Some(format!(
+        "{} has a job ({}) that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
+        host.display(),
+        id.split('-').next().unwrap_or_default()
+    ))
 }
 
 /// The snapshot that the host has taken for its failed upgrade.

@@ -116,19 +116,12 @@ fn why_not_yet(
         Some(format!("{worker} is no node yet"))
     };
     let why = unnamed_hosts(request, observed).or_else(|| hostless(desired, observed)).or_else(absent);
-    let why = why.or_else(|| other_job(observed)).or_else(|| half_done(request, desired, observed));
+    // A reset would end it in the middle.
+    let other_job = || job::open_on(observed.held().map(AsRef::as_ref));
+    let why = why.or_else(other_job).or_else(|| half_done(request, desired, observed));
     // No master is passed over: it would be the first that Cluster API replaces, and its host would never become clean.
     let why = why.or_else(|| unhealthy_control_plane(observed)).or_else(|| unhealthy(request, members, observed));
     why.map_or(Wait::No, Wait::For)
-}
-
-/// A job that a reset would end in the middle, such as a renewal of certificates or a snapshot.
-fn other_job(observed: &Observed) -> Option<String> {
-    let host = observed.held().find(|host| job::is_open(host))?;
-    Some(format!(
-        "{} has a job that has not ended; if this does not change, systemctl status o2ims-host on the host says why",
-        host.display()
-    ))
 }
 
 /// A master of another version: what Cluster API replaces first would be chosen by a version that does not run there.
