@@ -130,13 +130,13 @@ async fn behind_an_address(stack: &mut Stack) -> Outcome {
     until_fulfilled(&tenant, CLUSTER).await?;
     let silence = Silence::of_the_api(&tenant, "planes").await?;
     change(&tenant, ADDRESS, &[1, 2, 3], &[], limit).await?;
-    figure(&format!("from one master to three: the API was silent for {:.1?} at most", silence.take()));
+    figure(&format!("from one master to three: the API was {}", silence.take()));
 
     let holder = number(&tenant, holder_of_address(stack).await?)?;
     let rest: Vec<u32> = (1..=3).filter(|number| *number != holder).collect();
     let [dead, other] = rest[..] else { anyhow::bail!("{rest:?}") };
     change(&tenant, ADDRESS, &[dead, 4, other], &[], limit).await?;
-    figure(&format!("the master with the address is replaced: the API was silent for {:.1?} at most", silence.take()));
+    figure(&format!("the master with the address is replaced: the API was {}", silence.take()));
     tenant.until_host_free(holder).await?;
 
     let server = stack.server(&tenant.host(dead))?;
@@ -144,13 +144,13 @@ async fn behind_an_address(stack: &mut Stack) -> Outcome {
     let told = format!("({}): its node is not Ready", server.name());
     tenant.until("request", State::Fulfilled, &told, CLUSTER).await?;
     change(&tenant, ADDRESS, &[holder, 4, other], &[], 2 * limit).await?;
-    figure(&format!("a master without power is replaced: the API was silent for {:.1?} at most", silence.take()));
+    figure(&format!("a master without power is replaced: the API was {}", silence.take()));
     tenant.until("request", State::Fulfilled, &format!("({}): is being cleaned", server.name()), CLUSTER).await?;
     server.power_on().await?;
     tenant.until_host_free(dead).await?;
 
     change(&tenant, ADDRESS, &[4], &[], limit).await?;
-    figure(&format!("from three masters to one: the API was silent for {:.1?} at most", silence.take()));
+    figure(&format!("from three masters to one: the API was {}", silence.take()));
     drop(silence);
     let clean: Vec<_> = stack.servers.iter().filter(|server| server.name() != tenant.host(4)).cloned().collect();
     for number in (1..=3).filter(|number| *number != 4) {

@@ -209,10 +209,7 @@ async fn on_servers(stack: &mut Stack) -> Outcome {
         })
     };
     wait(tenant.requests(), "request", "every server to be reset", limit, is_at).await?;
-    figure(&format!(
-        "3 masters and a worker are reset, {from} to {to}: the API was silent for {:.1?} at most",
-        silence.take()
-    ));
+    figure(&format!("3 masters and a worker are reset, {from} to {to}: the API was {}", silence.take()));
     drop(silence);
     let nodes = versions(&tenant).await?;
     ensure!(nodes.len() == 4 && nodes.values().all(|version| version == to), "the nodes are {nodes:?}");

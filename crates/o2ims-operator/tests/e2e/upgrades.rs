@@ -227,7 +227,7 @@ async fn upgrade_of(
     let (of_the_api, begin) = (Silence::of_the_api(tenant, "request").await?, Instant::now());
     let upgraded = at(to).await?;
     figure(&format!(
-        "{} masters, {} workers, {from} to {to}: {:.0?}; the API did not answer for {:.1?} at most, a workload for {:.1?}",
+        "{} masters, {} workers, {from} to {to}: {:.0?}; the API was {}; a workload was {}",
         masters.len(),
         workers.len(),
         begin.elapsed(),
