@@ -71,9 +71,8 @@ async fn ask(tenant: &Tenant, version: &str, masters: &[u32], workers: &[u32], e
 
 async fn until_remote(tenant: &Tenant, what: &str, is_so: impl Fn(&ProvisioningRequestStatus) -> bool) -> Outcome {
     let remote = tenant.remote(&tenant.parts.site_a.management);
-    let reached = |remote: Option<&ProvisioningRequest>| {
-        remote.and_then(|remote| remote.status.as_ref()).is_some_and(|status| is_so(status))
-    };
+    let reached =
+        |remote: Option<&ProvisioningRequest>| remote.and_then(|remote| remote.status.as_ref()).is_some_and(&is_so);
     wait(remote, "edge-o2ims", what, 2 * CLUSTER, reached).await?;
     Ok(())
 }
