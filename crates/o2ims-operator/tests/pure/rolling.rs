@@ -199,6 +199,29 @@ fn a_cluster_that_is_kept_gets_its_hosts_back() {
     assert!(halves > 5, "it was hardly ever in the middle");
 }
 
+/// Whoever keeps a cluster keeps every worker that runs: also one that an edit has just removed.
+#[test]
+fn a_cluster_that_is_kept_loses_no_worker() {
+    // No worker is out yet.
+    for start in [5, 10, 15, 20] {
+        let mut world = running();
+        let before = machines(&world);
+        ask_for(&mut world, TO);
+        go_on(&mut world, start);
+        world.edit_request("one", |one| {
+            one.spec.template_parameters.hosts.as_mut().unwrap().workers = from(host_refs(&[5]));
+            one.finalizers_mut().push(names::ORPHAN_FINALIZER.to_owned());
+        });
+        world.delete_request("one");
+        world.settle();
+        assert_eq!(world.requests["one"].finalizers(), [names::ORPHAN_FINALIZER], "{}", world.message("one"));
+        let kept = machines(&world);
+        for worker in ["target-4", "target-5"] {
+            assert_eq!(kept.get(worker), before.get(worker), "after {start}");
+        }
+    }
+}
+
 #[test]
 fn an_edit_of_the_template_resets_nothing() {
     // Nothing was asked for.

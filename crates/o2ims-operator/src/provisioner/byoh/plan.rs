@@ -54,7 +54,7 @@ fn steps_ignoring_pauses(
         if consent::keeps_cluster(request, observed)
             && let Some((kept, _)) = rolling::unfinished(request, verdict, observed)
         {
-            return provision(request, &kept, observed);
+            return finish_resets(request, &kept, observed);
         }
         return teardown::plan(request, observed);
     }
@@ -152,6 +152,18 @@ fn provision(request: &ProvisioningRequest, desired: &DesiredCluster, observed: 
         Phase::Deleting => teardown::unpause_created_cluster(existing).into_iter().collect(),
         _ => maintain_running(request, desired, observed, &marks, &manifests(existing)),
     }
+}
+
+/// The steps that give a cluster back the hosts that were reset, before its request lets it go.
+fn finish_resets(request: &ProvisioningRequest, kept: &DesiredCluster, observed: &Observed) -> Vec<Step> {
+    let restored = claim::restore_host_marks(request, kept, observed);
+    let Some(existing) = observed.own_cluster().filter(|_| restored.is_empty()) else { return restored };
+    let marks = Marks::of(request, kept, &observed.uid);
+    let manifests = create::manifests(kept, &observed.uid, &marks, &existing.uid().unwrap_or_default());
+    let mut steps = maintain_running(request, kept, observed, &marks, &manifests);
+    // Its owner keeps what runs: also what an edit before the deletion was to remove, or whose host is not held any more.
+    steps.retain(|step| !matches!(step, Step::Delete { .. }));
+    steps
 }
 
 /// The steps that keep a running cluster as its request specifies it.

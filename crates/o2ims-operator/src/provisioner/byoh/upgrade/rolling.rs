@@ -27,7 +27,7 @@ use crate::provisioner::byoh::desired::{DesiredCluster, RequestedHost};
 use crate::provisioner::byoh::hosts::{HostProgress, progress_of_all};
 use crate::provisioner::byoh::marks::MarkedHost as _;
 use crate::provisioner::byoh::masters;
-use crate::provisioner::byoh::observed::Observed;
+use crate::provisioner::byoh::observed::{Observed, Phase};
 use crate::provisioner::byoh::warnings::unnamed_hosts;
 use crate::provisioner::report::Rejection;
 use crate::provisioner::step::Step;
@@ -156,7 +156,7 @@ fn begin(control_plane: &KubeadmControlPlane, members: &[Member<'_>], to: &str) 
 
 /// What a rolling upgrade has to end before its request lets the cluster go, as with `--cascade=orphan`: nothing else gives a host its role back. The
 /// cluster gets the version that its control plane has, so no further host is reset but the masters that Cluster API replaces by then. With what is waited
-/// for; `None` if every host is a node, and none is to be replaced.
+/// for; `None` if every host is a node and none is to be replaced, or a master is not held any more.
 pub fn unfinished(
     request: &ProvisioningRequest,
     verdict: &Result<DesiredCluster, Rejection>,
@@ -164,11 +164,13 @@ pub fn unfinished(
 ) -> Option<(DesiredCluster, String)> {
     let desired = verdict.as_ref().ok().filter(|desired| desired.is_rolling && strategy::is_recorded(observed))?;
     let target = observed.control_plane.as_ref()?.spec.version.clone();
-    // An edit that came with the deletion takes no further host.
+    // No host is claimed during a deletion: an edit that came with it takes none, and the mark of a master that somebody has removed stays away.
     let is_held = |host: &RequestedHost| observed.host(&host.name).is_some_and(|host| observed.holds(host));
-    let mut desired = DesiredCluster { target: Some(target), ..desired.clone() };
-    desired.masters.retain(is_held);
-    desired.workers.retain(is_held);
+    if observed.phase != Phase::Running || !desired.masters.iter().all(is_held) {
+        return None;
+    }
+    let workers = desired.workers.iter().filter(|worker| is_held(worker)).cloned().collect();
+    let desired = DesiredCluster { target: Some(target), workers, ..desired.clone() };
     let has_no_role = |host: &ByoHost| {
         desired.masters.iter().any(|master| master.name == host.name_any()) && !host.is_held_as_master()
     };
